@@ -1,0 +1,51 @@
+"""Extractive question answering at any computational budget.
+
+    >>> from dynamic_tinybert import QuestionAnswerer
+    >>> qa = QuestionAnswerer()
+    >>> qa("Where is the tower?", "The tower stands in Paris.").text
+    'Paris'
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dynamic_tinybert.budget import Budget, BudgetError, LengthConfig
+    from dynamic_tinybert.folder import ModelFolderError
+    from dynamic_tinybert.qa import Answer, QuestionAnswerer, Spent
+    from dynamic_tinybert.windows import WindowError
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Answer": "qa",
+    "Budget": "budget",
+    "BudgetError": "budget",
+    "LengthConfig": "budget",
+    "ModelFolderError": "folder",
+    "QuestionAnswerer": "qa",
+    "Spent": "qa",
+    "WindowError": "windows",
+}
+
+__all__ = [
+    "Answer",
+    "Budget",
+    "BudgetError",
+    "LengthConfig",
+    "ModelFolderError",
+    "QuestionAnswerer",
+    "Spent",
+    "WindowError",
+    "__version__",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for when it is asked for, so that importing the package costs next to nothing."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

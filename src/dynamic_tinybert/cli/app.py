@@ -1,0 +1,67 @@
+"""The command `dynamic-tinybert`, and what all its commands share."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from typing import Annotated
+
+import typer
+
+from dynamic_tinybert import __version__
+from dynamic_tinybert.cli import ask, evaluation, model
+from dynamic_tinybert.cli.console import complain
+
+_HELP = """Ask questions of texts, at any computational budget.
+
+\b
+  dynamic-tinybert ask "Who designed the tower?" --text eiffel-tower.txt
+  dynamic-tinybert ask "Who designed the tower?" --text eiffel-tower.txt --budget 0.5 --top-k 3
+  dynamic-tinybert info
+
+A budget is a share of the full model's multiply-accumulates in (0, 1], or full, balanced (the cheapest measured
+configuration within 1 F1 of full) or fast (within 3). A model is a folder, a name on the Hugging Face Hub, or
+"embedded", the one that came with the package.
+"""
+
+app = typer.Typer(
+    help=_HELP,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
+)
+app.command("ask")(ask.ask)
+app.command("evaluate")(evaluation.evaluate)
+app.command("score")(evaluation.score)
+app.command("info")(model.info)
+app.command("export")(model.export)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"dynamic-tinybert {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    """Take the options that stand before a command; there is only `--version`."""
+
+
+def main() -> None:
+    """Run the command line. Exit status: 0 done, 1 failed, 2 misuse."""
+    warnings.showwarning = lambda message, *_args, **_options: complain("warning", str(message))
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:  # the reader of our output has left, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)

@@ -1,0 +1,135 @@
+"""What the commands share: options, errors in one line, progress bars, reading text."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Callable, Iterator
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from dynamic_tinybert.qa import QuestionAnswerer
+
+
+class Precision(str, Enum):
+    """What `--precision` may be."""
+
+    fp32 = "fp32"
+    int8 = "int8"
+
+
+Model = Annotated[str, typer.Option(help='A model folder, a name on the Hub, or "embedded".')]
+Budget = Annotated[
+    str, typer.Option(help="What to spend: a share of the full model in (0, 1], or full, balanced, fast.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")]
+PrecisionOption = Annotated[
+    Precision, typer.Option(help="Arithmetic: int8 is faster where the processor has VNNI, and less accurate.")
+]
+Threads = Annotated[int | None, typer.Option(min=1, help="Threads to use.  [default: one for each core]")]
+
+
+def complain(kind: str, message: str) -> None:
+    """Print one line on standard error."""
+    print(f"dynamic-tinybert: {kind}: {' '.join(message.split())}", file=sys.stderr)
+
+
+def fail(message: str, *, misuse: bool = False) -> NoReturn:
+    """End with one line on standard error, and exit status 1, or 2 for a command that was put wrongly."""
+    complain("error", message)
+    raise typer.Exit(2 if misuse else 1)
+
+
+@contextlib.contextmanager
+def errors_in_one_line() -> Iterator[None]:
+    """Turn what a user can get wrong into one line: options into misuse, files and models into failure."""
+    from dynamic_tinybert.folder import ModelFolderError
+    from dynamic_tinybert.squad import SquadError
+
+    try:
+        yield
+    except (ModelFolderError, SquadError) as error:
+        fail(str(error))
+    except ValueError as error:
+        fail(str(error), misuse=True)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        fail(f"{where}{error.strerror or error}")
+
+
+def load(model: str, precision: Precision = Precision.fp32, threads: int | None = None) -> QuestionAnswerer:
+    """Load the model that a command names."""
+    from dynamic_tinybert.qa import QuestionAnswerer
+
+    return QuestionAnswerer(None if model == "embedded" else model, precision=precision.value, threads=threads)
+
+
+def print_json(value: dict[str, Any]) -> None:
+    """Print one JSON object on one line of standard output."""
+    print(json.dumps(value, ensure_ascii=False))
+
+
+@contextlib.contextmanager
+def progress_bar(label: str, unit: str, *, show: bool = True) -> Iterator[Callable[[int, int], None] | None]:
+    """Show a progress bar on standard error, if that is a terminal, and give the function that moves it."""
+    if not show or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:,.0f} of {task.total:,.0f} {task.fields[unit]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(label, total=1, unit=unit)
+        yield lambda done, total: bar.update(task, completed=done, total=max(total, 1))
+
+
+def read_text(path: str) -> str:
+    """Read a file of text, or standard input if the path is `-`; line ends stay as they are.
+
+    Raises:
+        typer.Exit: It cannot be read, or is no text; one line says so.
+    """
+    name = "standard input" if path == "-" else path
+    try:
+        data = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
+    except IsADirectoryError:
+        fail(f"{path} is a folder; ask reads one file of text")
+    except OSError as error:
+        fail(f"{path} cannot be read: {error.strerror}")
+    kind = next((kind for magic, kind in _MAGIC.items() if data.startswith(magic)), None)
+    if kind:
+        fail(f"{name} is no text but {kind}: extract its text first")
+    try:
+        if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+            return data.decode("utf-16")
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        fail(
+            f"{name} is no text in UTF-8 (byte {error.start:,} of {len(data):,}): if it is text in another encoding, "
+            "convert it, for example with iconv -f latin1 -t utf-8"
+        )
+    if "\0" in text:
+        fail(f"{name} is no text: it holds NUL bytes")
+    return text
+
+
+_MAGIC = {
+    b"%PDF-": "a PDF",
+    b"PK\x03\x04": "a ZIP archive (perhaps an office document)",
+    b"\x1f\x8b": "compressed with gzip",
+    b"\x89PNG": "a PNG picture",
+    b"\xff\xd8\xff": "a JPEG picture",
+    b"\x7fELF": "a program",
+}

@@ -1,0 +1,100 @@
+"""`info` and `export`: what a model is, and handing it on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from dynamic_tinybert.cli import console
+
+ModelArgument = Annotated[str, typer.Argument(help='A model folder, a name on the Hub, or "embedded".')]
+
+
+def info(model: console.Model = "embedded", as_json: console.AsJson = False) -> None:
+    """Tell what a model is: its architecture, size and licence, and the configurations it offers.
+
+    \b
+      dynamic-tinybert info
+      dynamic-tinybert info --model ./my-model --json
+    """
+    from dataclasses import asdict
+
+    from dynamic_tinybert.budget import BERT_BASE, SHARE_TOKENS, ConfigTable, macs
+    from dynamic_tinybert.folder import open_folder
+
+    with console.errors_in_one_line():
+        folder = open_folder(None if model == "embedded" else model)
+        table = ConfigTable.read(folder.shape, folder.length_configs)
+        parameters = sum(value.size for value in folder.weights.values())
+    full = macs(folder.shape, SHARE_TOKENS)
+    described: dict[str, Any] = {
+        "model": folder.name,
+        "path": str(folder.path),
+        "architecture": {"type": "BertForQuestionAnswering", **asdict(folder.shape)},
+        "parameters": parameters,
+        "bytes": folder.source_bytes,
+        "license": folder.license,
+        "macs": full,
+        "speedup_over_bert_base": round(macs(BERT_BASE, SHARE_TOKENS) / full, 2),
+        "confidence": folder.calibration is not None,
+        "measured_on": table.measured_on,
+        "configurations": [
+            {
+                "name": c.name,
+                "fractions": list(c.config.fractions),
+                "share": round(c.share, 4),
+                "exact_match": c.exact_match,
+                "f1": c.f1,
+            }
+            for c in table.choices
+        ],
+    }
+    if as_json:
+        console.print_json(described)
+        return
+    s = folder.shape
+    print(f"model          {folder.name}   ({folder.path})")
+    print(f"architecture   BertForQuestionAnswering: {s.layers} layers, hidden {s.hidden}, {s.heads} heads, "
+          f"feed-forward {s.feed_forward}, {s.activation}")  # fmt: skip
+    print(f"size           {parameters / 1e6:.1f} million parameters, {folder.source_bytes / 1e6:.1f} MB on disk")
+    print(f"reads          up to {s.positions} tokens at a time, from a vocabulary of {s.vocabulary:,}")
+    print(f"licence        {folder.license or 'not stated'}")
+    print(f"cost           {full / 1e9:.2f} billion multiply-accumulates for {SHARE_TOKENS} tokens: "
+          f"{described['speedup_over_bert_base']}x less than BERT-base")  # fmt: skip
+    print(f"confidence     {'calibrated' if folder.calibration else 'not calibrated: answers have none'}")
+    print(f"\nlength configurations, {table.measured_on or 'not measured: a geometric series'}")
+    print(f"  {'name':<16} {'share':>6} {'EM':>7} {'F1':>7}   kept after each layer")
+    for c in table.choices:
+        em, f1 = (f"{x:7.2f}" if x is not None else "      -" for x in (c.exact_match, c.f1))
+        print(f"  {c.name:<16} {c.share:6.3f} {em} {f1}   {' '.join(f'{f:.2f}' for f in c.config.fractions)}")
+
+
+def export(
+    model: ModelArgument,
+    target: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder, or a file that ends in .onnx.")],
+    force: Annotated[bool, typer.Option("--force", help="Write over what is there.")] = False,
+) -> None:
+    """Write a model as a folder that transformers reads, or as an ONNX file.
+
+    \b
+      dynamic-tinybert export embedded ./my-model
+      dynamic-tinybert export embedded ./my-model.onnx
+
+    The folder loads with AutoTokenizer.from_pretrained and AutoModelForQuestionAnswering.from_pretrained. The ONNX
+    file takes input_ids, attention_mask, token_type_ids [batch, tokens] and lengths [batch, layers], the tokens that
+    each row keeps after each layer, and gives start_logits, end_logits and layers_passed [batch, tokens].
+    """
+    from dynamic_tinybert.folder import open_folder, save_folder
+    from dynamic_tinybert.runtime import export_onnx
+
+    with console.errors_in_one_line():
+        folder = open_folder(None if model == "embedded" else model)
+        if target.suffix == ".onnx":
+            if target.exists() and not force:
+                console.fail(f"{target} is there already; --force writes over it")
+            export_onnx(folder.shape, folder.weights, target)
+        else:
+            save_folder(folder, target, overwrite=force)
+    print(target)

@@ -1,0 +1,305 @@
+"""The ONNX graph of BERT question answering with drop-and-restore.
+
+Dynamic-TinyBERT (Guskin et al., 2021, arXiv 2111.09645) after the Length-Adaptive Transformer (Kim and Cho, 2020,
+arXiv 2010.07003): in each layer, after self-attention and before the feed-forward, only the tokens that receive most
+attention go on; at the end every token has its logits, those of the last layer that it passed whole. How many go on
+is an *input* of the graph, so one graph and one session serve every budget.
+
+Inside, a token lives in a *slot*. At first slots are positions. After a drop the slots of a row hold its kept tokens,
+the most significant first, so that everywhere "real and kept" is one comparison: slot < the row's length.
+
+Three rewritings save work and change nothing: the attention scale is folded into the query projection; the key's bias
+is left out, since it adds the same to every score of a query; and the value's bias is folded into the bias of the
+attention's output, since the probabilities of a query add up to 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from dynamic_tinybert.runtime.onnx_writer import Graph
+from dynamic_tinybert.shape import ModelShape
+
+Weights: TypeAlias = Mapping[str, npt.NDArray[np.float32]]
+Precision: TypeAlias = Literal["fp32", "int8"]
+
+INPUTS = ("input_ids", "attention_mask", "token_type_ids", "lengths")
+OUTPUTS = ("start_logits", "end_logits", "layers_passed")
+
+_FLOAT, _INT64 = 1, 7  # element types, as ONNX numbers them
+_FOUND = 3  # what is found of a token: its start logit, its end logit, the layers it passed
+
+
+class _State(NamedTuple):
+    """What goes from layer to layer.
+
+    x: states of the tokens, [batch, slots, hidden].
+    place: the row of `found` that each slot's token writes to, [batch, slots].
+    found: what is known of each token, [batch * (tokens + 1), 3]; the last place of a row takes what nobody wants.
+    """
+
+    x: str
+    place: str
+    found: str
+
+
+def build_graph(
+    shape: ModelShape, weights: Weights, *, precision: Precision = "fp32", fused_attention: bool = True
+) -> Graph:
+    """Build the graph of a model.
+
+    Inputs, all int64: `input_ids`, `attention_mask`, `token_type_ids` of `[batch, tokens]`, each row filled from the
+    left and padded at its end; `lengths` of `[batch, layers]`, how many tokens each row keeps after each layer: none
+    greater than the one before it nor than the row's own tokens, and 1 at the least.
+
+    Outputs: `start_logits` and `end_logits`, float32 `[batch, tokens]`, without meaning at padding; `layers_passed`,
+    int64 `[batch, tokens]`: how many layers each token passed whole.
+
+    Args:
+        shape: The sizes of the model.
+        weights: Its tensors in float32, by the names that `dynamic_tinybert.folder` gives them.
+        precision: `int8` multiplies 7-bit weights (a scale per output channel; 7, so that the sums of processors
+            without VNNI cannot overflow) with activations quantized on the fly, one scale for a whole tensor.
+        fused_attention: Use the Attention operator of ONNX 23, the fastest in ONNX Runtime. Without it the graph
+            needs only operators of ONNX 20, which other runtimes have too.
+    """
+    return _Builder(shape, weights, precision, fused_attention).build()
+
+
+class _Builder:
+    def __init__(self, shape: ModelShape, weights: Weights, precision: Precision, fused_attention: bool) -> None:
+        self.shape = shape
+        self.given = weights
+        self.int8 = precision == "int8"
+        self.fused_attention = fused_attention
+        self.g = Graph("dynamic_tinybert")
+
+    # The weights.
+
+    def weight(self, name: str, value: npt.NDArray[np.float32] | None = None) -> str:
+        value = self.given[name] if value is None else value
+        return self.g.weight(name, np.ascontiguousarray(value, np.float32))
+
+    def projection_weights(self, name: str, value: npt.NDArray[np.float32]) -> None:
+        """Add the weight [out, in] of a projection, for `project`."""
+        if not self.int8:
+            self.weight(f"{name}.matrix", value.T)
+            return
+        scale = np.maximum(np.abs(value).max(axis=1), 1e-12) / 63
+        self.weight(f"{name}.scale", scale)
+        self.g.weight(f"{name}.matrix", np.ascontiguousarray(np.rint(value / scale[:, None]).T.astype(np.int8)))
+
+    def layer_weights(self, name: str) -> None:
+        def given(part: str) -> npt.NDArray[np.float32]:
+            return self.given[f"{name}.{part}"]
+
+        scale = np.float32((self.shape.hidden // self.shape.heads) ** -0.5)
+        self.projection_weights(f"{name}.query", given("query.weight") * scale)
+        self.weight(f"{name}.query.bias", given("query.bias") * scale)
+        for part in ("key", "value", "attention_output", "intermediate", "output"):
+            self.projection_weights(f"{name}.{part}", given(f"{part}.weight"))
+        value_bias = given("attention_output.weight") @ given("value.bias")
+        self.weight(f"{name}.attention_output.bias", given("attention_output.bias") + value_bias)
+        self.weight(f"{name}.intermediate.bias")
+        self.weight(f"{name}.output.bias")
+        for part in ("attention_norm", "output_norm"):
+            self.weight(f"{name}.{part}.weight")
+            self.weight(f"{name}.{part}.bias")
+
+    # The graph.
+
+    def build(self) -> Graph:
+        g, n = self.g, self.shape.layers
+        ids, mask, types, lengths = (
+            g.input(name, np.int64, ["batch", n if name == "lengths" else "tokens"]) for name in INPUTS
+        )
+        self.zero, self.one = g.constant([0]), g.constant([1])
+        self.batch, tokens = g.node("Shape", ids, start=0, end=1), g.node("Shape", ids, start=1, end=2)
+
+        # The lengths before each layer and after the last, [batch, 1] each; what batches do, [1] each.
+        real = g.node("ReduceSum", mask, self.one, keepdims=1)
+        before = g.node("Concat", real, lengths, axis=1)
+        kept = self.split(before, n + 1, axis=1)
+        shortest = self.split(g.node("ReduceMin", before, self.zero, keepdims=0), n + 1)
+        longest = self.split(g.node("ReduceMax", before, self.zero, keepdims=0), n + 1)
+        lost = g.node("Sub", g.node("Concat", *kept[:-1], axis=1), lengths)
+        dropping = self.split(g.node("Greater", g.node("ReduceMax", lost, self.zero, keepdims=0), self.zero), n)
+        ever = g.node("ReduceMax", g.node("Sub", real, kept[-1]), keepdims=0)
+        ever = g.node("Greater", ever, g.constant(0))
+
+        slots = self.count_to(g, tokens)
+        places = g.node("Add", tokens, self.one)
+        self.rows = g.node("Unsqueeze", self.count_to(g, self.batch), self.one)
+        begin = g.node("Mul", self.rows, places)
+        self.nowhere = g.node("Add", begin, tokens)
+        width = g.constant([_FOUND])
+        found = g.node("Concat", g.node("Mul", self.batch, places), width, axis=0)
+        found = g.node("Expand", g.constant(0, np.float32), found)
+
+        span = self.given["span.weight"]
+        self.span = self.weight("span.matrix", np.concatenate([span, np.zeros_like(span[:1])]).T)
+        state = _State(self.embeddings(ids, types, slots), g.node("Add", begin, slots), found)
+        for i in range(n):
+            context, votes = self.attention(i, state.x, kept[i], shortest[i])
+            state = self.reduce(i, state, context, votes, kept[i], longest[i + 1], dropping[i])
+            state = state._replace(x=self.feed_forward(f"layers.{i}", state.x))
+
+        restored, whole = g.subgraph("restored"), g.subgraph("whole")
+        found = self.write(restored, n, state, kept[-1])
+        found = restored.node("Reshape", found, restored.node("Concat", self.batch, places, width, axis=0))
+        restored.output(restored.node("Slice", found, self.zero, tokens, self.one))
+        whole.output(self.findings(whole, n, state.x))
+        found = g.node("If", ever, then_branch=restored, else_branch=whole)
+        start, end, passed = (g.node("Squeeze", x, g.constant([2])) for x in self.split(found, _FOUND, axis=2))
+        for value, name in zip((start, end), OUTPUTS[:2], strict=True):
+            g.output(value, name, np.float32, ["batch", "tokens"])
+        g.output(g.node("Cast", passed, to=_INT64), OUTPUTS[2], np.int64, ["batch", "tokens"])
+        return g
+
+    def embeddings(self, ids: str, types: str, slots: str) -> str:
+        g = self.g
+        x = g.node("Gather", self.weight("embeddings.word"), ids)
+        x = g.node("Add", x, g.node("Gather", self.weight("embeddings.token_type"), types))
+        x = g.node("Add", x, g.node("Gather", self.weight("embeddings.position"), slots))
+        for part in ("weight", "bias"):
+            self.weight(f"embeddings.norm.{part}")
+        return self.norm(g, x, "embeddings.norm")
+
+    def attention(self, i: int, x: str, kept: str, shortest: str) -> tuple[str, str]:
+        """Self-attention: the mixed values [batch, slots, hidden], the probabilities [batch, heads, slots, slots]."""
+        g, name = self.g, f"layers.{i}"
+        self.layer_weights(name)
+        query = g.node("Add", self.project(g, x, f"{name}.query"), f"{name}.query.bias")
+        key, value = self.project(g, x, f"{name}.key"), self.project(g, x, f"{name}.value")
+        masked, plain = g.subgraph("masked"), g.subgraph("plain")
+        hidden = masked.node(
+            "Where", self.valid(masked, x, kept), g.constant(0, np.float32), g.constant(-1e30, np.float32)
+        )
+        hidden = masked.node("Unsqueeze", hidden, g.constant([1, 2]))
+        for output in self.mix(masked, query, key, value, hidden):
+            masked.output(output)
+        for output in self.mix(plain, query, key, value, None):
+            plain.output(output)
+        padded = g.node("Less", shortest, self.width(g, x))
+        context, votes = g.nodes("If", padded, outputs=2, then_branch=masked, else_branch=plain)
+        return context, votes
+
+    def mix(self, g: Graph, query: str, key: str, value: str, hidden: str | None) -> tuple[str, str]:
+        heads, size = self.shape.heads, self.shape.hidden // self.shape.heads
+        if self.fused_attention:
+            inputs = [query, key, value]
+            if hidden is not None:
+                width = self.width(g, query)
+                square = g.node("Concat", self.batch, self.one, width, width, axis=0)
+                inputs.append(g.node("Expand", hidden, square))
+            context, _, _, votes = g.nodes(
+                "Attention", *inputs, outputs=4, q_num_heads=heads, kv_num_heads=heads, scale=1.0,
+                qk_matmul_output_mode=3,
+            )  # fmt: skip
+            return context, votes
+        apart, together = g.constant([0, 0, heads, size]), g.constant([0, 0, self.shape.hidden])
+        query, key, value = (
+            g.node("Transpose", g.node("Reshape", x, apart), perm=perm)
+            for x, perm in ((query, (0, 2, 1, 3)), (key, (0, 2, 3, 1)), (value, (0, 2, 1, 3)))
+        )
+        scores = g.node("MatMul", query, key)
+        if hidden is not None:
+            scores = g.node("Add", scores, hidden)
+        votes = g.node("Softmax", scores, axis=-1)
+        context = g.node("Transpose", g.node("MatMul", votes, value), perm=(0, 2, 1, 3))
+        return g.node("Reshape", context, together), votes
+
+    def reduce(
+        self, i: int, state: _State, context: str, votes: str, kept: str, longest: str, dropping: str
+    ) -> _State:
+        """Let the most significant tokens through, restore what goes, and finish the attention of what stays.
+
+        The output projection comes after the choice: a token that goes needs none.
+        """
+        g = self.g
+        drop, stay = g.subgraph("drop"), g.subgraph("stay")
+        chosen = self.choose(drop, state.x, votes, kept, longest)
+        places = drop.node("Reshape", state.place, g.constant([-1]))
+        drop.output(self.attended(drop, i, self.take(drop, context, chosen), self.take(drop, state.x, chosen)))
+        drop.output(drop.node("Gather", places, chosen))
+        drop.output(self.write(drop, i, state, kept))
+        stay.output(self.attended(stay, i, context, state.x))
+        stay.output(stay.node("Identity", state.place))
+        stay.output(stay.node("Identity", state.found))
+        return _State(*g.nodes("If", dropping, outputs=3, then_branch=drop, else_branch=stay))
+
+    def choose(self, g: Graph, x: str, votes: str, kept: str, count: str) -> str:
+        """The slots of the `count` most significant tokens of each row, in states seen as [batch * slots, hidden].
+
+        A token's significance is the attention that it receives, summed over heads and over the queries that are real
+        and kept. The first token is always in slot 0, and always stays. Slots that hold nothing come last.
+        """
+        valid, width = self.valid(g, x, kept), self.width(g, x)
+        voters = g.node("Unsqueeze", g.node("Cast", valid, to=_FLOAT), g.constant([1, 2]))
+        received = g.node("ReduceSum", g.node("MatMul", voters, votes), g.constant([1, 2]), keepdims=0)
+        received = g.node("Where", valid, received, g.constant(-1, np.float32))
+        others = g.node("Concat", g.constant([0, 0, 0]), g.node("Sub", width, self.one), axis=0)
+        first = g.node("Pad", g.constant([[1e9]], np.float32), others)
+        _, chosen = g.nodes("TopK", g.node("Add", received, first), count, outputs=2, axis=1)
+        return g.node("Add", chosen, g.node("Mul", self.rows, width))
+
+    def take(self, g: Graph, x: str, chosen: str) -> str:
+        return g.node("Gather", g.node("Reshape", x, g.constant([-1, self.shape.hidden])), chosen)
+
+    def attended(self, g: Graph, i: int, context: str, x: str) -> str:
+        return self.add_and_norm(g, context, x, f"layers.{i}.attention_output", f"layers.{i}.attention_norm")
+
+    def feed_forward(self, name: str, x: str) -> str:
+        g = self.g
+        y = g.node("Add", self.project(g, x, f"{name}.intermediate"), f"{name}.intermediate.bias")
+        if self.shape.activation == "relu":
+            y = g.node("Relu", y)
+        else:
+            y = g.node("Gelu", y, approximate="tanh" if self.shape.activation == "gelu_tanh" else "none")
+        return self.add_and_norm(g, y, x, f"{name}.output", f"{name}.output_norm")
+
+    def findings(self, g: Graph, passed: int, x: str) -> str:
+        """What states that passed so many layers say: [batch, slots, 3]."""
+        bias = np.append(self.given["span.bias"], passed)
+        return g.node("Add", g.node("MatMul", x, self.span), g.constant(bias, np.float32))
+
+    def write(self, g: Graph, passed: int, state: _State, kept: str) -> str:
+        """Write the findings of all slots that hold a token; those that hold nothing write where nobody reads."""
+        to = g.node("Where", self.valid(g, state.x, kept), state.place, self.nowhere)
+        found = self.findings(g, passed, state.x)
+        return g.node("ScatterND", state.found, g.node("Unsqueeze", to, g.constant([2])), found)
+
+    # Small things.
+
+    def project(self, g: Graph, x: str, name: str) -> str:
+        if self.int8:
+            return g.node("DynamicQuantizeMatMul", x, f"{name}.matrix", f"{name}.scale", domain="com.microsoft")
+        return g.node("MatMul", x, f"{name}.matrix")
+
+    def add_and_norm(self, g: Graph, x: str, residual: str, projection: str, norm: str) -> str:
+        x = g.node("Add", self.project(g, x, projection), f"{projection}.bias")
+        return self.norm(g, g.node("Add", x, residual), norm)
+
+    def norm(self, g: Graph, x: str, name: str) -> str:
+        epsilon = float(self.shape.norm_epsilon)
+        return g.node("LayerNormalization", x, f"{name}.weight", f"{name}.bias", axis=-1, epsilon=epsilon)
+
+    def width(self, g: Graph, x: str) -> str:
+        return g.node("Shape", x, start=1, end=2)
+
+    def count_to(self, g: Graph, count: str) -> str:
+        """0, 1 ... count - 1."""
+        return g.node("Range", g.constant(0), g.node("Squeeze", count), g.constant(1))
+
+    def valid(self, g: Graph, x: str, kept: str) -> str:
+        """Which slots hold a token that is real and kept, [batch, slots]."""
+        return g.node("Less", self.count_to(g, self.width(g, x)), kept)
+
+    def split(self, x: str, count: int, axis: int = 0) -> list[str]:
+        if count == 1:
+            return [x]
+        return self.g.nodes("Split", x, outputs=count, axis=axis, num_outputs=count)

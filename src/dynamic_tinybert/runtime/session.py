@@ -1,0 +1,133 @@
+"""A model, ready to run: one ONNX Runtime session for every budget, any batch and any length."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+
+from dynamic_tinybert.runtime.graph import INPUTS, OUTPUTS, Precision, Weights, build_graph
+from dynamic_tinybert.runtime.onnx_writer import encode_model
+from dynamic_tinybert.shape import ModelShape
+
+Provider: TypeAlias = "str | tuple[str, dict[str, Any]]"
+
+_PORTABLE_OPSET = 20
+_ERRORS_ONLY = 3
+_LARGE = 1024  # bytes; smaller tensors travel inside the graph
+
+
+class Logits(NamedTuple):
+    """What a model says of a batch.
+
+    Attributes:
+        start: Start logits, float32 `[batch, tokens]`, without meaning at padding.
+        end: End logits, likewise.
+        layers_passed: How many layers each token passed whole, int64 `[batch, tokens]`.
+    """
+
+    start: npt.NDArray[np.float32]
+    end: npt.NDArray[np.float32]
+    layers_passed: npt.NDArray[np.int64]
+
+
+class Runtime:
+    """BERT question answering with drop-and-restore, in ONNX Runtime. Safe to use from many threads.
+
+    Args:
+        shape: The sizes of the model.
+        weights: Its tensors in float32, by the names that `dynamic_tinybert.folder` gives them.
+        precision: `fp32`, the default, whose numbers are promised; or `int8` (see `build_graph`).
+        threads: Threads of one run; by default as many as there are cores.
+        providers: ONNX Runtime's execution providers, in order of preference; by default the CPU.
+
+    Raises:
+        ValueError: `precision` is unknown, `threads` is below 1, or a provider is not in this build of ONNX Runtime.
+    """
+
+    def __init__(
+        self,
+        shape: ModelShape,
+        weights: Weights,
+        *,
+        precision: Precision = "fp32",
+        threads: int | None = None,
+        providers: Sequence[Provider] | None = None,
+    ) -> None:
+        if precision not in ("fp32", "int8"):
+            raise ValueError(f"precision is 'fp32' or 'int8', not {precision!r}")
+        if threads is not None and threads < 1:
+            raise ValueError(f"threads is at least 1, not {threads}")
+        providers = list(providers or ["CPUExecutionProvider"])
+        known = onnxruntime.get_available_providers()
+        for provider in providers:
+            name = provider if isinstance(provider, str) else provider[0]
+            if name not in known:
+                raise ValueError(f"this ONNX Runtime has no execution provider {name!r}; it has {', '.join(known)}")
+        self.shape = shape
+        self.precision = precision
+        options = onnxruntime.SessionOptions()
+        # The probabilities that Attention gives out are inferred to be empty, in 1.31, and each run would warn of it.
+        options.log_severity_level = _ERRORS_ONLY
+        # An arena keeps the memory of the largest batch for good; without it a run asks for what it needs.
+        if threads is not None:
+            options.intra_op_num_threads = threads
+        graph = build_graph(shape, weights, precision=precision)
+        # The large weights stay where they are: the session reads numpy's memory, and no copy is serialized.
+        large = [name for name, value in graph.weights.items() if value.nbytes >= _LARGE]
+        self._kept = [onnxruntime.OrtValue.ortvalue_from_numpy(graph.weights[name]) for name in large]
+        options.add_external_initializers(large, self._kept)
+        self._session = onnxruntime.InferenceSession(encode_model(graph, external=large), options, providers=providers)
+
+    def run(
+        self,
+        input_ids: npt.NDArray[np.int64],
+        token_type_ids: npt.NDArray[np.int64],
+        attention_mask: npt.NDArray[np.int64],
+        lengths: npt.NDArray[np.int64],
+    ) -> Logits:
+        """Run a batch.
+
+        Args:
+            input_ids: Tokens, `[batch, tokens]`, each row filled from the left and padded at its end.
+            token_type_ids: 0 for the question and 1 for the text, `[batch, tokens]`.
+            attention_mask: 1 for a token and 0 for padding, `[batch, tokens]`.
+            lengths: Tokens that each row keeps after each layer, `[batch, layers]`: see `LengthConfig.lengths`.
+
+        Raises:
+            ValueError: The shapes do not fit each other or the model, or a length is greater than the one before.
+        """
+        batch, tokens = input_ids.shape
+        if not input_ids.size or tokens > self.shape.positions:
+            raise ValueError(f"a batch is of 1 to {self.shape.positions} tokens, not of shape {input_ids.shape}")
+        if token_type_ids.shape != input_ids.shape or attention_mask.shape != input_ids.shape:
+            raise ValueError("input_ids, token_type_ids and attention_mask differ in shape")
+        if lengths.shape != (batch, self.shape.layers):
+            raise ValueError(f"lengths is of shape {(batch, self.shape.layers)}, not {lengths.shape}")
+        steps = np.diff(np.concatenate([attention_mask.sum(1, keepdims=True), lengths], axis=1), axis=1)
+        if (steps > 0).any() or (lengths < 1).any():
+            raise ValueError("each length is at least 1 and not greater than the one before it")
+        values = (input_ids, attention_mask, token_type_ids, lengths)
+        feeds = {name: np.asarray(value, np.int64) for name, value in zip(INPUTS, values, strict=True)}
+        return Logits(*self._session.run(list(OUTPUTS), feeds))
+
+
+def export_onnx(shape: ModelShape, weights: Weights, path: str | os.PathLike[str]) -> None:
+    """Write the graph with its weights as one ONNX file, of operators that any runtime of ONNX 20 has.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    path = Path(path)
+    graph = build_graph(shape, weights, fused_attention=False)
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    try:
+        unfinished.write_bytes(encode_model(graph, opset=_PORTABLE_OPSET))
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)

@@ -1,0 +1,35 @@
+"""The shape of a BERT question-answering model: the numbers that every room reads and none computes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+Activation: TypeAlias = Literal["gelu", "gelu_tanh", "relu"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelShape:
+    """Sizes of a BERT model, all counted in units of its own kind.
+
+    Attributes:
+        layers: Transformer layers, n.
+        hidden: Width of a token's state, H.
+        heads: Attention heads in a layer; H is a multiple of them.
+        feed_forward: Width between the two feed-forward projections, F.
+        vocabulary: Rows of the word embeddings.
+        positions: The longest sequence the model can read, in tokens.
+        token_types: Rows of the token-type embeddings (2: question and text).
+        activation: `gelu` is exact (erf); `gelu_tanh` is transformers' `gelu_new`.
+        norm_epsilon: What layer normalization adds to the variance.
+    """
+
+    layers: int
+    hidden: int
+    heads: int
+    feed_forward: int
+    vocabulary: int
+    positions: int
+    token_types: int = 2
+    activation: Activation = "gelu"
+    norm_epsilon: float = 1e-12

@@ -1,0 +1,155 @@
+"""Logits to answers: the spans of all windows of a text, ranked. No model in sight."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from dynamic_tinybert.windows import Window
+
+_POOL = 1 << 18  # candidates held before the hopeless ones are let go
+
+
+class Span(NamedTuple):
+    """A ranked answer.
+
+    Attributes:
+        begin: Where it begins, in characters of the text as given.
+        end: Where it ends; both 0 for the answer that there is none.
+        logit: Start logit plus end logit.
+        score: Softmax of `logit` over the candidate spans of all windows of the text.
+    """
+
+    begin: int
+    end: int
+    logit: float
+    score: float
+
+
+class _Spans(NamedTuple):
+    logit: npt.NDArray[np.float32]
+    begin: npt.NDArray[np.int64]
+    end: npt.NDArray[np.int64]
+
+
+class SpanRanker:
+    """Ranks the spans of one text, window after window, in memory that does not grow with the text.
+
+    A candidate is a span of at most `max_answer_len` tokens that lies in a window. A span that lies in two, where they
+    overlap, is one candidate, with the better of its logits. Of candidates that overlap, the better stays.
+
+    Args:
+        top_k: How many answers are wanted; that many are found wherever there are that many that do not overlap.
+        max_answer_len: The longest answer, in tokens.
+        align_to_words: Whether an answer that begins or ends inside a word is stretched to the whole word.
+        handle_impossible_answer: Whether the answer may be that there is none: the logits of [CLS], of the window
+            that is least sure of it (as the SQuAD 2.0 baselines do).
+
+    Raises:
+        ValueError: `top_k` or `max_answer_len` is below 1.
+    """
+
+    def __init__(
+        self, *, top_k: int, max_answer_len: int, align_to_words: bool = True, handle_impossible_answer: bool = False
+    ) -> None:
+        if top_k < 1:
+            raise ValueError(f"top_k is at least 1, not {top_k}")
+        if max_answer_len < 1:
+            raise ValueError(f"max_answer_len is at least 1 token, not {max_answer_len}")
+        self._top_k = top_k
+        self._longest = max_answer_len
+        self._align = align_to_words
+        self._impossible = handle_impossible_answer
+        self._null = np.inf
+        self._shared = np.empty((0, max_answer_len), np.float32)  # candidates that the next window holds too
+        self._pool: list[_Spans] = []
+        self._pooled = 0
+        self._total = -np.inf  # log of the sum of exp(logit) over the candidates so far
+
+    def add(self, window: Window, start: npt.NDArray[np.float32], end: npt.NDArray[np.float32]) -> None:
+        """Add the next window of the text.
+
+        Args:
+            window: The window; windows come in the order of the text.
+            start: Its start logits, `[tokens or more]`.
+            end: Its end logits, likewise.
+        """
+        self._null = min(self._null, float(start[0]) + float(end[0]))
+        n = len(window.text)
+        s, e = start[window.offset :][:n], end[window.offset :][:n]
+        band = np.full((n, self._longest), -np.inf, np.float32)  # [first token, length - 1]
+        for extra in range(min(self._longest, n)):
+            band[: n - extra, extra] = s[: n - extra] + e[extra:]
+        overlap = len(self._shared)
+        band[:overlap] = np.maximum(band[:overlap], self._shared)
+        self._shared = band[window.settled :]
+        self._settle(window, band[: window.settled])
+
+    def ranked(self) -> list[Span]:
+        """Return the best answers, best first, at most `top_k`; none if the text has no tokens."""
+        candidates = self._best(self._pool)
+        total = self._total
+        if self._impossible and np.isfinite(self._null):
+            total = float(np.logaddexp(total, self._null))
+            candidates = _Spans(
+                np.append(candidates.logit, np.float32(self._null)),
+                np.append(candidates.begin, 0),
+                np.append(candidates.end, 0),
+            )
+        return [
+            Span(int(begin), int(end), float(logit), float(np.exp(logit - total)))
+            for logit, begin, end in zip(*self._apart(candidates), strict=True)
+        ]
+
+    def _settle(self, window: Window, band: npt.NDArray[np.float32]) -> None:
+        first, extra = np.nonzero(band > -np.inf)
+        if not len(first):
+            return
+        logit = band[first, extra]
+        top = float(logit.max())
+        here = top + float(np.log(np.exp(logit.astype(np.float64) - top).sum()))
+        self._total = float(np.logaddexp(self._total, here))
+        text = window.text
+        begins, ends = (text.word_begin, text.word_end) if self._align else (text.begin, text.end)
+        self._pool.append(_Spans(logit, begins[first], ends[first + extra]))
+        self._pooled += len(logit)
+        if self._pooled > _POOL:
+            self._pool = [self._best(self._pool)]
+            self._pooled = len(self._pool[0].logit)
+
+    def _best(self, pool: list[_Spans]) -> _Spans:
+        """The candidates that can still be among the best `top_k` that do not overlap.
+
+        Different spans that overlap one span of m words are at most (2m - 1) m, so of that many times `top_k` no more
+        are needed. Spans are made different first: aligned to words, several become one.
+        """
+        if not pool:
+            return _Spans(np.empty(0, np.float32), np.empty(0, np.int64), np.empty(0, np.int64))
+        spans = _Spans(*(np.concatenate(column) for column in zip(*pool, strict=True)))
+        enough = self._top_k * (2 * self._longest - 1) * self._longest
+        if len(spans.logit) <= max(enough, _POOL // 2):
+            return spans
+        order = np.lexsort((-spans.logit, spans.end, spans.begin))
+        begin, end = spans.begin[order], spans.end[order]
+        new = np.append(True, (np.diff(begin) != 0) | (np.diff(end) != 0))
+        order = order[new]
+        if len(order) > enough:
+            order = order[np.argpartition(-spans.logit[order], enough)[:enough]]
+        order.sort()
+        return _Spans(*(column[order] for column in spans))
+
+    def _apart(self, spans: _Spans) -> _Spans:
+        """The best spans, best first, none overlapping a better one."""
+        left = spans.logit.copy()
+        chosen: list[int] = []
+        while len(chosen) < self._top_k and len(left):
+            best = int(left.argmax())
+            if left[best] == -np.inf:
+                break
+            chosen.append(best)
+            begin, end = spans.begin[best], spans.end[best]
+            left[(spans.begin < end) & (spans.end > begin)] = -np.inf
+            left[best] = -np.inf
+        return _Spans(*(column[chosen] for column in spans))

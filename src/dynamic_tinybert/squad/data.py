@@ -1,0 +1,191 @@
+"""SQuAD files and prediction files, as their publishers lay them out (Rajpurkar et al., 2016 and 2018)."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import zlib
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeAlias, TypeVar
+
+Version: TypeAlias = Literal["1.1", "2.0"]
+_T = TypeVar("_T")
+
+_GZIP_MAGIC = b"\x1f\x8b"
+_KINDS: dict[type, str] = {str: "a string", list: "a list", bool: "true or false", int: "an integer"}
+
+
+class SquadError(ValueError):
+    """A file that is not what it should be, in one line that says where."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """One question about one paragraph.
+
+    Attributes:
+        id: Its id, unique in its file.
+        title: The title of its article; empty where the file has none.
+        question: The question.
+        context: The paragraph.
+        answers: The reference answers, repeated as in the file; empty if the paragraph holds none (2.0 only).
+        answer_starts: Where each answer starts in `context`, in characters; None where the file does not say.
+        impossible: Whether the file says that the paragraph does not answer the question.
+    """
+
+    id: str
+    title: str
+    question: str
+    context: str
+    answers: tuple[str, ...]
+    answer_starts: tuple[int | None, ...]
+    impossible: bool
+
+
+@dataclass(frozen=True)
+class SquadFile:
+    """The questions of a file, in its order, and the version of SQuAD whose rules score them."""
+
+    version: Version
+    questions: tuple[Question, ...]
+
+    @property
+    def has_impossible(self) -> bool:
+        """Whether any question is impossible to answer."""
+        return any(question.impossible for question in self.questions)
+
+
+def read_squad(
+    path: str | os.PathLike[str], *, limit: int | None = None, titles: Collection[str] | None = None
+) -> SquadFile:
+    """Read a SQuAD file, plain or gzipped whatever its name.
+
+    The whole file is checked, and its version told, before anything is selected. It is a file of 2.0 if its version
+    starts with "v2" or any question has the key `is_impossible`; otherwise of 1.1.
+
+    Args:
+        path: The file.
+        limit: Keep this many questions, the first ones (of `titles`, if given).
+        titles: Keep only the articles with these titles.
+
+    Raises:
+        SquadError: The file cannot be read, is not UTF-8, JSON or SQuAD, has two questions with one id or a question
+            of 1.1 without an answer; no question is left; or `limit` is below 1.
+    """
+    file = os.fspath(path)
+    if limit is not None and limit < 1:
+        raise SquadError(f"{file}: the limit must be at least 1, not {limit}")
+    data = _parse(_Node(_read_json(file), file))
+    questions = data.questions
+    if titles is not None:
+        wanted = set(titles)
+        questions = tuple(question for question in questions if question.title in wanted)
+    if not questions:
+        raise SquadError(f"{file}: no questions" + ("" if titles is None else " under the given titles"))
+    return SquadFile(data.version, questions[:limit])
+
+
+def read_predictions(path: str | os.PathLike[str]) -> dict[str, str]:
+    """Read a predictions file, plain or gzipped: a JSON object from question ids to answer texts.
+
+    Raises:
+        SquadError: The file cannot be read, is not UTF-8 or JSON, or is not an object of strings.
+    """
+    file = os.fspath(path)
+    document = _Node(_read_json(file), file)
+    return {id_: document.get(id_, str) for id_ in document.members()}
+
+
+@dataclass(frozen=True)
+class _Node:
+    """A JSON value that knows where it stands, so that every complaint can say so."""
+
+    value: object
+    file: str
+    place: str = ""
+
+    def error(self, complaint: str) -> SquadError:
+        return SquadError(f"{self.file}: {self.place or 'the top level'} {complaint}")
+
+    def members(self) -> dict[str, object]:
+        if not isinstance(self.value, dict):
+            raise self.error("is not an object")
+        return self.value
+
+    def get(self, key: str, kind: type[_T]) -> _T:
+        members = self.members()
+        if key not in members:
+            raise self.error(f"has no {key!r}")
+        value = members[key]
+        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+            raise self.error(f"has {key!r}, but it is not {_KINDS[kind]}")
+        return value
+
+    def items(self, key: str) -> Iterator[_Node]:
+        for i, item in enumerate(self.get(key, list)):
+            yield _Node(item, self.file, f"{self.place}.{key}[{i}]".lstrip("."))
+
+
+def _parse(document: _Node) -> SquadFile:
+    entries = list(_entries(document))
+    declared = str(document.members().get("version")).startswith("v2")
+    version: Version = "2.0" if declared or any("is_impossible" in qa.members() for qa, _, _ in entries) else "1.1"
+    questions: dict[str, Question] = {}
+    for qa, title, context in entries:
+        question = _question(qa, title, context)
+        if question.id in questions:
+            raise qa.error(f"has the id {question.id!r} of an earlier question")
+        if version == "1.1" and not question.answers:
+            raise qa.error("has no answer, which SQuAD 1.1 requires")
+        questions[question.id] = question
+    return SquadFile(version, tuple(questions.values()))
+
+
+def _entries(document: _Node) -> Iterator[tuple[_Node, str, str]]:
+    """Every entry of `qas`, with the title and the context it stands under."""
+    for article in document.items("data"):
+        title = article.get("title", str) if "title" in article.members() else ""
+        for paragraph in article.items("paragraphs"):
+            context = paragraph.get("context", str)
+            for qa in paragraph.items("qas"):
+                yield qa, title, context
+
+
+def _question(qa: _Node, title: str, context: str) -> Question:
+    answers = list(qa.items("answers"))
+    return Question(
+        id=qa.get("id", str),
+        title=title,
+        question=qa.get("question", str),
+        context=context,
+        answers=tuple(answer.get("text", str) for answer in answers),
+        answer_starts=tuple(
+            None if answer.members().get("answer_start") is None else answer.get("answer_start", int)
+            for answer in answers
+        ),
+        impossible=qa.get("is_impossible", bool) if "is_impossible" in qa.members() else not answers,
+    )
+
+
+def _read_json(file: str) -> object:
+    try:
+        content = Path(file).read_bytes()
+    except OSError as error:
+        raise SquadError(f"{file}: cannot be read: {error.strerror}") from error
+    if content.startswith(_GZIP_MAGIC):
+        try:
+            content = gzip.decompress(content)
+        except (OSError, EOFError, zlib.error) as error:
+            raise SquadError(f"{file}: is a damaged gzip file: {error}") from error
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise SquadError(f"{file}: is not UTF-8: {error}") from error
+    try:
+        value: object = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise SquadError(f"{file}: is not JSON: {error}") from error
+    return value

@@ -1,0 +1,178 @@
+"""The official metrics of SQuAD: exact match and F1.
+
+Rajpurkar et al., 2016 (SQuAD: 100,000+ Questions for Machine Comprehension of Text) and 2018 (Know What You Don't
+Know: Unanswerable Questions for SQuAD). What counts is what their scripts do, evaluate-v1.1.py and evaluate-v2.0.py,
+and these differ: see `f1_score` and `score_question`.
+"""
+
+from __future__ import annotations
+
+import re
+import string
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+from dynamic_tinybert.squad.data import Question, SquadError, SquadFile, Version
+
+_PUNCTUATION = str.maketrans("", "", string.punctuation)
+_ARTICLES = re.compile(r"\b(a|an|the)\b")
+_OFFICIAL_KEYS = {
+    "has_ans_exact": "HasAns_exact",
+    "has_ans_f1": "HasAns_f1",
+    "has_ans_total": "HasAns_total",
+    "no_ans_exact": "NoAns_exact",
+    "no_ans_f1": "NoAns_f1",
+    "no_ans_total": "NoAns_total",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """The scores of predictions on a data set, in percent.
+
+    Attributes:
+        exact_match: Share of the questions answered as a reference does, after normalization.
+        f1: Mean over the questions of the best token F1 with a reference.
+        total: How many questions there are.
+        missing: How many of them have no prediction.
+        has_ans_exact: `exact_match` over the questions with an answer; None for 1.1, or where there are none.
+        has_ans_f1: `f1` over the same.
+        has_ans_total: How many they are.
+        no_ans_exact: `exact_match` over the questions without an answer; None for 1.1, or where there are none.
+        no_ans_f1: `f1` over the same.
+        no_ans_total: How many they are.
+    """
+
+    exact_match: float
+    f1: float
+    total: int
+    missing: int
+    has_ans_exact: float | None = None
+    has_ans_f1: float | None = None
+    has_ans_total: int | None = None
+    no_ans_exact: float | None = None
+    no_ans_f1: float | None = None
+    no_ans_total: int | None = None
+
+    def to_dict(self) -> dict[str, float | int]:
+        """Return the scores under the official names, without those that are None.
+
+        `exact_match` has its 1.1 name in both versions; evaluate-v2.0.py prints it as `exact`.
+        """
+        return {_OFFICIAL_KEYS.get(name, name): value for name, value in asdict(self).items() if value is not None}
+
+
+def normalize_answer(text: str) -> str:
+    """Lowercase, remove ASCII punctuation, then the words a, an, the, and squeeze white space.
+
+    Source: `normalize_answer` of evaluate-v1.1.py and evaluate-v2.0.py (Rajpurkar et al., 2016 and 2018).
+    """
+    return " ".join(_ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)).split())
+
+
+def exact_match(prediction: str, truth: str) -> bool:
+    """Whether two answers are the same once normalized.
+
+    Source: `exact_match_score` of evaluate-v1.1.py, `compute_exact` of evaluate-v2.0.py (Rajpurkar et al., 2016 and
+    2018).
+    """
+    return normalize_answer(prediction) == normalize_answer(truth)
+
+
+def f1_score(prediction: str, truth: str, *, version: Version = "1.1") -> float:
+    """F1 of the words of two normalized answers, as bags, in [0, 1].
+
+    Two answers that are both empty once normalized have F1 0 in 1.1 and 1 in 2.0.
+
+    Source: `f1_score` of evaluate-v1.1.py, `compute_f1` of evaluate-v2.0.py (Rajpurkar et al., 2016 and 2018).
+    """
+    return _f1(normalize_answer(prediction), normalize_answer(truth), version)
+
+
+def score_question(question: Question, prediction: str, *, version: Version) -> tuple[float, float]:
+    """Exact match and F1 of one prediction, each the best over the references, in [0, 1].
+
+    2.0 passes over references that are empty once normalized; if none is left, the one right answer is the empty one.
+
+    Source: `metric_max_over_ground_truths` of evaluate-v1.1.py, `get_raw_scores` of evaluate-v2.0.py (Rajpurkar et
+    al., 2016 and 2018).
+
+    Raises:
+        SquadError: The version is 1.1 and the question has no reference.
+    """
+    truths = [normalize_answer(answer) for answer in question.answers]
+    if version == "2.0":
+        truths = [truth for truth in truths if truth] or [""]
+    if not truths:
+        raise SquadError(f"question {question.id!r} has no answer to score against, which SQuAD 1.1 requires")
+    normalized = normalize_answer(prediction)
+    return float(normalized in truths), max(_f1(normalized, truth, version) for truth in truths)
+
+
+def score(data: SquadFile, predictions: Mapping[str, str]) -> Scores:
+    """Score predictions by the official rules of the data's version.
+
+    Predictions with other ids are ignored. A question without a prediction scores 0, even one of 2.0 whose right
+    answer is none; so evaluate-v1.1.py has it, while evaluate-v2.0.py leaves the question out and then fails.
+    As in evaluate-v2.0.py, the breakdown goes by whether a question has references, not by its `is_impossible`.
+
+    Source: `evaluate` of evaluate-v1.1.py, `make_eval_dict` of evaluate-v2.0.py (Rajpurkar et al., 2016 and 2018).
+
+    Raises:
+        SquadError: No question has a prediction, or one of 1.1 has no reference.
+    """
+    missing = sum(question.id not in predictions for question in data.questions)
+    if missing == len(data.questions):
+        asked, given = _like(question.id for question in data.questions), _like(predictions)
+        raise SquadError(f"no prediction has an id of this data set: ids here are {asked}, in the predictions {given}")
+    points = [
+        score_question(question, predictions[question.id], version=data.version)
+        if question.id in predictions
+        else (0.0, 0.0)
+        for question in data.questions
+    ]
+    exact, f1, total = _mean(points)
+    parts: dict[bool, list[tuple[float, float]]] = {True: [], False: []}
+    if data.version == "2.0":
+        for question, point in zip(data.questions, points, strict=True):
+            parts[bool(question.answers)].append(point)
+    has_ans, no_ans = _mean_or_none(parts[True]), _mean_or_none(parts[False])
+    return Scores(
+        exact_match=exact,
+        f1=f1,
+        total=total,
+        missing=missing,
+        has_ans_exact=has_ans[0],
+        has_ans_f1=has_ans[1],
+        has_ans_total=has_ans[2],
+        no_ans_exact=no_ans[0],
+        no_ans_f1=no_ans[1],
+        no_ans_total=no_ans[2],
+    )
+
+
+def _f1(prediction: str, truth: str, version: Version) -> float:
+    """F1 of two answers that are already normalized."""
+    predicted, true = prediction.split(), truth.split()
+    if version == "2.0" and not (predicted and true):
+        return float(predicted == true)
+    common = sum((Counter(predicted) & Counter(true)).values())
+    if not common:
+        return 0.0
+    precision, recall = common / len(predicted), common / len(true)
+    return 2 * precision * recall / (precision + recall)
+
+
+def _mean(points: Sequence[tuple[float, float]]) -> tuple[float, float, int]:
+    """Mean exact match and F1 in percent, and of how many."""
+    total = len(points)
+    return 100.0 * sum(exact for exact, _ in points) / total, 100.0 * sum(f1 for _, f1 in points) / total, total
+
+
+def _mean_or_none(points: Sequence[tuple[float, float]]) -> tuple[float, float, int] | tuple[None, None, None]:
+    return _mean(points) if points else (None, None, None)
+
+
+def _like(ids: Iterable[str]) -> str:
+    return next((f"like {id_!r}" for id_ in ids), "none")

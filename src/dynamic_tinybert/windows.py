@@ -1,0 +1,240 @@
+"""Text to windows: a question and a piece of the text, as the model reads them. No model in sight.
+
+A text is tokenized in pieces, cut where no token can cross, so that one of any size passes through bounded memory.
+"""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
+
+Ints = npt.NDArray[np.int64]
+
+_PIECE = 1 << 16  # characters tokenized at a time
+_JOINERS = frozenset("\u200c\u200d\ufe0e\ufe0f")  # joiners and variation selectors belong to the character before
+
+
+class WindowError(ValueError):
+    """A tokenizer that cannot be used, or lengths that do not fit each other; one line that says why."""
+
+
+class Tokens(NamedTuple):
+    """Consecutive tokens of a text, as arrays of one length.
+
+    Attributes:
+        ids: Vocabulary indices.
+        begin: Where each token begins, in characters of the text as given.
+        end: Where it ends.
+        word_begin: Where the word that the token is part of begins.
+        word_end: Where that word ends.
+    """
+
+    ids: Ints
+    begin: Ints
+    end: Ints
+    word_begin: Ints
+    word_end: Ints
+
+    def __getitem__(self, part: slice) -> Tokens:  # type: ignore[override]
+        return Tokens(*(column[part] for column in (self.ids, self.begin, self.end, self.word_begin, self.word_end)))
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Window:
+    """`[CLS] question [SEP] piece of the text [SEP]`.
+
+    Attributes:
+        ids: The whole window, `[tokens]`.
+        type_ids: 0 for the question's half and 1 for the text's, `[tokens]`.
+        text: The tokens of the text in it; the first is at `ids[offset]`.
+        offset: Where the text begins in the window.
+        settled: How many of the text's tokens in it, from the left, no later window holds.
+    """
+
+    ids: Ints
+    type_ids: Ints
+    text: Tokens
+    offset: int
+    settled: int
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+class TextTokenizer:
+    """A BERT tokenizer, as this package uses it. Safe to use from many threads.
+
+    Texts and questions are data: what looks like a special token in them ("[SEP]") is read as the characters it is.
+
+    Args:
+        folder: A folder that holds `tokenizer.json`, or `vocab.txt` and perhaps `tokenizer_config.json`.
+
+    Raises:
+        WindowError: There is no tokenizer, it cannot be read, or it lacks [CLS], [SEP] or [PAD].
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._tokenizer = _load(folder)
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+        self._tokenizer.encode_special_tokens = True
+        specials = [self._tokenizer.token_to_id(token) for token in ("[CLS]", "[SEP]", "[PAD]")]
+        if None in specials:
+            raise WindowError(f"the tokenizer of {folder} has no [CLS], [SEP] or [PAD]: it is not a BERT tokenizer")
+        self.cls, self.sep, self.pad = specials
+
+    def question(self, question: str) -> Ints:
+        """Return the token ids of a question."""
+        return np.array(self._tokenizer.encode(question.strip(), add_special_tokens=False).ids, np.int64)
+
+    def text(self, text: str) -> Iterator[Tokens]:
+        """Yield the tokens of a text, a piece at a time; nothing for a text without any."""
+        for begin, end in _pieces(text):
+            piece = text[begin:end]
+            encoding = self._tokenizer.encode(piece, add_special_tokens=False)
+            if not encoding.ids:
+                continue
+            offsets = np.array(encoding.offsets, np.int64)
+            if not piece.isascii():
+                _keep_characters_whole(piece, offsets)
+            words = np.array(encoding.word_ids, np.float64)  # a token outside words has None, which becomes nan
+            begins = np.diff(words, prepend=-1) != 0
+            starts, which = np.flatnonzero(begins), np.cumsum(begins) - 1
+            ends = np.append(starts[1:], len(words)) - 1
+            offsets += begin
+            yield Tokens(
+                np.array(encoding.ids, np.int64),
+                offsets[:, 0],
+                offsets[:, 1],
+                offsets[starts, 0][which],
+                offsets[ends, 1][which],
+            )
+
+
+def check_lengths(*, max_seq_len: int, doc_stride: int, max_question_len: int, positions: int) -> None:
+    """Check that a text can be cut into windows.
+
+    Args:
+        max_seq_len: The longest window, in tokens.
+        doc_stride: How much neighbouring windows overlap, in tokens.
+        max_question_len: The longest question, in tokens; a longer one is cut.
+        positions: The longest sequence that the model can read.
+
+    Raises:
+        WindowError: One of them is out of range, or a window of the longest question would not move on.
+    """
+    if max_question_len < 1:
+        raise WindowError(f"max_question_len is at least 1 token, not {max_question_len}")
+    if doc_stride < 0:
+        raise WindowError(f"doc_stride, the overlap of windows, is at least 0 tokens, not {doc_stride}")
+    if max_seq_len > positions:
+        raise WindowError(f"max_seq_len {max_seq_len} is more than the {positions} tokens that the model can read")
+    room = max_seq_len - max_question_len - 3
+    if room <= doc_stride:
+        raise WindowError(
+            f"max_seq_len {max_seq_len} less max_question_len {max_question_len} and 3 special tokens leaves {room} "
+            f"tokens for the text, no more than the overlap doc_stride {doc_stride}: raise max_seq_len, or lower "
+            "doc_stride or max_question_len"
+        )
+
+
+def windows(
+    tokenizer: TextTokenizer, question: Ints, text: Iterable[Tokens], *, max_seq_len: int, doc_stride: int
+) -> Iterator[Window]:
+    """Yield overlapping windows over a text, first to last; none for a text without tokens.
+
+    Args:
+        tokenizer: Gives the special tokens.
+        question: The question's token ids, at most the `max_question_len` that `check_lengths` was asked about.
+        text: The text's tokens, in pieces of any size.
+        max_seq_len: The longest window, in tokens.
+        doc_stride: How much neighbouring windows overlap, in tokens.
+    """
+    head = np.concatenate([[tokenizer.cls], question, [tokenizer.sep]])
+    tail = np.array([tokenizer.sep])
+    room = max_seq_len - len(head) - 1
+
+    def window(tokens: Tokens, settled: int) -> Window:
+        ids = np.concatenate([head, tokens.ids, tail])
+        type_ids = np.zeros_like(ids)
+        type_ids[len(head) :] = 1
+        return Window(ids=ids, type_ids=type_ids, text=tokens, offset=len(head), settled=settled)
+
+    waiting: Tokens | None = None
+    for piece in text:
+        waiting = piece if waiting is None else Tokens(*map(np.concatenate, zip(waiting, piece, strict=True)))
+        while len(waiting) > room:
+            yield window(waiting[:room], room - doc_stride)
+            waiting = waiting[room - doc_stride :]
+    if waiting is not None:
+        yield window(waiting, len(waiting))
+
+
+def _load(folder: Path) -> Tokenizer:
+    path, vocabulary = folder / "tokenizer.json", folder / "vocab.txt"
+    try:
+        if path.is_file():
+            return Tokenizer.from_file(str(path))
+        if not vocabulary.is_file():
+            raise WindowError(f"{folder} has neither tokenizer.json nor vocab.txt")
+        settings = folder / "tokenizer_config.json"
+        config = json.loads(settings.read_text("utf-8")) if settings.is_file() else {}
+        lines = vocabulary.read_text("utf-8").splitlines()
+        tokenizer = Tokenizer(models.WordPiece({word: i for i, word in enumerate(lines)}, unk_token="[UNK]"))
+        tokenizer.normalizer = normalizers.BertNormalizer(
+            clean_text=True,
+            handle_chinese_chars=config.get("tokenize_chinese_chars", True),
+            strip_accents=config.get("strip_accents"),
+            lowercase=config.get("do_lower_case", True),
+        )
+        tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        tokenizer.decoder = decoders.WordPiece()
+        return tokenizer
+    except WindowError:
+        raise
+    except Exception as error:  # the tokenizers library raises bare Exception
+        raise WindowError(f"the tokenizer of {folder} cannot be read: {str(error).splitlines()[0]}") from None
+
+
+def _pieces(text: str) -> Iterator[tuple[int, int]]:
+    """Cut a text into pieces of bounded length, before white space where there is any."""
+    begin = 0
+    while len(text) - begin > _PIECE:
+        end = begin + _PIECE
+        for cut in range(end, begin + _PIECE // 2, -1):
+            if text[cut].isspace():
+                end = cut
+                break
+        else:  # a word of 32,000 characters is no word; it may break anywhere but within a character
+            while end < len(text) and _continues(text[end]):
+                end += 1
+        yield begin, end
+        begin = end
+    if begin < len(text):
+        yield begin, len(text)
+
+
+def _continues(character: str) -> bool:
+    """Whether a code point belongs to the character before it."""
+    return character in _JOINERS or unicodedata.category(character) in ("Mn", "Mc", "Me")
+
+
+def _keep_characters_whole(text: str, offsets: Ints) -> None:
+    """Stretch the end of each token over the marks that the normalizer took away from its last character."""
+    following = np.append(offsets[1:, 0], len(text))
+    for i in np.flatnonzero(offsets[:, 1] < following):
+        end = int(offsets[i, 1])
+        while end < following[i] and _continues(text[end]):
+            end += 1
+        offsets[i, 1] = end
