@@ -1,9 +1,9 @@
 """Extractive question answering at any computational budget.
 
-    >>> from dynamic_tinybert import QuestionAnswerer
-    >>> qa = QuestionAnswerer()
-    >>> qa("Where is the tower?", "The tower stands in Paris.").text
-    'Paris'
+>>> from dynamic_tinybert import QuestionAnswerer
+>>> qa = QuestionAnswerer()
+>>> qa("Where is the tower?", "The tower stands in Paris.").text
+'Paris'
 """
 
 from __future__ import annotations

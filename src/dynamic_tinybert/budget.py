@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -49,7 +50,7 @@ class LengthConfig:
         object.__setattr__(self, "fractions", values)
         if not values or not all(0 < f <= 1 for f in values):
             raise BudgetError(f"a length configuration is of fractions in (0, 1], one for each layer: {values}")
-        if any(b > a for a, b in zip(values, values[1:], strict=False)):
+        if any(b > a for a, b in itertools.pairwise(values)):
             raise BudgetError(f"a length configuration never grows from one layer to the next: {values}")
 
     @classmethod
@@ -72,8 +73,8 @@ class LengthConfig:
             `[batch, layers]`.
         """
         real = np.asarray(tokens, np.int64)[:, None]
-        kept = np.ceil(np.asarray(self.fractions)[None, :] * real - 1e-6).astype(np.int64)
-        return np.minimum(np.maximum(kept, _FLOOR), real)
+        kept: npt.NDArray[np.int64] = np.ceil(np.asarray(self.fractions) * real - 1e-6).astype(np.int64)
+        return np.clip(kept, np.minimum(_FLOOR, real), real)
 
 
 def macs(shape: ModelShape, tokens: npt.ArrayLike, config: LengthConfig | None = None) -> int:
@@ -209,8 +210,8 @@ def parse_budget(text: str) -> Budget:
     Raises:
         BudgetError: It is neither a number nor a known name.
     """
-    if text == "full" or text == "balanced" or text == "fast":
-        return text
+    if text in ("full", "balanced", "fast"):
+        return cast("Budget", text)
     try:
         value = float(text)
     except ValueError:

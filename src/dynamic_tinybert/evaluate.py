@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from dynamic_tinybert.budget import Budget
-from dynamic_tinybert.qa import QuestionAnswerer
+from dynamic_tinybert.qa import Options, QuestionAnswerer
 from dynamic_tinybert.squad import Scores, SquadFile, score
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,14 +44,7 @@ class Evaluation:
         }
 
 
-def evaluate(
-    qa: QuestionAnswerer,
-    data: SquadFile,
-    *,
-    budget: Budget = "full",
-    progress: Callable[[int, int], None] | None = None,
-    **options: Any,
-) -> Evaluation:
+def evaluate(qa: QuestionAnswerer, data: SquadFile, **options: Unpack[Options]) -> Evaluation:
     """Answer all questions of a SQuAD file and score the answers.
 
     In a file of version 2.0 the answer may be that there is none.
@@ -58,26 +52,26 @@ def evaluate(
     Args:
         qa: The model.
         data: The questions.
-        budget: What each answer may spend.
-        progress: Called with the number of questions answered and their total.
-        options: Further options of `QuestionAnswerer.__call__`.
+        options: Those of `QuestionAnswerer.__call__`; `progress` is called with the questions answered and their
+            total.
 
     Raises:
         BudgetError: The budget makes no sense.
     """
     began = time.perf_counter()
+    progress = options.pop("progress", None)
     options.setdefault("handle_impossible_answer", data.version == "2.0")
     predictions: dict[str, str] = {}
     spent = base = 0
     questions, texts = (x.question for x in data.questions), (x.context for x in data.questions)
-    answers = qa(questions, texts, budget=budget, **options)
+    answers = qa(questions, texts, **options)
     for question, answer in zip(data.questions, answers, strict=True):
         predictions[question.id] = answer.text
         spent += answer.spent.macs
         base += answer.spent.bert_base_macs
         if progress:
             progress(len(predictions), len(data.questions))
-    choice = qa.table.select(qa.shape, budget)
+    choice = qa.table.select(qa.shape, options.get("budget", "full"))
     return Evaluation(
         scores=score(data, predictions),
         configuration=choice.name,

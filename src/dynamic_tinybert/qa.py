@@ -8,7 +8,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeAlias, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypedDict, overload
 
 import numpy as np
 
@@ -19,10 +19,13 @@ from dynamic_tinybert.runtime.session import Provider, Runtime
 from dynamic_tinybert.spans import SpanRanker
 from dynamic_tinybert.windows import TextTokenizer, Window, check_lengths, windows
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
 Progress: TypeAlias = Callable[[int, int], None]
 
 _POOL = 128  # windows gathered before they are sorted by length and run
-_BATCH_TOKENS = 2048  # padded tokens of a batch: beyond this a batch gains nothing on a CPU
+_BATCH_TOKENS = 1024  # padded tokens of a batch: beyond this a batch gains nothing on a CPU
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +84,20 @@ class Answer:
         }
 
 
-class _Options(NamedTuple):
+class Options(TypedDict, total=False):
+    """What may be said of a call beside the questions, the texts and `top_k`: see `QuestionAnswerer.__call__`."""
+
+    budget: Budget
+    max_seq_len: int | None
+    doc_stride: int
+    max_question_len: int
+    max_answer_len: int
+    handle_impossible_answer: bool
+    align_to_words: bool
+    progress: Progress | None
+
+
+class _Call(NamedTuple):
     choice: Choice
     top_k: int | None
     max_seq_len: int
@@ -147,33 +163,32 @@ class QuestionAnswerer:
         self.shape = folder.shape
         self.table = ConfigTable.read(folder.shape, folder.length_configs)
         self._tokenizer = TextTokenizer(folder.path)
-        self._runtime = Runtime(
-            folder.shape, folder.weights, precision=precision, threads=threads, providers=providers
-        )
+        self._runtime = Runtime(folder.shape, folder.weights, precision=precision, threads=threads, providers=providers)
 
+    # A str is itself a Sequence[str], so the checker sees overlaps; the first that fits is the one meant.
     @overload
-    def __call__(self, question: str, text: str, *, top_k: None = None, **options: Any) -> Answer: ...
+    def __call__(  # type: ignore[overload-overlap]
+        self, question: str, text: str, *, top_k: None = ..., **options: Unpack[Options]
+    ) -> Answer: ...
     @overload
-    def __call__(self, question: str, text: str, *, top_k: int, **options: Any) -> list[Answer]: ...
-    @overload
-    def __call__(
-        self, question: Sequence[str], text: str | Sequence[str], *, top_k: None = None, **options: Any
+    def __call__(  # type: ignore[overload-overlap]
+        self, question: str, text: str, *, top_k: int, **options: Unpack[Options]
     ) -> list[Answer]: ...
     @overload
-    def __call__(
-        self, question: str, text: Sequence[str], *, top_k: None = None, **options: Any
+    def __call__(  # type: ignore[overload-overlap]
+        self, question: Sequence[str], text: Sequence[str], *, top_k: None = ..., **options: Unpack[Options]
     ) -> list[Answer]: ...
     @overload
-    def __call__(
-        self, question: str | Sequence[str], text: str | Sequence[str], *, top_k: int, **options: Any
+    def __call__(  # type: ignore[overload-overlap]
+        self, question: Sequence[str], text: Sequence[str], *, top_k: int, **options: Unpack[Options]
     ) -> list[list[Answer]]: ...
     @overload
     def __call__(
-        self, question: str | Iterable[str], text: str | Iterable[str], *, top_k: None = None, **options: Any
+        self, question: Iterable[str], text: Iterable[str], *, top_k: None = ..., **options: Unpack[Options]
     ) -> Iterator[Answer]: ...
     @overload
     def __call__(
-        self, question: str | Iterable[str], text: str | Iterable[str], *, top_k: int, **options: Any
+        self, question: Iterable[str], text: Iterable[str], *, top_k: int, **options: Unpack[Options]
     ) -> Iterator[list[Answer]]: ...
 
     def __call__(
@@ -218,7 +233,7 @@ class QuestionAnswerer:
             ValueError: A question is empty, the lists differ in length, or an option is out of range (`WindowError`
                 and `BudgetError` among them).
         """
-        options = _Options(
+        options = _Call(
             self.table.select(self.shape, budget), top_k, max_seq_len or min(384, self.shape.positions), doc_stride,
             max_question_len, max_answer_len, handle_impossible_answer, align_to_words, progress,
         )  # fmt: skip
@@ -244,7 +259,7 @@ class QuestionAnswerer:
         answers = self._answers(pairs, options)
         return list(answers) if sized else answers
 
-    def _ranker(self, options: _Options) -> SpanRanker:
+    def _ranker(self, options: _Call) -> SpanRanker:
         return SpanRanker(
             top_k=1 if options.top_k is None else options.top_k,
             max_answer_len=options.max_answer_len,
@@ -252,7 +267,7 @@ class QuestionAnswerer:
             handle_impossible_answer=options.handle_impossible_answer,
         )
 
-    def _answers(self, pairs: Iterable[tuple[str, str]], options: _Options) -> Iterator[Any]:
+    def _answers(self, pairs: Iterable[tuple[str, str]], options: _Call) -> Iterator[Any]:
         """Gather windows, run them by length, hand out answers in order."""
         waiting: deque[_Request] = deque()
         pool: list[tuple[_Request, Window]] = []
@@ -278,7 +293,7 @@ class QuestionAnswerer:
             options.progress(known, known)
         yield from self._finished(waiting, None, options)
 
-    def _windows(self, question: str, text: str, options: _Options) -> Iterator[Window]:
+    def _windows(self, question: str, text: str, options: _Call) -> Iterator[Window]:
         for name, value in (("question", question), ("text", text)):
             if not isinstance(value, str):
                 raise TypeError(f"a {name} is a string, not {type(value).__name__}")
@@ -291,11 +306,9 @@ class QuestionAnswerer:
             )
             ids = ids[: options.max_question_len]
         pieces = self._tokenizer.text(text)
-        yield from windows(
-            self._tokenizer, ids, pieces, max_seq_len=options.max_seq_len, doc_stride=options.doc_stride
-        )
+        yield from windows(self._tokenizer, ids, pieces, max_seq_len=options.max_seq_len, doc_stride=options.doc_stride)
 
-    def _read(self, pool: list[tuple[_Request, Window]], options: _Options) -> int:
+    def _read(self, pool: list[tuple[_Request, Window]], options: _Call) -> int:
         """Run the windows in batches of like length and rank their spans; return how many characters are settled."""
         order = sorted(range(len(pool)), key=lambda i: len(pool[i][1]))
         logits: list[tuple[Any, Any]] = [(None, None)] * len(pool)
@@ -322,7 +335,7 @@ class QuestionAnswerer:
         logits = self._runtime.run(ids, types, mask, choice.config.lengths(lengths))
         return logits.start, logits.end
 
-    def _finished(self, waiting: deque[_Request], unfinished: _Request | None, options: _Options) -> Iterator[Any]:
+    def _finished(self, waiting: deque[_Request], unfinished: _Request | None, options: _Call) -> Iterator[Any]:
         while waiting and waiting[0] is not unfinished:
             request = waiting.popleft()
             spent = Spent(

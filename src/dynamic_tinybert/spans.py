@@ -33,6 +33,9 @@ class _Spans(NamedTuple):
     begin: npt.NDArray[np.int64]
     end: npt.NDArray[np.int64]
 
+    def at(self, which: npt.NDArray[np.int64] | list[int]) -> _Spans:
+        return _Spans(self.logit[which], self.begin[which], self.end[which])
+
 
 class SpanRanker:
     """Ranks the spans of one text, window after window, in memory that does not grow with the text.
@@ -127,7 +130,11 @@ class SpanRanker:
         """
         if not pool:
             return _Spans(np.empty(0, np.float32), np.empty(0, np.int64), np.empty(0, np.int64))
-        spans = _Spans(*(np.concatenate(column) for column in zip(*pool, strict=True)))
+        spans = _Spans(
+            np.concatenate([part.logit for part in pool]),
+            np.concatenate([part.begin for part in pool]),
+            np.concatenate([part.end for part in pool]),
+        )
         enough = self._top_k * (2 * self._longest - 1) * self._longest
         if len(spans.logit) <= max(enough, _POOL // 2):
             return spans
@@ -138,7 +145,7 @@ class SpanRanker:
         if len(order) > enough:
             order = order[np.argpartition(-spans.logit[order], enough)[:enough]]
         order.sort()
-        return _Spans(*(column[order] for column in spans))
+        return spans.at(order)
 
     def _apart(self, spans: _Spans) -> _Spans:
         """The best spans, best first, none overlapping a better one."""
@@ -152,4 +159,4 @@ class SpanRanker:
             begin, end = spans.begin[best], spans.end[best]
             left[(spans.begin < end) & (spans.end > begin)] = -np.inf
             left[best] = -np.inf
-        return _Spans(*(column[chosen] for column in spans))
+        return spans.at(chosen)

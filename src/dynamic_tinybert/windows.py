@@ -10,7 +10,6 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +25,8 @@ class WindowError(ValueError):
     """A tokenizer that cannot be used, or lengths that do not fit each other; one line that says why."""
 
 
-class Tokens(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Tokens:
     """Consecutive tokens of a text, as arrays of one length.
 
     Attributes:
@@ -43,11 +43,17 @@ class Tokens(NamedTuple):
     word_begin: Ints
     word_end: Ints
 
-    def __getitem__(self, part: slice) -> Tokens:  # type: ignore[override]
-        return Tokens(*(column[part] for column in (self.ids, self.begin, self.end, self.word_begin, self.word_end)))
+    def __getitem__(self, part: slice) -> Tokens:
+        return Tokens(*(column[part] for column in self._columns()))
+
+    def __add__(self, others: Tokens) -> Tokens:
+        return Tokens(*map(np.concatenate, zip(self._columns(), others._columns(), strict=True)))
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def _columns(self) -> tuple[Ints, ...]:
+        return self.ids, self.begin, self.end, self.word_begin, self.word_end
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -173,7 +179,7 @@ def windows(
 
     waiting: Tokens | None = None
     for piece in text:
-        waiting = piece if waiting is None else Tokens(*map(np.concatenate, zip(waiting, piece, strict=True)))
+        waiting = piece if waiting is None else waiting + piece
         while len(waiting) > room:
             yield window(waiting[:room], room - doc_stride)
             waiting = waiting[room - doc_stride :]

@@ -11,7 +11,7 @@ import typer
 from dynamic_tinybert.cli import console
 
 if TYPE_CHECKING:
-    from dynamic_tinybert.qa import Answer
+    from dynamic_tinybert.qa import Answer, Options
 
 _LONG = 200_000  # characters; a text that takes long enough for a progress bar
 _AROUND = 160  # characters shown on each side of an answer at the most
@@ -47,7 +47,9 @@ def ask(
       curl -s https://example.org/page.txt | dynamic-tinybert ask "Who wrote this?" -
     """
     if source not in (None, "-"):
-        console.fail(f"what is {source!r}? Give the text as --text FILE, as --context TEXT, or - for standard input", misuse=True)
+        console.fail(
+            f"what is {source!r}? Give the text as --text FILE, as --context TEXT, or - for standard input", misuse=True
+        )
     if sum(x is not None for x in (source, context, text)) != 1:
         console.fail("give one text: --text FILE, --context TEXT, or - for standard input", misuse=True)
     from dynamic_tinybert.budget import parse_budget
@@ -59,7 +61,7 @@ def ask(
         content = context if context is not None else console.read_text(text or "-")
         qa = console.load(model, precision, threads)
         with console.progress_bar("reading", "characters", show=len(content) > _LONG) as progress:
-            options = {
+            options: Options = {
                 "budget": spend,
                 "max_seq_len": max_seq_len,
                 "doc_stride": doc_stride,
@@ -68,7 +70,9 @@ def ask(
                 "handle_impossible_answer": handle_impossible_answer,
                 "progress": progress,
             }
-            answers = [qa(question, content, **options)] if top_k == 1 else qa(question, content, top_k=top_k, **options)
+            answers = (
+                [qa(question, content, **options)] if top_k == 1 else qa(question, content, top_k=top_k, **options)
+            )
     for number, answer in enumerate(answers, 1):
         if as_json:
             console.print_json(answer.to_dict())

@@ -72,7 +72,9 @@ def score(
     with console.errors_in_one_line():
         scores = run(read_squad(data), read_predictions(predictions))
     if scores.missing:
-        console.complain("warning", f"{scores.missing} of {scores.total} questions have no prediction, and count as wrong")
+        console.complain(
+            "warning", f"{scores.missing} of {scores.total} questions have no prediction, and count as wrong"
+        )
     if as_json:
         console.print_json(scores.to_dict())
     else:

@@ -213,9 +213,7 @@ class _Builder:
         context = g.node("Transpose", g.node("MatMul", votes, value), perm=(0, 2, 1, 3))
         return g.node("Reshape", context, together), votes
 
-    def reduce(
-        self, i: int, state: _State, context: str, votes: str, kept: str, longest: str, dropping: str
-    ) -> _State:
+    def reduce(self, i: int, state: _State, context: str, votes: str, kept: str, longest: str, dropping: str) -> _State:
         """Let the most significant tokens through, restore what goes, and finish the attention of what stays.
 
         The output projection comes after the choice: a token that goes needs none.

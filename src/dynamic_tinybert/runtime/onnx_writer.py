@@ -159,9 +159,7 @@ class Graph:
     ) -> None:
         """Declare an output, under another name if one is given; types are inferred in a branch."""
         if name:
-            self._nodes.append(
-                _bytes(1, value) + _bytes(2, name) + _bytes(3, f"output_{name}") + _bytes(4, "Identity")
-            )
+            self._nodes.append(_bytes(1, value) + _bytes(2, name) + _bytes(3, f"output_{name}") + _bytes(4, "Identity"))
         self._outputs.append(_value(name or value, dtype, dims))
 
     def encode(self, external: Iterable[str] = ()) -> bytes:

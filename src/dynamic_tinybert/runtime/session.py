@@ -74,7 +74,6 @@ class Runtime:
         options = onnxruntime.SessionOptions()
         # The probabilities that Attention gives out are inferred to be empty, in 1.31, and each run would warn of it.
         options.log_severity_level = _ERRORS_ONLY
-        # An arena keeps the memory of the largest batch for good; without it a run asks for what it needs.
         if threads is not None:
             options.intra_op_num_threads = threads
         graph = build_graph(shape, weights, precision=precision)

@@ -1,0 +1,61 @@
+# Two commands for users (demo, test), the rest for developers. Each makes what it needs.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+DEV    ?= ../shared/data/squad/dev-v1.1.json.gz
+
+.PHONY: demo test test-all lint format bench clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo      install the package into $(VENV) and ask ten questions of the texts in examples/"
+	@echo "make test      install what the tests need and run them (8 minutes at most)"
+	@echo "make test-all  all tests, the slow ones too"
+	@echo "make lint      ruff and mypy"
+	@echo "make bench     measure speed side by side; the table and the picture go to results/"
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml | $(BIN)/python
+	$(PIP) --editable .
+	@touch $@
+
+# PyTorch is pinned and comes first: a bare `torch` would bring gigabytes of CUDA.
+$(VENV)/.test: $(VENV)/.installed
+	$(PIP) torch==2.13.0
+	$(PIP) --editable '.[test]'
+	@touch $@
+
+$(VENV)/.lint: $(VENV)/.installed
+	$(PIP) --editable '.[lint]'
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.test
+	$(PIP) --editable '.[bench]'
+	@touch $@
+
+demo: $(VENV)/.installed
+	$(BIN)/python examples/demo.py
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: $(VENV)/.test
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.lint
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.bench
+	$(BIN)/python benchmarks/speed.py --data $(DEV) --f1 results/dev.json --output results
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,36 @@
+"""The files of a model folder, by name."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Final
+
+from dynamic_tinybert.folder.errors import ModelFolderError
+
+CONFIG: Final = "config.json"
+WEIGHTS: Final = "model.safetensors"
+INDEX: Final = "model.safetensors.index.json"
+TOKENIZER: Final = "tokenizer.json"
+VOCABULARY: Final = "vocab.txt"
+LENGTH_CONFIGS: Final = "length_configs.json"
+CARD: Final = "README.md"
+
+COPIED: Final = (TOKENIZER, "tokenizer_config.json", VOCABULARY, "special_tokens_map.json", LENGTH_CONFIGS, CARD)
+FETCHED: Final = (CONFIG, WEIGHTS, "model-*.safetensors", INDEX, *COPIED)
+
+
+def read_object(file: Path) -> dict[str, Any]:
+    """Read a file that holds one JSON object.
+
+    Raises:
+        ModelFolderError: It holds something else.
+        OSError: It cannot be read.
+    """
+    try:
+        value = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ModelFolderError(f"{file} is not JSON ({error}): mend it or fetch it again") from error
+    if not isinstance(value, dict):
+        raise ModelFolderError(f"{file} is JSON, but no object: mend it or fetch it again")
+    return value

@@ -1,0 +1,79 @@
+"""Models on the Hugging Face Hub. huggingface_hub is imported here alone, and only when such a model is asked for."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path, PurePath
+
+from dynamic_tinybert.folder.errors import ModelFolderError
+from dynamic_tinybert.folder.files import FETCHED
+from dynamic_tinybert.folder.tensors import refuse_pickle
+
+
+def is_hub_name(model: str) -> bool:
+    """Tell whether `model` has the form `owner/name`."""
+    return re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", model, re.ASCII) is not None
+
+
+def fetch(
+    model: str,
+    *,
+    revision: str | None,
+    cache_dir: str | os.PathLike[str] | None,
+    local_files_only: bool,
+    token: str | None,
+) -> Path:
+    """Bring a model into the Hub's cache, or find it there. The arguments are those of `open_folder`.
+
+    Returns:
+        The folder in the cache.
+
+    Raises:
+        ModelFolderError: There is no such model or revision, it cannot be had, or its weights are in a pickle.
+    """
+    from huggingface_hub import HfApi, constants, errors, snapshot_download
+
+    name = f"{model} at revision {revision!r}" if revision else model
+    offline = local_files_only or constants.HF_HUB_OFFLINE
+    try:
+        path = Path(
+            snapshot_download(
+                model,
+                revision=revision,
+                cache_dir=None if cache_dir is None else Path(cache_dir),
+                local_files_only=local_files_only,
+                token=token,
+                allow_patterns=list(FETCHED),
+            )
+        )
+        has_weights = any(path.glob("model*.safetensors*"))
+        others = [] if has_weights or offline else HfApi(token=token).list_repo_files(model, revision=revision)
+    except errors.GatedRepoError as error:
+        raise ModelFolderError(
+            f"{model} is gated: ask for access at {constants.ENDPOINT}/{model}, then run hf auth login or give a token"
+        ) from error
+    except errors.RepositoryNotFoundError as error:
+        raise ModelFolderError(
+            f"{model} is neither a folder here nor a model on the Hub, or it is private there: check the name, or run"
+            " hf auth login or give a token"
+        ) from error
+    except errors.RevisionNotFoundError as error:
+        raise ModelFolderError(f"{model} has no revision {revision!r} on the Hub: check its name") from error
+    except errors.LocalEntryNotFoundError as error:
+        absent = f"{name} is neither a folder here nor, whole, in the Hub's cache"
+        if offline:
+            raise ModelFolderError(
+                f"{absent}, and local_files_only or HF_HUB_OFFLINE forbids to fetch it: allow that once"
+            ) from error
+        why = _first_line(error.__cause__ or error)
+        raise ModelFolderError(f"{absent}, and {constants.ENDPOINT} fails ({why}): check the network") from error
+    except Exception as error:  # what lies below huggingface_hub, and so its errors, differs from version to version
+        raise ModelFolderError(f"{name} could not be fetched from the Hub: {_first_line(error)}") from error
+    source = f"{model!r}, revision={revision!r}" if revision else repr(model)
+    refuse_pickle(f"{name} on the Hub", others, source, PurePath(model).name)
+    return path
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

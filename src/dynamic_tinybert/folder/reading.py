@@ -1,0 +1,222 @@
+"""Opening a model folder."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+import numpy as np
+import numpy.typing as npt
+
+from dynamic_tinybert.folder import hub
+from dynamic_tinybert.folder.errors import ModelFolderError
+from dynamic_tinybert.folder.files import CARD, CONFIG, LENGTH_CONFIGS, TOKENIZER, VOCABULARY, WEIGHTS, read_object
+from dynamic_tinybert.folder.tensors import StoredTensor, find_tensors, find_weight_files
+from dynamic_tinybert.shape import Activation, ModelShape
+
+EMBEDDED: Final = "embedded"
+
+_ACTIVATIONS: Final[Mapping[str, Activation]] = {
+    "gelu": "gelu",
+    "gelu_new": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "relu": "relu",
+}
+_MOST_LAYERS: Final = 1000
+_MOST: Final = 2**31 - 1
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ModelFolder:
+    """A model folder, checked but for the values of its weights, which are checked when they are read.
+
+    Attributes:
+        name: The model as the user named it; `embedded` for the embedded one.
+        path: The folder.
+        shape: The sizes of the model.
+        config: `config.json` as read.
+        length_configs: `length_configs.json` as read, or None. What it means is checked elsewhere.
+        license: The licence that the model card declares, for example `apache-2.0`, or None.
+        source_bytes: Size of the weights' files, in bytes.
+    """
+
+    name: str
+    path: Path
+    shape: ModelShape
+    config: Mapping[str, Any]
+    length_configs: Mapping[str, Any] | None
+    license: str | None
+    source_bytes: int
+    _tensors: Mapping[str, StoredTensor] = field(repr=False)
+
+    @property
+    def calibration(self) -> Mapping[str, Any] | None:
+        """What turns a logit into a confidence: `calibration` of `length_configs.json`, or None."""
+        return (self.length_configs or {}).get("calibration")
+
+    @property
+    def parameters(self) -> int:
+        """How many values the weights have. Needs no reading of them."""
+        return sum(math.prod(tensor.shape) for tensor in self._tensors.values())
+
+    @cached_property
+    def weights(self) -> dict[str, npt.NDArray[np.float32]]:
+        """The tensors in float32, by our names; read at the first access and kept as long as this object is.
+
+        With H the hidden and F the feed-forward size: `embeddings.word` `[vocabulary, H]`, `embeddings.position`
+        `[positions, H]`, `embeddings.token_type` `[token types, H]`; and as pairs, `.weight` of the shape given and
+        `.bias` of its first dimension: `embeddings.norm` `[H]`; of every layer `layers.{i}` the projections `query`,
+        `key`, `value`, `attention_output` `[H, H]`, `intermediate` `[F, H]`, `output` `[H, F]` and the norms
+        `attention_norm`, `output_norm` `[H]`; `span` `[2, H]`, start and end.
+
+        Raises:
+            ModelFolderError: A value is NaN or infinite, or a file has changed since the folder was opened.
+        """
+        return {name: tensor.read() for name, tensor in self._tensors.items()}
+
+
+def open_folder(
+    model: str | os.PathLike[str] | None = None,
+    *,
+    revision: str | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    local_files_only: bool = False,
+    token: str | None = None,
+) -> ModelFolder:
+    """Open a model folder and check it. The weights are read later: see `ModelFolder.weights`.
+
+    Args:
+        model: A folder; or `owner/name`, where no such folder exists: a model on the Hugging Face Hub; or `embedded`,
+            as when nothing is given: the model inside the package.
+        revision: Branch, tag or commit of a model on the Hub.
+        cache_dir: Where models from the Hub are kept; by default where `HF_HUB_CACHE` or `HF_HOME` says.
+        local_files_only: Take a model of the Hub from the cache and never ask the network, as `HF_HUB_OFFLINE=1` does.
+        token: Access token for the Hub; by default that of `HF_TOKEN` or `hf auth login`.
+
+    Raises:
+        ModelFolderError: There is no such model, it is of another kind, or something in it is missing or damaged.
+    """
+    if model is None or model == EMBEDDED:
+        name, path = EMBEDDED, Path(__file__).parents[1] / EMBEDDED
+    else:
+        name = os.fspath(model)
+        path = Path(os.path.expanduser(name))
+    try:
+        if isinstance(model, str) and hub.is_hub_name(model) and not path.exists():
+            path = hub.fetch(
+                model, revision=revision, cache_dir=cache_dir, local_files_only=local_files_only, token=token
+            )
+        elif revision is not None:
+            raise ModelFolderError(f"{name} is no model of the Hub, so it has no revision {revision!r}: leave that out")
+        return _read_folder(name, path)
+    except OSError as error:
+        raise ModelFolderError(f"{name} cannot be read: {error}") from error
+
+
+def _read_folder(name: str, path: Path) -> ModelFolder:
+    if path.is_file():
+        raise ModelFolderError(f"{name} is a file: give the folder that holds {CONFIG} and {WEIGHTS}")
+    if not name or not path.is_dir():
+        raise ModelFolderError(f"no such folder: {name!r}; check its name (a model on the Hub is called owner/name)")
+    if not (path / CONFIG).is_file():
+        raise ModelFolderError(
+            f"{path} has no {CONFIG}: give a folder as transformers writes it, with {CONFIG}, {WEIGHTS} and {TOKENIZER}"
+        )
+    config = read_object(path / CONFIG)
+    shape = _read_shape(path / CONFIG, config)
+    files = find_weight_files(path)
+    tensors = find_tensors(path, shape, files)
+    _check_vocabulary(path, shape)
+    lengths = path / LENGTH_CONFIGS
+    return ModelFolder(
+        name=name,
+        path=path,
+        shape=shape,
+        config=config,
+        length_configs=read_object(lengths) if lengths.is_file() else None,
+        license=_read_license(path / CARD),
+        source_bytes=sum(file.stat().st_size for file in files),
+        _tensors=tensors,
+    )
+
+
+def _read_shape(file: Path, config: Mapping[str, Any]) -> ModelShape:
+    def refuse(key: str, wanted: str) -> NoReturn:
+        found = repr(config[key]) if key in config else "missing"
+        raise ModelFolderError(f"{file}: {key} is {found}, but only {wanted} is supported: choose another model")
+
+    def count(key: str, default: int | None = None, most: int = _MOST) -> int:
+        value = config.get(key, default)
+        if type(value) is not int or not 0 < value <= most:
+            refuse(key, f"an integer from 1 to {most}")
+        return value
+
+    if config.get("model_type") != "bert":
+        refuse("model_type", "'bert', BERT question answering, for now")
+    for key, only in (("is_decoder", False), ("add_cross_attention", False), ("position_embedding_type", "absolute")):
+        if config.get(key) not in (None, only):
+            refuse(key, repr(only))
+    activation = _ACTIVATIONS.get(str(config.get("hidden_act", "gelu")))
+    if activation is None:
+        refuse("hidden_act", " | ".join(_ACTIVATIONS))
+    epsilon = config.get("layer_norm_eps", 1e-12)
+    if type(epsilon) is not float or not 0 < epsilon < 1:
+        refuse("layer_norm_eps", "a number between 0 and 1")
+    shape = ModelShape(
+        layers=count("num_hidden_layers", most=_MOST_LAYERS),
+        hidden=count("hidden_size"),
+        heads=count("num_attention_heads"),
+        feed_forward=count("intermediate_size"),
+        vocabulary=count("vocab_size"),
+        positions=count("max_position_embeddings", 512),
+        token_types=count("type_vocab_size", 2),
+        activation=activation,
+        norm_epsilon=epsilon,
+    )
+    if shape.hidden % shape.heads:
+        refuse("hidden_size", f"a multiple of num_attention_heads ({shape.heads})")
+    return shape
+
+
+def _check_vocabulary(path: Path, shape: ModelShape) -> None:
+    if (file := path / TOKENIZER).is_file():
+        tokens = _count_tokens(file)
+    elif (file := path / VOCABULARY).is_file():
+        with file.open("rb") as lines:
+            tokens = sum(1 for _ in lines)
+    else:
+        raise ModelFolderError(
+            f"{path} has neither {TOKENIZER} nor {VOCABULARY}: save the tokenizer of the same model there, with"
+            " save_pretrained of transformers"
+        )
+    if tokens > shape.vocabulary:
+        raise ModelFolderError(
+            f"{file} has {tokens} tokens, where the model has embeddings for {shape.vocabulary}: take the tokenizer"
+            " from the same model"
+        )
+
+
+def _count_tokens(file: Path) -> int:
+    """Count the ids of a tokenizer.json; 0 where they cannot be found, which its own loader will report."""
+    try:
+        tokenizer = json.loads(file.read_text(encoding="utf-8"))
+        ids = [*tokenizer["model"]["vocab"].values(), *(token["id"] for token in tokenizer["added_tokens"])]
+        return int(max(ids)) + 1
+    except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
+        return 0
+
+
+def _read_license(card: Path) -> str | None:
+    """Find the licence in the YAML front matter of a model card."""
+    if not card.is_file():
+        return None
+    front = re.match(r"---\s*\n.*?^---", card.read_text(encoding="utf-8", errors="replace"), re.DOTALL | re.MULTILINE)
+    found = front and re.search(r"""^license:[ \t]*["']?([\w.+-]+)""", front[0], re.MULTILINE)
+    return found[1] if found else None

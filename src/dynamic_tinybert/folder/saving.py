@@ -1,0 +1,117 @@
+"""Writing a model folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError
+from safetensors.numpy import save_file
+
+from dynamic_tinybert.folder.errors import ModelFolderError
+from dynamic_tinybert.folder.files import CONFIG, COPIED, WEIGHTS
+from dynamic_tinybert.folder.reading import ModelFolder
+from dynamic_tinybert.folder.tensors import tensor_table
+
+_OURS: Final = "dynamic_tinybert"
+_NOT_KEPT: Final = (_OURS, "torch_dtype", "quantization_config", "_name_or_path")
+
+
+def save_folder(
+    folder: ModelFolder,
+    path: str | os.PathLike[str],
+    *,
+    dtype: Literal["float32", "int8"] = "float32",
+    overwrite: bool = False,
+) -> Path:
+    """Write a model folder that `open_folder` reads and, in float32, transformers too.
+
+    It is written beside its place, under a hidden name, and then renamed: a folder of its name is always whole.
+
+    Args:
+        folder: What to write. Its tokenizer, table of configurations and model card go along as they are.
+        path: The new folder. Folders above it are made.
+        dtype: `int8` takes a quarter of the space: embeddings and projections are rounded, each row in steps of its
+            largest absolute value / 127. It is our own form, which transformers cannot read.
+        overwrite: Replace the folder that is there. Only one that holds `config.json` and no folders is replaced.
+
+    Returns:
+        The new folder, absolute.
+
+    Raises:
+        ModelFolderError: The folder is there already or cannot be written, or the weights cannot be read.
+    """
+    target = Path(os.path.realpath(os.path.expanduser(path)))
+    draft = target.parent / f".{target.name}.{secrets.token_hex(4)}"
+    try:
+        _check_target(target, overwrite)
+        draft.mkdir(parents=True)
+        _write_files(folder, draft, dtype)
+        _move(draft, target)
+    except (OSError, SafetensorError) as error:
+        raise ModelFolderError(f"{target} cannot be written: {error}") from error
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return target
+
+
+def _check_target(target: Path, overwrite: bool) -> None:
+    if target.is_file():
+        raise ModelFolderError(f"{target} is a file: name a new folder")
+    if target == Path.cwd():
+        raise ModelFolderError(f"{target} is the current folder, which cannot be replaced: name a new folder")
+    inside = list(target.iterdir()) if target.exists() else []
+    if inside and not overwrite:
+        raise ModelFolderError(f"{target} is not empty: name a new folder, or ask to overwrite it")
+    if inside and (any(entry.is_dir() for entry in inside) or not (target / CONFIG).is_file()):
+        raise ModelFolderError(
+            f"{target} is not overwritten, since it has no {CONFIG} or has folders inside, unlike a model folder: name"
+            " a new folder"
+        )
+
+
+def _write_files(folder: ModelFolder, draft: Path, dtype: Literal["float32", "int8"]) -> None:
+    config = {key: value for key, value in folder.config.items() if key not in _NOT_KEPT}
+    config |= {"architectures": ["BertForQuestionAnswering"], "dtype": "float32"}
+    if dtype == "int8":
+        config[_OURS] = {"weights": "int8"}
+    (draft / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+    tensors: dict[str, npt.NDArray[Any]] = {}
+    for ours, theirs, sizes in tensor_table(folder.shape):
+        tensors[theirs] = weight = folder.weights[ours]
+        if dtype == "int8" and len(sizes) == 2 and ours != "span.weight":
+            tensors[theirs], tensors[f"{theirs}.scale"] = _round(weight)
+    save_file(tensors, draft / WEIGHTS, metadata={"format": "pt"})
+    shutil.copymode(draft / CONFIG, draft / WEIGHTS)  # safetensors writes for the owner only
+
+    for name in COPIED:
+        if (folder.path / name).is_file():
+            shutil.copyfile(folder.path / name, draft / name)
+
+
+def _round(weight: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
+    """Round `[rows, columns]` to int8 with a scale for each row, `[rows]`, above 0 even where the row is 0."""
+    scale = np.maximum(np.abs(weight).max(axis=1) / np.float32(127), np.finfo(np.float32).tiny)
+    return np.rint(weight / scale[:, None]).astype(np.int8), scale
+
+
+def _move(draft: Path, target: Path) -> None:
+    """Put `draft` in the place of `target`."""
+    if not target.exists():
+        draft.rename(target)
+        return
+    old = draft.with_name(f"{draft.name}.old")
+    target.rename(old)
+    try:
+        draft.rename(target)
+    except BaseException:
+        old.rename(target)
+        raise
+    shutil.rmtree(old, ignore_errors=True)

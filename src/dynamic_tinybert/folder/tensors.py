@@ -1,0 +1,236 @@
+"""The tensors of a model folder: their names, here and in transformers, and how they are stored.
+
+A tensor is stored in float32, float16 or bfloat16; or in INT8 of our own: an int8 tensor of `[rows, columns]` beside a
+float32 one of `[rows]`, called as the first plus `.scale`. A value is then the int8 times its row's scale.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePath
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError, safe_open
+
+from dynamic_tinybert.folder.errors import ModelFolderError
+from dynamic_tinybert.folder.files import CONFIG, INDEX, WEIGHTS, read_object
+from dynamic_tinybert.shape import ModelShape
+
+# Our name, that of transformers, and the sizes: Vocabulary, Positions, token Types, Hidden, Feed-forward.
+_SINGLE: Final = (
+    ("embeddings.word", "bert.embeddings.word_embeddings.weight", "VH"),
+    ("embeddings.position", "bert.embeddings.position_embeddings.weight", "PH"),
+    ("embeddings.token_type", "bert.embeddings.token_type_embeddings.weight", "TH"),
+)
+# The same of pairs: `.weight` of these sizes, and `.bias` of the first of them.
+_PAIRS: Final = (
+    ("embeddings.norm", "bert.embeddings.LayerNorm", "H"),
+    ("layers.{i}.query", "bert.encoder.layer.{i}.attention.self.query", "HH"),
+    ("layers.{i}.key", "bert.encoder.layer.{i}.attention.self.key", "HH"),
+    ("layers.{i}.value", "bert.encoder.layer.{i}.attention.self.value", "HH"),
+    ("layers.{i}.attention_output", "bert.encoder.layer.{i}.attention.output.dense", "HH"),
+    ("layers.{i}.attention_norm", "bert.encoder.layer.{i}.attention.output.LayerNorm", "H"),
+    ("layers.{i}.intermediate", "bert.encoder.layer.{i}.intermediate.dense", "FH"),
+    ("layers.{i}.output", "bert.encoder.layer.{i}.output.dense", "HF"),
+    ("layers.{i}.output_norm", "bert.encoder.layer.{i}.output.LayerNorm", "H"),
+    ("span", "qa_outputs", "2H"),
+)
+
+_DTYPES: Final = {"F32": "<f4", "F16": "<f2", "BF16": "<u2", "I8": "i1"}  # numpy has no bfloat16
+_PICKLES: Final = (".bin", ".bin.index.json", ".pt", ".pth", ".ckpt", ".pkl")
+_CONVERTED: Final = ("pytorch_model.bin", "pytorch_model.bin.index.json")  # transformers loads these
+
+
+def tensor_table(shape: ModelShape) -> Iterator[tuple[str, str, tuple[int, ...]]]:
+    """Name every tensor of a model: our name, that of transformers, its shape."""
+    sizes = {
+        "V": shape.vocabulary,
+        "P": shape.positions,
+        "T": shape.token_types,
+        "H": shape.hidden,
+        "F": shape.feed_forward,
+        "2": 2,
+    }
+    for ours, theirs, letters in _SINGLE:
+        yield ours, theirs, tuple(sizes[x] for x in letters)
+    for ours, theirs, letters in _PAIRS:
+        for i in range(shape.layers if "{i}" in ours else 1):
+            for part, of in (("weight", letters), ("bias", letters[0])):
+                yield f"{ours}.{part}".format(i=i), f"{theirs}.{part}".format(i=i), tuple(sizes[x] for x in of)
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """A tensor as a file holds it.
+
+    Attributes:
+        file: The safetensors file.
+        name: The tensor's name in it.
+        dtype: Its dtype as safetensors spells it.
+        shape: Its shape.
+        offset: Where in the file it begins, in bytes.
+        scale: The scales of the rows of an int8 tensor.
+    """
+
+    file: Path
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    offset: int
+    scale: StoredTensor | None = None
+
+    def read(self) -> npt.NDArray[np.float32]:
+        """Read the values, in float32.
+
+        Raises:
+            ModelFolderError: One is NaN or infinite, or the file has changed since its header was read.
+        """
+        try:
+            raw = np.fromfile(self.file, _DTYPES[self.dtype], math.prod(self.shape), offset=self.offset)
+            raw = raw.reshape(self.shape)
+        except (OSError, ValueError) as error:
+            raise ModelFolderError(f"{self.file} changed while it was read ({error}): try again") from error
+        if self.dtype == "BF16":  # the upper half of a float32
+            values = (raw.astype(np.uint32) << 16).view(np.float32)
+        else:
+            values = raw.astype(np.float32, copy=False)
+        if self.scale is not None:
+            with np.errstate(over="ignore"):
+                values = values * self.scale.read()[:, None]
+        if not np.isfinite(values).all():
+            raise ModelFolderError(
+                f"{self.file}: {self.name} holds NaN or infinity: the file is damaged or its training diverged; take"
+                " another checkpoint"
+            )
+        return values
+
+
+def find_weight_files(path: Path) -> list[Path]:
+    """Find the safetensors files of the folder `path`: the one, or the shards that the index names.
+
+    Raises:
+        ModelFolderError: There are none, or one is missing or outside the folder.
+        OSError: The folder cannot be read.
+    """
+    if (path / WEIGHTS).is_file():
+        return [path / WEIGHTS]
+    index = path / INDEX
+    if not index.is_file():
+        refuse_pickle(str(path), (file.name for file in path.iterdir()), repr(str(path)), str(path))
+        raise ModelFolderError(f"{path} has no {WEIGHTS}: save the model there with save_pretrained of transformers")
+    shards = read_object(index).get("weight_map")
+    if not isinstance(shards, dict) or not shards:
+        raise ModelFolderError(f"{index} has no weight_map from tensors to files: fetch it again")
+    files = []
+    for shard in sorted({str(shard) for shard in shards.values()}):
+        if PurePath(shard).name != shard or not shard.endswith(".safetensors"):
+            raise ModelFolderError(
+                f"{index} names {shard!r}, which is no safetensors file in the same folder: use a model you trust"
+            )
+        if not (path / shard).is_file():
+            raise ModelFolderError(f"{index} names {shard}, which is missing: fetch or copy it too")
+        files.append(path / shard)
+    return files
+
+
+def refuse_pickle(where: str, names: Iterable[str], source: str, target: str) -> None:
+    """Refuse weights that are only in a pickle, if one is among `names`.
+
+    Args:
+        where: The folder or model that has no safetensors.
+        names: Its files.
+        source: What transformers loads it from, as a Python expression.
+        target: The folder into which the line in the message converts it.
+
+    Raises:
+        ModelFolderError: There is a pickle.
+    """
+    pickles = sorted(name for name in names if name.endswith(_PICKLES) and "/" not in name)
+    if not pickles:
+        return
+    pickle = next((name for name in pickles if name.startswith("pytorch_model")), pickles[0])
+    how = (
+        "save the model with save_pretrained of transformers"
+        if pickle not in _CONVERTED
+        else 'convert it where transformers and torch are installed: python -c "from transformers import'
+        f' AutoModelForQuestionAnswering as M; M.from_pretrained({source}).save_pretrained({target!r})"'
+    )
+    raise ModelFolderError(
+        f"{where} has no {WEIGHTS}, only {pickle}, a pickle, which can run any code when it is loaded; if you trust it,"
+        f" {how}"
+    )
+
+
+def find_tensors(path: Path, shape: ModelShape, files: Iterable[Path]) -> dict[str, StoredTensor]:
+    """Find a model's tensors in its files, by our names, and check names, shapes and dtypes. Reads headers only.
+
+    Raises:
+        ModelFolderError: A file is damaged, or a tensor is missing or has another shape or dtype.
+        OSError: A file cannot be read.
+    """
+    stored = {_common_name(name): tensor for file in files for name, tensor in _read_header(file).items()}
+    found = {}
+    missing = []
+    for ours, theirs, sizes in tensor_table(shape):
+        tensor = stored.get(_common_name(theirs))
+        if tensor is None:
+            missing.append(theirs)
+            continue
+        where = f"{tensor.file}: {tensor.name}"
+        if tensor.shape != sizes:
+            raise ModelFolderError(
+                f"{where} has shape {list(tensor.shape)}, where {CONFIG} asks for {list(sizes)}: take the two files"
+                " from the same model"
+            )
+        if tensor.dtype not in _DTYPES:
+            raise ModelFolderError(f"{where} has dtype {tensor.dtype}: save it in float32, float16 or bfloat16")
+        if tensor.dtype == "I8":
+            scale = stored.get(f"{_common_name(theirs)}.scale")
+            if scale is None or (scale.dtype, scale.shape) != ("F32", sizes[:1]) or len(sizes) != 2:
+                raise ModelFolderError(
+                    f"{where} is int8 without a float32 scale for each row: save it in float32, float16 or bfloat16"
+                )
+            tensor = replace(tensor, scale=scale)
+        found[ours] = tensor
+    if missing == ["qa_outputs.weight", "qa_outputs.bias"]:
+        raise ModelFolderError(
+            f"{path} has no question-answering head (qa_outputs): fine-tune it for question answering, or choose a"
+            " ...ForQuestionAnswering checkpoint"
+        )
+    if missing:
+        raise ModelFolderError(
+            f"{path} lacks {len(missing)} of the model's {len(missing) + len(found)} tensors:"
+            f" {', '.join(missing[:3])}{' ...' if len(missing) > 3 else ''}; fetch it again, or take {CONFIG} from the"
+            " same model"
+        )
+    return found
+
+
+def _common_name(name: str) -> str:
+    """Bring transformers' names of one tensor, old and new, with and without a head on the model, to one."""
+    name = name.removeprefix("bert.")
+    return name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
+
+
+def _read_header(file: Path) -> dict[str, StoredTensor]:
+    try:
+        with safe_open(file, framework="numpy"):  # proves that the header is sound and the file whole
+            pass
+    except SafetensorError as error:
+        with file.open("rb") as stream:
+            if stream.read(24) == b"version https://git-lfs.":
+                raise ModelFolderError(f"{file} is a Git LFS pointer and not the weights: run git lfs pull") from None
+        raise ModelFolderError(f"{file} is damaged or no safetensors file ({error}): fetch it again") from error
+    with file.open("rb") as stream:
+        size = int.from_bytes(stream.read(8), "little")
+        header = json.loads(stream.read(size))
+    header.pop("__metadata__", None)
+    return {
+        name: StoredTensor(file, name, entry["dtype"], tuple(entry["shape"]), 8 + size + entry["data_offsets"][0])
+        for name, entry in header.items()
+    }
