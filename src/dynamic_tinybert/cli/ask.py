@@ -19,20 +19,20 @@ _SENTENCE_END = re.compile(r"[.!?][\"')\]]*\s|\n")
 
 
 def ask(
-    question: Annotated[str, typer.Argument(help="The question.")],
+    question: Annotated[str, typer.Argument(metavar="QUESTION", help="The question.")],
     source: Annotated[str | None, typer.Argument(metavar="[-]", help="-: read the text from standard input.")] = None,
     context: Annotated[str | None, typer.Option(metavar="TEXT", help="The text itself.")] = None,
     text: Annotated[str | None, typer.Option(metavar="FILE", help="A file of text, in UTF-8.")] = None,
-    top_k: Annotated[int, typer.Option(min=1, help="How many answers to give.")] = 1,
+    top_k: Annotated[int, typer.Option(metavar="N", min=1, help="How many answers to give.")] = 1,
     budget: console.Budget = "full",
     model: console.Model = "embedded",
     as_json: console.AsJson = False,
     max_seq_len: Annotated[
-        int | None, typer.Option(min=1, help="The longest window, in tokens.  [default: 384]")
+        int | None, typer.Option(metavar="N", min=1, help="The longest window, in tokens.  [default: 384]")
     ] = None,
-    doc_stride: Annotated[int, typer.Option(min=0, help="How much windows overlap, in tokens.")] = 128,
-    max_question_len: Annotated[int, typer.Option(min=1, help="The longest question, in tokens.")] = 64,
-    max_answer_len: Annotated[int, typer.Option(min=1, help="The longest answer, in tokens.")] = 30,
+    doc_stride: Annotated[int, typer.Option(metavar="N", min=0, help="How much windows overlap, in tokens.")] = 128,
+    max_question_len: Annotated[int, typer.Option(metavar="N", min=1, help="The longest question, in tokens.")] = 64,
+    max_answer_len: Annotated[int, typer.Option(metavar="N", min=1, help="The longest answer, in tokens.")] = 30,
     handle_impossible_answer: Annotated[
         bool, typer.Option("--handle-impossible-answer", help="Let the answer be that the text holds none.")
     ] = False,

@@ -23,15 +23,15 @@ class Precision(str, Enum):
     int8 = "int8"
 
 
-Model = Annotated[str, typer.Option(help='A model folder, a name on the Hub, or "embedded".')]
+Model = Annotated[str, typer.Option(metavar="M", help='A model folder, a name on the Hub, or "embedded".')]
 Budget = Annotated[
-    str, typer.Option(help="What to spend: a share of the full model in (0, 1], or full, balanced, fast.")
+    str, typer.Option(metavar="B", help="What to spend: a share of the full model in (0, 1], or full, balanced, fast.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")]
 PrecisionOption = Annotated[
     Precision, typer.Option(help="Arithmetic: int8 is faster where the processor has VNNI, and less accurate.")
 ]
-Threads = Annotated[int | None, typer.Option(min=1, help="Threads to use.  [default: one for each core]")]
+Threads = Annotated[int | None, typer.Option(metavar="N", min=1, help="Threads to use.  [default: one for each core]")]
 
 
 def complain(kind: str, message: str) -> None:

@@ -16,7 +16,7 @@ Data = Annotated[str, typer.Argument(metavar="DATA", help="A SQuAD file, .json o
 def evaluate(
     data: Data,
     budget: console.Budget = "full",
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many questions.")] = None,
+    limit: Annotated[int | None, typer.Option(metavar="N", min=1, help="Only the first so many questions.")] = None,
     model: console.Model = "embedded",
     predictions: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the answers here, as the official script reads them.")

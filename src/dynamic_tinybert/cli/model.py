@@ -9,7 +9,9 @@ import typer
 
 from dynamic_tinybert.cli import console
 
-ModelArgument = Annotated[str, typer.Argument(help='A model folder, a name on the Hub, or "embedded".')]
+ModelArgument = Annotated[
+    str, typer.Argument(metavar="MODEL", help='A model folder, a name on the Hub, or "embedded".')
+]
 
 
 def info(model: console.Model = "embedded", as_json: console.AsJson = False) -> None:
@@ -27,7 +29,7 @@ def info(model: console.Model = "embedded", as_json: console.AsJson = False) -> 
     with console.errors_in_one_line():
         folder = open_folder(None if model == "embedded" else model)
         table = ConfigTable.read(folder.shape, folder.length_configs)
-        parameters = sum(value.size for value in folder.weights.values())
+        parameters = folder.parameters
     full = macs(folder.shape, SHARE_TOKENS)
     described: dict[str, Any] = {
         "model": folder.name,
