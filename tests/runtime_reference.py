@@ -49,7 +49,10 @@ def answer(
     shape: ModelShape, weights: Weights, ids: Sequence[int], types: Sequence[int], lengths: Sequence[int]
 ) -> Found:
     """Run one sequence without padding, keeping so many tokens after each layer."""
-    w = {name: value.astype(np.float64) for name, value in weights.items()}
+    w = {
+        name: value if name == "embeddings.word" else value.astype(np.float64)  # all words would take seconds
+        for name, value in weights.items()
+    }
     tokens = len(ids)
     size = shape.hidden // shape.heads
     epsilon = shape.norm_epsilon
@@ -57,7 +60,7 @@ def answer(
     embedded = np.empty((tokens, shape.hidden))
     for position in range(tokens):
         embedded[position] = (
-            w["embeddings.word"][ids[position]]
+            w["embeddings.word"][ids[position]].astype(np.float64)
             + w["embeddings.token_type"][types[position]]
             + w["embeddings.position"][position]
         )
@@ -125,7 +128,10 @@ def random_shape(**sizes: Any) -> ModelShape:
 
 
 def random_weights(shape: ModelShape, seed: int = 0) -> Weights:
-    """Weights whose attention is far from uniform and none of whose biases is zero. They cannot be written to."""
+    """Weights whose attention is far from uniform and none of whose biases is zero. They cannot be written to.
+
+    Attention says little beside the residual: else deep models would make all tokens the same.
+    """
     rng = np.random.default_rng(seed)
     h, f = shape.hidden, shape.feed_forward
 
@@ -147,8 +153,10 @@ def random_weights(shape: ModelShape, seed: int = 0) -> Weights:
         linears[f"layers.{i}.intermediate"] = (f, h)
         linears[f"layers.{i}.output"] = (h, f)
         norms += [f"layers.{i}.attention_norm", f"layers.{i}.output_norm"]
+    loudness = {"query": 2.0, "key": 2.0, "attention_output": 0.3}
     for name, (rows, columns) in linears.items():
-        weights[f"{name}.weight"] = normal(rows, columns, scale=columns**-0.5)
+        scale = loudness.get(name.rpartition(".")[2], 1.0) * columns**-0.5
+        weights[f"{name}.weight"] = normal(rows, columns, scale=scale)
         weights[f"{name}.bias"] = normal(rows, scale=0.2)
     for name in norms:
         weights[f"{name}.weight"] = normal(h, scale=0.1, mean=1.0)

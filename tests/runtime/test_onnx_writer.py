@@ -32,7 +32,7 @@ def run(graph: Graph, *values: npt.ArrayLike, **options: Any) -> list[npt.NDArra
     onnx.checker.check_model(onnx.load_from_string(model), full_check=True)
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     names = [value.name for value in session.get_inputs()]
-    return session.run(None, dict(zip(names, values, strict=True)))
+    return session.run(None, dict(zip(names, map(np.asarray, values), strict=True)))
 
 
 def attributes_of(model: onnx.ModelProto, node: int = 0) -> dict[str, Any]:
@@ -57,7 +57,7 @@ def adder() -> Graph:
 def test_a_model_passes_the_checker_and_runs() -> None:
     x = np.arange(6, dtype=np.float32).reshape(2, 3)
     (y,) = run(adder(), x)
-    np.testing.assert_array_equal(y, x + [1, 2, 3])
+    np.testing.assert_array_equal(y, x + np.array([1, 2, 3]))
 
 
 @pytest.mark.parametrize("opset", [20, 21, 22, 23])
@@ -78,22 +78,22 @@ def test_the_model_says_who_made_it() -> None:
 
 def test_inputs_and_outputs_are_as_declared() -> None:
     graph = Graph("g")
-    names = [
-        graph.input("ids", np.int64, ["batch", "tokens"]),
-        graph.input("scalar", np.float32, []),
-        graph.input("fixed", np.bool_, [1, 2, 300]),
-        graph.input("bytes", np.uint8, ["n"]),
-    ]
-    for name, dtype in zip(names, (np.int64, np.float32, np.bool_, np.uint8), strict=True):
-        graph.output(graph.node("Identity", name), f"{name}_out", dtype)
+    wanted = {
+        "ids": (np.int64, ["batch", "tokens"]),
+        "scalar": (np.float32, []),
+        "fixed": (np.bool_, [1, 2, 300]),
+        "bytes": (np.uint8, ["n"]),
+    }
+    for name, (dtype, dims) in wanted.items():
+        graph.output(graph.node("Identity", graph.input(name, dtype, dims)), f"{name}_out", dtype, dims)
     model = parse(graph)
-    declared = {value.name: value.type.tensor_type for value in model.graph.input}
-    sizes = {name: [d.dim_param or d.dim_value for d in t.shape.dim] for name, t in declared.items()}
-    assert sizes == {"ids": ["batch", "tokens"], "scalar": [], "fixed": [1, 2, 300], "bytes": ["n"]}
-    kinds = onnx.TensorProto
-    assert [t.elem_type for t in declared.values()] == [kinds.INT64, kinds.FLOAT, kinds.BOOL, kinds.UINT8]
-    assert [value.name for value in model.graph.output] == ["ids_out", "scalar_out", "fixed_out", "bytes_out"]
-    assert not model.graph.output[0].type.tensor_type.HasField("shape")
+    kinds = {np.int64: "INT64", np.float32: "FLOAT", np.bool_: "BOOL", np.uint8: "UINT8"}
+    for values, suffix in ((model.graph.input, ""), (model.graph.output, "_out")):
+        assert [value.name for value in values] == [f"{name}{suffix}" for name in wanted]
+        for value, (dtype, dims) in zip(values, wanted.values(), strict=True):
+            declared = value.type.tensor_type
+            assert onnx.TensorProto.DataType.Name(declared.elem_type) == kinds[dtype]
+            assert [d.dim_param or d.dim_value for d in declared.shape.dim] == dims
     outputs = run(graph, [[1, 2]], np.float32(3), np.ones((1, 2, 300), bool), np.array([255], np.uint8))
     assert outputs[0].tolist() == [[1, 2]]
     assert outputs[1] == 3
@@ -225,8 +225,9 @@ def test_several_attributes_of_a_known_operator_run() -> None:
     graph = Graph("g")
     x = graph.input("x", np.float32, ["a", "b"])
     y = graph.node("Transpose", x, perm=(1, 0))
-    y = graph.node("LayerNormalization", y, graph.constant([1.0] * 3, np.float32), "", axis=-1, epsilon=1e-5)
-    y = graph.node("Add", y, graph.node("Constant", value=np.float32([2])))
+    scale, bias = graph.constant([1] * 3, np.float32), graph.constant([0] * 3, np.float32)
+    y = graph.node("LayerNormalization", y, scale, bias, axis=-1, epsilon=1e-5)
+    y = graph.node("Add", y, graph.node("Constant", value=np.array([2], np.float32)))
     graph.output(graph.node("Gelu", y, approximate="tanh"), "y", np.float32, ["b", "a"])
     (got,) = run(graph, np.zeros((3, 2), np.float32))
     assert got.shape == (2, 3)
@@ -269,7 +270,9 @@ def test_only_a_node_of_another_domain_names_it() -> None:
     onnx.checker.check_model(model)
     assert [node.domain for node in model.graph.node] == ["com.microsoft", "", ""]
     session = onnxruntime.InferenceSession(encode_model(graph), providers=["CPUExecutionProvider"])
-    np.testing.assert_allclose(session.run(None, {"x": np.float32([0, 1])})[0], [0, -1 / (1 + math.exp(-1))], atol=1e-6)
+    np.testing.assert_allclose(
+        session.run(None, {"x": np.array([0, 1], np.float32)})[0], [0, -1 / (1 + math.exp(-1))], atol=1e-6
+    )
 
 
 def test_an_output_may_be_the_value_itself() -> None:
@@ -297,7 +300,7 @@ def chooser() -> Graph:
     then, other = graph.subgraph("then"), graph.subgraph("else")
     then.output(then.node("Add", x, then.constant(1, np.float32)))
     twice, minus = other.subgraph("twice"), other.subgraph("minus")
-    twice.output(twice.node("Mul", x, twice.weight("two", np.float32([2]))))
+    twice.output(twice.node("Mul", x, twice.weight("two", np.array([2], np.float32))))
     minus.output(minus.node("Neg", x))
     other.output(other.node("If", second, then_branch=twice, else_branch=minus))
     graph.output(graph.node("If", add, then_branch=then, else_branch=other), "y", np.float32, ["n"])

@@ -1,0 +1,169 @@
+"""The systems that are compared: transformers in PyTorch, the graphs that PyTorch exports, and this package.
+
+PyTorch and transformers are imported where they are needed, so that a process that measures ours is without them.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+
+from dynamic_tinybert import LengthConfig, QuestionAnswerer
+from dynamic_tinybert.runtime import Runtime
+
+MAX_SEQ_LEN, DOC_STRIDE, MAX_ANSWER_LEN = 384, 128, 30
+BERT_LAYERS = {"BERT-base": 12, "TinyBERT6L": 6}  # all else is alike
+EXPORTED = {"default exporter": "sdpa", "TorchScript, eager": "eager", "TorchScript, sdpa": "sdpa"}  # -> attention
+
+_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+_ERRORS_ONLY = 3
+
+Ints: TypeAlias = npt.NDArray[np.int64]
+Floats: TypeAlias = npt.NDArray[np.float32]
+
+
+class Window(NamedTuple):
+    """A window without padding, `[1, tokens]` each."""
+
+    input_ids: Ints
+    attention_mask: Ints
+    token_type_ids: Ints
+
+
+Logits: TypeAlias = tuple[Floats, Floats]
+RunWindow: TypeAlias = Callable[[Window], Logits]
+Ask: TypeAlias = Callable[[str, str], str]
+
+
+def pytorch_model(shape: str, threads: int) -> Any:
+    """Return a model of this shape with random weights, ready to answer; weights are irrelevant to speed."""
+    import torch
+    from transformers import BertConfig, BertForQuestionAnswering, DistilBertConfig, DistilBertForQuestionAnswering
+
+    torch.set_num_threads(threads)
+    torch.manual_seed(0)
+    if shape == "DistilBERT":
+        model = DistilBertForQuestionAnswering(DistilBertConfig(attn_implementation="sdpa"))
+    else:
+        config = BertConfig(num_hidden_layers=BERT_LAYERS[shape], attn_implementation="sdpa")
+        model = BertForQuestionAnswering(config)
+    return model.eval()
+
+
+def run_pytorch(model: Any) -> RunWindow:
+    """Return what runs a window through a model of transformers."""
+    import torch
+
+    names = _INPUTS[: 2 if model.config.model_type == "distilbert" else 3]
+
+    def run(window: Window) -> Logits:
+        inputs = {name: torch.from_numpy(getattr(window, name)) for name in names}
+        with torch.inference_mode():
+            output = model(**inputs)
+        return output.start_logits.numpy(), output.end_logits.numpy()
+
+    return run
+
+
+def run_exported(folder: Path, exporter: str, threads: int) -> RunWindow:
+    """Export a model folder to ONNX with one of PyTorch's exporters, and return what runs a window through the graph.
+
+    ONNX Runtime has its default options, but for the threads.
+    """
+    import torch
+    from transformers import AutoModelForQuestionAnswering
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    model = AutoModelForQuestionAnswering.from_pretrained(
+        folder, dtype=torch.float32, attn_implementation=EXPORTED[exporter]
+    ).eval()
+    model.config.return_dict = False
+    sample = torch.randint(1000, 2000, (2, 100))
+    axes = {0: "batch", 1: "tokens"}
+    default = exporter == "default exporter"
+    dynamic = {"dynamic_shapes": (axes,) * 3} if default else {"dynamic_axes": dict.fromkeys(_INPUTS, axes)}
+    path = folder / f"{exporter}.onnx"
+    with warnings.catch_warnings(), torch.inference_mode():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            model,
+            (sample, torch.ones_like(sample), torch.zeros_like(sample)),
+            str(path),
+            input_names=_INPUTS,
+            output_names=("start_logits", "end_logits"),
+            dynamo=default,
+            verbose=False,
+            **dynamic,
+        )
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = _ERRORS_ONLY
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+    def run(window: Window) -> Logits:
+        start, end = session.run(None, window._asdict())
+        return start, end
+
+    return run
+
+
+def run_ours(runtime: Runtime, config: LengthConfig) -> RunWindow:
+    """Return what runs a window through our graph at a length configuration."""
+
+    def run(window: Window) -> Logits:
+        lengths = config.lengths(window.attention_mask.sum(axis=1))
+        logits = runtime.run(window.input_ids, window.token_type_ids, window.attention_mask, lengths)
+        return logits.start, logits.end
+
+    return run
+
+
+def ask_pytorch(shape: str, tokenizer_folder: Path, threads: int) -> Ask:
+    """Return what answers with transformers in PyTorch, as a careful user writes it.
+
+    Nothing is padded; a long text is read in overlapping windows; the answer is the best span of the text.
+    """
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder)
+    run = run_pytorch(pytorch_model(shape, threads))
+
+    def ask(question: str, text: str) -> str:
+        encoding = tokenizer(
+            question,
+            text,
+            truncation="only_second",
+            max_length=MAX_SEQ_LEN,
+            stride=DOC_STRIDE,
+            return_overflowing_tokens=True,
+            return_offsets_mapping=True,
+        )
+        best, answer = -np.inf, ""
+        for row, columns in enumerate(zip(*(encoding[name] for name in _INPUTS), strict=True)):
+            start, end = run(Window(*(np.array([column]) for column in columns)))
+            first = encoding.sequence_ids(row).index(1)
+            scores = start[0, first:-1, None] + end[0, None, first:-1]
+            tokens = len(scores)
+            in_order = np.tri(tokens, k=MAX_ANSWER_LEN - 1, dtype=bool) & ~np.tri(tokens, k=-1, dtype=bool)
+            scores[~in_order] = -np.inf
+            begin, last = divmod(int(scores.argmax()), tokens)
+            if scores[begin, last] > best:
+                offsets = encoding["offset_mapping"][row]
+                best, answer = scores[begin, last], text[offsets[first + begin][0] : offsets[first + last][1]]
+        return answer
+
+    return ask
+
+
+def ask_ours(qa: QuestionAnswerer, config: LengthConfig) -> Ask:
+    """Return what answers with this package at a length configuration."""
+    return lambda question, text: qa(question, text, budget=config).text
