@@ -60,8 +60,14 @@ class LengthConfig:
 
     @classmethod
     def uniform(cls, layers: int, retention: float) -> LengthConfig:
-        """The configuration that keeps the same share, `retention`, of what is left at every layer."""
-        return cls(tuple(round(retention ** (i + 1), 6) for i in range(layers)))
+        """The configuration that keeps the same share of what is left, `retention` in (0, 1], at every layer.
+
+        Raises:
+            BudgetError: `retention` is out of range.
+        """
+        if not 0 < retention <= 1:
+            raise BudgetError(f"a retention is in (0, 1], not {retention}")
+        return cls(tuple(max(round(retention ** (i + 1), 6), 1e-6) for i in range(layers)))
 
     def lengths(self, tokens: npt.ArrayLike) -> npt.NDArray[np.int64]:
         """Return how many tokens remain after each layer: `max(2, ceil(fraction * tokens - 1e-6))`.
@@ -142,18 +148,18 @@ class ConfigTable:
             choices[0] = _choice(shape, "full", LengthConfig.full(shape.layers))
             return cls(choices, None)
         try:
+            measured_on = _text(table, "measured_on")
             choices = [
                 _choice(
                     shape,
-                    str(row["name"]),
-                    LengthConfig(tuple(row["fractions"])),
-                    exact_match=float(row["exact_match"]),
-                    f1=float(row["f1"]),
+                    _text(row, "name"),
+                    LengthConfig(tuple(_number(f, "a fraction") for f in _rows(row, "fractions"))),
+                    exact_match=_number(row["exact_match"], "exact_match"),
+                    f1=_number(row["f1"], "f1"),
                 )
-                for row in table["configs"]
+                for row in _rows(table, "configs")
             ]
-            measured_on = str(table["measured_on"])
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, BudgetError) as error:
             why = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
             raise BudgetError(f"length_configs.json is not a table of length configurations: {why}") from None
         if not any(c.config == LengthConfig.full(shape.layers) for c in choices):
@@ -184,11 +190,11 @@ class ConfigTable:
             self._warn()
             if full.f1 is None:
                 return full
-            floor = full.f1 - _WITHIN[budget]
+            floor = full.f1 - _WITHIN[budget] - 1e-9
             return min((c for c in self.choices if c.f1 is not None and c.f1 >= floor), key=lambda c: c.share)
         if isinstance(budget, bool) or not isinstance(budget, (int, float)) or not 0 < budget <= 1:
             raise BudgetError(f"a budget is a share in (0, 1], 'full', 'balanced' or 'fast', not {budget!r}")
-        if budget == 1:
+        if budget == 1 and self.measured_on is None:
             return full
         self._warn()
         affordable = [c for c in self.choices if c.share <= budget] or [min(self.choices, key=lambda c: c.share)]
@@ -219,6 +225,26 @@ def parse_budget(text: str) -> Budget:
     if not 0 < value <= 1:
         raise BudgetError(f"a budget is a share in (0, 1], 'full', 'balanced' or 'fast', not {text!r}")
     return value
+
+
+def _text(table: Mapping[str, Any], key: str) -> str:
+    value = table[key]
+    if not isinstance(value, str) or not value:
+        raise BudgetError(f"{key} is {value!r}, no text")
+    return value
+
+
+def _rows(table: Mapping[str, Any], key: str) -> list[Any]:
+    value = table[key]
+    if not isinstance(value, list):
+        raise BudgetError(f"{key} is {value!r}, no list")
+    return value
+
+
+def _number(value: object, what: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or abs(value) > 1e9:
+        raise BudgetError(f"{what} is {value!r:.50}, no number that it could be")
+    return float(value)
 
 
 def _choice(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import secrets
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -99,20 +101,33 @@ class Runtime:
             lengths: Tokens that each row keeps after each layer, `[batch, layers]`: see `LengthConfig.lengths`.
 
         Raises:
-            ValueError: The shapes do not fit each other or the model, or a length is greater than the one before.
+            ValueError: The shapes do not fit each other or the model, a row is not filled from the left, a token is
+                not in the vocabulary, or a length is greater than the one before it.
         """
-        batch, tokens = input_ids.shape
-        if not input_ids.size or tokens > self.shape.positions:
-            raise ValueError(f"a batch is of 1 to {self.shape.positions} tokens, not of shape {input_ids.shape}")
-        if token_type_ids.shape != input_ids.shape or attention_mask.shape != input_ids.shape:
+        values = (np.asarray(x, np.int64) for x in (input_ids, attention_mask, token_type_ids, lengths))
+        feeds = dict(zip(INPUTS, values, strict=True))
+        ids, mask, types, lengths = feeds.values()
+        if ids.ndim != 2 or not ids.size or ids.shape[1] > self.shape.positions:
+            raise ValueError(f"a batch is of rows of 1 to {self.shape.positions} tokens, not of shape {ids.shape}")
+        if types.shape != ids.shape or mask.shape != ids.shape:
             raise ValueError("input_ids, token_type_ids and attention_mask differ in shape")
-        if lengths.shape != (batch, self.shape.layers):
-            raise ValueError(f"lengths is of shape {(batch, self.shape.layers)}, not {lengths.shape}")
-        steps = np.diff(np.concatenate([attention_mask.sum(1, keepdims=True), lengths], axis=1), axis=1)
+        if not np.isin(mask, (0, 1)).all() or (np.diff(mask, axis=1) > 0).any():
+            raise ValueError(
+                "attention_mask is 1 for a row's tokens, from the left on, and 0 for the padding after them"
+            )
+        if lengths.shape != (len(ids), self.shape.layers):
+            raise ValueError(f"lengths is of shape {(len(ids), self.shape.layers)}, not {lengths.shape}")
+        steps = np.diff(np.concatenate([mask.sum(1, keepdims=True), lengths], axis=1), axis=1)
         if (steps > 0).any() or (lengths < 1).any():
             raise ValueError("each length is at least 1 and not greater than the one before it")
-        values = (input_ids, attention_mask, token_type_ids, lengths)
-        feeds = {name: np.asarray(value, np.int64) for name, value in zip(INPUTS, values, strict=True)}
+        if (
+            min(ids.min(), types.min()) < 0
+            or ids.max() >= self.shape.vocabulary
+            or types.max() >= self.shape.token_types
+        ):
+            raise ValueError(
+                f"token ids are from 0 to {self.shape.vocabulary - 1}, token types to {self.shape.token_types - 1}"
+            )
         return Logits(*self._session.run(list(OUTPUTS), feeds))
 
 
@@ -123,8 +138,10 @@ def export_onnx(shape: ModelShape, weights: Weights, path: str | os.PathLike[str
         OSError: The file cannot be written.
     """
     path = Path(path)
+    if not path.name:
+        raise IsADirectoryError(errno.EISDIR, "is a folder, not a file to write", str(path))
     graph = build_graph(shape, weights, fused_attention=False)
-    unfinished = path.with_name(f".{path.name}.unfinished")
+    unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         unfinished.write_bytes(encode_model(graph, opset=_PORTABLE_OPSET))
         unfinished.replace(path)
