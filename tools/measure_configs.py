@@ -59,16 +59,17 @@ def main() -> None:
     data = read_squad(args.data, titles=set(args.titles.read_text("utf-8").splitlines()))
     sample = replace(data, questions=tuple(random.Random(0).sample(data.questions, args.sample)))
     named = {"full": LengthConfig.full(6)}
-    named |= {f"uniform-{r:.2f}": LengthConfig.uniform(6, r) for r in UNIFORM}
-    for late in LATE:
-        config = LengthConfig(late)
-        named[f"late-{share(qa.shape, config):.2f}"] = config
+    for kind, configs in (
+        ("uniform", [LengthConfig.uniform(6, r) for r in UNIFORM]),
+        ("late", map(LengthConfig, LATE)),
+    ):
+        named |= {f"{kind}-{share(qa.shape, config):.2f}": config for config in configs}
 
     first = {name: measured(qa, sample, config) for name, config in named.items()}
     kept = [
         name
         for name, config in named.items()
-        if name in ("full", "uniform-0.90", "uniform-0.80")
+        if name.startswith("uniform")
         or not any(
             share(qa.shape, named[other]) <= share(qa.shape, config) and first[other][1] > first[name][1]
             for other in named
@@ -87,7 +88,10 @@ def main() -> None:
                 "f1": round(f1, 2),
             }
         )
-    table = {"measured_on": f"SQuAD 1.1, {len(data.questions)} questions of the held-out articles", "configs": rows}
+    table = {
+        "measured_on": f"SQuAD 1.1, the {len(data.questions):,} questions of {args.titles.stem}",
+        "configs": rows,
+    }
     args.output.write_text(dump(table), "utf-8")
 
 
