@@ -17,6 +17,7 @@ import numpy.typing as npt
 Array: TypeAlias = npt.NDArray[np.generic]
 
 DEFAULT_OPSET = 23
+PORTABLE_OPSET = 20
 _IR_VERSIONS = {20: 9, 21: 10, 22: 10, 23: 11}  # the oldest that goes with an opset
 
 _ELEMENT_TYPES = {

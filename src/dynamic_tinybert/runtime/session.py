@@ -14,12 +14,12 @@ import numpy.typing as npt
 import onnxruntime
 
 from dynamic_tinybert.runtime.graph import INPUTS, OUTPUTS, Precision, Weights, build_graph
-from dynamic_tinybert.runtime.onnx_writer import encode_model
+from dynamic_tinybert.runtime.onnx_writer import DEFAULT_OPSET, PORTABLE_OPSET, encode_model
 from dynamic_tinybert.shape import ModelShape
 
 Provider: TypeAlias = "str | tuple[str, dict[str, Any]]"
 
-_PORTABLE_OPSET = 20
+_FUSED_SINCE = (1, 24)  # before, ONNX Runtime's Attention gives out no probabilities; off the CPU it may not exist
 _ERRORS_ONLY = 3
 _LARGE = 1024  # bytes; smaller tensors travel inside the graph
 
@@ -78,12 +78,17 @@ class Runtime:
         options.log_severity_level = _ERRORS_ONLY
         if threads is not None:
             options.intra_op_num_threads = threads
-        graph = build_graph(shape, weights, precision=precision)
+        fused = _version(onnxruntime.__version__) >= _FUSED_SINCE and providers[0] == "CPUExecutionProvider"
+        graph = build_graph(shape, weights, precision=precision, fused_attention=fused)
         # The large weights stay where they are: the session reads numpy's memory, and no copy is serialized.
         large = [name for name, value in graph.weights.items() if value.nbytes >= _LARGE]
         self._kept = [onnxruntime.OrtValue.ortvalue_from_numpy(graph.weights[name]) for name in large]
         options.add_external_initializers(large, self._kept)
-        self._session = onnxruntime.InferenceSession(encode_model(graph, external=large), options, providers=providers)
+        self._session = onnxruntime.InferenceSession(
+            encode_model(graph, external=large, opset=DEFAULT_OPSET if fused else PORTABLE_OPSET),
+            options,
+            providers=providers,
+        )
 
     def run(
         self,
@@ -131,6 +136,10 @@ class Runtime:
         return Logits(*self._session.run(list(OUTPUTS), feeds))
 
 
+def _version(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(".")[:2])
+
+
 def export_onnx(shape: ModelShape, weights: Weights, path: str | os.PathLike[str]) -> None:
     """Write the graph with its weights as one ONNX file, of operators that any runtime of ONNX 20 has.
 
@@ -143,7 +152,7 @@ def export_onnx(shape: ModelShape, weights: Weights, path: str | os.PathLike[str
     graph = build_graph(shape, weights, fused_attention=False)
     unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        unfinished.write_bytes(encode_model(graph, opset=_PORTABLE_OPSET))
+        unfinished.write_bytes(encode_model(graph, opset=PORTABLE_OPSET))
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
