@@ -20,8 +20,8 @@ def main() -> None:
     )
     parser.add_argument(
         "system",
-        help="with --tokenizer, BERT-base, TinyBERT6L or DistilBERT: that shape in PyTorch; else a configuration of our "
-        "model's table; or command: dynamic-tinybert ask, for the first question",
+        help="with --tokenizer, BERT-base, TinyBERT6L or DistilBERT: that shape in PyTorch; else a configuration of "
+        "our model's table; or command: dynamic-tinybert ask, for the first question",
     )
     parser.add_argument("--model", metavar="FOLDER", help="our model [default: the embedded one]")
     parser.add_argument("--tokenizer", type=Path, metavar="FOLDER", help="a folder whose tokenizer transformers reads")

@@ -16,7 +16,7 @@ DEFAULT_EXPORT = "exported graph (default exporter)"
 
 _BLUE, _ORANGE, _GREY = "#0072B2", "#E69F00", "#999999"  # of Okabe and Ito: told apart by everybody
 _HALF = 0.5
-_UNDISTURBED = 0.05
+_UNDISTURBED = 0.05  # of the processor taken by others: more, and the targets are not judged
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,7 +164,7 @@ def markdown(report: Report) -> str:
                         target.what,
                         _number(target.figure, target.unit, 2 if target.bound < 100 else 0),
                         f"{target.sign} {target.bound:g}{target.unit}",
-                        {True: "met", False: "**missed**", None: "not measured"}[target.met()],
+                        _verdict(target) if report.others_share < _UNDISTURBED else "void",
                     )
                     for target in targets(report)
                 ],
@@ -248,6 +248,10 @@ def _installed(sizes: dict[str, int] | None) -> str:
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     lines = [header, ["---"] + ["---:"] * (len(header) - 1), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _verdict(target: Target) -> str:
+    return {True: "met", False: "**missed**", None: "not measured"}[target.met()]
 
 
 def _name(x: Measurement) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import tracemalloc
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -169,17 +170,33 @@ def test_letting_hopeless_candidates_go_changes_nothing(
     agree(rank(case, **options), expected)
 
 
-def test_the_best_answers_all_crowding_one_place_leave_room_for_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("room_for_text", [20, 200])
+def test_where_all_good_answers_crowd_one_place_the_others_are_found(
+    monkeypatch: pytest.MonkeyPatch, room_for_text: int
+) -> None:
     """The worst for whoever lets candidates go: all that are better than the second answer overlap the first."""
     monkeypatch.setattr(room, "_POOL", 1)
-    case = make([1] * 200, room_for_text=20, overlap=10)
+    case = make([1] * 200, room_for_text=room_for_text, overlap=8)
     for window, (start, end), first in zip(case.windows, case.logits, case.first, strict=True):
         numbers = first + np.arange(len(window.text))
-        near = -np.abs(numbers - 100.0)
-        start[window.offset : -1] = near
-        end[window.offset : -1] = near
-    for top_k in (2, 5, 9):
-        agree(rank(case, top_k=top_k, max_answer_len=5), reference(case, top_k=top_k, max_answer_len=5))
+        part = slice(window.offset, window.offset + len(numbers))
+        start[part] = np.select([numbers == 98, (numbers >= 94) & (numbers <= 102), numbers == 20], [11, 10, 9], -50)
+        end[part] = np.select([numbers == 102, (numbers >= 98) & (numbers <= 106), numbers == 20], [11, 10, 9], -50)
+    options = {"top_k": 2, "max_answer_len": 5}
+    assert [span.logit for span in reference(case, **options)] == [22, 18]
+    agree(rank(case, **options), reference(case, **options))
+
+
+def test_a_long_word_that_is_good_in_many_ways_is_one_candidate(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "_POOL", 1)
+    case = make([1] * 10 + [40] + [1] * 60, room_for_text=200, overlap=0)
+    ((start, end),) = case.logits
+    start[:] = end[:] = -50
+    start[4 + 10 : 4 + 50] = end[4 + 10 : 4 + 50] = np.linspace(5, 6, 40)
+    start[4 + 3] = end[4 + 3] = 4
+    found = rank(case, top_k=2, max_answer_len=4)
+    assert [(span.begin, span.end) for span in found] == [(30, 110), (9, 11)]
+    agree(found, reference(case, top_k=2, max_answer_len=4))
 
 
 def test_memory_does_not_grow_with_the_text() -> None:
@@ -201,6 +218,20 @@ def test_memory_does_not_grow_with_the_text() -> None:
         tracemalloc.stop()
 
 
+@pytest.mark.xfail(
+    strict=True,
+    raises=AssertionError,
+    reason="where top_k asks for more candidates than _POOL (150 answers do), every window sorts all of them",
+)
+def test_candidates_are_not_sorted_at_every_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    case = fill(make([1] * 600, room_for_text=20, overlap=5), seed=2)
+    sort, sorts = np.lexsort, []
+    monkeypatch.setattr(np, "lexsort", lambda *arguments: sorts.append(1) or sort(*arguments))
+    monkeypatch.setattr(room, "_POOL", 100)
+    agree(rank(case, top_k=10, max_answer_len=4), reference(case, top_k=10, max_answer_len=4))
+    assert len(sorts) < len(case.windows) / 2
+
+
 @given(case=cases, seed=st.integers(0, 1 << 30), impossible=st.booleans())
 def test_scores_are_a_distribution(case: Case, seed: int, impossible: bool) -> None:
     fill(case, seed)
@@ -209,7 +240,7 @@ def test_scores_are_a_distribution(case: Case, seed: int, impossible: bool) -> N
     assert all(0 <= s.score <= 1 for s in found)
     if case.windows:  # nothing overlaps: these are all candidates, and their scores are everything
         assert len(found) == len(case.text) + impossible
-        assert sum(s.score for s in found) == pytest.approx(1)
+        assert sum(s.score for s in found) == pytest.approx(1, abs=1e-5)
 
 
 @given(case=cases, options=options, seed=st.integers(0, 1 << 30))
@@ -218,7 +249,7 @@ def test_answers_do_not_overlap_and_come_best_first(case: Case, options: dict[st
     assert [s.logit for s in found] == sorted((s.logit for s in found), reverse=True)
     assert sum(s.score for s in found) <= 1 + 1e-6
     spans = sorted((s.begin, s.end) for s in found if s.end)
-    assert all(a[1] <= b[0] for a, b in zip(spans, spans[1:], strict=False))
+    assert all(a[1] <= b[0] for a, b in itertools.pairwise(spans))
 
 
 @pytest.mark.parametrize("tokens", [1, 5, 40])
@@ -307,12 +338,14 @@ def test_that_there_is_no_answer_is_weighed_by_the_least_sure_window() -> None:
 
 
 @pytest.mark.xfail(
-    strict=True, raises=AssertionError, reason="float32 less float64 is float32 in numpy 2: scores have 7 digits at best"
+    strict=True,
+    raises=AssertionError,
+    reason="float32 less float64 is float32 in numpy 2: scores have 7 digits at best",
 )
 @pytest.mark.parametrize("size", [1.0, 1000.0])
 def test_scores_are_computed_in_double_precision(size: float) -> None:
     case = make([1, 1], room_for_text=9, overlap=0)
-    start, end = case.logits[0]
+    start, _ = case.logits[0]
     start[4:6] = [size + 0.7, size + 0.1]
     found, expected = rank(case, top_k=2, max_answer_len=1), reference(case, top_k=2, max_answer_len=1)
     assert [s.score for s in found] == pytest.approx([s.score for s in expected], rel=1e-9)
@@ -339,7 +372,7 @@ def test_enormous_logits_give_sound_scores() -> None:
     start[4:8] = [3e4, -3e4, 1e4, 2e4]
     end[4:8] = [3e4, -3e4, 1e4, 2e4]
     found = rank(case, top_k=4)
-    assert [s.score for s in found][0] == 1
+    assert found[0].score == 1
     assert all(np.isfinite(s.score) and np.isfinite(s.logit) for s in found)
 
 

@@ -22,7 +22,7 @@ from dynamic_tinybert.windows import TextTokenizer, Tokens, Window, WindowError,
 QUESTION = "Who designed the tower, and when was it built?"
 PROSE = (
     "The tower was designed by Maurice Koechlin and Émile Nouguier — two engineers — in 1884. It's 330 m tall; "
-    "über die Brücke, naïve façade, 東京タワーは333メートル, Москва, αβγ, שָׁלוֹם, مرحبا, हिन्दी, 한국어 tokenization.\r\n\t"
+    "über die Brücke, naïve façade, 東京タワーは333メートル, Москва, αβγ, שָׁלוֹם, مرحبا, हिन्दी, 한국어 tokenized.\r\n\t"
 )
 
 # Marks that stand on the character before them, of many scripts; joiners and variation selectors too.
@@ -34,7 +34,7 @@ INVISIBLE = "\x00\x01\x0b\x0c\x1c\x1f\x7f\x85\u00ad\u200b\u200e\u200f\u2060\ufef
 
 any_text = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
 mixed_text = st.text(st.sampled_from(SCRIPTS + MARKS + SPACES + INVISIBLE), max_size=60)
-texts = any_text | mixed_text | st.lists(st.sampled_from(PROSE.split() + ["[SEP]", "\r\n", " "])).map(" ".join)
+texts = any_text | mixed_text | st.lists(st.sampled_from([*PROSE.split(), "[SEP]", "\r\n", " "])).map(" ".join)
 
 
 @pytest.fixture(scope="module")
@@ -167,12 +167,13 @@ def test_a_text_that_just_fits_is_one_window_and_a_token_more_is_two(tokenizer: 
 @given(text=texts)
 @example(text="e\u0301te\u0301 x")
 @example(text="한국어 각 가나다")
+@example(text="한\u0301")
 @example(text="\u0301abc\u0301\u0301")
 @example(text="👩\u200d👩\u200d👧 👍🏽 1\ufe0f\u20e3")
 def test_offsets_are_exact_in_any_text(tokenizer: TextTokenizer, text: str) -> None:
     t = tokens(tokenizer, text)
     assert ((t.begin >= 0) & (t.begin < t.end) & (t.end <= len(text))).all()
-    again = (t.begin[1:] == t.begin[:-1]) & (t.end[1:] == t.end[:-1])  # a character may be several tokens
+    again = (t.begin[1:] == t.begin[:-1]) & (t.end[1:] >= t.end[:-1])  # a character may be several tokens
     assert (again | (t.begin[1:] >= t.end[:-1])).all()
     assert ((t.word_begin <= t.begin) & (t.end <= t.word_end)).all()
     same_word = (t.word_begin[1:] == t.word_begin[:-1]) & (t.word_end[1:] == t.word_end[:-1])
@@ -311,9 +312,10 @@ def test_texts_about_as_long_as_a_piece(tokenizer: TextTokenizer, piece: Callabl
         assert len(list(tokenizer.text(text))) == (1 if length <= 64 else 2 if length <= 59 + 64 else 3)
         found = tokens(tokenizer, text)
         assert [text[a:b] for a, b in zip(found.begin, found.end, strict=True)] != []
-        assert "".join(text[a:b] for a, b in zip(found.word_begin, found.word_end, strict=True)).count("tower") == (
-            length + 1
-        ) // 6
+        assert (
+            "".join(text[a:b] for a, b in zip(found.word_begin, found.word_end, strict=True)).count("tower")
+            == (length + 1) // 6
+        )
 
 
 def test_pieces_are_read_only_as_they_are_wanted(
@@ -357,7 +359,9 @@ def test_a_word_with_a_control_character_inside_is_not_cut(
 
 
 @pytest.mark.xfail(
-    strict=True, raises=AssertionError, reason="_pieces cuts at white space only, so words are cut where punctuation alone stands between them"
+    strict=True,
+    raises=AssertionError,
+    reason="_pieces cuts at white space only, so words are cut where punctuation alone stands between them",
 )
 @pytest.mark.parametrize("unit", ["tower,", "ひらがなの文。"])
 def test_a_long_text_without_white_space_is_cut_between_words(
@@ -444,7 +448,9 @@ def test_a_cased_vocabulary_keeps_marks_with_their_letters(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("line", ["a\u2028b", "\x85", "\x1c", "x\x0cy"])
 @pytest.mark.xfail(
-    strict=True, raises=AssertionError, reason="vocab.txt is cut by str.splitlines, at U+2028, U+0085 and others; the ids after them slip"
+    strict=True,
+    raises=AssertionError,
+    reason="vocab.txt is cut by str.splitlines, at U+2028, U+0085 and others; the ids after them slip",
 )
 def test_a_vocabulary_has_one_token_a_line_whatever_is_in_it(tmp_path: Path, line: str) -> None:
     words = [*SMALL[:5], line, *SMALL[5:]]
@@ -499,8 +505,8 @@ def test_a_vocabulary_that_is_no_text_or_has_broken_settings_is_refused(tmp_path
     (tmp_path / "vocab.txt").write_bytes(b"\xff\xfe\xfa")
     assert "cannot be read" in refusal(tmp_path)
     folder_with(tmp_path, SMALL)
-    for settings in ("{", "[]", '{"do_lower_case": "perhaps"}'):
-        (tmp_path / "tokenizer_config.json").write_text(settings, "utf-8")
+    for content in ("{", "[]", '{"do_lower_case": "perhaps"}'):
+        (tmp_path / "tokenizer_config.json").write_text(content, "utf-8")
         assert "cannot be read" in refusal(tmp_path)
 
 
@@ -509,7 +515,9 @@ def test_a_tokenizer_of_another_kind_is_refused(tmp_path: Path) -> None:
     assert "not a BERT tokenizer" in refusal(tmp_path)
 
 
-def test_the_whole_tokenizer_goes_before_the_vocabulary(tmp_path: Path, embedded: Path, tokenizer: TextTokenizer) -> None:
+def test_the_whole_tokenizer_goes_before_the_vocabulary(
+    tmp_path: Path, embedded: Path, tokenizer: TextTokenizer
+) -> None:
     folder_with(tmp_path, SMALL)
     shutil.copyfile(embedded / "tokenizer.json", tmp_path / "tokenizer.json")
     assert same(tokens(TextTokenizer(tmp_path), PROSE), tokens(tokenizer, PROSE))

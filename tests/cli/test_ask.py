@@ -1,0 +1,541 @@
+"""`ask`, and what holds of all commands: help, versions, exit statuses, one line for a mistake."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from dynamic_tinybert import QuestionAnswerer, __version__
+from dynamic_tinybert.cli import console
+from dynamic_tinybert.cli.app import app
+from dynamic_tinybert.cli.ask import surroundings
+
+QUESTION = "Where is the tower?"
+TEXT = "The river is wide there. The tower stands in Paris, and is tall. It was built in 1889."
+KEYS = {"text", "start", "end", "score", "logit", "confidence", "configuration", "share"}
+Ask = Callable[..., Result]
+
+
+@pytest.fixture
+def ask(qa: QuestionAnswerer, monkeypatch: pytest.MonkeyPatch) -> Ask:
+    """Run `ask` in this process; the embedded model is there already."""
+    load = console.load
+
+    def loaded(model: str, *options: Any) -> QuestionAnswerer:
+        return qa if model == "embedded" else load(model, *options)
+
+    monkeypatch.setattr(console, "load", loaded)
+
+    def run(*arguments: str, stdin: bytes | None = None) -> Result:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return CliRunner().invoke(app, ["ask", *arguments], input=stdin)
+
+    return run
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "tower.txt"
+    path.write_text(TEXT, "utf-8")
+    return path
+
+
+def command(*arguments: str | bytes, **options: Any) -> subprocess.CompletedProcess[bytes]:
+    """Run the real thing."""
+    env = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "COLUMNS")}
+    env |= {"PYTHONIOENCODING": "utf-8"} | options.pop("env", {})
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "input": b""} | options
+    return subprocess.run([sys.executable, "-m", "dynamic_tinybert", *arguments], env=env, check=False, **options)
+
+
+def objects(result: Result) -> list[dict[str, Any]]:
+    """What `--json` printed: an object a line, and nothing else."""
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.endswith("\n")
+    answers = [json.loads(line) for line in result.stdout.splitlines()]
+    assert all(answer.keys() == KEYS for answer in answers)
+    return answers
+
+
+def complaint(result: Result, status: int) -> str:
+    """The one line that an error is."""
+    assert result.exit_code == status, (result.stdout, result.stderr)
+    assert result.stdout == ""
+    lines = result.stderr.splitlines()
+    assert len(lines) == 1, result.stderr
+    assert lines[0].startswith("dynamic-tinybert: error: ")
+    return lines[0]
+
+
+# Answers
+
+
+def test_a_text_is_given_in_three_ways(ask: Ask, file: Path, qa: QuestionAnswerer) -> None:
+    expected = [qa(QUESTION, TEXT).to_dict()]
+    assert expected[0]["text"] == "Paris"
+    assert objects(ask(QUESTION, "--context", TEXT, "--json")) == expected
+    assert objects(ask(QUESTION, "--text", str(file), "--json")) == expected
+    assert objects(ask(QUESTION, "-", "--json", stdin=TEXT.encode())) == expected
+    assert objects(ask(QUESTION, "--text", "-", "--json", stdin=TEXT.encode())) == expected
+
+
+def test_an_answer_is_shown_in_its_sentence_with_its_score(ask: Ask, qa: QuestionAnswerer) -> None:
+    result = ask(QUESTION, "--context", TEXT)
+    assert result.exit_code == 0
+    assert result.stderr == ""
+    first, second = result.stdout.splitlines()
+    assert first.startswith("Paris ")
+    assert f"score {qa(QUESTION, TEXT).score:.3f}" in first
+    assert "characters 45-50" in first
+    assert second.strip() == "The tower stands in [Paris], and is tall."
+
+
+def test_answers_are_numbered_where_several_are_wanted(ask: Ask, qa: QuestionAnswerer) -> None:
+    result = ask(QUESTION, "--context", TEXT, "--top-k", "3")
+    heads = [line for line in result.stdout.splitlines() if not line.startswith(" ")]
+    assert [line.split(". ")[0] for line in heads] == ["1", "2", "3"]
+    expected = [answer.to_dict() for answer in qa(QUESTION, TEXT, top_k=3)]
+    assert objects(ask(QUESTION, "--context", TEXT, "--top-k", "3", "--json")) == expected
+
+
+def test_a_budget_is_spent_and_told(ask: Ask, qa: QuestionAnswerer) -> None:
+    expected = qa(QUESTION, TEXT, budget=0.5).to_dict()
+    assert objects(ask(QUESTION, "--context", TEXT, "--budget", "0.5", "--json")) == [expected]
+    assert expected["share"] < 1
+    assert f"{expected['configuration']}, {expected['share']:.0%} of full" in ask(
+        QUESTION, "--context", TEXT, "--budget", "0.5"
+    ).stdout  # fmt: skip
+    for name in ("full", "balanced", "fast"):
+        (answer,) = objects(ask(QUESTION, "--context", TEXT, "--budget", name, "--json"))
+        assert answer["configuration"] == qa.table.select(qa.shape, name).name  # type: ignore[arg-type]
+
+
+def test_options_are_passed_on(ask: Ask, qa: QuestionAnswerer) -> None:
+    text = TEXT * 20
+    arguments = ["--max-seq-len", "100", "--doc-stride", "20", "--max-question-len", "10", "--max-answer-len", "2"]
+    options = {"max_seq_len": 100, "doc_stride": 20, "max_question_len": 10, "max_answer_len": 2}
+    (answer,) = objects(ask(QUESTION, "--context", text, "--json", *arguments))
+    assert answer == qa(QUESTION, text, **options).to_dict()
+    assert answer["score"] != qa(QUESTION, text).score
+    several = ask(QUESTION, "--context", TEXT, "--json", "--handle-impossible-answer", "--top-k", "20")
+    assert "" in [answer["text"] for answer in objects(several)]
+
+
+def test_a_model_is_named(ask: Ask, tiny: QuestionAnswerer, tiny_folder: Path) -> None:
+    (answer,) = objects(ask(QUESTION, "--context", TEXT, "--json", "--model", str(tiny_folder), "--threads", "1"))
+    expected = tiny(QUESTION, TEXT)
+    assert (answer["text"], answer["start"]) == (expected.text, expected.start)
+    assert answer["logit"] == pytest.approx(expected.logit, abs=1e-4)
+
+
+def test_precision_and_threads_reach_the_model(ask: Ask, monkeypatch: pytest.MonkeyPatch, qa: QuestionAnswerer) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr(console, "load", lambda *arguments: asked.append(arguments) or qa)
+    ask(QUESTION, "--context", TEXT, "--precision", "int8", "--threads", "3")
+    assert asked == [("embedded", console.Precision.int8, 3)]
+
+
+@pytest.mark.parametrize("text", ["", " \n", "\u200b"])
+def test_a_text_without_words_has_no_answer(ask: Ask, text: str) -> None:
+    result = ask(QUESTION, "--context", text)
+    assert result.exit_code == 0
+    assert "no answer" in result.stdout
+    (answer,) = objects(ask(QUESTION, "--context", text, "--json"))
+    assert (answer["text"], answer["score"]) == ("", 0)
+
+
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="with --top-k 2 nothing at all is printed")
+def test_a_text_without_words_has_no_answer_among_several_either(ask: Ask) -> None:
+    assert "no answer" in ask(QUESTION, "--context", "", "--top-k", "2").stdout
+
+
+# Files
+
+
+@pytest.mark.parametrize(
+    "encode",
+    [
+        lambda text: text.encode(),
+        lambda text: b"\xef\xbb\xbf" + text.encode(),
+        lambda text: text.encode("utf-16"),
+        lambda text: b"\xfe\xff" + text.encode("utf-16-be"),
+    ],
+    ids=["utf-8", "utf-8 with a mark", "utf-16", "utf-16-be"],
+)
+def test_offsets_count_the_characters_of_a_file(ask: Ask, tmp_path: Path, encode: Callable[[str], bytes]) -> None:
+    text = "Été à Zürich 😀\r\n\r\nThe tower stands in\r\nParis.\r\n"
+    path = tmp_path / "text"
+    path.write_bytes(encode(text))
+    (answer,) = objects(ask(QUESTION, "--text", str(path), "--json"))
+    assert answer["text"].startswith("Paris")
+    assert text[answer["start"] : answer["end"]] == answer["text"]
+    shown = ask(QUESTION, "--text", str(path)).stdout
+    assert "\r" not in shown
+    assert "[Paris" in shown
+
+
+BROKEN = {
+    "a binary file": (bytes(range(256)) * 8, "is no text in UTF-8"),
+    "a file of Latin-1": ("The café stands in Paris.".encode("latin-1"), "iconv"),
+    "a file with NULs": (b"The tower\0stands in Paris.", "NUL"),
+    "a PDF": (b"%PDF-1.7\nThe tower stands in Paris.", "a PDF"),
+    "a gzip file": (gzip.compress(TEXT.encode()), "gzip"),
+    "an office document": (b"PK\x03\x04" + TEXT.encode(), "ZIP"),
+    "a picture": (b"\x89PNG\r\n\x1a\n", "PNG"),
+    "half a UTF-16 character": (b"\xff\xfea", "is no text"),
+    "a file cut inside a character": ("Paris é".encode()[:-1], "is no text in UTF-8 (byte 6 of 7)"),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+@pytest.mark.parametrize("stdin", [False, True])
+def test_what_is_no_text_is_refused(ask: Ask, tmp_path: Path, kind: str, stdin: bool) -> None:
+    content, why = BROKEN[kind]
+    path = tmp_path / "file.txt"
+    path.write_bytes(content)
+    line = complaint(ask(QUESTION, "-", stdin=content) if stdin else ask(QUESTION, "--text", str(path)), 1)
+    assert why in line
+    assert ("standard input" if stdin else str(path)) in line
+
+
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="the mark of UTF-32 begins as that of UTF-16: NULs pass")
+def test_a_file_of_utf_32_is_read_or_refused(ask: Ask, tmp_path: Path) -> None:
+    path = tmp_path / "file.txt"
+    path.write_bytes(TEXT.encode("utf-32"))
+    result = ask(QUESTION, "--text", str(path), "--json")
+    assert result.exit_code == 1 or "\0" not in objects(result)[0]["text"]
+
+
+def test_files_that_are_not_there_are_refused(ask: Ask, tmp_path: Path) -> None:
+    assert "No such file" in complaint(ask(QUESTION, "--text", str(tmp_path / "nothing.txt")), 1)
+    assert "is a folder" in complaint(ask(QUESTION, "--text", str(tmp_path)), 1)
+    if os.name == "posix" and os.geteuid():
+        secret = tmp_path / "secret"
+        secret.write_text(TEXT)
+        secret.chmod(0)
+        assert "ermission" in complaint(ask(QUESTION, "--text", str(secret)), 1)
+
+
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="--text '' reads standard input")
+def test_a_file_without_a_name_is_refused(ask: Ask) -> None:
+    assert ask(QUESTION, "--text", "", stdin=TEXT.encode()).exit_code != 0
+
+
+# Mistakes
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ([QUESTION], "give one text"),
+        ([QUESTION, "--context", TEXT, "--text", "x"], "give one text"),
+        ([QUESTION, "-", "--text", "x"], "give one text"),
+        ([QUESTION, "-", "--context", TEXT], "give one text"),
+        ([QUESTION, "tower.txt"], "tower.txt"),
+        (["", "--context", TEXT], "the question is empty"),
+        ([" \t", "--context", TEXT], "the question is empty"),
+        (["\u200b", "--context", TEXT], "the question is empty"),
+        ([QUESTION, "--context", TEXT, "--budget", "0"], "budget"),
+        ([QUESTION, "--context", TEXT, "--budget", "1.5"], "budget"),
+        ([QUESTION, "--context", TEXT, "--budget", "-1"], "budget"),
+        ([QUESTION, "--context", TEXT, "--budget", "nan"], "budget"),
+        ([QUESTION, "--context", TEXT, "--budget", "cheap"], "'cheap'"),
+        ([QUESTION, "--context", TEXT, "--budget", ""], "budget"),
+        ([QUESTION, "--context", TEXT, "--max-seq-len", "100"], "max_seq_len 100"),
+        ([QUESTION, "--context", TEXT, "--max-seq-len", "9999"], "512"),
+        ([QUESTION, "--context", TEXT, "--doc-stride", "500"], "doc_stride 500"),
+        ([QUESTION, "--context", TEXT, "--max-question-len", "400"], "max_question_len 400"),
+    ],
+)
+def test_a_misuse_is_told_in_a_line(ask: Ask, arguments: list[str], named: str) -> None:
+    assert named in complaint(ask(*arguments), 2)
+
+
+MISUSES = [
+    [],
+    [QUESTION, "--context"],
+    [QUESTION, "--context", TEXT, "--top-k", "0"],
+    [QUESTION, "--context", TEXT, "--top-k", "many"],
+    [QUESTION, "--context", TEXT, "--doc-stride", "-1"],
+    [QUESTION, "--context", TEXT, "--precision", "int4"],
+    [QUESTION, "--context", TEXT, "--threads", "0"],
+    [QUESTION, "--context", TEXT, "--nonsense"],
+]
+
+
+@pytest.mark.parametrize("arguments", MISUSES)
+def test_a_misuse_that_the_parser_finds_has_status_2_and_no_traceback(ask: Ask, arguments: list[str]) -> None:
+    result = ask(*arguments)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert "Error" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="typer's own complaints are up to four lines, with usage")
+@pytest.mark.parametrize("arguments", [arguments for arguments in MISUSES if arguments != [QUESTION, "--context"]])
+def test_a_misuse_that_the_parser_finds_is_told_in_a_line(arguments: list[str]) -> None:
+    done = command("ask", *arguments)
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("model", ["nowhere", "./nowhere", ""])
+def test_a_model_that_is_not_there_is_told_in_a_line(ask: Ask, model: str) -> None:
+    assert "no such folder" in complaint(ask(QUESTION, "--context", TEXT, "--model", model), 1)
+
+
+def test_a_file_is_no_model(ask: Ask, file: Path) -> None:
+    assert "is a file" in complaint(ask(QUESTION, "--context", TEXT, "--model", str(file)), 1)
+
+
+@pytest.mark.parametrize("broken", ["tokenizer.json", "length_configs.json"])
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="a broken model has status 2, as if it were misuse")
+def test_a_broken_model_is_a_failure_and_no_misuse(ask: Ask, tiny_folder: Path, tmp_path: Path, broken: str) -> None:
+    folder = tmp_path / "broken"
+    shutil.copytree(tiny_folder, folder)
+    (folder / broken).write_text("{}")
+    complaint(ask(QUESTION, "--context", TEXT, "--model", str(folder)), 1)
+
+
+# The real thing
+
+
+def test_ask_in_a_process_of_its_own(file: Path) -> None:
+    done = command("ask", QUESTION, "--text", str(file), "--json")
+    assert done.returncode == 0
+    assert done.stderr == b""
+    answer = json.loads(done.stdout)
+    assert done.stdout.count(b"\n") == 1
+    assert (answer["text"], answer["start"], answer["configuration"]) == ("Paris", 45, "full")
+
+
+def test_ask_reads_from_a_pipe() -> None:
+    done = command("ask", QUESTION, "-", input=TEXT.encode())
+    assert done.returncode == 0
+    assert b"[Paris]" in done.stdout
+
+
+def test_a_mistake_in_a_process_of_its_own_is_one_line(tmp_path: Path) -> None:
+    done = command("ask", QUESTION, "--text", str(tmp_path))
+    assert done.returncode == 1
+    assert done.stdout == b""
+    assert done.stderr.decode().splitlines() == [
+        f"dynamic-tinybert: error: {tmp_path} is a folder; ask reads one file of text"
+    ]
+
+
+def test_warnings_are_one_line_on_standard_error(tiny_folder: Path) -> None:
+    done = command("ask", "tower " * 100, "--context", TEXT, "--json", "--model", str(tiny_folder), "--budget", "0.5")
+    assert done.returncode == 0
+    assert len(done.stdout.splitlines()) == 1
+    lines = done.stderr.decode().splitlines()
+    assert len(lines) == 2
+    assert all(line.startswith("dynamic-tinybert: warning: ") for line in lines)
+    assert "no measured table" in lines[0]
+    assert "cut to max_question_len" in lines[1]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes of POSIX")
+@pytest.mark.parametrize("arguments", [[], ["--json"], ["--top-k", "4"]])
+def test_a_reader_that_leaves_early_sees_no_traceback(tiny_folder: Path, arguments: list[str]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = command("ask", QUESTION, "--context", TEXT, "--model", str(tiny_folder), *arguments, stdout=writer)
+    finally:
+        os.close(writer)
+    assert done.stderr == b""
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+@pytest.mark.parametrize("arguments", [[], ["--json"]])
+@pytest.mark.xfail(
+    strict=True, raises=AssertionError, reason="UnicodeEncodeError, a traceback, where output is not in UTF-8 (Windows)"
+)
+def test_answers_can_be_printed_whatever_the_encoding_of_the_output(
+    tiny_folder: Path, encoding: str, arguments: list[str]
+) -> None:
+    done = command(
+        "ask", "何?", "--context", "東京", "--model", str(tiny_folder), *arguments, env={"PYTHONIOENCODING": encoding}
+    )
+    assert b"Traceback" not in done.stderr
+    assert done.returncode == 0
+
+
+@pytest.mark.skipif(os.name != "posix", reason="arguments are bytes on POSIX")
+@pytest.mark.xfail(
+    strict=True, raises=AssertionError, reason="bytes that are not UTF-8 in an argument end in a traceback (TypeError)"
+)
+def test_arguments_that_are_not_utf8_are_told_in_a_line(tiny_folder: Path) -> None:
+    done = command("ask", QUESTION, "--context", b"caf\xe9", "--model", str(tiny_folder))
+    assert b"Traceback" not in done.stderr
+    assert len(done.stderr.splitlines()) <= 1
+
+
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="escape sequences of a text reach the terminal")
+def test_a_text_cannot_control_the_terminal(ask: Ask) -> None:
+    text = "The tower \x1b[31m stands \x1b]0;title\x07 in Paris. \x9b31m"
+    assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f]", ask(QUESTION, "--context", text).stdout)
+
+
+def test_markup_in_a_text_is_text(ask: Ask) -> None:
+    shown = ask(QUESTION, "--context", "The [red]tower[/red] :smile: stands in Paris.").stdout
+    assert "The [red]tower[/red] :smile: stands in [Paris]" in shown
+
+
+def test_colour_is_for_terminals_and_who_wants_it(tiny_folder: Path) -> None:
+    arguments = ["ask", QUESTION, "--context", TEXT, "--model", str(tiny_folder)]
+    colour = re.compile(r"\x1b\[[\d;]*(3|4)\d")
+    shown = {
+        name: command(*arguments, env={"TERM": "xterm", **env}).stdout.decode()
+        for name, env in {
+            "pipe": {},
+            "forced": {"FORCE_COLOR": "1"},
+            "not": {"FORCE_COLOR": "1", "NO_COLOR": "1"},
+        }.items()
+    }
+    assert "\x1b" not in shown["pipe"]
+    assert colour.search(shown["forced"])
+    assert not colour.search(shown["not"])
+    assert "[" in re.sub(r"\x1b\[[\d;]*m", "", shown["not"])
+    assert "[" not in re.sub(r"\x1b\[[\d;]*m", "", shown["forced"])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a pseudo-terminal")
+def test_progress_goes_to_a_terminal_on_standard_error_alone(tiny_folder: Path, tmp_path: Path) -> None:
+    import pty
+    import threading
+
+    path = tmp_path / "long.txt"
+    path.write_text(TEXT * 3000)
+    ours, theirs = pty.openpty()
+    shown = bytearray()
+
+    def read() -> None:
+        with contextlib.suppress(OSError):  # which is how a pseudo-terminal ends
+            while True:
+                shown.extend(os.read(ours, 4096))
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    done = command(
+        "ask",
+        QUESTION,
+        "--text",
+        str(path),
+        "--json",
+        "--model",
+        str(tiny_folder),
+        stderr=theirs,
+        env={"TERM": "xterm"},
+    )
+    os.close(theirs)
+    reader.join()
+    os.close(ours)
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["text"]
+    assert b"reading" in shown
+    assert b"characters" in shown
+
+
+# Help
+
+
+def test_help_names_the_commands_and_shows_examples() -> None:
+    for arguments in (["--help"], ["-h"]):
+        result = CliRunner().invoke(app, arguments)
+        assert result.exit_code == 0
+        for name in ("ask", "evaluate", "score", "info", "export", "--version", "dynamic-tinybert ask "):
+            assert name in result.stdout
+    result = CliRunner().invoke(app, [])
+    assert result.exit_code == 2
+    assert "Usage" in result.stdout + result.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("ask", "QUESTION - --context --text --top-k --budget --model --json --max-seq-len --doc-stride "
+         "--max-question-len --max-answer-len --handle-impossible-answer --precision --threads --help"),
+        ("evaluate", "DATA --budget --limit --model --predictions --json --precision --threads --help"),
+        ("score", "DATA PREDICTIONS --json --help"),
+        ("info", "--model --json --help"),
+        ("export", "MODEL DIR --force --help"),
+    ],
+)  # fmt: skip
+def test_help_of_a_command_names_its_options_and_shows_an_example(name: str, options: str) -> None:
+    result = CliRunner().invoke(app, [name, "--help"])
+    assert result.exit_code == 0
+    assert f"  dynamic-tinybert {name}" in result.stdout
+    for option in options.split():
+        assert option in result.stdout
+    assert "\b" not in result.stdout
+
+
+def test_the_version_is_told() -> None:
+    result = CliRunner().invoke(app, ["--version"])
+    assert (result.exit_code, result.stdout) == (0, f"dynamic-tinybert {__version__}\n")
+
+
+def test_an_unknown_command_is_misuse() -> None:
+    result = CliRunner().invoke(app, ["answer"])
+    assert result.exit_code == 2
+    assert "answer" in result.stderr
+
+
+# Sentences
+
+
+def shown(text: str, answer: str) -> str:
+    start = text.index(answer)
+    before, after = surroundings(text, start, start + len(answer))
+    return f"{before.lstrip()}[{answer}]{after.rstrip()}"
+
+
+@pytest.mark.parametrize(
+    ("text", "answer", "expected"),
+    [
+        ("One. The tower is in Paris now. Two.", "Paris", "The tower is in [Paris] now."),
+        ("Paris", "Paris", "[Paris]"),
+        ("a\nIn  Paris\tnow\nb", "Paris", "In [Paris] now"),
+        ("a\r\nIn Paris\r\nb", "Paris", "In [Paris]"),
+        ('He said "Stop!" Then Paris? Yes.', "Paris", "Then [Paris]?"),
+        ("It cost 3.50 in Paris, at 10.30. End.", "Paris", "It cost 3.50 in [Paris], at 10.30."),
+        ("In Paris (1.5 million). x", "Paris", "In [Paris] (1.5 million)."),
+    ],
+)
+def test_a_sentence_is_cut_out_of_its_text(text: str, answer: str, expected: str) -> None:
+    assert shown(text, answer) == expected
+
+
+def test_a_long_sentence_is_shortened_on_both_sides() -> None:
+    found = shown("word " * 500 + "Paris" + " more" * 500, "Paris")
+    assert re.fullmatch(r"… (word ){5,}\[Paris\]( more){5,} …", found)
+    assert len(found) < 400
+
+
+@pytest.mark.xfail(
+    strict=True, raises=AssertionError, reason="an answer with its full stop is shown with the sentence after"
+)
+def test_a_sentence_ends_where_its_answer_ends_it() -> None:
+    assert shown("It is in Paris. Everybody knows that.", "Paris.") == "It is in [Paris.]"
+
+
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="a long sentence without spaces is shortened to nothing")
+def test_a_long_sentence_without_spaces_is_shortened_too() -> None:
+    assert "塔塔塔塔[東京]駅駅駅駅" in shown("塔" * 500 + "東京" + "駅" * 500, "東京")

@@ -1,0 +1,89 @@
+"""The package as a whole: what it offers, and what it does not import."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+import dynamic_tinybert
+
+HEAVY = ["torch", "transformers", "onnx", "huggingface_hub", "optuna", "fastapi", "pandas", "scipy", "sklearn"]
+
+
+def imported(code: str) -> set[str]:
+    """The top-level modules there are once the code has run."""
+    code = f"{code}\nimport sys\nprint(' '.join({{name.partition('.')[0] for name in sys.modules}}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(done.stdout.splitlines()[-1].split())
+
+
+def test_importing_the_package_imports_nothing_else() -> None:
+    modules = imported("import dynamic_tinybert; dynamic_tinybert.__version__")
+    assert "dynamic_tinybert" in modules
+    assert not modules & {*HEAVY, "numpy", "onnxruntime", "tokenizers", "safetensors", "typer", "rich"}
+
+
+def test_answering_imports_neither_torch_nor_transformers() -> None:
+    modules = imported(
+        "from dynamic_tinybert import QuestionAnswerer\n"
+        "qa = QuestionAnswerer()\n"
+        "assert qa('Where is the tower?', 'The tower stands in Paris.', top_k=2)[0].text == 'Paris'\n"
+        "assert qa.table.select(qa.shape, 'full')"
+    )
+    assert {"numpy", "onnxruntime", "tokenizers"} <= modules
+    assert not modules & {*HEAVY, "typer", "rich", "click"}
+
+
+def test_the_command_line_imports_no_model_to_give_help() -> None:
+    modules = imported(
+        "from typer.testing import CliRunner\n"
+        "from dynamic_tinybert.cli.app import app\n"
+        "assert CliRunner().invoke(app, ['ask', '--help']).exit_code == 0"
+    )
+    assert not modules & {*HEAVY, "numpy", "onnxruntime", "tokenizers", "safetensors"}
+
+
+def test_the_command_line_answers_without_torch() -> None:
+    modules = imported(
+        "from typer.testing import CliRunner\n"
+        "from dynamic_tinybert.cli.app import app\n"
+        "result = CliRunner().invoke(app, ['ask', 'Where is it?', '--context', 'It is in Paris.', '--top-k', '2'])\n"
+        "assert result.exit_code == 0 and 'Paris' in result.stdout"
+    )
+    assert not modules & {*HEAVY}
+
+
+def test_every_name_that_is_offered_is_there() -> None:
+    assert sorted(dynamic_tinybert.__all__) == dynamic_tinybert.__all__
+    for name in dynamic_tinybert.__all__:
+        assert getattr(dynamic_tinybert, name) is not None
+    assert {"Answer", "QuestionAnswerer", "LengthConfig", "Spent"} <= {*dynamic_tinybert.__all__}
+    assert dynamic_tinybert.QuestionAnswerer is import_module("dynamic_tinybert.qa").QuestionAnswerer
+    with pytest.raises(AttributeError, match="no attribute 'Nonsense'"):
+        dynamic_tinybert.Nonsense  # noqa: B018
+    with pytest.raises(ImportError):
+        exec("from dynamic_tinybert import Nonsense")
+
+
+def test_errors_are_what_a_caller_would_catch() -> None:
+    for name in ("BudgetError", "ModelFolderError", "WindowError"):
+        assert issubclass(getattr(dynamic_tinybert, name), ValueError)
+
+
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="__init__ defines no __dir__: dir() shows no public name")
+def test_what_is_offered_is_listed() -> None:
+    done = "import dynamic_tinybert; assert {'QuestionAnswerer', 'Answer'} <= {*dir(dynamic_tinybert)}"
+    assert subprocess.run([sys.executable, "-c", done], capture_output=True, check=False).returncode == 0
+
+
+def test_the_package_is_typed() -> None:
+    assert (Path(dynamic_tinybert.__file__).parent / "py.typed").is_file()
+
+
+def test_the_version_is_that_of_the_distribution() -> None:
+    project = Path(__file__).parents[1] / "pyproject.toml"
+    assert f'\nversion = "{dynamic_tinybert.__version__}"\n' in project.read_text("utf-8")
