@@ -233,17 +233,22 @@ class QuestionAnswerer:
             ValueError: A question is empty, the lists differ in length, or an option is out of range (`WindowError`
                 and `BudgetError` among them).
         """
+        if max_seq_len is None:
+            max_seq_len = min(384, self.shape.positions)
         options = _Call(
-            self.table.select(self.shape, budget), top_k, max_seq_len or min(384, self.shape.positions), doc_stride,
-            max_question_len, max_answer_len, handle_impossible_answer, align_to_words, progress,
+            self.table.select(self.shape, budget), top_k, max_seq_len, doc_stride, max_question_len, max_answer_len,
+            handle_impossible_answer, align_to_words, progress,
         )  # fmt: skip
         check_lengths(
-            max_seq_len=options.max_seq_len,
+            max_seq_len=max_seq_len,
             doc_stride=doc_stride,
             max_question_len=max_question_len,
             positions=self.shape.positions,
         )
         self._ranker(options)  # refuses what is out of range before anything is read
+        for name, value in (("question", question), ("text", text)):
+            if isinstance(value, (bytes, bytearray)):
+                raise TypeError(f"a {name} is a string, not {type(value).__name__}")
         if isinstance(question, str) and isinstance(text, str):
             return next(self._answers([(question, text)], options))
         sized = all(isinstance(x, (str, Sequence)) for x in (question, text))
@@ -286,6 +291,8 @@ class QuestionAnswerer:
                     pool.clear()
             if len(waiting) > _POOL:  # texts without words fill no pool
                 read += self._read(pool, options)
+                if options.progress:
+                    options.progress(read, known)
                 yield from self._finished(waiting, None, options)
                 pool.clear()
         self._read(pool, options)

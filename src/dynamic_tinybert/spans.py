@@ -65,6 +65,8 @@ class SpanRanker:
         self._longest = max_answer_len
         self._align = align_to_words
         self._impossible = handle_impossible_answer
+        # Different spans that overlap one span of m words are at most (2m - 1) m, itself among them.
+        self._enough = top_k * (2 * max_answer_len - 1) * max_answer_len
         self._null = np.inf
         self._shared = np.empty((0, max_answer_len), np.float32)  # candidates that the next window holds too
         self._pool: list[_Spans] = []
@@ -102,7 +104,7 @@ class SpanRanker:
                 np.append(candidates.end, 0),
             )
         return [
-            Span(int(begin), int(end), float(logit), float(np.exp(logit - total)))
+            Span(int(begin), int(end), float(logit), float(np.exp(float(logit) - total)))
             for logit, begin, end in zip(*self._apart(candidates), strict=True)
         ]
 
@@ -118,15 +120,14 @@ class SpanRanker:
         begins, ends = (text.word_begin, text.word_end) if self._align else (text.begin, text.end)
         self._pool.append(_Spans(logit, begins[first], ends[first + extra]))
         self._pooled += len(logit)
-        if self._pooled > _POOL:
+        if self._pooled > max(_POOL, 2 * self._enough):
             self._pool = [self._best(self._pool)]
             self._pooled = len(self._pool[0].logit)
 
     def _best(self, pool: list[_Spans]) -> _Spans:
         """The candidates that can still be among the best `top_k` that do not overlap.
 
-        Different spans that overlap one span of m words are at most (2m - 1) m, so of that many times `top_k` no more
-        are needed. Spans are made different first: aligned to words, several become one.
+        `_enough` of different ones are; aligned to words, several spans become one.
         """
         if not pool:
             return _Spans(np.empty(0, np.float32), np.empty(0, np.int64), np.empty(0, np.int64))
@@ -135,15 +136,14 @@ class SpanRanker:
             np.concatenate([part.begin for part in pool]),
             np.concatenate([part.end for part in pool]),
         )
-        enough = self._top_k * (2 * self._longest - 1) * self._longest
-        if len(spans.logit) <= max(enough, _POOL // 2):
+        if len(spans.logit) <= max(self._enough, _POOL // 2):
             return spans
         order = np.lexsort((-spans.logit, spans.end, spans.begin))
         begin, end = spans.begin[order], spans.end[order]
         new = np.append(True, (np.diff(begin) != 0) | (np.diff(end) != 0))
         order = order[new]
-        if len(order) > enough:
-            order = order[np.argpartition(-spans.logit[order], enough)[:enough]]
+        if len(order) > self._enough:
+            order = order[np.argpartition(-spans.logit[order], self._enough)[: self._enough]]
         order.sort()
         return spans.at(order)
 

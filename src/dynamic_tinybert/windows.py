@@ -6,6 +6,8 @@ A text is tokenized in pieces, cut where no token can cross, so that one of any 
 from __future__ import annotations
 
 import json
+import re
+import string
 import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -13,11 +15,12 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
+from tokenizers import Encoding, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 Ints = npt.NDArray[np.int64]
 
 _PIECE = 1 << 16  # characters tokenized at a time
+_SURROGATES = re.compile("[\ud800-\udfff]")
 _JOINERS = frozenset("\u200c\u200d\ufe0e\ufe0f")  # joiners and variation selectors belong to the character before
 
 
@@ -102,13 +105,13 @@ class TextTokenizer:
 
     def question(self, question: str) -> Ints:
         """Return the token ids of a question."""
-        return np.array(self._tokenizer.encode(question.strip(), add_special_tokens=False).ids, np.int64)
+        return np.array(self._encode(question.strip()).ids, np.int64)
 
     def text(self, text: str) -> Iterator[Tokens]:
         """Yield the tokens of a text, a piece at a time; nothing for a text without any."""
         for begin, end in _pieces(text):
             piece = text[begin:end]
-            encoding = self._tokenizer.encode(piece, add_special_tokens=False)
+            encoding = self._encode(piece)
             if not encoding.ids:
                 continue
             offsets = np.array(encoding.offsets, np.int64)
@@ -116,6 +119,8 @@ class TextTokenizer:
                 _keep_characters_whole(piece, offsets)
             words = np.array(encoding.word_ids, np.float64)  # a token outside words has None, which becomes nan
             begins = np.diff(words, prepend=-1) != 0
+            if not piece.isascii():
+                begins &= ~_marks_of_the_token_before(piece, offsets)
             starts, which = np.flatnonzero(begins), np.cumsum(begins) - 1
             ends = np.append(starts[1:], len(words)) - 1
             offsets += begin
@@ -126,6 +131,10 @@ class TextTokenizer:
                 offsets[starts, 0][which],
                 offsets[ends, 1][which],
             )
+
+    def _encode(self, text: str) -> Encoding:
+        # Half a surrogate pair, as bad JSON has, is a character that nobody knows.
+        return self._tokenizer.encode(_SURROGATES.sub("\ufffd", text), add_special_tokens=False)
 
 
 def check_lengths(*, max_seq_len: int, doc_stride: int, max_question_len: int, positions: int) -> None:
@@ -196,8 +205,9 @@ def _load(folder: Path) -> Tokenizer:
             raise WindowError(f"{folder} has neither tokenizer.json nor vocab.txt")
         settings = folder / "tokenizer_config.json"
         config = json.loads(settings.read_text("utf-8")) if settings.is_file() else {}
-        lines = vocabulary.read_text("utf-8").splitlines()
-        tokenizer = Tokenizer(models.WordPiece({word: i for i, word in enumerate(lines)}, unk_token="[UNK]"))
+        lines = vocabulary.read_bytes().decode("utf-8").removesuffix("\n").split("\n")
+        tokens = {line.removesuffix("\r"): i for i, line in enumerate(lines)}
+        tokenizer = Tokenizer(models.WordPiece(tokens, unk_token="[UNK]"))
         tokenizer.normalizer = normalizers.BertNormalizer(
             clean_text=True,
             handle_chinese_chars=config.get("tokenize_chinese_chars", True),
@@ -214,26 +224,45 @@ def _load(folder: Path) -> Tokenizer:
 
 
 def _pieces(text: str) -> Iterator[tuple[int, int]]:
-    """Cut a text into pieces of bounded length, before white space where there is any."""
+    """Cut a text into pieces of bounded length: before white space, or else after punctuation.
+
+    Where there is neither for 32,000 characters, anywhere but within a character: that is no word.
+    """
     begin = 0
     while len(text) - begin > _PIECE:
-        end = begin + _PIECE
-        for cut in range(end, begin + _PIECE // 2, -1):
-            if text[cut].isspace():
-                end = cut
-                break
-        else:  # a word of 32,000 characters is no word; it may break anywhere but within a character
-            while end < len(text) and _continues(text[end]):
-                end += 1
+        limit = begin + _PIECE
+        cuts = range(limit, begin + _PIECE // 2, -1)
+        end = next((cut for cut in cuts if _is_space(text[cut])), None)
+        if end is None:
+            end = next((i for i in cuts if _is_punctuation(text[i - 1]) and not _continues(text[i])), limit)
+        while end < len(text) and _continues(text[end]):
+            end += 1
         yield begin, end
         begin = end
     if begin < len(text):
         yield begin, len(text)
 
 
+def _is_space(character: str) -> bool:
+    """Whether BERT takes it for white space; the other controls that Python does, BERT removes within a word."""
+    return character in "\t\n\r " or unicodedata.category(character) == "Zs"
+
+
+def _is_punctuation(character: str) -> bool:
+    return character in string.punctuation or unicodedata.category(character).startswith("P")
+
+
 def _continues(character: str) -> bool:
     """Whether a code point belongs to the character before it."""
     return character in _JOINERS or unicodedata.category(character) in ("Mn", "Mc", "Me")
+
+
+def _marks_of_the_token_before(text: str, offsets: Ints) -> npt.NDArray[np.bool_]:
+    """Which tokens begin with a mark that belongs to the last character of the token before."""
+    marks = np.zeros(len(offsets), np.bool_)
+    for i in np.flatnonzero(offsets[1:, 0] <= offsets[:-1, 1]) + 1:
+        marks[i] = _continues(text[offsets[i, 0]])
+    return marks
 
 
 def _keep_characters_whole(text: str, offsets: Ints) -> None:

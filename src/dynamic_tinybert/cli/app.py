@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import warnings
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -39,6 +40,8 @@ app.command("score")(evaluation.score)
 app.command("info")(model.info)
 app.command("export")(model.export)
 
+_Misuse: Any = typer.BadParameter.__base__  # click's UsageError, wherever this typer keeps it
+
 
 def _version(wanted: bool) -> None:
     if wanted:
@@ -57,10 +60,16 @@ def options(
 
 def main() -> None:
     """Run the command line. Exit status: 0 done, 1 failed, 2 misuse."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a text may hold what the terminal's encoding does not
+            stream.reconfigure(errors="replace")
     warnings.showwarning = lambda message, *_args, **_options: complain("warning", str(message))
     try:
-        app()
-    except KeyboardInterrupt:
+        sys.exit(app(sys.argv[1:] or ["--help"], standalone_mode=False))
+    except _Misuse as error:
+        complain("error", error.format_message())
+        sys.exit(2)
+    except (KeyboardInterrupt, typer.Abort):
         sys.exit(130)
     except BrokenPipeError:  # the reader of our output has left, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

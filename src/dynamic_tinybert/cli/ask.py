@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _LONG = 200_000  # characters; a text that takes long enough for a progress bar
 _AROUND = 160  # characters shown on each side of an answer at the most
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 _SENTENCE_END = re.compile(r"[.!?][\"')\]]*\s|\n")
 
 
@@ -58,7 +59,7 @@ def ask(
         spend = parse_budget(budget)
         if not question.strip():
             raise ValueError("the question is empty")
-        content = context if context is not None else console.read_text(text or "-")
+        content = context if context is not None else console.read_text("-" if text is None else text)
         qa = console.load(model, precision, threads)
         with console.progress_bar("reading", "characters", show=len(content) > _LONG) as progress:
             options: Options = {
@@ -73,6 +74,8 @@ def ask(
             answers = (
                 [qa(question, content, **options)] if top_k == 1 else qa(question, content, top_k=top_k, **options)
             )
+    if not answers and not as_json:
+        print("(the text holds no answer)")
     for number, answer in enumerate(answers, 1):
         if as_json:
             console.print_json(answer.to_dict())
@@ -87,7 +90,7 @@ def _show(number: int, answer: Answer, text: str) -> None:
 
     out = Console(highlight=False, soft_wrap=True)
     head = Text(f"{number}. " if number else "")
-    head.append(" ".join(answer.text.split()) or "(the text holds no answer)", style="bold green")
+    head.append(_plain(answer.text) or "(the text holds no answer)", style="bold green")
     head.append(f"   score {answer.score:.3f}", style="cyan")
     head.append(f"   characters {answer.start}-{answer.end}", style="dim")
     if answer.spent.share < 1:
@@ -97,7 +100,7 @@ def _show(number: int, answer: Answer, text: str) -> None:
         before, after = surroundings(text, answer.start, answer.end)
         marks = ("", "") if out.is_terminal and not out.no_color else ("[", "]")
         sentence = Text("   " + before.lstrip())
-        sentence.append(marks[0] + " ".join(answer.text.split()) + marks[1], style="bold black on green")
+        sentence.append(marks[0] + _plain(answer.text) + marks[1], style="bold black on green")
         sentence.append(after.rstrip())
         out.print(sentence)
         sys.stdout.flush()
@@ -108,11 +111,18 @@ def surroundings(text: str, start: int, end: int) -> tuple[str, str]:
     before = text[max(0, start - 4 * _AROUND) : start]
     after = text[end : end + 4 * _AROUND]
     before = before[max((m.end() for m in _SENTENCE_END.finditer(before)), default=0) :]
-    stop = _SENTENCE_END.search(after)
-    after = after[: stop.end()] if stop else after
-    before, after = (re.sub(r"\s+", " ", part) for part in (before, after))
+    stop = _SENTENCE_END.search(text[end - 1 : end] + after)  # the answer may hold the full stop itself
+    after = after[: stop.end() - 1] if stop and end > start else after
+    before, after = (_CONTROL.sub("\ufffd", re.sub(r"\s+", " ", part)) for part in (before, after))
     if len(before) > _AROUND:
-        before = "… " + before[-_AROUND:].partition(" ")[2]
+        before = before[-_AROUND:]
+        before = "… " + (before.partition(" ")[2] or before)
     if len(after) > _AROUND:
-        after = after[:_AROUND].rpartition(" ")[0] + " …"
+        after = after[:_AROUND]
+        after = (after.rpartition(" ")[0] or after) + " …"
     return before, after
+
+
+def _plain(text: str) -> str:
+    """Put a text on one line, and keep its control characters from the terminal."""
+    return _CONTROL.sub("\ufffd", " ".join(text.split()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import json
 import sys
@@ -62,16 +63,26 @@ def errors_in_one_line() -> Iterator[None]:
         fail(f"{where}{error.strerror or error}")
 
 
+@contextlib.contextmanager
+def errors_of_the_model() -> Iterator[None]:
+    """Turn what is wrong with a model into failure: whatever it is, the command was put rightly."""
+    try:
+        yield
+    except ValueError as error:
+        fail(str(error))
+
+
 def load(model: str, precision: Precision = Precision.fp32, threads: int | None = None) -> QuestionAnswerer:
     """Load the model that a command names."""
     from dynamic_tinybert.qa import QuestionAnswerer
 
-    return QuestionAnswerer(None if model == "embedded" else model, precision=precision.value, threads=threads)
+    with errors_of_the_model():
+        return QuestionAnswerer(None if model == "embedded" else model, precision=precision.value, threads=threads)
 
 
 def print_json(value: dict[str, Any]) -> None:
     """Print one JSON object on one line of standard output."""
-    print(json.dumps(value, ensure_ascii=False))
+    print(json.dumps(value, ensure_ascii=sys.stdout.encoding.lower() != "utf-8"))
 
 
 @contextlib.contextmanager
@@ -112,9 +123,7 @@ def read_text(path: str) -> str:
     if kind:
         fail(f"{name} is no text but {kind}: extract its text first")
     try:
-        if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-            return data.decode("utf-16")
-        text = data.decode("utf-8-sig")
+        text = data.decode(next((name for mark, name in _MARKS.items() if data.startswith(mark)), "utf-8"))
     except UnicodeDecodeError as error:
         fail(
             f"{name} is no text in UTF-8 (byte {error.start:,} of {len(data):,}): if it is text in another encoding, "
@@ -125,6 +134,13 @@ def read_text(path: str) -> str:
     return text
 
 
+_MARKS = {  # of byte order; that of UTF-32 begins as that of UTF-16
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+    codecs.BOM_UTF8: "utf-8-sig",
+}
 _MAGIC = {
     b"%PDF-": "a PDF",
     b"PK\x03\x04": "a ZIP archive (perhaps an office document)",

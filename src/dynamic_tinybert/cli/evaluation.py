@@ -37,9 +37,9 @@ def evaluate(
 
     with console.errors_in_one_line():
         spend = parse_budget(budget)
-        if predictions is not None and not predictions.parent.is_dir():
-            raise FileNotFoundError(2, "no such folder to write predictions to", str(predictions.parent))
         questions = read_squad(data, limit=limit)
+        if predictions is not None:
+            predictions.open("a").close()  # better refused now than after the answers
         qa = console.load(model, precision, threads)
         with console.progress_bar("answering", "questions") as progress:
             result = run(qa, questions, budget=spend, progress=progress)

@@ -26,7 +26,7 @@ def info(model: console.Model = "embedded", as_json: console.AsJson = False) -> 
     from dynamic_tinybert.budget import BERT_BASE, SHARE_TOKENS, ConfigTable, macs
     from dynamic_tinybert.folder import open_folder
 
-    with console.errors_in_one_line():
+    with console.errors_in_one_line(), console.errors_of_the_model():
         folder = open_folder(None if model == "embedded" else model)
         table = ConfigTable.read(folder.shape, folder.length_configs)
         parameters = folder.parameters
@@ -93,9 +93,11 @@ def export(
 
     with console.errors_in_one_line():
         folder = open_folder(None if model == "embedded" else model)
+        if target.is_file() and target.suffix != ".onnx":
+            console.fail(f"{target} is a file: give a new folder, or a file that ends in .onnx")
+        if not force and target.exists() and (target.is_file() or any(target.iterdir())):
+            console.fail(f"{target} is there already; --force writes over it, if it is a model")
         if target.suffix == ".onnx":
-            if target.exists() and not force:
-                console.fail(f"{target} is there already; --force writes over it")
             export_onnx(folder.shape, folder.weights, target)
         else:
             save_folder(folder, target, overwrite=force)

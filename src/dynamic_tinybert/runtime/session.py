@@ -154,5 +154,7 @@ def export_onnx(shape: ModelShape, weights: Weights, path: str | os.PathLike[str
     try:
         unfinished.write_bytes(encode_model(graph, opset=PORTABLE_OPSET))
         unfinished.replace(path)
+    except OSError as error:
+        raise type(error)(error.errno, error.strerror, str(path)) from None
     finally:
         unfinished.unlink(missing_ok=True)
