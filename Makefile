@@ -15,14 +15,17 @@ help:
 	@echo "make lint      ruff and mypy"
 	@echo "make bench     measure speed side by side; the table and the picture go to results/"
 
-$(BIN)/python:
-	$(PYTHON) -m venv $(VENV)
+$(VENV)/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "dynamic-tinybert needs Python 3.10 or later")'
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
+	@touch $@
 
-$(VENV)/.installed: pyproject.toml | $(BIN)/python
+$(VENV)/.installed: pyproject.toml $(VENV)/.made
 	$(PIP) --editable .
 	@touch $@
 
-# PyTorch is pinned and comes first: a bare `torch` would bring gigabytes of CUDA.
+# PyTorch is pinned and comes first: a newer one would bring other gigabytes. Where pip finds no CPU build by itself, as
+# it does on macOS and Windows, PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu has one.
 $(VENV)/.test: $(VENV)/.installed
 	$(PIP) torch==2.13.0
 	$(PIP) --editable '.[test]'

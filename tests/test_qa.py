@@ -63,7 +63,7 @@ def sound(text: str, answer: Answer) -> None:
     assert text[answer.start : answer.end] == answer.text
     assert 0 <= answer.start <= answer.end <= len(text)
     assert 0 <= answer.score <= 1
-    assert np.isfinite(answer.logit)
+    assert np.isfinite(answer.logit) == bool(answer.text)
     assert {type(answer.start), type(answer.end), type(answer.score), type(answer.logit)} == {int, float}
 
 
@@ -130,7 +130,7 @@ def test_offsets_are_exact_in_any_text(
         assert not unicodedata.combining(text[answer.end : answer.end + 1] or "x") or not align
     spans = sorted((answer.start, answer.end) for answer in answers)
     assert all(a[1] <= b[0] for a, b in itertools.pairwise(spans))
-    assert bool(answers) == bool(list(tiny._tokenizer.text(text)))
+    assert bool(answers) == bool(list(tiny.reader.tokenizer.text(text)))
 
 
 def test_the_same_words_elsewhere_are_another_answer(qa: QuestionAnswerer) -> None:
@@ -159,7 +159,7 @@ def test_an_answer_is_at_most_so_many_tokens_long(qa: QuestionAnswerer) -> None:
     lengths = []
     for longest in (1, 3, 30):
         answer = qa("What was built by Agnes Moreau?", TEXT, max_answer_len=longest, align_to_words=False)
-        lengths.append(sum(map(len, qa._tokenizer.text(answer.text))))
+        lengths.append(sum(map(len, qa.reader.tokenizer.text(answer.text))))
         assert lengths[-1] <= longest
     assert lengths[0] < lengths[-1]
 
@@ -321,7 +321,7 @@ def test_a_list_comes_back_in_order_whatever_the_lengths(tiny: QuestionAnswerer)
 def test_an_answer_does_not_depend_on_its_neighbours(
     qa: QuestionAnswerer, batch: list[tuple[str, str]], budget: Any
 ) -> None:
-    batch = [(q, t) for q, t in batch if len(qa._tokenizer.question(q))]
+    batch = [(q, t) for q, t in batch if len(qa.reader.tokenizer.question(q))]
     together = qa([q for q, _ in batch], [t for _, t in batch], budget=budget)
     for (question, text), answer in zip(batch, together, strict=True):
         alone = qa(question, text, budget=budget, top_k=2)
@@ -365,14 +365,14 @@ def test_one_instance_answers_many_threads(qa: QuestionAnswerer) -> None:
 
 def test_texts_of_like_length_are_read_together(tiny: QuestionAnswerer, monkeypatch: pytest.MonkeyPatch) -> None:
     """So little is spent on padding, and batches are not so large that they cost memory."""
-    run, shapes, real = tiny._runtime.run, [], []
+    run, shapes, real = tiny.reader.runtime.run, [], []
 
     def recorded(ids: Any, types: Any, mask: Any, lengths: Any) -> Any:
         shapes.append(ids.shape)
         real.append(int(mask.sum()))
         return run(ids, types, mask, lengths)
 
-    monkeypatch.setattr(tiny._runtime, "run", recorded)
+    monkeypatch.setattr(tiny.reader.runtime, "run", recorded)
     texts = ["tower " * (1 + 37 * i % 300) for i in range(120)]
     tiny(QUESTION, texts)
     padded = [rows * tokens for rows, tokens in shapes]
@@ -455,7 +455,7 @@ def test_half_a_character_is_read_as_one_that_nobody_knows(tiny: QuestionAnswere
 
 
 def test_lists_of_different_length_are_refused_before_anything_is_read(tiny: QuestionAnswerer) -> None:
-    with pytest.raises(ValueError, match="2 questions and 3 texts"):
+    with pytest.raises(ValueError, match="more texts than questions"):
         tiny([QUESTION] * 2, [TEXT] * 3)
     with pytest.raises(ValueError, match="2 questions and 0 texts"):
         tiny([QUESTION] * 2, [])
@@ -474,7 +474,7 @@ def test_lists_of_different_length_are_refused_before_anything_is_read(tiny: Que
         ({"doc_stride": -1}, WindowError),
         ({"doc_stride": 317}, WindowError),
         ({"max_seq_len": 513}, WindowError),
-        ({"max_seq_len": 100}, WindowError),
+        ({"max_seq_len": 67}, WindowError),
         ({"max_seq_len": -1}, WindowError),
         ({"budget": 0}, BudgetError),
         ({"budget": 1.5}, BudgetError),
@@ -532,8 +532,8 @@ def test_scores_are_over_all_windows(tiny: QuestionAnswerer) -> None:
     text = long_text(30)
     answers = tiny(QUESTION, text, top_k=400, max_answer_len=1, align_to_words=False, doc_stride=0)
     assert answers[0].spent.windows > 1
-    space = 384 - 3 - len(tiny._tokenizer.question(QUESTION))
-    tokens = sum(len(piece) for piece in tiny._tokenizer.text(text))
+    space = 384 - 3 - len(tiny.reader.tokenizer.question(QUESTION))
+    tokens = sum(len(piece) for piece in tiny.reader.tokenizer.text(text))
     assert tokens > space
     everything = tiny(QUESTION, text, top_k=tokens, max_answer_len=1, align_to_words=False, doc_stride=0)
     assert len(everything) == tokens
@@ -611,9 +611,12 @@ def test_an_answer_says_what_was_spent(qa: QuestionAnswerer) -> None:
     for budget in ("full", 0.5, 0.2, LengthConfig.uniform(qa.shape.layers, 0.5)):
         choice = qa.table.select(qa.shape, budget)
         spent = qa(QUESTION, text, budget=budget).spent
-        question = qa._tokenizer.question(QUESTION)
+        question = qa.reader.tokenizer.question(QUESTION)
         lengths = [
-            len(w) for w in windows(qa._tokenizer, question, qa._tokenizer.text(text), max_seq_len=384, doc_stride=128)
+            len(w)
+            for w in windows(
+                qa.reader.tokenizer, question, qa.reader.tokenizer.text(text), max_seq_len=384, doc_stride=128
+            )
         ]
         assert len(lengths) > 2
         assert (spent.configuration, spent.share) == (choice.name, choice.share)
@@ -709,9 +712,110 @@ def test_the_road_is_windows_runtime_spans(tiny: QuestionAnswerer, tiny_folder: 
     for window in windows(tokenizer, tokenizer.question(QUESTION), pieces, max_seq_len=384, doc_stride=128):
         ones = np.ones((1, len(window)), np.int64)
         lengths = LengthConfig.full(tiny.shape.layers).lengths([len(window)])
-        logits = tiny._runtime.run(window.ids[None], window.type_ids[None], ones, lengths)
+        logits = tiny.reader.runtime.run(window.ids[None], window.type_ids[None], ones, lengths)
         ranker.add(window, logits.start[0], logits.end[0])
     for span, answer in zip(ranker.ranked(), tiny(QUESTION, text, top_k=3), strict=True):
         assert (span.begin, span.end) == (answer.start, answer.end)
         assert span.logit == pytest.approx(answer.logit, abs=1e-4)
         assert span.score == pytest.approx(answer.score, abs=1e-4)
+
+
+# What goes wrong in the middle, and what is asked for at the edges.
+
+
+@pytest.mark.parametrize(("bad", "error"), [("", ValueError), ("  ", ValueError), (None, TypeError), (3, TypeError)])
+def test_answers_before_a_bad_question_come_out_of_a_generator(tiny: QuestionAnswerer, bad: Any, error: type) -> None:
+    answers = tiny((q for q in [QUESTION, QUESTION, bad, QUESTION]), "The tower stands in Paris.")
+    assert [next(answers).spent.windows for _ in range(2)] == [1, 1]
+    with pytest.raises(error, match="number 2"):
+        next(answers)
+
+
+def test_answers_before_a_generator_fails_come_out(tiny: QuestionAnswerer) -> None:
+    def texts() -> Iterator[str]:
+        yield "The tower stands in Paris."
+        raise OSError("the disk is gone")
+
+    answers = tiny(QUESTION, texts())
+    assert next(answers).text
+    with pytest.raises(OSError, match="the disk is gone"):
+        next(answers)
+
+
+def test_generators_of_different_length_say_which_is_longer(tiny: QuestionAnswerer) -> None:
+    with pytest.raises(ValueError, match="more questions than texts"):
+        list(tiny(iter([QUESTION] * 3), iter(["The tower stands in Paris."] * 2)))
+
+
+def test_a_bad_item_of_a_list_is_told_before_anything_is_read(
+    tiny: QuestionAnswerer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tiny.reader.runtime, "run", lambda *_: pytest.fail("something was read"))
+    with pytest.raises(TypeError, match="number 299"):
+        tiny([QUESTION] * 299 + [None], "The tower stands in Paris.")  # type: ignore[list-item]
+
+
+def test_an_array_of_strings_is_a_list(tiny: QuestionAnswerer) -> None:
+    answers = tiny(np.array([QUESTION, QUESTION]), "The tower stands in Paris.")  # type: ignore[call-overload]
+    assert isinstance(answers, list)
+    assert len(answers) == 2
+
+
+@pytest.mark.parametrize("question", [{"question": QUESTION}, {QUESTION}, None, 3])
+def test_what_is_no_list_of_questions_is_refused(tiny: QuestionAnswerer, question: Any) -> None:
+    with pytest.raises(TypeError, match="question is a string"):
+        tiny(question, "The tower stands in Paris.")
+
+
+def test_every_row_of_the_table_can_be_bought_at_its_printed_share(qa: QuestionAnswerer) -> None:
+    for choice in qa.table.choices:
+        bought = qa.table.select(qa.shape, round(choice.share, 4))
+        assert choice.f1 is not None
+        assert bought.f1 is not None
+        assert bought.f1 >= choice.f1
+
+
+def test_short_windows_need_no_other_option(tiny: QuestionAnswerer) -> None:
+    for longest in (70, 100, 128, 192):
+        assert tiny(QUESTION, "The tower stands in Paris. " * 100, max_seq_len=longest).text
+
+
+def test_an_answer_of_any_length_may_be_asked_for(tiny: QuestionAnswerer) -> None:
+    assert tiny(QUESTION, "The tower stands in Paris.", max_answer_len=10**9).text
+
+
+def test_many_answers_of_a_long_text(tiny: QuestionAnswerer) -> None:
+    answers = tiny(QUESTION, "a b c d e f g h i j " * 500, top_k=2000, max_answer_len=2)
+    assert len(answers) == 2000
+    ends = sorted((answer.start, answer.end) for answer in answers)
+    assert all(a[1] <= b[0] for a, b in itertools.pairwise(ends))
+
+
+def test_the_total_of_a_list_is_known_from_the_first(tiny: QuestionAnswerer) -> None:
+    seen: list[tuple[int, int]] = []
+    texts = ["The tower stands in Paris. " * 100] * 20
+    tiny(QUESTION, texts, progress=lambda *x: seen.append(x), max_seq_len=100)
+    assert len(seen) > 2
+    assert {total for _, total in seen} == {sum(map(len, texts))}
+    assert seen[-1][0] == seen[-1][1]
+
+
+def test_logits_that_are_not_finite_are_told(tiny: QuestionAnswerer, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = tiny.reader.runtime.run
+    monkeypatch.setattr(
+        tiny.reader.runtime, "run", lambda *x: (lambda y: y._replace(start=y.start * np.float32("nan")))(run(*x))
+    )
+    with pytest.raises(ValueError, match="not finite"):
+        tiny(QUESTION, "The tower stands in Paris.")
+
+
+def test_windows_of_several_requests_are_read_each_at_its_own_configuration(qa: QuestionAnswerer) -> None:
+    sizes = {"max_seq_len": 384, "doc_stride": 128, "max_question_len": 64}
+    batch = [w for text in ("The tower stands in Paris.", "It was built in 1889 by Koechlin. " * 5)
+             for w in qa.reader.windows(QUESTION, text, **sizes)]  # fmt: skip
+    configs = [LengthConfig.full(6), LengthConfig.uniform(6, 0.7)]
+    together = qa.reader.read(batch, configs)
+    for row, (window, config) in enumerate(zip(batch, configs, strict=True)):
+        alone = qa.reader.read([window], [config])
+        np.testing.assert_allclose(together.start[row, : len(window)], alone.start[0], atol=1e-4)
+        assert (together.layers_passed[row, : len(window)] == alone.layers_passed[0]).all()

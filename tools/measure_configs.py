@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import random
 import sys
 from collections.abc import Mapping
@@ -58,39 +59,28 @@ def main() -> None:
     qa = QuestionAnswerer(args.model)
     data = read_squad(args.data, titles=set(args.titles.read_text("utf-8").splitlines()))
     sample = replace(data, questions=tuple(random.Random(0).sample(data.questions, args.sample)))
-    named = {"full": LengthConfig.full(6)}
-    for kind, configs in (
-        ("uniform", [LengthConfig.uniform(6, r) for r in UNIFORM]),
-        ("late", map(LengthConfig, LATE)),
-    ):
-        named |= {f"{kind}-{share(qa.shape, config):.2f}": config for config in configs}
-
-    first = {name: measured(qa, sample, config) for name, config in named.items()}
-    kept = [
-        name
-        for name, config in named.items()
-        if name.startswith("uniform")
-        or not any(
-            share(qa.shape, named[other]) <= share(qa.shape, config) and first[other][1] > first[name][1]
-            for other in named
-        )
-    ]
-    rows = []
-    for name in sorted(kept, key=lambda name: -share(qa.shape, named[name])):
-        em, f1 = measured(qa, data, named[name])
-        config = named[name]
-        rows.append(
-            {
-                "name": name,
-                "fractions": list(config.fractions),
-                "share": round(share(qa.shape, config), 4),
-                "exact_match": round(em, 2),
-                "f1": round(f1, 2),
-            }
-        )
+    configs = {LengthConfig.full(6): "full"}
+    configs |= {LengthConfig.uniform(6, retention): "uniform" for retention in UNIFORM}
+    configs |= {LengthConfig(fractions): "late" for fractions in LATE}
+    cost = {config: share(qa.shape, config) for config in configs}
+    first = {config: measured(qa, sample, config)[1] for config in configs}
+    rows: dict[str, dict[str, Any]] = {}
+    for config, kind in sorted(configs.items(), key=lambda item: -cost[item[0]]):
+        beaten = any(cost[other] <= cost[config] and first[other] > first[config] for other in configs)
+        if beaten and kind != "uniform":  # the uniform ones are what others are held to
+            continue
+        em, f1 = measured(qa, data, config)
+        # A name is never less than the share, so that a budget of that number buys it.
+        name = kind if kind == "full" else f"{kind}-{math.ceil(100 * cost[config]) / 100:.2f}"
+        rows[name if name not in rows else f"{kind}-{cost[config]:.4f}"] = {
+            "fractions": list(config.fractions),
+            "share": round(cost[config], 4),
+            "exact_match": round(em, 2),
+            "f1": round(f1, 2),
+        }
     table = {
         "measured_on": f"SQuAD 1.1, the {len(data.questions):,} questions of {args.titles.stem}",
-        "configs": rows,
+        "configs": [{"name": name, **row} for name, row in rows.items()],
     }
     args.output.write_text(dump(table), "utf-8")
 

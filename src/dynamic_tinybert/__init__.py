@@ -11,21 +11,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dynamic_tinybert.answer import Answer, Spent
     from dynamic_tinybert.budget import Budget, BudgetError, LengthConfig
     from dynamic_tinybert.folder import ModelFolderError
-    from dynamic_tinybert.qa import Answer, QuestionAnswerer, Spent
+    from dynamic_tinybert.qa import QuestionAnswerer
     from dynamic_tinybert.windows import WindowError
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Answer": "qa",
+    "Answer": "answer",
     "Budget": "budget",
     "BudgetError": "budget",
     "LengthConfig": "budget",
     "ModelFolderError": "folder",
     "QuestionAnswerer": "qa",
-    "Spent": "qa",
+    "Spent": "answer",
     "WindowError": "windows",
 }
 

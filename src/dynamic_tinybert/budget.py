@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-import warnings
+import numbers
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias, cast
@@ -13,8 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dynamic_tinybert.shape import ModelShape
-
-Budget: TypeAlias = "float | Literal['full', 'balanced', 'fast'] | LengthConfig"
+from dynamic_tinybert.warning import warn
 
 BERT_BASE = ModelShape(layers=12, hidden=768, heads=12, feed_forward=3072, vocabulary=30522, positions=512)
 """What every speedup is counted against."""
@@ -22,6 +21,7 @@ BERT_BASE = ModelShape(layers=12, hidden=768, heads=12, feed_forward=3072, vocab
 SHARE_TOKENS = 384
 """The length at which a configuration's share is counted, in tokens."""
 
+_ROUNDING = 5e-5  # shares are printed to four digits, and a budget may be copied from there
 _FLOOR = 2  # tokens that a sequence keeps at the least
 _WITHIN = {"balanced": 1.0, "fast": 3.0}  # F1 that a named budget may cost
 
@@ -81,6 +81,10 @@ class LengthConfig:
         real = np.asarray(tokens, np.int64)[:, None]
         kept: npt.NDArray[np.int64] = np.ceil(np.asarray(self.fractions) * real - 1e-6).astype(np.int64)
         return np.clip(kept, np.minimum(_FLOOR, real), real)
+
+
+Budget: TypeAlias = float | Literal["full", "balanced", "fast"] | LengthConfig
+"""What a caller may spend: a share in (0, 1], a name, or a configuration itself."""
 
 
 def macs(shape: ModelShape, tokens: npt.ArrayLike, config: LengthConfig | None = None) -> int:
@@ -192,21 +196,22 @@ class ConfigTable:
                 return full
             floor = full.f1 - _WITHIN[budget] - 1e-9
             return min((c for c in self.choices if c.f1 is not None and c.f1 >= floor), key=lambda c: c.share)
-        if isinstance(budget, bool) or not isinstance(budget, (int, float)) or not 0 < budget <= 1:
+        if isinstance(budget, bool) or not isinstance(budget, numbers.Real) or not 0 < budget <= 1:
             raise BudgetError(f"a budget is a share in (0, 1], 'full', 'balanced' or 'fast', not {budget!r}")
         if budget == 1 and self.measured_on is None:
             return full
         self._warn()
-        affordable = [c for c in self.choices if c.share <= budget] or [min(self.choices, key=lambda c: c.share)]
+        affordable = [c for c in self.choices if c.share <= budget + _ROUNDING] or [
+            min(self.choices, key=lambda c: c.share)
+        ]
         return max(affordable, key=lambda c: (c.f1 if c.f1 is not None else c.share, -c.share))
 
     def _warn(self) -> None:
         if self.measured_on is None and not self._warned:
             self._warned = True
-            warnings.warn(
+            warn(
                 "this model has no measured table of length configurations (length_configs.json): budgets below full "
-                "use a geometric series, and what they cost in F1 is unknown",
-                stacklevel=4,
+                "use a geometric series, and what they cost in F1 is unknown"
             )
 
 

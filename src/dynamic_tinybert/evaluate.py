@@ -59,6 +59,7 @@ def evaluate(qa: QuestionAnswerer, data: SquadFile, **options: Unpack[Options]) 
         BudgetError: The budget makes no sense.
     """
     began = time.perf_counter()
+    choice = qa.table.select(qa.shape, options.get("budget", "full"))
     progress = options.pop("progress", None)
     options.setdefault("handle_impossible_answer", data.version == "2.0")
     predictions: dict[str, str] = {}
@@ -71,7 +72,6 @@ def evaluate(qa: QuestionAnswerer, data: SquadFile, **options: Unpack[Options]) 
         base += answer.spent.bert_base_macs
         if progress:
             progress(len(predictions), len(data.questions))
-    choice = qa.table.select(qa.shape, options.get("budget", "full"))
     return Evaluation(
         scores=score(data, predictions),
         configuration=choice.name,

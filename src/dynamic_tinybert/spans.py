@@ -40,12 +40,14 @@ class _Spans(NamedTuple):
 class SpanRanker:
     """Ranks the spans of one text, window after window, in memory that does not grow with the text.
 
+    It does grow with what is asked for, as `top_k` times `max_answer_len` squared.
+
     A candidate is a span of at most `max_answer_len` tokens that lies in a window. A span that lies in two, where they
     overlap, is one candidate, with the better of its logits. Of candidates that overlap, the better stays.
 
     Args:
-        top_k: How many answers are wanted; that many are found wherever there are that many that do not overlap.
-        max_answer_len: The longest answer, in tokens.
+        top_k: How many answers are wanted; that many are found wherever so many do not overlap a better one.
+        max_answer_len: The longest answer, in tokens, before it is stretched to whole words.
         align_to_words: Whether an answer that begins or ends inside a word is stretched to the whole word.
         handle_impossible_answer: Whether the answer may be that there is none: the logits of [CLS], of the window
             that is least sure of it (as the SQuAD 2.0 baselines do).
@@ -94,19 +96,14 @@ class SpanRanker:
 
     def ranked(self) -> list[Span]:
         """Return the best answers, best first, at most `top_k`; none if the text has no tokens."""
-        candidates = self._best(self._pool)
+        chosen = self._apart(self._best(self._pool))
+        found = [(float(logit), int(begin), int(end)) for logit, begin, end in zip(*chosen, strict=True)]
         total = self._total
         if self._impossible and np.isfinite(self._null):
             total = float(np.logaddexp(total, self._null))
-            candidates = _Spans(
-                np.append(candidates.logit, np.float32(self._null)),
-                np.append(candidates.begin, 0),
-                np.append(candidates.end, 0),
-            )
-        return [
-            Span(int(begin), int(end), float(logit), float(np.exp(float(logit) - total)))
-            for logit, begin, end in zip(*self._apart(candidates), strict=True)
-        ]
+            found.append((self._null, 0, 0))  # overlaps nothing; of equals it comes last
+            found = sorted(found, key=lambda x: -x[0])[: self._top_k]
+        return [Span(begin, end, logit, float(np.exp(logit - total))) for logit, begin, end in found]
 
     def _settle(self, window: Window, band: npt.NDArray[np.float32]) -> None:
         first, extra = np.nonzero(band > -np.inf)
@@ -131,11 +128,7 @@ class SpanRanker:
         """
         if not pool:
             return _Spans(np.empty(0, np.float32), np.empty(0, np.int64), np.empty(0, np.int64))
-        spans = _Spans(
-            np.concatenate([part.logit for part in pool]),
-            np.concatenate([part.begin for part in pool]),
-            np.concatenate([part.end for part in pool]),
-        )
+        spans = _joined(pool)
         if len(spans.logit) <= max(self._enough, _POOL // 2):
             return spans
         order = np.lexsort((-spans.logit, spans.end, spans.begin))
@@ -148,7 +141,8 @@ class SpanRanker:
         return spans.at(order)
 
     def _apart(self, spans: _Spans) -> _Spans:
-        """The best spans, best first, none overlapping a better one."""
+        """The best spans, best first, none overlapping a better one; they come in the order of the text."""
+        longest = int((spans.end - spans.begin).max(initial=0))
         left = spans.logit.copy()
         chosen: list[int] = []
         while len(chosen) < self._top_k and len(left):
@@ -156,7 +150,16 @@ class SpanRanker:
             if left[best] == -np.inf:
                 break
             chosen.append(best)
-            begin, end = spans.begin[best], spans.end[best]
-            left[(spans.begin < end) & (spans.end > begin)] = -np.inf
+            begin, end = int(spans.begin[best]), int(spans.end[best])
+            near = slice(*np.searchsorted(spans.begin, (begin - longest, end)))
+            left[near][spans.end[near] > begin] = -np.inf
             left[best] = -np.inf
         return spans.at(chosen)
+
+
+def _joined(parts: list[_Spans]) -> _Spans:
+    return _Spans(
+        np.concatenate([part.logit for part in parts]),
+        np.concatenate([part.begin for part in parts]),
+        np.concatenate([part.end for part in parts]),
+    )

@@ -9,7 +9,7 @@ import json
 import re
 import string
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,9 +17,12 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Encoding, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
+from dynamic_tinybert.warning import warn
+
 Ints = npt.NDArray[np.int64]
 
 _PIECE = 1 << 16  # characters tokenized at a time
+_MARKS = 64  # marks that a character may have before it is cut from them
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _JOINERS = frozenset("\u200c\u200d\ufe0e\ufe0f")  # joiners and variation selectors belong to the character before
 
@@ -98,14 +101,21 @@ class TextTokenizer:
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         self._tokenizer.encode_special_tokens = True
-        specials = [self._tokenizer.token_to_id(token) for token in ("[CLS]", "[SEP]", "[PAD]")]
-        if None in specials:
-            raise WindowError(f"the tokenizer of {folder} has no [CLS], [SEP] or [PAD]: it is not a BERT tokenizer")
-        self.cls, self.sep, self.pad = specials
+        self.cls, self.sep, self.pad = (self._special(token, folder) for token in ("[CLS]", "[SEP]", "[PAD]"))
 
-    def question(self, question: str) -> Ints:
-        """Return the token ids of a question."""
-        return np.array(self._encode(question.strip()).ids, np.int64)
+    def _special(self, token: str, folder: Path) -> int:
+        index: int | None = self._tokenizer.token_to_id(token)
+        if index is None:
+            raise WindowError(f"the tokenizer of {folder} has no {token}: it is not a BERT tokenizer")
+        return index
+
+    def question(self, question: str, *, longest: int | None = None) -> Ints:
+        """Return the token ids of a question, cut to the longest allowed, with a warning if it is longer."""
+        ids = np.array(self._encode(question.strip()).ids, np.int64)
+        if longest is not None and len(ids) > longest:
+            warn(f"a question of {len(ids)} tokens was cut to max_question_len, {longest}")
+            ids = ids[:longest]
+        return ids
 
     def text(self, text: str) -> Iterator[Tokens]:
         """Yield the tokens of a text, a piece at a time; nothing for a text without any."""
@@ -196,6 +206,17 @@ def windows(
         yield window(waiting, len(waiting))
 
 
+def pad(batch: Sequence[Window], pad_id: int) -> tuple[Ints, Ints, Ints]:
+    """Return token ids, token types and attention mask of windows, `[windows, longest window]` each."""
+    lengths = np.array([len(window) for window in batch])
+    ids = np.full((len(batch), lengths.max()), pad_id, np.int64)
+    type_ids = np.zeros_like(ids)
+    for row, window in enumerate(batch):
+        ids[row, : len(window)] = window.ids
+        type_ids[row, : len(window)] = window.type_ids
+    return ids, type_ids, (np.arange(ids.shape[1]) < lengths[:, None]).astype(np.int64)
+
+
 def _load(folder: Path) -> Tokenizer:
     path, vocabulary = folder / "tokenizer.json", folder / "vocab.txt"
     try:
@@ -235,7 +256,7 @@ def _pieces(text: str) -> Iterator[tuple[int, int]]:
         end = next((cut for cut in cuts if _is_space(text[cut])), None)
         if end is None:
             end = next((i for i in cuts if _is_punctuation(text[i - 1]) and not _continues(text[i])), limit)
-        while end < len(text) and _continues(text[end]):
+        while end < min(len(text), limit + _MARKS) and _continues(text[end]):
             end += 1
         yield begin, end
         begin = end
@@ -245,7 +266,7 @@ def _pieces(text: str) -> Iterator[tuple[int, int]]:
 
 def _is_space(character: str) -> bool:
     """Whether BERT takes it for white space; the other controls that Python does, BERT removes within a word."""
-    return character in "\t\n\r " or unicodedata.category(character) == "Zs"
+    return character in "\t\n\r " or unicodedata.category(character) in ("Zs", "Zl", "Zp")
 
 
 def _is_punctuation(character: str) -> bool:

@@ -247,7 +247,7 @@ def test_a_file_without_a_name_is_refused(ask: Ask) -> None:
         ([QUESTION, "--context", TEXT, "--budget", "nan"], "budget"),
         ([QUESTION, "--context", TEXT, "--budget", "cheap"], "'cheap'"),
         ([QUESTION, "--context", TEXT, "--budget", ""], "budget"),
-        ([QUESTION, "--context", TEXT, "--max-seq-len", "100"], "max_seq_len 100"),
+        ([QUESTION, "--context", TEXT, "--max-seq-len", "60"], "max_seq_len 60"),
         ([QUESTION, "--context", TEXT, "--max-seq-len", "9999"], "512"),
         ([QUESTION, "--context", TEXT, "--doc-stride", "500"], "doc_stride 500"),
         ([QUESTION, "--context", TEXT, "--max-question-len", "400"], "max_question_len 400"),

@@ -183,7 +183,7 @@ def test_the_lines_of_the_original_model_card_work_on_an_exported_folder(exporte
             theirs = model(tokens["input_ids"], attention_mask=tokens["attention_mask"], token_type_ids=types)
         ids = tokens["input_ids"].numpy()
         lengths = LengthConfig.full(qa.shape.layers).lengths([ids.shape[1]])
-        ours = qa._runtime.run(ids, types.numpy(), np.ones_like(ids), lengths)
+        ours = qa.reader.runtime.run(ids, types.numpy(), np.ones_like(ids), lengths)
         np.testing.assert_allclose(ours.start, theirs.start_logits.numpy(), atol=1e-4)
         np.testing.assert_allclose(ours.end, theirs.end_logits.numpy(), atol=1e-4)
 
@@ -192,7 +192,11 @@ def test_the_lines_of_the_original_model_card_work_on_an_exported_folder(exporte
         QUESTION, TEXT * 40, truncation="only_second", max_length=384, stride=128, return_overflowing_tokens=True
     )
     cut = windows(
-        qa._tokenizer, qa._tokenizer.question(QUESTION), qa._tokenizer.text(TEXT * 40), max_seq_len=384, doc_stride=128
+        qa.reader.tokenizer,
+        qa.reader.tokenizer.question(QUESTION),
+        qa.reader.tokenizer.text(TEXT * 40),
+        max_seq_len=384,
+        doc_stride=128,
     )
     assert [window.ids.tolist() for window in cut] == encoded["input_ids"]
 
@@ -203,7 +207,7 @@ def test_an_exported_graph_runs_in_onnxruntime(onnx_file: Path, qa: QuestionAnsw
     session = onnxruntime.InferenceSession(str(onnx_file), options, providers=["CPUExecutionProvider"])
     assert [i.name for i in session.get_inputs()] == ["input_ids", "attention_mask", "token_type_ids", "lengths"]
     assert [o.name for o in session.get_outputs()] == ["start_logits", "end_logits", "layers_passed"]
-    ids = qa._tokenizer.question(TEXT * 3)[None]
+    ids = qa.reader.tokenizer.question(TEXT * 3)[None]
     ids = np.concatenate([ids, ids])
     mask = np.ones_like(ids)
     mask[1, 20:] = 0
@@ -213,7 +217,7 @@ def test_an_exported_graph_runs_in_onnxruntime(onnx_file: Path, qa: QuestionAnsw
         lengths = config.lengths(mask.sum(1))
         feeds = {"input_ids": ids, "attention_mask": mask, "token_type_ids": types, "lengths": lengths}
         start, end, passed = session.run(None, feeds)
-        ours = qa._runtime.run(ids, types, mask, lengths)
+        ours = qa.reader.runtime.run(ids, types, mask, lengths)
         real = mask == 1
         np.testing.assert_allclose(start[real], ours.start[real], atol=1e-4)
         np.testing.assert_allclose(end[real], ours.end[real], atol=1e-4)

@@ -60,6 +60,8 @@ def options(
 
 def main() -> None:
     """Run the command line. Exit status: 0 done, 1 failed, 2 misuse."""
+    nowhere = open(os.devnull, "w")  # noqa: SIM115 - as long as the process, in the place of a stream that is closed
+    sys.stdout, sys.stderr = sys.stdout or nowhere, sys.stderr or nowhere
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a text may hold what the terminal's encoding does not
             stream.reconfigure(errors="replace")
@@ -72,5 +74,9 @@ def main() -> None:
     except (KeyboardInterrupt, typer.Abort):
         sys.exit(130)
     except BrokenPipeError:  # the reader of our output has left, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:  # standard output is full, or gone
+        complain("error", f"the output cannot be written: {error.strerror or error}")
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)

@@ -21,7 +21,7 @@ _SENTENCE_END = re.compile(r"[.!?][\"')\]]*\s|\n")
 
 def ask(
     question: Annotated[str, typer.Argument(metavar="QUESTION", help="The question.")],
-    source: Annotated[str | None, typer.Argument(metavar="[-]", help="-: read the text from standard input.")] = None,
+    source: Annotated[str | None, typer.Argument(metavar="-", help="-: read the text from standard input.")] = None,
     context: Annotated[str | None, typer.Option(metavar="TEXT", help="The text itself.")] = None,
     text: Annotated[str | None, typer.Option(metavar="FILE", help="A file of text, in UTF-8.")] = None,
     top_k: Annotated[int, typer.Option(metavar="N", min=1, help="How many answers to give.")] = 1,
@@ -31,7 +31,9 @@ def ask(
     max_seq_len: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="The longest window, in tokens.  [default: 384]")
     ] = None,
-    doc_stride: Annotated[int, typer.Option(metavar="N", min=0, help="How much windows overlap, in tokens.")] = 128,
+    doc_stride: Annotated[
+        int | None, typer.Option(metavar="N", min=0, help="How much windows overlap, in tokens.  [default: 128]")
+    ] = None,
     max_question_len: Annotated[int, typer.Option(metavar="N", min=1, help="The longest question, in tokens.")] = 64,
     max_answer_len: Annotated[int, typer.Option(metavar="N", min=1, help="The longest answer, in tokens.")] = 30,
     handle_impossible_answer: Annotated[
@@ -98,7 +100,7 @@ def _show(number: int, answer: Answer, text: str) -> None:
     out.print(head)
     if answer.text:
         before, after = surroundings(text, answer.start, answer.end)
-        marks = ("", "") if out.is_terminal and not out.no_color else ("[", "]")
+        marks = ("", "") if out.color_system and not out.no_color else ("[", "]")
         sentence = Text("   " + before.lstrip())
         sentence.append(marks[0] + _plain(answer.text) + marks[1], style="bold black on green")
         sentence.append(after.rstrip())

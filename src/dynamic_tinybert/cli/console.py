@@ -32,7 +32,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object per 
 PrecisionOption = Annotated[
     Precision, typer.Option(help="Arithmetic: int8 is faster where the processor has VNNI, and less accurate.")
 ]
-Threads = Annotated[int | None, typer.Option(metavar="N", min=1, help="Threads to use.  [default: one for each core]")]
+Threads = Annotated[
+    int | None, typer.Option(metavar="N", min=1, max=1024, help="Threads to use.  [default: one for each core]")
+]
 
 
 def complain(kind: str, message: str) -> None:
@@ -106,6 +108,21 @@ def progress_bar(label: str, unit: str, *, show: bool = True) -> Iterator[Callab
         yield lambda done, total: bar.update(task, completed=done, total=max(total, 1))
 
 
+def check_writable(path: Path, *, but_not: Path) -> None:
+    """Find out before long work that its result can be written; leave no trace.
+
+    Raises:
+        OSError: It cannot be written.
+        ValueError: It would be written over what is read.
+    """
+    if path.exists() and but_not.exists() and path.samefile(but_not):
+        raise ValueError(f"{path} is the data itself: give predictions a file of their own")
+    there = path.exists()
+    path.open("ab").close()
+    if not there:
+        path.unlink()
+
+
 def read_text(path: str) -> str:
     """Read a file of text, or standard input if the path is `-`; line ends stay as they are.
 
@@ -114,6 +131,8 @@ def read_text(path: str) -> str:
     """
     name = "standard input" if path == "-" else path
     try:
+        if path == "-" and sys.stdin is None:
+            fail("standard input is closed: give the text as --text FILE or --context TEXT", misuse=True)
         data = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
     except IsADirectoryError:
         fail(f"{path} is a folder; ask reads one file of text")

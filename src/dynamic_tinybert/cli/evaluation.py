@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 from typing import Annotated
@@ -39,12 +40,13 @@ def evaluate(
         spend = parse_budget(budget)
         questions = read_squad(data, limit=limit)
         if predictions is not None:
-            predictions.open("a").close()  # better refused now than after the answers
+            console.check_writable(predictions, but_not=Path(data))
         qa = console.load(model, precision, threads)
         with console.progress_bar("answering", "questions") as progress:
             result = run(qa, questions, budget=spend, progress=progress)
         if predictions is not None:
-            predictions.write_text(json.dumps(result.predictions, ensure_ascii=False), "utf-8")
+            packed = json.dumps(result.predictions, ensure_ascii=False).encode()
+            predictions.write_bytes(gzip.compress(packed) if predictions.suffix == ".gz" else packed)
     if as_json:
         console.print_json(result.to_dict())
         return

@@ -93,11 +93,13 @@ def export(
 
     with console.errors_in_one_line():
         folder = open_folder(None if model == "embedded" else model)
-        if target.is_file() and target.suffix != ".onnx":
+        onnx = target.suffix.lower() == ".onnx"
+        if target.is_file() and not onnx:
             console.fail(f"{target} is a file: give a new folder, or a file that ends in .onnx")
         if not force and target.exists() and (target.is_file() or any(target.iterdir())):
             console.fail(f"{target} is there already; --force writes over it, if it is a model")
-        if target.suffix == ".onnx":
+        if onnx:
+            target.parent.mkdir(parents=True, exist_ok=True)
             export_onnx(folder.shape, folder.weights, target)
         else:
             save_folder(folder, target, overwrite=force)

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from dynamic_tinybert.folder.errors import ModelFolderError
-from dynamic_tinybert.folder.files import CONFIG, COPIED, WEIGHTS
+from dynamic_tinybert.folder.files import CONFIG, COPIED, FETCHED, WEIGHTS
 from dynamic_tinybert.folder.reading import ModelFolder
 from dynamic_tinybert.folder.tensors import tensor_table
 
@@ -39,7 +39,8 @@ def save_folder(
         path: The new folder. Folders above it are made.
         dtype: `int8` takes a quarter of the space: embeddings and projections are rounded, each row in steps of its
             largest absolute value / 127. It is our own form, which transformers cannot read.
-        overwrite: Replace the folder that is there. Only one that holds `config.json` and no folders is replaced.
+        overwrite: Replace the folder that is there. Only one that holds `config.json` and nothing but a model's files
+            is replaced.
 
     Returns:
         The new folder, absolute.
@@ -69,11 +70,16 @@ def _check_target(target: Path, overwrite: bool) -> None:
     inside = list(target.iterdir()) if target.exists() else []
     if inside and not overwrite:
         raise ModelFolderError(f"{target} is not empty: name a new folder, or ask to overwrite it")
-    if inside and (any(entry.is_dir() for entry in inside) or not (target / CONFIG).is_file()):
+    if inside and not (target / CONFIG).is_file():
         raise ModelFolderError(
-            f"{target} is not overwritten, since it has no {CONFIG} or has folders inside, unlike a model folder: name"
-            " a new folder"
+            f"{target} is not overwritten: without {CONFIG} it is no model folder; name a new folder"
         )
+    for entry in inside:
+        if entry.is_dir() or not any(entry.match(pattern) for pattern in (CONFIG, *FETCHED)):
+            raise ModelFolderError(
+                f"{target} is not overwritten: {entry.name} in it is no file of a model, and would be lost; name a new"
+                " folder, or move it away"
+            )
 
 
 def _write_files(folder: ModelFolder, draft: Path, dtype: Literal["float32", "int8"]) -> None:

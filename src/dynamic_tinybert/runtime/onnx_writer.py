@@ -99,6 +99,7 @@ class Graph:
     def __init__(self, name: str, *, parent: Graph | None = None) -> None:
         self.name = name
         self.weights: dict[str, Array] = {}
+        self.domains: set[str] = parent.domains if parent else set()
         self._parent = parent
         self._names: list[int] = parent._names if parent else [0]
         self._constants: dict[tuple[str, bytes, tuple[int, ...]], str] = {}
@@ -136,6 +137,7 @@ class Graph:
 
     def nodes(self, op: str, *inputs: str, outputs: int, domain: str = "", **attributes: Attribute) -> list[str]:
         """Add a node of several outputs and return their names."""
+        self.domains.add(domain)
         names = []
         for _ in range(outputs):
             self._names[0] += 1
@@ -183,7 +185,7 @@ def encode_model(graph: Graph, *, external: Iterable[str] = (), opset: int = DEF
         external: Names of weights that are left out of the bytes; the session must be given them.
         opset: The version of ONNX's operators that the graph is written for.
     """
-    domains = {"": opset, "com.microsoft": 1}
+    domains = {"": opset} | dict.fromkeys(sorted(graph.domains - {""}), 1)
     return (
         _int(1, _IR_VERSIONS[opset])
         + _bytes(2, "dynamic-tinybert")

@@ -21,6 +21,7 @@ Provider: TypeAlias = "str | tuple[str, dict[str, Any]]"
 
 _FUSED_SINCE = (1, 24)  # before, ONNX Runtime's Attention gives out no probabilities; off the CPU it may not exist
 _ERRORS_ONLY = 3
+_MOST_THREADS = 1024
 _LARGE = 1024  # bytes; smaller tensors travel inside the graph
 
 
@@ -63,12 +64,14 @@ class Runtime:
     ) -> None:
         if precision not in ("fp32", "int8"):
             raise ValueError(f"precision is 'fp32' or 'int8', not {precision!r}")
-        if threads is not None and threads < 1:
-            raise ValueError(f"threads is at least 1, not {threads}")
+        if threads is not None and (not isinstance(threads, int) or not 1 <= threads <= _MOST_THREADS):
+            raise ValueError(f"threads is a number from 1 to {_MOST_THREADS}, not {threads!r}")
+        if isinstance(providers, str):
+            raise ValueError(f"providers is a list of execution providers, as [{providers!r}]")
         providers = list(providers or ["CPUExecutionProvider"])
         known = onnxruntime.get_available_providers()
-        for provider in providers:
-            name = provider if isinstance(provider, str) else provider[0]
+        names = [provider if isinstance(provider, str) else provider[0] for provider in providers]
+        for name in names:
             if name not in known:
                 raise ValueError(f"this ONNX Runtime has no execution provider {name!r}; it has {', '.join(known)}")
         self.shape = shape
@@ -78,7 +81,7 @@ class Runtime:
         options.log_severity_level = _ERRORS_ONLY
         if threads is not None:
             options.intra_op_num_threads = threads
-        fused = _version(onnxruntime.__version__) >= _FUSED_SINCE and providers[0] == "CPUExecutionProvider"
+        fused = _version(onnxruntime.__version__) >= _FUSED_SINCE and names[0] == "CPUExecutionProvider"
         graph = build_graph(shape, weights, precision=precision, fused_attention=fused)
         # The large weights stay where they are: the session reads numpy's memory, and no copy is serialized.
         large = [name for name, value in graph.weights.items() if value.nbytes >= _LARGE]

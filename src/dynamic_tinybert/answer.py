@@ -1,0 +1,63 @@
+"""Answers, and what they cost."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spent:
+    """What an answer cost.
+
+    Attributes:
+        configuration: The name of the length configuration in the model's table.
+        share: Its multiply-accumulates over those of `full`, counted at 384 tokens.
+        windows: Windows that were read.
+        macs: Multiply-accumulates of these windows at their own lengths.
+        bert_base_macs: What BERT-base would have spent on the same windows.
+    """
+
+    configuration: str
+    share: float
+    windows: int
+    macs: int
+    bert_base_macs: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """An answer: `text[answer.start:answer.end] == answer.text`.
+
+    Attributes:
+        text: The words of the text that answer; empty where there are none (an empty text, an impossible answer).
+        start: Where they begin, in characters of the text as given.
+        end: Where they end.
+        score: Softmax over the candidate spans of all windows of the text, in [0, 1].
+        logit: Start logit plus end logit, raw; minus infinity where the text has no words.
+        confidence: Calibrated probability that the text answers the question and that this is the answer; None for a
+            model without calibration.
+        spent: What was spent on the question.
+    """
+
+    text: str
+    start: int
+    end: int
+    score: float
+    logit: float
+    confidence: float | None = None
+    spent: Spent = field(repr=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the answer as what `--json` prints."""
+        return {
+            "text": self.text,
+            "start": self.start,
+            "end": self.end,
+            "score": self.score,
+            "logit": self.logit if math.isfinite(self.logit) else None,
+            "confidence": self.confidence,
+            "configuration": self.spent.configuration,
+            "share": self.spent.share,
+        }

@@ -1,0 +1,195 @@
+"""Many questions: gathered, read in batches of like length, answered in order, in bounded memory."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from dynamic_tinybert.answer import Answer, Spent
+from dynamic_tinybert.budget import BERT_BASE, Choice, macs
+from dynamic_tinybert.reader import Reader
+from dynamic_tinybert.spans import SpanRanker
+from dynamic_tinybert.windows import Window
+
+Progress: TypeAlias = Callable[[int, int], None]
+
+_POOL = 128  # windows gathered before they are sorted by length and read; as many questions wait at the most
+_BATCH_TOKENS = 1024  # padded tokens of a batch: beyond this a batch gains nothing on a CPU
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How questions are answered: see `QuestionAnswerer.__call__`.
+
+    Without `top_k` each question has one answer, and be it an empty one.
+    """
+
+    choice: Choice
+    top_k: int | None
+    max_seq_len: int
+    doc_stride: int
+    max_question_len: int
+    max_answer_len: int
+    handle_impossible_answer: bool
+    align_to_words: bool
+
+    def ranker(self) -> SpanRanker:
+        """Return what ranks the spans of one text."""
+        return SpanRanker(
+            top_k=1 if self.top_k is None else self.top_k,
+            max_answer_len=self.max_answer_len,
+            align_to_words=self.align_to_words,
+            handle_impossible_answer=self.handle_impossible_answer,
+        )
+
+
+@dataclass(eq=False)
+class _Request:
+    """A question on its way: its text, what ranks its spans, the sizes of its windows, whether it has them all."""
+
+    text: str
+    ranker: SpanRanker
+    lengths: list[int] = field(default_factory=list)
+    complete: bool = False
+
+
+class AnswerStream:
+    """Answers questions one after the other.
+
+    What a pair does wrong is raised in its turn, after the answers to all that came before it.
+
+    Args:
+        reader: The tokenizer and the model.
+        settings: How to answer.
+        progress: Called with the characters of text read, and those there are or, of a generator, are known of.
+        total: The characters of all texts, where that is known.
+    """
+
+    def __init__(
+        self, reader: Reader, settings: Settings, *, progress: Progress | None = None, total: int | None = None
+    ) -> None:
+        self._reader = reader
+        self._settings = settings
+        self._progress = progress
+        self._total = total
+        self._known = 0
+        self._settled = 0
+        self._waiting: deque[_Request] = deque()
+        self._pool: list[tuple[_Request, Window]] = []
+
+    def __call__(self, pairs: Iterable[tuple[str, str]]) -> Iterator[list[Answer]]:
+        """Yield the answers to each pair of a question and a text, the best first."""
+        steps, failure = self._gather(pairs), None
+        while True:
+            try:
+                if next(steps, None) is None:
+                    break
+            except Exception as error:
+                failure = error
+                break
+            if len(self._pool) == _POOL or len(self._waiting) > _POOL:
+                yield from self._flush()
+        yield from self._flush()
+        if failure is not None:
+            raise failure
+        if self._progress:
+            self._progress(self._known, self._known)
+
+    def _gather(self, pairs: Iterable[tuple[str, str]]) -> Iterator[bool]:
+        """Turn pairs into windows, a step at a time; True at each, since None ends them."""
+        settings = self._settings
+        for number, (question, text) in enumerate(pairs):
+            check_pair(question, text, number)
+            request = _Request(text, settings.ranker())
+            self._known += len(text)
+            found = self._reader.windows(
+                question,
+                text,
+                max_seq_len=settings.max_seq_len,
+                doc_stride=settings.doc_stride,
+                max_question_len=settings.max_question_len,
+            )
+            self._waiting.append(request)
+            for window in found:
+                self._pool.append((request, window))
+                yield True
+            request.complete = True
+            yield True
+
+    def _flush(self) -> Iterator[list[Answer]]:
+        """Read what is in the pool, and yield the answers that are complete."""
+        pool, self._pool = self._pool, []
+        choice = self._settings.choice
+        order = sorted(range(len(pool)), key=lambda i: len(pool[i][1]))
+        single = self._reader.runtime.precision == "int8"  # whose scales are a whole batch's
+        logits: dict[int, tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]] = {}
+        for batch in batches([len(pool[i][1]) for i in order], most_rows=1 if single else None):
+            numbers = [order[i] for i in batch]
+            start, end, _ = self._reader.read([pool[i][1] for i in numbers], [choice.config] * len(numbers))
+            logits |= {i: (start[row], end[row]) for row, i in enumerate(numbers)}
+        for i, (request, window) in enumerate(pool):
+            request.ranker.add(window, *logits[i])
+            request.lengths.append(len(window))
+            self._settled += int(window.text.end[window.settled - 1] - window.text.begin[0])
+        while self._waiting and self._waiting[0].complete:
+            yield self._answers(self._waiting.popleft())
+        if self._progress:
+            total = self._known if self._total is None else self._total
+            self._progress(min(self._settled, total), total)
+
+    def _answers(self, request: _Request) -> list[Answer]:
+        choice = self._settings.choice
+        spent = Spent(
+            configuration=choice.name,
+            share=choice.share,
+            windows=len(request.lengths),
+            macs=macs(self._reader.runtime.shape, request.lengths, choice.config),
+            bert_base_macs=macs(BERT_BASE, request.lengths),
+        )
+        answers = [
+            Answer(
+                text=request.text[span.begin : span.end],
+                start=span.begin,
+                end=span.end,
+                score=span.score,
+                logit=span.logit,
+                spent=spent,
+            )
+            for span in request.ranker.ranked()
+        ]
+        if not answers and self._settings.top_k is None:
+            answers.append(Answer(text="", start=0, end=0, score=0.0, logit=-math.inf, spent=spent))
+        return answers
+
+
+def check_pair(question: object, text: object, number: int | None) -> None:
+    """Check that a question and a text can be one; `number` says which pair it is of many, from 0.
+
+    Raises:
+        TypeError: One is no string.
+        ValueError: The question is empty.
+    """
+    which = "" if number is None else f" (number {number})"
+    for name, value in (("question", question), ("text", text)):
+        if not isinstance(value, str):
+            raise TypeError(f"a {name} is a string, not {type(value).__name__}{which}")
+    if not str(question).strip():
+        raise ValueError(f"the question is empty{which}")
+
+
+def batches(lengths: list[int], *, most_rows: int | None = None) -> Iterator[range]:
+    """Cut ascending lengths into runs that are at most 1024 tokens when padded, of at most so many rows."""
+    begin = 0
+    for i, length in enumerate(lengths):
+        count = i - begin
+        if count and (length * (count + 1) > _BATCH_TOKENS or count == most_rows):
+            yield range(begin, i)
+            begin = i
+    if lengths:
+        yield range(begin, len(lengths))
