@@ -522,3 +522,23 @@ def test_a_sentence_ends_where_its_answer_ends_it() -> None:
 
 def test_a_long_sentence_without_spaces_is_shortened_too() -> None:
     assert "塔塔塔塔[東京]駅駅駅駅" in shown("塔" * 500 + "東京" + "駅" * 500, "東京")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("arguments", [["ask", QUESTION, "--context", TEXT], ["info"]])
+def test_a_full_disk_is_told_in_a_line(tiny_folder: Path, arguments: list[str]) -> None:
+    with open("/dev/full", "wb") as full:
+        done = command(*arguments, "--model", str(tiny_folder), stdout=full)
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+    assert b"No space left" in done.stderr
+
+
+@pytest.mark.skipif(os.name != "posix", reason="closes descriptors")
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-"])
+def test_closed_streams_leave_no_traceback(tiny_folder: Path, closed: str) -> None:
+    line = f'"{sys.executable}" -m dynamic_tinybert ask Where? - --model "{tiny_folder}" {closed}'
+    if closed != "<&-":
+        line = f"echo {TEXT!r} | {line}"
+    done = subprocess.run(["sh", "-c", line], capture_output=True, check=False)
+    assert b"Traceback" not in done.stderr

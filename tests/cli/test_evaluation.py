@@ -180,6 +180,23 @@ def test_evaluate_finds_at_once_that_predictions_cannot_be_written(
     assert not answered
 
 
+def test_predictions_never_replace_the_data(run: Run, data: Path) -> None:
+    before = data.read_bytes()
+    assert "the data itself" in complaint(run("evaluate", data, "--predictions", data), 2)
+    assert data.read_bytes() == before
+
+
+def test_predictions_are_packed_where_their_name_says_so(run: Run, data: Path, tmp_path: Path) -> None:
+    assert run("evaluate", data, "--predictions", tmp_path / "answers.json.gz").exit_code == 0
+    assert (tmp_path / "answers.json.gz").read_bytes()[:2] == b"\x1f\x8b"
+    assert run("score", data, tmp_path / "answers.json.gz").exit_code == 0
+
+
+def test_a_model_that_is_not_there_leaves_no_predictions(run: Run, data: Path, tmp_path: Path) -> None:
+    complaint(run("evaluate", data, "--model", "/nowhere", "--predictions", tmp_path / "answers.json"), 1)
+    assert not (tmp_path / "answers.json").exists()
+
+
 # score
 
 

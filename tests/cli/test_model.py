@@ -257,13 +257,24 @@ def test_export_never_writes_over_what_is_no_model(tiny_folder: Path, tmp_path: 
 
 def test_export_refuses_what_is_no_model_or_no_place(tiny_folder: Path, tmp_path: Path) -> None:
     assert "no such folder" in complaint(run("export", tmp_path / "nowhere", tmp_path / "new"))
-    complaint(run("export", tiny_folder, tmp_path / "no" / "model.onnx"))
+    (tmp_path / "file").write_text("")
+    assert str(tmp_path / "file") in complaint(run("export", tiny_folder, tmp_path / "file" / "model.onnx"))
     (tmp_path / "folder.onnx").mkdir()
     complaint(run("export", tiny_folder, tmp_path / "folder.onnx", "--force"))
     assert run("export", tiny_folder).exit_code == 2
-    assert {path.name for path in tmp_path.iterdir()} == {"folder.onnx"}
+    assert {path.name for path in tmp_path.iterdir()} == {"file", "folder.onnx"}
 
 
-def test_export_names_the_file_that_it_was_asked_for(tiny_folder: Path, tmp_path: Path) -> None:
-    target = tmp_path / "no" / "model.onnx"
-    assert str(target) in complaint(run("export", tiny_folder, target))
+def test_export_makes_the_folders_above(tiny_folder: Path, tmp_path: Path) -> None:
+    for target in (tmp_path / "new" / "model.ONNX", tmp_path / "other" / "model"):
+        assert run("export", tiny_folder, target).exit_code == 0
+        assert target.exists()
+
+
+def test_export_over_a_model_never_loses_a_file_of_another_kind(tiny_folder: Path, tmp_path: Path) -> None:
+    target = tmp_path / "model"
+    assert run("export", tiny_folder, target).exit_code == 0
+    assert run("export", tiny_folder, target, "--force").exit_code == 0
+    (target / "notes.txt").write_text("mine")
+    assert "notes.txt" in complaint(run("export", tiny_folder, target, "--force"))
+    assert (target / "notes.txt").read_text() == "mine"
