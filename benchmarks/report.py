@@ -73,6 +73,9 @@ class Report:
     installed_bytes: dict[str, int] | None
 
 
+_CROWDED = 2.0  # F1; names of points on the front that are nearer than this stand upright
+
+
 class Target(NamedTuple):
     """A figure and its bound."""
 
@@ -303,11 +306,13 @@ def _draw_f1(axes: Any, measured: Sequence[Measurement]) -> None:
     for time, f1, name in points:
         axes.plot(time, f1, "o", color=_BLUE)
         best = (time, f1) in front  # nothing is drawn above the front, so that names have room there
+        crowded = best and any(abs(f1 - other) < _CROWDED for _, other, also in points if also != name)
         axes.annotate(
-            name, (time, f1), xytext=(-6, 2) if best else (6, -2), textcoords="offset points", fontsize=9,
-            ha="right" if best else "left", va="bottom" if best else "top",
+            name, (time, f1), xytext=(0, 7) if crowded else (-6, 2) if best else (6, -2), textcoords="offset points",
+            fontsize=9, ha="right" if best and not crowded else "left", va="center" if crowded else "bottom" if best else "top",
+            rotation=90 if crowded else 0, rotation_mode="anchor",
         )  # fmt: skip
-    axes.margins(x=0.3, y=0.1)
+    axes.margins(x=0.3, y=0.15)
 
 
 def _draw_ratios(axes: Any, names: Sequence[str], report: Report) -> None:

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from dynamic_tinybert import QuestionAnswerer
+from dynamic_tinybert.budget import parse_budget
 from dynamic_tinybert.cli.app import app
 
 ROOT = Path(__file__).parents[1]
@@ -36,6 +38,11 @@ def test_links_lead_somewhere() -> None:
             assert (page.parent / link).exists(), f"{page.name}: {link}"
 
 
-def test_every_option_of_the_table_of_budgets_is_one() -> None:
-    for name in ("full", "balanced", "fast"):
-        assert f"`{name}`" in README
+def test_a_budget_buys_what_the_table_says(qa: QuestionAnswerer) -> None:
+    rows = re.findall(r"^\| `([^|]*)` \| ([a-z]+(?:-[\d.]+)?) \| ([\d.]+) \|", README, re.MULTILINE)
+    assert len(rows) > 4
+    for budgets, name, share in rows:
+        for budget in budgets.split("` or `"):
+            choice = qa.table.select(qa.shape, parse_budget(budget))
+            assert choice.name == name
+            assert round(choice.share, 2) == float(share)
