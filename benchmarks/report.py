@@ -307,11 +307,12 @@ def _draw_f1(axes: Any, measured: Sequence[Measurement]) -> None:
         axes.plot(time, f1, "o", color=_BLUE)
         best = (time, f1) in front  # nothing is drawn above the front, so that names have room there
         crowded = best and any(abs(f1 - other) < _CROWDED for _, other, also in points if also != name)
-        axes.annotate(
-            name, (time, f1), xytext=(0, 7) if crowded else (-6, 2) if best else (6, -2), textcoords="offset points",
-            fontsize=9, ha="right" if best and not crowded else "left", va="center" if crowded else "bottom" if best else "top",
-            rotation=90 if crowded else 0, rotation_mode="anchor",
-        )  # fmt: skip
+        style = {"xytext": (6, -2), "ha": "left", "va": "top"}
+        if crowded:
+            style = {"xytext": (0, 7), "ha": "left", "va": "center", "rotation": 90, "rotation_mode": "anchor"}
+        elif best:
+            style = {"xytext": (-6, 2), "ha": "right", "va": "bottom"}
+        axes.annotate(name, (time, f1), textcoords="offset points", fontsize=9, **style)
     axes.margins(x=0.3, y=0.15)
 
 
