@@ -307,7 +307,7 @@ def _draw_f1(axes: Any, measured: Sequence[Measurement]) -> None:
         axes.plot(time, f1, "o", color=_BLUE)
         best = (time, f1) in front  # nothing is drawn above the front, so that names have room there
         crowded = best and any(abs(f1 - other) < _CROWDED for _, other, also in points if also != name)
-        style = {"xytext": (6, -2), "ha": "left", "va": "top"}
+        style: dict[str, Any] = {"xytext": (6, -2), "ha": "left", "va": "top"}
         if crowded:
             style = {"xytext": (0, 7), "ha": "left", "va": "center", "rotation": 90, "rotation_mode": "anchor"}
         elif best:
