@@ -588,10 +588,10 @@ def test_overwrites_only_when_asked_and_only_models(checkpoint: Path, tmp_path: 
     target = tmp_path / "target"
     target.mkdir()
     assert save_folder(folder, target) == target
-    (target / "stale.safetensors").touch()
+    (target / "model-00001-of-00002.safetensors").touch()
     assert "is not empty" in refusal(save_folder, folder, target)
     save_folder(folder, target, overwrite=True)
-    assert not (target / "stale.safetensors").exists()
+    assert not (target / "model-00001-of-00002.safetensors").exists()
     save_folder(open_folder(target), target, dtype="int8", overwrite=True)
     assert open_folder(target).config["dynamic_tinybert"]
 

@@ -457,10 +457,10 @@ def test_half_a_character_is_read_as_one_that_nobody_knows(tiny: QuestionAnswere
 def test_lists_of_different_length_are_refused_before_anything_is_read(tiny: QuestionAnswerer) -> None:
     with pytest.raises(ValueError, match="more texts than questions"):
         tiny([QUESTION] * 2, [TEXT] * 3)
-    with pytest.raises(ValueError, match="2 questions and 0 texts"):
+    with pytest.raises(ValueError, match="more questions than texts"):
         tiny([QUESTION] * 2, [])
     for questions, texts in ((2, 3), (3, 2)):
-        with pytest.raises(ValueError, match=r"shorter|longer"):
+        with pytest.raises(ValueError, match="there are more"):
             list(tiny(iter([QUESTION] * questions), iter([TEXT] * texts)))
 
 
