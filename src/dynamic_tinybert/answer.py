@@ -7,6 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 
+class LogitsError(ValueError):
+    """A model computes logits that are not finite; one line that says so."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Spent:
     """What an answer cost.

@@ -238,7 +238,7 @@ def _pairs(questions: str | Iterable[str], texts: str | Iterable[str]) -> Iterat
     else:
         nothing: Any = object()
         for pair in itertools.zip_longest(questions, texts, fillvalue=nothing):
-            if nothing in pair:
+            if any(value is nothing for value in pair):
                 more, fewer = ("questions", "texts") if pair[1] is nothing else ("texts", "questions")
                 raise ValueError(f"there are more {more} than {fewer}: give as many of one as of the other")
             yield pair

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from dynamic_tinybert.answer import LogitsError
 from dynamic_tinybert.budget import LengthConfig
 from dynamic_tinybert.runtime.session import Logits, Runtime
 from dynamic_tinybert.windows import TextTokenizer, Window, pad, windows
@@ -57,11 +58,11 @@ class Reader:
             values are its own.
 
         Raises:
-            ValueError: The model computes logits that are not finite.
+            LogitsError: The model computes logits that are not finite.
         """
         ids, type_ids, mask = pad(batch, self.tokenizer.pad)
         lengths = np.concatenate([config.lengths([len(window)]) for window, config in zip(batch, configs, strict=True)])
         logits = self.runtime.run(ids, type_ids, mask, lengths)
-        if not np.isfinite((logits.start + logits.end)[mask == 1]).all():
-            raise ValueError("the model computes logits that are not finite: its weights are damaged, or overflow")
+        if not (np.isfinite(logits.start[mask == 1]).all() and np.isfinite(logits.end[mask == 1]).all()):
+            raise LogitsError("the model computes logits that are not finite: its weights are damaged, or overflow")
         return logits

@@ -116,9 +116,12 @@ class AnswerStream:
                 max_question_len=settings.max_question_len,
             )
             self._waiting.append(request)
-            for window in found:
-                self._pool.append((request, window))
-                yield True
+            try:
+                for window in found:
+                    self._pool.append((request, window))
+                    yield True
+            except ValueError as error:  # a question whose tokens show that it is empty
+                raise ValueError(f"{error} (number {number})") from None
             request.complete = True
             yield True
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import subprocess
 import sys
 import warnings
@@ -243,3 +244,24 @@ def test_score_loads_no_model(data: Path, tmp_path: Path) -> None:
         "assert not {'onnxruntime', 'tokenizers'} & sys.modules.keys()\n"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="makes symbolic links")
+def test_a_link_to_predictions_stays_a_link(run: Run, data: Path, tmp_path: Path) -> None:
+    link = tmp_path / "link.json"
+    link.symlink_to("elsewhere.json")
+    complaint(run("evaluate", data, "--model", "/nowhere", "--predictions", link), 1)
+    assert link.is_symlink()
+    assert not link.exists()
+    assert run("evaluate", data, "--predictions", link).exit_code == 0
+    assert link.is_symlink()
+    assert run("score", data, tmp_path / "elsewhere.json").exit_code == 0
+
+
+def test_half_a_character_in_a_context_costs_nothing(run: Run, tmp_path: Path) -> None:
+    content = document("1.1")
+    content["data"][0]["paragraphs"][0]["context"] += " \ud800"
+    path = tmp_path / "dev.json"
+    path.write_text(json.dumps(content))
+    assert run("evaluate", path, "--predictions", tmp_path / "answers.json").exit_code == 0
+    assert run("score", path, tmp_path / "answers.json").exit_code == 0

@@ -278,3 +278,10 @@ def test_export_over_a_model_never_loses_a_file_of_another_kind(tiny_folder: Pat
     (target / "notes.txt").write_text("mine")
     assert "notes.txt" in complaint(run("export", tiny_folder, target, "--force"))
     assert (target / "notes.txt").read_text() == "mine"
+
+
+def test_export_never_replaces_a_folder_of_other_settings(tiny_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"port": 80}')
+    (tmp_path / "README.md").write_text("mine")
+    complaint(run("export", tiny_folder, tmp_path, "--force"))
+    assert (tmp_path / "README.md").read_text() == "mine"

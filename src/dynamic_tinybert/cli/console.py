@@ -5,6 +5,8 @@ from __future__ import annotations
 import codecs
 import contextlib
 import json
+import os
+import secrets
 import sys
 from collections.abc import Callable, Iterator
 from enum import Enum
@@ -51,12 +53,13 @@ def fail(message: str, *, misuse: bool = False) -> NoReturn:
 @contextlib.contextmanager
 def errors_in_one_line() -> Iterator[None]:
     """Turn what a user can get wrong into one line: options into misuse, files and models into failure."""
+    from dynamic_tinybert.answer import LogitsError
     from dynamic_tinybert.folder import ModelFolderError
     from dynamic_tinybert.squad import SquadError
 
     try:
         yield
-    except (ModelFolderError, SquadError) as error:
+    except (ModelFolderError, LogitsError, SquadError) as error:
         fail(str(error))
     except ValueError as error:
         fail(str(error), misuse=True)
@@ -117,10 +120,30 @@ def check_writable(path: Path, *, but_not: Path) -> None:
     """
     if path.exists() and but_not.exists() and path.samefile(but_not):
         raise ValueError(f"{path} is the data itself: give predictions a file of their own")
-    there = path.exists()
-    path.open("ab").close()
-    if not there:
-        path.unlink()
+    real = Path(os.path.realpath(path))
+    try:
+        os.close(os.open(real, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
+        real.unlink()
+    except FileExistsError:
+        real.open("ab").close()
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file, so that what was there stays until all of the new is written.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    real = Path(os.path.realpath(path))
+    if real.exists() and not real.is_file():  # a pipe, a terminal
+        real.write_bytes(content)
+        return
+    draft = real.with_name(f".{real.name}.{secrets.token_hex(4)}")
+    try:
+        draft.write_bytes(content)
+        draft.replace(real)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def read_text(path: str) -> str:

@@ -42,11 +42,11 @@ def evaluate(
         if predictions is not None:
             console.check_writable(predictions, but_not=Path(data))
         qa = console.load(model, precision, threads)
-        with console.progress_bar("answering", "questions") as progress:
+        with console.progress_bar("answering", "questions") as progress, console.errors_of_the_model():
             result = run(qa, questions, budget=spend, progress=progress)
         if predictions is not None:
-            packed = json.dumps(result.predictions, ensure_ascii=False).encode()
-            predictions.write_bytes(gzip.compress(packed) if predictions.suffix == ".gz" else packed)
+            content = json.dumps(result.predictions).encode()
+            console.write_whole(predictions, gzip.compress(content) if predictions.suffix == ".gz" else content)
     if as_json:
         console.print_json(result.to_dict())
         return

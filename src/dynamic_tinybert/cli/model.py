@@ -91,12 +91,14 @@ def export(
     from dynamic_tinybert.folder import open_folder, save_folder
     from dynamic_tinybert.runtime import export_onnx
 
+    target = target.expanduser()
     with console.errors_in_one_line():
         folder = open_folder(None if model == "embedded" else model)
         onnx = target.suffix.lower() == ".onnx"
         if target.is_file() and not onnx:
             console.fail(f"{target} is a file: give a new folder, or a file that ends in .onnx")
-        if not force and target.exists() and (target.is_file() or any(target.iterdir())):
+        there = target.is_symlink() or target.is_file() or (target.is_dir() and any(target.iterdir()))
+        if there and not force:
             console.fail(f"{target} is there already; --force writes over it, if it is a model")
         if onnx:
             target.parent.mkdir(parents=True, exist_ok=True)

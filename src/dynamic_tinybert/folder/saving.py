@@ -70,9 +70,10 @@ def _check_target(target: Path, overwrite: bool) -> None:
     inside = list(target.iterdir()) if target.exists() else []
     if inside and not overwrite:
         raise ModelFolderError(f"{target} is not empty: name a new folder, or ask to overwrite it")
-    if inside and not (target / CONFIG).is_file():
+    weights = any(entry.match(pattern) for entry in inside for pattern in FETCHED if pattern.startswith("model"))
+    if inside and not (weights and (target / CONFIG).is_file()):
         raise ModelFolderError(
-            f"{target} is not overwritten: without {CONFIG} it is no model folder; name a new folder"
+            f"{target} is not overwritten: without {CONFIG} and {WEIGHTS} it is no model folder; name a new folder"
         )
     for entry in inside:
         if entry.is_dir() or not any(entry.match(pattern) for pattern in (CONFIG, *FETCHED)):
