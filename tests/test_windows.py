@@ -353,21 +353,11 @@ def test_a_word_with_a_control_character_inside_is_not_cut(
     assert same(found, tokens(tokenizer, text))
 
 
-@pytest.mark.parametrize("unit", ["tower,", "ひらがなの文。"])
-def test_a_long_text_without_white_space_is_cut_between_words(
+@pytest.mark.parametrize("unit", ["tower,", "ひらがなの文。", "tower\u2028", "tower\u2029"])
+def test_a_long_text_without_spaces_is_cut_between_words(
     tokenizer: TextTokenizer, piece: Callable[[int], None], unit: str
 ) -> None:
     text = unit * (room._PIECE // len(unit) + 10)
-    found = tokens(tokenizer, text)
-    piece(1 << 30)
-    assert same(found, tokens(tokenizer, text))
-
-
-@pytest.mark.parametrize("separator", ["\u2028", "\u2029"])
-def test_a_long_text_is_cut_between_its_lines_and_paragraphs(
-    tokenizer: TextTokenizer, piece: Callable[[int], None], separator: str
-) -> None:
-    text = f"tower{separator}" * (room._PIECE // 6 + 10)
     found = tokens(tokenizer, text)
     piece(1 << 30)
     assert same(found, tokens(tokenizer, text))

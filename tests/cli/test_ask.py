@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
+from commands import complaint
 from dynamic_tinybert import QuestionAnswerer, __version__
 from dynamic_tinybert.cli import console
 from dynamic_tinybert.cli.app import app
@@ -69,16 +70,6 @@ def objects(result: Result) -> list[dict[str, Any]]:
     answers = [json.loads(line) for line in result.stdout.splitlines()]
     assert all(answer.keys() == KEYS for answer in answers)
     return answers
-
-
-def complaint(result: Result, status: int) -> str:
-    """The one line that an error is."""
-    assert result.exit_code == status, (result.stdout, result.stderr)
-    assert result.stdout == ""
-    lines = result.stderr.splitlines()
-    assert len(lines) == 1, result.stderr
-    assert lines[0].startswith("dynamic-tinybert: error: ")
-    return lines[0]
 
 
 # Answers

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
+from commands import complaint
 from dynamic_tinybert import QuestionAnswerer
 from dynamic_tinybert.cli import console
 from dynamic_tinybert.cli.app import app
@@ -67,16 +68,6 @@ def printed(result: Result) -> dict[str, Any]:
     value = json.loads(result.stdout)
     assert isinstance(value, dict)
     return value
-
-
-def complaint(result: Result, status: int) -> str:
-    """The one line that an error is."""
-    assert result.exit_code == status, (result.stdout, result.stderr)
-    assert result.stdout == ""
-    lines = result.stderr.splitlines()
-    assert len(lines) == 1, result.stderr
-    assert lines[0].startswith("dynamic-tinybert: error: ")
-    return lines[0]
 
 
 # evaluate

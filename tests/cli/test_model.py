@@ -15,6 +15,7 @@ import onnxruntime
 import pytest
 from typer.testing import CliRunner, Result
 
+from commands import complaint
 from dynamic_tinybert import LengthConfig, QuestionAnswerer
 from dynamic_tinybert.budget import BERT_BASE, macs, share
 from dynamic_tinybert.cli.app import app
@@ -27,16 +28,6 @@ TEXT = "The lighthouse of Port Ellis was built by Agnes Moreau in 1871. Its keep
 
 def run(*arguments: object) -> Result:
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
-def complaint(result: Result, status: int = 1) -> str:
-    """The one line that an error is."""
-    assert result.exit_code == status, (result.stdout, result.stderr)
-    assert result.stdout == ""
-    lines = result.stderr.splitlines()
-    assert len(lines) == 1, result.stderr
-    assert lines[0].startswith("dynamic-tinybert: error: ")
-    return lines[0]
 
 
 # info

@@ -73,10 +73,8 @@ def main() -> None:
         sys.exit(2)
     except (KeyboardInterrupt, typer.Abort):
         sys.exit(130)
-    except BrokenPipeError:  # the reader of our output has left, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
-    except OSError as error:  # standard output is full, or gone
-        complain("error", f"the output cannot be written: {error.strerror or error}")
+    except OSError as error:  # standard output is full, or its reader has left, as `head` does without a word
+        if not isinstance(error, BrokenPipeError):
+            complain("error", f"the output cannot be written: {error.strerror or error}")
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)

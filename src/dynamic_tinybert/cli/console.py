@@ -6,7 +6,6 @@ import codecs
 import contextlib
 import json
 import os
-import secrets
 import sys
 from collections.abc import Callable, Iterator
 from enum import Enum
@@ -14,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
+
+from dynamic_tinybert.files import write_whole
 
 if TYPE_CHECKING:
     from dynamic_tinybert.qa import QuestionAnswerer
@@ -82,7 +83,7 @@ def load(model: str, precision: Precision = Precision.fp32, threads: int | None 
     from dynamic_tinybert.qa import QuestionAnswerer
 
     with errors_of_the_model():
-        return QuestionAnswerer(None if model == "embedded" else model, precision=precision.value, threads=threads)
+        return QuestionAnswerer(model, precision=precision.value, threads=threads)
 
 
 def print_json(value: dict[str, Any]) -> None:
@@ -128,8 +129,8 @@ def check_writable(path: Path, *, but_not: Path) -> None:
         real.open("ab").close()
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file, so that what was there stays until all of the new is written.
+def write_result(path: Path, content: bytes) -> None:
+    """Write a result where the user wants it: through a link, into a pipe, or a whole file.
 
     Raises:
         OSError: It cannot be written.
@@ -137,13 +138,8 @@ def write_whole(path: Path, content: bytes) -> None:
     real = Path(os.path.realpath(path))
     if real.exists() and not real.is_file():  # a pipe, a terminal
         real.write_bytes(content)
-        return
-    draft = real.with_name(f".{real.name}.{secrets.token_hex(4)}")
-    try:
-        draft.write_bytes(content)
-        draft.replace(real)
-    finally:
-        draft.unlink(missing_ok=True)
+    else:
+        write_whole(real, content)
 
 
 def read_text(path: str) -> str:

@@ -46,7 +46,7 @@ def evaluate(
             result = run(qa, questions, budget=spend, progress=progress)
         if predictions is not None:
             content = json.dumps(result.predictions).encode()
-            console.write_whole(predictions, gzip.compress(content) if predictions.suffix == ".gz" else content)
+            console.write_result(predictions, gzip.compress(content) if predictions.suffix == ".gz" else content)
     if as_json:
         console.print_json(result.to_dict())
         return

@@ -27,7 +27,7 @@ def info(model: console.Model = "embedded", as_json: console.AsJson = False) -> 
     from dynamic_tinybert.folder import open_folder
 
     with console.errors_in_one_line(), console.errors_of_the_model():
-        folder = open_folder(None if model == "embedded" else model)
+        folder = open_folder(model)
         table = ConfigTable.read(folder.shape, folder.length_configs)
         parameters = folder.parameters
     full = macs(folder.shape, SHARE_TOKENS)
@@ -93,7 +93,7 @@ def export(
 
     target = target.expanduser()
     with console.errors_in_one_line():
-        folder = open_folder(None if model == "embedded" else model)
+        folder = open_folder(model)
         onnx = target.suffix.lower() == ".onnx"
         if target.is_file() and not onnx:
             console.fail(f"{target} is a file: give a new folder, or a file that ends in .onnx")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -13,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
+from dynamic_tinybert.files import write_whole
 from dynamic_tinybert.runtime.graph import INPUTS, OUTPUTS, Precision, Weights, build_graph
 from dynamic_tinybert.runtime.onnx_writer import DEFAULT_OPSET, PORTABLE_OPSET, encode_model
 from dynamic_tinybert.shape import ModelShape
@@ -153,11 +153,4 @@ def export_onnx(shape: ModelShape, weights: Weights, path: str | os.PathLike[str
     if not path.name:
         raise IsADirectoryError(errno.EISDIR, "is a folder, not a file to write", str(path))
     graph = build_graph(shape, weights, fused_attention=False)
-    unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        unfinished.write_bytes(encode_model(graph, opset=PORTABLE_OPSET))
-        unfinished.replace(path)
-    except OSError as error:
-        raise type(error)(error.errno, error.strerror, str(path)) from None
-    finally:
-        unfinished.unlink(missing_ok=True)
+    write_whole(path, encode_model(graph, opset=PORTABLE_OPSET))
