@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any, TypedDict, overload
 
 from dynamic_tinybert.answer import Answer, Spent
 from dynamic_tinybert.budget import Budget, ConfigTable
+from dynamic_tinybert.calibration import Calibration
 from dynamic_tinybert.folder import open_folder
 from dynamic_tinybert.reader import Reader
 from dynamic_tinybert.runtime.graph import Precision
 from dynamic_tinybert.runtime.session import Provider, Runtime
+from dynamic_tinybert.shape import ModelShape
 from dynamic_tinybert.stream import AnswerStream, Progress, Settings, check_pair
 from dynamic_tinybert.windows import TextTokenizer, check_lengths
 
@@ -54,12 +56,14 @@ class QuestionAnswerer:
         name: The model, as it was asked for.
         shape: Its sizes.
         table: Its length configurations, from which a budget picks.
+        calibration: What makes confidences of its logits, or None.
         reader: Its tokenizer and runtime, for callers who make batches of windows by themselves.
 
     Raises:
         ModelFolderError: The model is not there, or is no BERT question-answering model.
         WindowError: Its tokenizer cannot be used.
         BudgetError: Its table of length configurations makes no sense.
+        CalibrationError: Its calibration makes no sense.
 
     Example:
         >>> from dynamic_tinybert import QuestionAnswerer
@@ -86,8 +90,23 @@ class QuestionAnswerer:
         self.name = folder.name
         self.shape = folder.shape
         self.table = ConfigTable.read(folder.shape, folder.length_configs)
+        self.calibration = Calibration.read(folder.calibration)
         runtime = Runtime(folder.shape, folder.weights, precision=precision, threads=threads, providers=providers)
         self.reader = Reader(TextTokenizer(folder.path), runtime)
+
+    @classmethod
+    def from_reader(cls, reader: Reader, shape: ModelShape, table: ConfigTable, *, name: str) -> QuestionAnswerer:
+        """Make one of a reader: any model that gives logits for windows answers by the same road.
+
+        Args:
+            reader: A tokenizer and a runtime.
+            shape: The sizes of the model.
+            table: Its length configurations.
+            name: What to call the model.
+        """
+        qa = cls.__new__(cls)
+        qa.name, qa.shape, qa.table, qa.reader, qa.calibration = name, shape, table, reader, None
+        return qa
 
     # A str is itself a Sequence[str], so the checker sees overlaps; the first that fits is the one meant.
     @overload
@@ -173,6 +192,7 @@ class QuestionAnswerer:
             max_answer_len=min(_whole(max_answer_len, "max_answer_len"), positions),
             handle_impossible_answer=handle_impossible_answer,
             align_to_words=align_to_words,
+            calibration=self.calibration,
         )
         check_lengths(
             max_seq_len=longest,

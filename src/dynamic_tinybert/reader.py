@@ -3,13 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from dynamic_tinybert.answer import LogitsError
 from dynamic_tinybert.budget import LengthConfig
-from dynamic_tinybert.runtime.session import Logits, Runtime
+from dynamic_tinybert.runtime.graph import Precision
+from dynamic_tinybert.runtime.session import Logits
+from dynamic_tinybert.shape import ModelShape
 from dynamic_tinybert.windows import TextTokenizer, Window, pad, windows
+
+
+class LogitsSource(Protocol):
+    """What makes logits of tokens, as `Runtime` does; a model in training is another."""
+
+    shape: ModelShape
+    precision: Precision
+
+    def run(
+        self,
+        input_ids: npt.NDArray[np.int64],
+        token_type_ids: npt.NDArray[np.int64],
+        attention_mask: npt.NDArray[np.int64],
+        lengths: npt.NDArray[np.int64],
+    ) -> Logits:
+        """Run a batch: see `Runtime.run`."""
+        ...
 
 
 class Reader:
@@ -20,7 +41,7 @@ class Reader:
         runtime: Makes logits of tokens.
     """
 
-    def __init__(self, tokenizer: TextTokenizer, runtime: Runtime) -> None:
+    def __init__(self, tokenizer: TextTokenizer, runtime: LogitsSource) -> None:
         self.tokenizer = tokenizer
         self.runtime = runtime
 

@@ -94,6 +94,11 @@ class SpanRanker:
         self._shared = band[window.settled :]
         self._settle(window, band[: window.settled])
 
+    @property
+    def null(self) -> float:
+        """The logit of there being no answer, of the window that is least sure of it; infinite without windows."""
+        return float(self._null)
+
     def ranked(self) -> list[Span]:
         """Return the best answers, best first, at most `top_k`; none if the text has no tokens."""
         chosen = self._apart(self._best(self._pool))

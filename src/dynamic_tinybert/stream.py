@@ -13,8 +13,9 @@ import numpy.typing as npt
 
 from dynamic_tinybert.answer import Answer, Spent
 from dynamic_tinybert.budget import BERT_BASE, Choice, macs
+from dynamic_tinybert.calibration import Calibration
 from dynamic_tinybert.reader import Reader
-from dynamic_tinybert.spans import SpanRanker
+from dynamic_tinybert.spans import Span, SpanRanker
 from dynamic_tinybert.windows import Window
 
 Progress: TypeAlias = Callable[[int, int], None]
@@ -38,6 +39,7 @@ class Settings:
     max_answer_len: int
     handle_impossible_answer: bool
     align_to_words: bool
+    calibration: Calibration | None = None
 
     def ranker(self) -> SpanRanker:
         """Return what ranks the spans of one text."""
@@ -162,13 +164,23 @@ class AnswerStream:
                 end=span.end,
                 score=span.score,
                 logit=span.logit,
+                confidence=self._confidence(span, request.ranker.null),
                 spent=spent,
             )
             for span in request.ranker.ranked()
         ]
         if not answers and self._settings.top_k is None:
-            answers.append(Answer(text="", start=0, end=0, score=0.0, logit=-math.inf, spent=spent))
+            nothing = None if self._settings.calibration is None else 0.0
+            answers.append(Answer(text="", start=0, end=0, score=0.0, logit=-math.inf, confidence=nothing, spent=spent))
         return answers
+
+    def _confidence(self, span: Span, null: float) -> float | None:
+        """The calibrated probability that a span answers; of the answer that there is none, 0."""
+        if self._settings.calibration is None:
+            return None
+        if span.begin == span.end:
+            return 0.0
+        return self._settings.calibration.confidence(logit=span.logit, null=null, score=span.score)
 
 
 def check_pair(question: object, text: object, number: int | None) -> None:

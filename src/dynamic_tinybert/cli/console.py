@@ -70,6 +70,17 @@ def errors_in_one_line() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def needs_extra(extra: str, what: str) -> Iterator[None]:
+    """Say in one line which extra brings a package that is missing."""
+    try:
+        yield
+    except ImportError as error:
+        if error.name is None or error.name.startswith("dynamic_tinybert"):
+            raise
+        fail(f"{what} needs {error.name}, which is not installed: pip install 'dynamic-tinybert[{extra}]'")
+
+
+@contextlib.contextmanager
 def errors_of_the_model() -> Iterator[None]:
     """Turn what is wrong with a model into failure: whatever it is, the command was put rightly."""
     try:

@@ -1,0 +1,355 @@
+"""`search`: length configurations for a model."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from dynamic_tinybert.cli import console
+from dynamic_tinybert.cli.model import ModelArgument
+
+if TYPE_CHECKING:
+    from dynamic_tinybert.folder import ModelFolder
+    from dynamic_tinybert.search import Candidate, Questions, Search, Settings
+
+_STUDY = "study.db"
+_TABLE = "length_configs.json"
+_BEFORE = "length_configs.before.json"
+_NAME = "search"  # of the study in its own file; in a storage that others may share, the output folder's name
+_SPACE = 20_000_000  # bytes that must be free; a search leaves less than one
+
+
+class Sampler(str, Enum):
+    """What `--sampler` may be."""
+
+    bayesian = "bayesian"
+    gp = "gp"
+    tpe = "tpe"
+    nsga2 = "nsga2"
+    evolution = "evolution"
+
+
+class Cost(str, Enum):
+    """What `--cost` may be."""
+
+    share = "share"
+    latency = "latency"
+
+
+def search(
+    model: ModelArgument,
+    data: Annotated[str, typer.Option(metavar="DATA", help="A SQuAD file whose questions choose.")],
+    titles: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Only the articles of DATA with these titles, one a line.")
+    ] = None,
+    confirm: Annotated[
+        str | None,
+        typer.Option(metavar="DATA", help="A SQuAD file whose questions confirm.  [default: half of DATA's articles]"),
+    ] = None,
+    confirm_titles: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Only the articles with these titles confirm, one a line.")
+    ] = None,
+    questions: Annotated[int, typer.Option(metavar="N", min=1, help="Choose by so many questions, drawn once.")] = 500,
+    trials: Annotated[int, typer.Option(metavar="N", min=1, help="Configurations to measure in all.")] = 150,
+    sampler: Annotated[Sampler, typer.Option(help="Who proposes the next configuration.")] = Sampler.bayesian,
+    cost: Annotated[
+        Cost,
+        typer.Option(help="What to spare: multiply-accumulates, or seconds on this machine (takes twice as long)."),
+    ] = Cost.share,
+    low: Annotated[float, typer.Option(metavar="R", help="The least share of its tokens that a layer keeps.")] = 0.4,
+    output: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="A new folder for the results.  [default: search-NAME]")
+    ] = None,
+    storage: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="A database for the trials, as Optuna names it.  [default: study.db in DIR]"),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the search in DIR, or lend it a hand.")] = False,
+    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Another seed, another search.")] = 0,
+    threads: console.Threads = None,
+    install: Annotated[
+        bool, typer.Option("--install", help="Put the table into the MODEL folder, so that its budgets use it.")
+    ] = False,
+    as_json: console.AsJson = False,
+) -> None:
+    """Search length configurations for a model: which tokens it can spare, layer by layer, at what loss of F1.
+
+    \b
+      dynamic-tinybert search ./my-model --data train-v1.1.json.gz --titles select.txt --confirm-titles confirm.txt
+      dynamic-tinybert search ./my-model --data dev.json --trials 60 --questions 200 --install
+      dynamic-tinybert search ./my-model --data dev.json --trials 300 --resume
+
+    Each trial measures one configuration on the same questions: F1, and the cost. The first are full, uniform and late
+    ones, and those of the model's own table; then the sampler proposes. What no cheaper one equals is the
+    front; it is measured again on questions that chose nothing, and what stands becomes length_configs.json, from which
+    a budget picks. Take questions that the model was not trained on. Without --confirm or --confirm-titles, the
+    articles of DATA are split by a hash of their titles: one half chooses, the other confirms.
+
+    DIR also gets trials.csv, front.csv and front.png, the front beside the uniform configurations. Every trial is kept
+    at once: after an interruption, a kill or a power cut, the same command with --resume goes on, and with more
+    --trials it goes on further. Several such commands at a time share one search; on several machines, with --storage
+    and the same name of DIR.
+
+    \b
+    Samplers: bayesian   gp where PyTorch and SciPy are installed, else tpe
+              gp         Gaussian processes; finds most in fewest trials
+              tpe        tree-structured Parzen estimators
+              nsga2      genetic algorithm for several objectives
+              evolution  mutation and crossover of the Length-Adaptive Transformer
+    """
+    try:
+        import matplotlib  # noqa: F401 - so that it is missed now, and not after the search
+        import optuna  # noqa: F401
+    except ImportError as error:
+        console.fail(
+            f"search needs {(error.name or 'optuna').partition('.')[0]}: pip install 'dynamic-tinybert[search]'"
+        )
+    from dynamic_tinybert.folder import open_folder
+    from dynamic_tinybert.search import SearchSpace, Settings, fingerprint, make_sampler, sqlite_url
+
+    with console.errors_in_one_line(), console.errors_of_the_model():
+        folder = open_folder(model)
+    with console.errors_in_one_line():
+        space = SearchSpace(folder.shape.layers, low)
+        proposer = make_sampler(sampler.value, space, seed)
+        output = (output or Path(f"search-{Path(folder.name).resolve().name}")).expanduser()
+        _check_install(install, model, folder)
+        _check_output(output, storage, resume)
+        select, confirming = _read_questions(data, titles, confirm, confirm_titles, questions, seed)
+        settings = Settings(
+            model=fingerprint(folder),
+            select=select.fingerprint,
+            confirm=confirming.fingerprint,
+            layers=space.layers,
+            low=low,
+            cost=cost.value,
+            seed=seed,
+        )
+    with console.errors_in_one_line(), console.errors_of_the_model():
+        run = _Run(
+            folder=folder,
+            output=output,
+            settings=settings,
+            storage=storage or sqlite_url(output / _STUDY),
+            name=output.resolve().name if storage else _NAME,
+            resume=resume,
+            select=select,
+            confirm=confirming,
+            threads=threads,
+        )
+        search, candidates, table = run(proposer, trials)
+        if install:
+            _install(output, folder)
+    _report(output, search, candidates, table, as_json, folder.path / _TABLE if install else None)
+
+
+class _Run:
+    """A search, begun or gone on with, and its results written."""
+
+    def __init__(
+        self,
+        *,
+        folder: ModelFolder,
+        output: Path,
+        settings: Settings,
+        storage: str,
+        name: str,
+        resume: bool,
+        select: Questions,
+        confirm: Questions,
+        threads: int | None,
+    ) -> None:
+        self.folder = folder
+        self.output = output
+        self.settings = settings
+        self.storage = storage
+        self.name = name
+        self.resume = resume
+        self.select = select
+        self.confirm = confirm
+        self.threads = threads
+
+    def __call__(self, sampler: Any, trials: int) -> tuple[Search, list[Candidate], dict[str, Any]]:
+        from dynamic_tinybert.search import Objective, Search, beginning, make_table, write_results
+
+        qa = console.load(str(self.folder.path), threads=self.threads)
+        self.output.mkdir(parents=True, exist_ok=True)
+        search = Search(self.storage, self.name, self.settings, resume=self.resume)
+        cost = self.settings.cost
+        own = {c.name: c.config for c in qa.table.choices} if qa.table.measured_on else None
+        first = beginning(qa.shape.layers, self.settings.low, own)
+        with self._hint(), _bar() as show:
+            search.run(Objective(qa, self.select.data, cost), sampler, trials, first=first, progress=show)
+        uniform = {search.space.nearest(config) for name, config in first.items() if name.startswith("uniform")}
+        full, front, measured = first["full"], search.front(), search.measured
+        configs = [full, *(config for config in measured if config in uniform), *front]
+        with self._hint(), console.progress_bar("confirming", "configurations") as progress:
+            confirmed = search.confirm(Objective(qa, self.confirm.data, cost), configs, progress=progress)
+        candidates = [
+            _candidate(config, full, uniform, front, measured.get(config), confirmed[config]) for config in confirmed
+        ]
+        table, names = make_table(candidates, self.confirm.description, self.folder.length_configs)
+        write_results(self.output, table=table, names=names, candidates=candidates, trials=search.rows(), cost=cost)
+        return search, candidates, table
+
+    @contextlib.contextmanager
+    def _hint(self) -> Iterator[None]:
+        """Say how to go on after an interruption."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            console.complain(
+                "interrupted", f"the same command with --resume goes on where it was; the trials are in {self.output}"
+            )
+            raise typer.Exit(130) from None
+
+
+def _candidate(config: Any, full: Any, uniform: Any, front: Any, select: Any, confirmed: Any) -> Candidate:
+    from dynamic_tinybert.search import Candidate
+
+    kind = "full" if config == full else "uniform" if config in uniform else "search"
+    return Candidate(kind=kind, config=config, select=select, confirm=confirmed, chosen=config in front)
+
+
+def _check_install(install: bool, model: str, folder: ModelFolder) -> None:
+    """Find out before the search whether its table can be put into the model folder.
+
+    Raises:
+        OSError: It cannot be written there.
+    """
+    from dynamic_tinybert.folder import EMBEDDED
+
+    if not install:
+        return
+    if model == EMBEDDED or not Path(os.path.expanduser(model)).is_dir():
+        console.fail(
+            f"--install needs a model folder, and {model} is none: dynamic-tinybert export {model} DIR makes one",
+            misuse=True,
+        )
+    console.check_writable(folder.path / _TABLE, but_not=Path(os.devnull))
+
+
+def _install(output: Path, folder: ModelFolder) -> None:
+    """Put the table into the model folder; the one that was there stays in the output folder."""
+    from dynamic_tinybert.files import write_whole
+
+    table, before = folder.path / _TABLE, output / _BEFORE
+    if table.is_file() and not before.exists():
+        write_whole(before, table.read_bytes())
+    write_whole(table, (output / _TABLE).read_bytes())
+
+
+def _check_output(output: Path, storage: str | None, resume: bool) -> None:
+    """Find out before the search whether its folder is free, or holds what is to be resumed, and has space.
+
+    Raises:
+        typer.Exit: It is not; one line says so.
+    """
+    if output.exists() and not output.is_dir():
+        console.fail(f"{output} is a file: name a new folder with --output")
+    if resume and storage is None and not (output / _STUDY).is_file():
+        console.fail(f"there is no search to resume in {output}: leave out --resume, or name its --output")
+    if not resume and output.is_dir() and any(output.iterdir()):
+        console.fail(
+            f"{output} is not empty: add --resume to go on with the search in it, or name a new folder with --output"
+        )
+    there = next(path for path in (output.resolve(), *output.resolve().parents) if path.exists())
+    if not os.access(there, os.W_OK):
+        console.fail(f"{output} cannot be written: permission denied")
+    if shutil.disk_usage(there).free < _SPACE:
+        console.fail(f"{output} cannot be written: the disk is full, less than {_SPACE // 1_000_000} MB are free")
+
+
+def _read_questions(
+    data: str, titles: Path | None, confirm: str | None, confirm_titles: Path | None, number: int, seed: int
+) -> tuple[Questions, Questions]:
+    """Read the questions that choose, and those that confirm.
+
+    Raises:
+        SquadError: A file is not what it should be.
+        SearchError: The questions cannot be told apart.
+        OSError: A list of titles cannot be read.
+    """
+    from dynamic_tinybert.search import check_apart, halves, sample
+
+    select = _read(data, titles)
+    if confirm is None and confirm_titles is None:
+        select, confirming = halves(select)
+    else:
+        confirming = _read(confirm or data, confirm_titles)
+        check_apart(select, confirming)
+    return sample(select, number, seed), confirming
+
+
+def _read(data: str, titles: Path | None) -> Questions:
+    from dynamic_tinybert.search import Questions
+    from dynamic_tinybert.squad import read_squad
+
+    wanted = None
+    if titles is not None:
+        wanted = {line for line in map(str.strip, console.read_text(str(titles)).splitlines()) if line}
+    name = titles.stem if titles else Path(data).name.removesuffix(".gz").removesuffix(".json")
+    return Questions(name, read_squad(data, titles=wanted))
+
+
+@contextlib.contextmanager
+def _bar() -> Iterator[Callable[[int, int, float], None] | None]:
+    """Show the trials that are complete and the best F1 on standard error, if that is a terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("searching"),
+        BarColumn(),
+        TextColumn("{task.completed:,.0f} of {task.total:,.0f} trials, best F1 {task.fields[best]:.2f}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("searching", total=1, best=0.0)
+        yield lambda done, total, best: bar.update(task, completed=done, total=total, best=best)
+
+
+def _report(
+    output: Path,
+    search: Search,
+    candidates: list[Candidate],
+    table: dict[str, Any],
+    as_json: bool,
+    installed: Path | None,
+) -> None:
+    """Print what was found."""
+    from dynamic_tinybert.search import hypervolume
+
+    volume = hypervolume([(c.confirm.cost, c.confirm.f1) for c in candidates])
+    if as_json:
+        console.print_json(
+            {
+                "output": str(output),
+                "trials": search.complete,
+                "cost": search.settings.cost,
+                "hypervolume": round(volume, 4),
+                "measured_on": table["measured_on"],
+                "installed": None if installed is None else str(installed),
+                "configs": table["configs"],
+            }
+        )
+        return
+    print(f"{search.complete} trials; hypervolume {volume:.4f}, measured again on {table['measured_on']}")
+    print(f"  {'name':<16} {'share':>6} {'EM':>7} {'F1':>7}   kept after each layer")
+    for row in table["configs"]:
+        fractions = " ".join(f"{fraction:.2f}" for fraction in row["fractions"])
+        print(f"  {row['name']:<16} {row['share']:6.3f} {row['exact_match']:7.2f} {row['f1']:7.2f}   {fractions}")
+    print(f"in {output}: {_TABLE}, trials.csv, front.csv, front.png")
+    print(f"installed as {installed}" if installed else f"to use it, copy {_TABLE} into the model folder (--install)")

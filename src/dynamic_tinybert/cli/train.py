@@ -1,0 +1,77 @@
+"""`train`: a recipe, from base weights to a model folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dynamic_tinybert.cli import console
+
+
+def train(
+    recipe: Annotated[
+        str, typer.Argument(metavar="RECIPE", help="A recipe: a YAML file, or the name of one that came along.")
+    ],
+    output: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where the run goes.  [default: train-NAME, of the recipe]")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on where an earlier run in DIR ended, however it did.")
+    ] = False,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change a setting of the recipe (may be repeated)."),
+    ] = None,
+    check: Annotated[bool, typer.Option("--check", help="Only check the recipe, and print it in full.")] = False,
+    threads: console.Threads = None,
+    as_json: console.AsJson = False,
+) -> None:
+    """Train a model by a recipe: teacher, distillation, LengthDrop, in the stages that it names.
+
+    \b
+      dynamic-tinybert train cpu --output my-run
+      dynamic-tinybert train cpu --output my-run --resume
+      dynamic-tinybert train recipes/paper.yaml --set data.train=train-v1.1.json --set stages.teacher.epochs=1
+      accelerate launch --num_processes 2 -m dynamic_tinybert train paper
+
+    Recipes that came along: smoke (every stage on 1,000 questions), cpu, mpnet-teacher, h384, tinybert6l, paper.
+
+    DIR/model is the finished folder, with its card and a first table of configurations; `search` finds better ones.
+    Checkpoints are chosen by the held-out articles `data.select`, and the model is measured on `data.confirm`. A run
+    that was killed at any moment goes on with --resume; an earlier run is never written over. Needs the extra: pip
+    install 'dynamic-tinybert[train]'.
+    """
+    with console.needs_extra("train", "training"):
+        import torch
+
+        from dynamic_tinybert.train import Reporter, TrainingError, read_recipe
+        from dynamic_tinybert.train import train as run
+        from dynamic_tinybert.train.recipe import dump_recipe, find_recipe
+
+    folder = output or Path()
+    with console.errors_in_one_line():
+        try:
+            read = read_recipe(find_recipe(recipe), changes or ())
+            if check:
+                print(dump_recipe(read), end="")
+                return
+            folder = output or Path(f"train-{read.name}")
+            if threads is not None:
+                torch.set_num_threads(threads)
+            figures = run(read, folder, resume=resume, reporter=Reporter())
+        except TrainingError as error:
+            console.fail(str(error))
+        except KeyboardInterrupt:
+            console.fail(f"stopped; the same command with --resume goes on from the last checkpoint in {folder}")
+    if not figures:  # not the first process of a distributed run
+        return
+    if as_json:
+        console.print_json({"model": str(folder / "model"), "figures": figures})
+        return
+    for data, found in figures.items():
+        print(
+            f"{data:<8} EM {found['exact_match']:6.2f}   F1 {found['f1']:6.2f}   of {int(found['total']):,} questions"
+        )
+    print(folder / "model")

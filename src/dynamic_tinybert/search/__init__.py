@@ -1,0 +1,43 @@
+"""The search for length configurations: two objectives, F1 up and cost down, on questions that nothing trains on.
+
+One set of questions chooses (`select`), another measures again what was chosen (`confirm`), and only what was
+measured there goes into a model's table. `space` says what may be proposed, `samplers` propose, `objective` measures,
+`study` runs and resumes, `front` tells the good from the beaten, `results` writes. Needs optuna, and matplotlib for the
+picture; the runtime measures, so no PyTorch.
+"""
+
+from dynamic_tinybert.search.data import Questions, check_apart, halves, sample
+from dynamic_tinybert.search.errors import SearchError
+from dynamic_tinybert.search.front import hypervolume, pareto_front
+from dynamic_tinybert.search.objective import Cost, Measurement, Objective
+from dynamic_tinybert.search.results import Candidate, dump_table, make_table, write_results
+from dynamic_tinybert.search.samplers import DEFAULT_SAMPLER, SAMPLERS, EvolutionSampler, make_sampler
+from dynamic_tinybert.search.space import SearchSpace
+from dynamic_tinybert.search.study import Search, Settings, beginning, fingerprint, sqlite_url
+
+__all__ = [
+    "DEFAULT_SAMPLER",
+    "SAMPLERS",
+    "Candidate",
+    "Cost",
+    "EvolutionSampler",
+    "Measurement",
+    "Objective",
+    "Questions",
+    "Search",
+    "SearchError",
+    "SearchSpace",
+    "Settings",
+    "beginning",
+    "check_apart",
+    "dump_table",
+    "fingerprint",
+    "halves",
+    "hypervolume",
+    "make_sampler",
+    "make_table",
+    "pareto_front",
+    "sample",
+    "sqlite_url",
+    "write_results",
+]

@@ -1,0 +1,101 @@
+"""The questions of a search: those that choose, and those that confirm."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from dataclasses import dataclass, replace
+
+from dynamic_tinybert.search.errors import SearchError
+from dynamic_tinybert.squad import SquadFile
+from dynamic_tinybert.squad.data import Question
+
+
+@dataclass(frozen=True)
+class Questions:
+    """Questions, and what a table of figures on them calls them.
+
+    Attributes:
+        name: Where they come from, for example `heldout-confirm`.
+        data: The questions.
+    """
+
+    name: str
+    data: SquadFile
+
+    @property
+    def description(self) -> str:
+        """What `measured_on` of a table says: the version of SQuAD, how many, and of what."""
+        return f"SQuAD {self.data.version}, the {len(self.data.questions):,} questions of {self.name}"
+
+    @property
+    def fingerprint(self) -> str:
+        """The same for the same questions, texts and answers in the same order, and for no others."""
+        content = [[x.id, x.question, x.context, *x.answers] for x in self.data.questions]
+        return hashlib.sha256(json.dumps([self.data.version, content]).encode()).hexdigest()
+
+
+def sample(questions: Questions, number: int | None, seed: int) -> Questions:
+    """Return so many of the questions, drawn by the seed, in their order; all, if there are no more.
+
+    Args:
+        questions: What to draw from.
+        number: How many; none for all.
+        seed: Another seed draws others.
+
+    Raises:
+        SearchError: `number` is below 1.
+    """
+    if number is not None and number < 1:
+        raise SearchError(f"a search needs at least one question, not {number}")
+    everything = questions.data.questions
+    if number is None or number >= len(everything):
+        return questions
+    drawn = sorted(random.Random(seed).sample(range(len(everything)), number))
+    part = replace(questions.data, questions=tuple(everything[i] for i in drawn))
+    return Questions(f"a sample of {questions.name}", part)
+
+
+def halves(questions: Questions) -> tuple[Questions, Questions]:
+    """Split questions in two halves of whole articles, by a hash of the title: the same halves every time.
+
+    Where a question has no title, its paragraph stands for the article.
+
+    Returns:
+        Those that choose, and those that confirm.
+
+    Raises:
+        SearchError: There is only one article.
+    """
+
+    def article(question: Question) -> str:
+        return question.title or question.context
+
+    articles = sorted({article(x) for x in questions.data.questions}, key=lambda x: hashlib.sha256(x.encode()).digest())
+    if len(articles) < 2:
+        raise SearchError(
+            f"{questions.name} has a single article, and what chooses must not confirm: give other questions to confirm"
+        )
+    choosing = set(articles[::2])
+    first, second = (
+        tuple(x for x in questions.data.questions if (article(x) in choosing) is chooses) for chooses in (True, False)
+    )
+    return (
+        Questions(f"one half of the articles of {questions.name}", replace(questions.data, questions=first)),
+        Questions(f"the other half of the articles of {questions.name}", replace(questions.data, questions=second)),
+    )
+
+
+def check_apart(select: Questions, confirm: Questions) -> None:
+    """Make sure that no paragraph both chooses and confirms.
+
+    Raises:
+        SearchError: Some do.
+    """
+    both = {x.context for x in select.data.questions} & {x.context for x in confirm.data.questions}
+    if both:
+        raise SearchError(
+            f"what chooses must not confirm: {len(both):,} paragraphs are in both {select.name} and {confirm.name}; "
+            "give other articles to confirm, or none, and the articles are split in two halves"
+        )

@@ -1,0 +1,7 @@
+"""What can go wrong in this room."""
+
+from __future__ import annotations
+
+
+class SearchError(ValueError):
+    """A search that cannot be begun or gone on with; one line that says why, and what to do."""

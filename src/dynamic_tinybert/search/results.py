@@ -1,0 +1,208 @@
+"""What a search leaves: the table, the trials and the front as CSV, and a picture."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from dynamic_tinybert.budget import LengthConfig
+from dynamic_tinybert.files import write_whole
+from dynamic_tinybert.search.front import pareto_front
+from dynamic_tinybert.search.objective import Cost, Measurement
+
+_AXIS: Final[Mapping[Cost, str]] = {
+    "share": "share of the multiply-accumulates of full",
+    "latency": "latency, as a part of that of full",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A configuration that was measured again.
+
+    Attributes:
+        kind: `full`, `uniform` or `search`; a table calls it so, with a share that buys it.
+        config: The configuration.
+        select: What it was worth on the questions that chose, or None, if it was not measured on them.
+        confirm: What it is worth on those that confirm.
+        chosen: Whether it was on the front of those that chose.
+    """
+
+    kind: str
+    config: LengthConfig
+    select: Measurement | None
+    confirm: Measurement
+    chosen: bool
+
+
+def make_table(
+    candidates: Sequence[Candidate], measured_on: str, before: Mapping[str, Any] | None = None
+) -> tuple[dict[str, Any], dict[LengthConfig, str]]:
+    """Make `length_configs.json` of what was confirmed.
+
+    `full` stays always, and the uniform configurations too, as what the others are held to. Of the others, those stay
+    that no cheaper one equals on the questions that confirm. A name is never less than the share, so that a budget of
+    that number buys it. What the model's table has beside the configurations, such as `calibration`, is kept.
+
+    Args:
+        candidates: What was measured again.
+        measured_on: What `measured_on` says.
+        before: The table that the model has had.
+
+    Returns:
+        The table, and the names in it by configuration.
+    """
+    front = {candidates[i].config for i in pareto_front([(c.confirm.cost, c.confirm.f1) for c in candidates])}
+    names: dict[LengthConfig, str] = {}
+    rows: list[dict[str, Any]] = []
+    for candidate in sorted(candidates, key=lambda c: (-c.confirm.share, -c.confirm.f1)):
+        if candidate.kind == "search" and candidate.config not in front:
+            continue
+        name = _name(candidate.kind, candidate.confirm.share, set(names.values()))
+        names[candidate.config] = name
+        rows.append(
+            {
+                "name": name,
+                "fractions": list(candidate.config.fractions),
+                "share": round(candidate.confirm.share, 4),
+                "exact_match": round(candidate.confirm.exact_match, 2),
+                "f1": round(candidate.confirm.f1, 2),
+            }
+        )
+    rest = {key: value for key, value in (before or {}).items() if key not in ("measured_on", "configs")}
+    return {"measured_on": measured_on, "configs": rows, **rest}, names
+
+
+def _name(kind: str, share: float, taken: set[str]) -> str:
+    if kind == "full":
+        return kind
+    for digits in (2, 4, 6):
+        name = f"{kind}-{math.ceil(round(share * 10**digits, 3)) / 10**digits:.{digits}f}"
+        if name not in taken:
+            return name
+    return next(f"{name}-{i}" for i in range(2, 2 + len(taken)) if f"{name}-{i}" not in taken)
+
+
+def dump_table(table: Mapping[str, Any]) -> bytes:
+    """Write a table as JSON, a configuration a line."""
+    rows = ",\n".join("    " + json.dumps(row) for row in table["configs"])
+    rest = "".join(
+        f",\n  {json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}"
+        for key, value in table.items()
+        if key not in ("measured_on", "configs")
+    )
+    head = json.dumps(table["measured_on"], ensure_ascii=False)
+    return f'{{\n  "measured_on": {head},\n  "configs": [\n{rows}\n  ]{rest}\n}}\n'.encode()
+
+
+def write_results(
+    output: Path,
+    *,
+    table: Mapping[str, Any],
+    names: Mapping[LengthConfig, str],
+    candidates: Sequence[Candidate],
+    trials: Sequence[Mapping[str, Any]],
+    cost: Cost,
+) -> None:
+    """Write `length_configs.json`, `trials.csv`, `front.csv` and `front.png` into a folder, each file whole.
+
+    Args:
+        output: The folder.
+        table: The table.
+        names: The names of its configurations.
+        candidates: What was measured again.
+        trials: Every trial, see `Search.rows`.
+        cost: What was minimized.
+
+    Raises:
+        OSError: A file cannot be written.
+    """
+    write_whole(output / "length_configs.json", dump_table(table))
+    write_whole(output / "trials.csv", _trials_csv(trials))
+    write_whole(output / "front.csv", _front_csv(candidates, names))
+    write_whole(output / "front.png", draw_front(candidates, cost))
+
+
+def _trials_csv(trials: Sequence[Mapping[str, Any]]) -> bytes:
+    columns = ("number", "state", "name", "share", "cost", "exact_match", "f1", "seconds", "copied", "fractions")
+    rows = ({**row, "fractions": _joined(row.get("fractions", ()))} for row in trials)
+    return _csv(columns, rows)
+
+
+def _front_csv(candidates: Sequence[Candidate], names: Mapping[LengthConfig, str]) -> bytes:
+    figures = ("exact_match", "f1", "cost", "seconds")
+    columns = ["name", "kind", "chosen", "share"]
+    columns += [f"{when}_{figure}" for when in ("select", "confirm") for figure in figures] + ["fractions"]
+    rows = []
+    for c in sorted(candidates, key=lambda c: -c.confirm.share):
+        row: dict[str, Any] = {"name": names.get(c.config, ""), "kind": c.kind, "chosen": c.chosen}
+        row |= {"share": c.confirm.share, "fractions": _joined(c.config.fractions)}
+        for when, measurement in (("select", c.select), ("confirm", c.confirm)):
+            if measurement is not None:
+                row |= {f"{when}_{figure}": getattr(measurement, figure) for figure in figures}
+        rows.append(row)
+    return _csv(columns, rows)
+
+
+def _csv(columns: Sequence[str], rows: Any) -> bytes:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, restval="", extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({key: round(value, 6) if isinstance(value, float) else value for key, value in row.items()})
+    return text.getvalue().encode()
+
+
+def _joined(fractions: Sequence[float]) -> str:
+    return " ".join(f"{fraction:g}" for fraction in fractions)
+
+
+def draw_front(candidates: Sequence[Candidate], cost: Cost) -> bytes:
+    """Draw the front, on the questions that chose and on those that confirm, beside the uniform configurations.
+
+    Returns:
+        A PNG.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.5, 4.8), dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    chosen = [c for c in candidates if c.chosen]
+    on_confirm = [(c.confirm.cost, c.confirm.f1) for c in chosen]
+    lines = (
+        (
+            "search, on the questions that chose",
+            sorted((c.select.cost, c.select.f1) for c in chosen if c.select),
+            "0.6",
+            "--",
+        ),
+        ("search, measured again", [on_confirm[i] for i in pareto_front(on_confirm)], "#0072b2", "-"),
+        (
+            "uniform, measured again",
+            sorted((c.confirm.cost, c.confirm.f1) for c in candidates if c.kind in ("full", "uniform")),
+            "#d55e00",
+            "-",
+        ),
+    )
+    for label, points, colour, style in lines:
+        if points:
+            x, y = zip(*points, strict=True)
+            axes.plot(x, y, style, color=colour, marker="o", markersize=3.5, linewidth=1.5, label=label)
+    axes.set_xlabel(_AXIS[cost])
+    axes.set_ylabel("F1 (%)")
+    axes.grid(color="0.9")
+    axes.set_axisbelow(True)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    axes.legend(frameon=False, loc="lower right")
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", metadata={"Software": None})
+    return picture.getvalue()

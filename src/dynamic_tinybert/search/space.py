@@ -1,0 +1,79 @@
+"""What a search may propose: a ratio for each layer, whose running product is the length configuration."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dynamic_tinybert.budget import LengthConfig
+from dynamic_tinybert.search.errors import SearchError
+
+_DIGITS = 6  # of a fraction
+_LEAST = 10**-_DIGITS
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """Ratios in [low, 1], one for each layer: the share of the tokens that a layer was given which it keeps.
+
+    Lengths that must not grow are no box, and a sampler that models a box would have to reject or sort what it draws.
+    Ratios are a box, and every point of it is a length configuration.
+
+    Attributes:
+        layers: Layers of the model.
+        low: The least ratio, in (0, 1).
+
+    Raises:
+        SearchError: `low` or `layers` is out of range.
+    """
+
+    layers: int
+    low: float = 0.4
+
+    def __post_init__(self) -> None:
+        if self.layers < 1:
+            raise SearchError(f"a model has at least one layer, not {self.layers}")
+        if not (math.isfinite(self.low) and 0 < self.low < 1):
+            raise SearchError(f"the least ratio is between 0 and 1, not {self.low}")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What a study calls the ratios, the first layer's first."""
+        return tuple(f"ratio_{layer}" for layer in range(1, self.layers + 1))
+
+    def config(self, ratios: Sequence[float]) -> LengthConfig:
+        """Return the configuration of ratios: their running product, to six digits, never growing.
+
+        Args:
+            ratios: `[layers]`, each in (0, 1].
+
+        Raises:
+            SearchError: There is not one for each layer, or one is out of range.
+        """
+        if len(ratios) != self.layers or not all(0 < ratio <= 1 for ratio in ratios):
+            raise SearchError(f"there is a ratio in (0, 1] for each of {self.layers} layers, not {tuple(ratios)}")
+        fractions, product = [], 1.0
+        for ratio in ratios:
+            product *= ratio
+            fractions.append(max(round(product, _DIGITS), _LEAST))
+        return LengthConfig(tuple(fractions))
+
+    def ratios(self, config: LengthConfig) -> tuple[float, ...]:
+        """Return the ratios `[layers]` whose configuration is this one, or follows it as closely as the range allows.
+
+        Raises:
+            SearchError: The configuration is of another number of layers.
+        """
+        if len(config.fractions) != self.layers:
+            raise SearchError(f"a configuration of {len(config.fractions)} layers, where the model has {self.layers}")
+        ratios, product = [], 1.0
+        for fraction in config.fractions:
+            ratio = min(max(fraction / product, self.low), 1.0)
+            ratios.append(ratio)
+            product *= ratio
+        return tuple(ratios)
+
+    def nearest(self, config: LengthConfig) -> LengthConfig:
+        """Return the configuration itself if it is in the range, or else the one that follows it closely."""
+        return self.config(self.ratios(config))

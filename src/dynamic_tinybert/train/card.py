@@ -1,0 +1,169 @@
+"""The model card, written from what a run knows."""
+
+from __future__ import annotations
+
+import datetime
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import transformers
+import yaml
+
+from dynamic_tinybert.shape import ModelShape
+from dynamic_tinybert.train.recipe import Recipe, Stage, dump_recipe
+
+_LIMITS = """\
+## Intended use
+
+Finding a fact that a given English text states, in prose like an encyclopedia's: asked a question about a text, the
+model gives the span of the text that answers. A person who relies on an answer should see the passage it is from.
+
+## Limits, bias, and what it is not for
+
+- An answer is a span of the text, word for word. The model does not reason over several passages, count, calculate,
+  answer yes or no, or know anything that the text does not say.
+- {impossible}
+- It was trained on questions about English Wikipedia articles, by people who had the paragraph in front of them. Other
+  languages, speech, tables, code, legal or medical text are outside of what it was trained and measured on.
+- {dropping}
+- It has the prejudices of its sources: of the web text behind its base model, of Wikipedia, and of the people who wrote
+  the questions. Names, groups and countries that are rare there are answered worse, and an ambiguous question may be
+  resolved along a stereotype; predictions may hold disturbing or offensive content. None of this has been measured.
+- Out of scope: decisions that affect people (employment, credit, health, law, policing), establishing facts about a
+  living person, and producing or supporting content that harasses, demeans or deceives, or creates a hostile or
+  alienating environment. A wrong text gives a wrong answer with the same assurance as a right one.
+"""
+_NEVER_IMPOSSIBLE = (
+    "It answers even when the text holds no answer: it has seen no question without one, and its confidence is not "
+    "calibrated."
+)
+_IMPOSSIBLE = (
+    "It has seen questions whose text holds no answer, made by asking a question of another paragraph of its article; "
+    "real ones are harder. Its confidence was calibrated on such questions, and elsewhere is a hint."
+)
+_NO_DROPPING = (
+    "It was not trained for dropping tokens: below a share of about 0.8 of the multiply-accumulates, expect it to be "
+    "wrong much more often (`length_configs.json` has what was measured)."
+)
+_DROPPING = (
+    "What a smaller budget costs was measured on the data that `length_configs.json` names, and may differ on yours."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageResult:
+    """What a stage came to.
+
+    Attributes:
+        name: Its name.
+        stage: Its settings.
+        figures: Of the checkpoint that was kept, on a sample of `select`.
+        steps: Steps that were made.
+        epochs: Epochs that were made.
+    """
+
+    name: str
+    stage: Stage
+    figures: Mapping[str, float]
+    steps: int
+    epochs: float
+
+
+def model_card(
+    recipe: Recipe,
+    shape: ModelShape,
+    stages: Sequence[StageResult],
+    figures: Mapping[str, Mapping[str, float]],
+    *,
+    base: str,
+    features: int,
+    dropping: bool,
+) -> str:
+    """Write a model card with `model-index` metadata.
+
+    Args:
+        recipe: The recipe.
+        shape: The sizes of the model.
+        stages: What was done.
+        figures: Data -> `exact_match`, `f1`, `total`, as measured at full.
+        base: What the model started from.
+        features: How many windows it was trained on.
+        dropping: Whether it was trained for dropping tokens.
+    """
+    results = [
+        {
+            "task": {"type": "question-answering", "name": "Question Answering"},
+            "dataset": {"type": "rajpurkar/squad", "name": f"SQuAD, {data}", "split": data},
+            "metrics": [
+                {"type": kind, "value": round(float(found[kind]), 2), "name": name}
+                for kind, name in (("exact_match", "Exact match"), ("f1", "F1"))
+            ],
+        }
+        for data, found in figures.items()
+    ]
+    head: dict[str, Any] = {
+        "license": recipe.license,
+        "language": "en",
+        "library_name": "dynamic-tinybert",
+        "pipeline_tag": "question-answering",
+        "datasets": ["rajpurkar/squad"],
+        "tags": ["question-answering", "extractive-qa", "bert", "squad"],
+        "model-index": [{"name": recipe.name, "results": results}],
+    }
+    if "/" in base and not base.startswith((".", "/")):
+        head["base_model"] = base
+    table = ["| data | questions | EM | F1 |", "| --- | --- | --- | --- |"]
+    table += [
+        f"| {data} | {int(x['total']):,} | {x['exact_match']:.2f} | {x['f1']:.2f} |" for data, x in figures.items()
+    ]
+    done = ["| stage | steps | epochs | F1 on select, kept checkpoint |", "| --- | --- | --- | --- |"]
+    done += [f"| {s.name} | {s.steps:,} | {s.epochs:.2f} | {s.figures.get('full_f1', 0):.2f} |" for s in stages]
+    limits = _LIMITS.format(
+        impossible=_IMPOSSIBLE if recipe.data.impossible else _NEVER_IMPOSSIBLE,
+        dropping=_DROPPING if dropping else _NO_DROPPING,
+    )
+    made = (
+        f"Python {platform.python_version()}, PyTorch {torch.__version__}, transformers {transformers.__version__}, "
+        f"{torch.cuda.get_device_name() if torch.cuda.is_available() else f'CPU, {torch.get_num_threads()} threads'}"
+    )
+    lines = [
+        "---",
+        yaml.safe_dump(head, sort_keys=False, allow_unicode=True).rstrip(),
+        "---",
+        f"# {recipe.name}",
+        "",
+        *([recipe.description.strip(), ""] if recipe.description.strip() else []),
+        f"Extractive question answering: {shape.layers} layers, hidden {shape.hidden}, {shape.heads} heads, "
+        f"feed-forward {shape.feed_forward}. Made by `dynamic-tinybert train` on {datetime.date.today()} ({made}).",
+        "",
+        "## Figures",
+        "",
+        "At full, windows of 384 tokens with an overlap of 128, answers of at most 30 tokens. Nothing was chosen by "
+        "any of these data but select.",
+        "",
+        *table,
+        "",
+        "## How it was trained",
+        "",
+        f"From {base}, on {features:,} windows of SQuAD 1.1's train questions, without the articles held out as select "
+        "and confirm.",
+        "",
+        *done,
+        "",
+        "The recipe, with every hyperparameter:",
+        "",
+        "```yaml",
+        dump_recipe(recipe).rstrip(),
+        "```",
+        "",
+        limits,
+        "## Licence",
+        "",
+        f"{recipe.license}. The training data, SQuAD 1.1 (Rajpurkar et al., 2016), is under CC BY-SA 4.0, and its "
+        "paragraphs are from Wikipedia.",
+        "",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,10 @@
+"""What every part of this room raises."""
+
+from __future__ import annotations
+
+
+class TrainingError(ValueError):
+    """Something that keeps a training run from going on: one line, what is wrong and what to do."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.split()))

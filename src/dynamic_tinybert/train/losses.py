@@ -1,0 +1,136 @@
+"""What training minimizes, as functions of tensors. Padding counts in none of them."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from dynamic_tinybert.train.features import NO_SPAN
+
+_NEVER = -1e4  # a logit of no probability, within float16's range
+
+
+def log_probabilities(logits: Tensor, mask: Tensor, temperature: float = 1.0) -> Tensor:
+    """Log-softmax over the real tokens, in float32.
+
+    Args:
+        logits: Start or end logits, `[batch, tokens]`.
+        mask: 1 for a token and 0 for padding, `[batch, tokens]`.
+        temperature: What logits are divided by.
+    """
+    return (logits.float() / temperature).masked_fill(mask == 0, _NEVER).log_softmax(-1)
+
+
+def span_loss(start: Tensor, end: Tensor, mask: Tensor, spans: Tensor) -> Tensor:
+    """Negative log of the probability of all correct spans together, halved; the mean over a batch.
+
+    With one span it is the mean of the cross-entropies of start and end; with several, the marginal likelihood of
+    Clark and Gardner (2018), over spans as pairs.
+
+    Args:
+        start: Start logits, `[batch, tokens]`.
+        end: End logits, likewise.
+        mask: 1 for a token and 0 for padding, `[batch, tokens]`.
+        spans: First and last token of each correct span, `[batch, spans, 2]`, filled up with `NO_SPAN`.
+    """
+    there = spans[..., 0] != NO_SPAN
+    at = spans.clamp(min=0)
+    both = log_probabilities(start, mask).gather(1, at[..., 0]) + log_probabilities(end, mask).gather(1, at[..., 1])
+    return -both.masked_fill(~there, -math.inf).logsumexp(-1).mean() / 2
+
+
+def soft_cross_entropy(student: Tensor, teacher: Tensor, mask: Tensor, temperature: float = 1.0) -> Tensor:
+    """Cross-entropy of a student's distribution against a teacher's; the mean over a batch.
+
+    Both are softened by the temperature T, and the loss is multiplied by T squared, so that its gradient keeps its size
+    (Hinton et al., 2015).
+
+    Args:
+        student: Logits, `[batch, tokens]`.
+        teacher: Logits, likewise; they get no gradient.
+        mask: 1 for a token and 0 for padding, `[batch, tokens]`.
+        temperature: T.
+    """
+    goal = log_probabilities(teacher.detach(), mask, temperature).exp()
+    return -(goal * log_probabilities(student, mask, temperature)).sum(-1).mean() * temperature**2
+
+
+def stored_cross_entropy(
+    student: Tensor, index: Tensor, value: Tensor, mask: Tensor, temperature: float = 1.0
+) -> Tensor:
+    """`soft_cross_entropy` against the greatest logits of a teacher; the others count as no probability.
+
+    Args:
+        student: Logits, `[batch, tokens]`.
+        index: The tokens of the teacher's greatest logits, `[batch, k]`.
+        value: These logits, `[batch, k]`.
+        mask: 1 for a token and 0 for padding, `[batch, tokens]`.
+        temperature: T.
+    """
+    goal = (value.float() / temperature).softmax(-1)
+    return -(goal * log_probabilities(student, mask, temperature).gather(1, index)).sum(-1).mean() * temperature**2
+
+
+def divergence(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
+    """Kullback-Leibler divergence of a student's distribution from a teacher's, which gets no gradient; in nats.
+
+    What a sub-model learns from the full model by: in-place distillation (Kim and Cho, 2020).
+
+    Args:
+        student: Logits, `[batch, tokens]`.
+        teacher: Logits, likewise.
+        mask: 1 for a token and 0 for padding, `[batch, tokens]`.
+    """
+    goal = log_probabilities(teacher.detach(), mask)
+    return (goal.exp() * (goal - log_probabilities(student, mask))).sum(-1).mean()
+
+
+def hidden_loss(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
+    """Mean squared error of states, over the real tokens of a batch.
+
+    Args:
+        student: States, `[batch, tokens, hidden]`, projected to the teacher's width.
+        teacher: States, likewise.
+        mask: 1 for a token and 0 for padding, `[batch, tokens]`.
+    """
+    error = (student.float() - teacher.detach().float()).square().mean(-1)
+    return (error * mask).sum() / mask.sum()
+
+
+def score_loss(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
+    """Mean squared error of attention scores before the softmax (Jiao et al., 2020), over heads and pairs of tokens.
+
+    Args:
+        student: Scores, `[batch, heads, tokens, tokens]`.
+        teacher: Scores, likewise.
+        mask: 1 for a token and 0 for padding, `[batch, tokens]`.
+    """
+    pairs = mask[:, :, None] * mask[:, None, :]
+    error = (student.float() - teacher.detach().float()).square().mean(1)
+    return (error * pairs).sum() / pairs.sum()
+
+
+def relation_loss(student: Tensor, teacher: Tensor, mask: Tensor, heads: int) -> Tensor:
+    """Divergence of the relations among tokens, of MiniLM's second version (Wang et al., 2021).
+
+    The relations of a token are the softmax of the scaled products of its vector with those of all real tokens; they
+    are compared head by head, so that widths need not be equal. The mean over real tokens and heads, in nats.
+
+    Args:
+        student: Queries, keys or values, `[batch, tokens, hidden]`.
+        teacher: Those of the teacher, of its own hidden size.
+        mask: 1 for a token and 0 for padding, `[batch, tokens]`.
+        heads: Into how many relation heads both are cut; both hidden sizes are multiples of it.
+    """
+    mine, goal = _relations(student, mask, heads), _relations(teacher.detach(), mask, heads)
+    each = (goal.exp() * (goal - mine)).sum(-1).mean(1)
+    return (each * mask).sum() / mask.sum()
+
+
+def _relations(x: Tensor, mask: Tensor, heads: int) -> Tensor:
+    """Log-probabilities of each token's relation to the others, `[batch, heads, tokens, tokens]`."""
+    split = x.unflatten(-1, (heads, -1)).transpose(1, 2).float()
+    scores = split @ split.transpose(-1, -2) / math.sqrt(split.shape[-1])
+    return torch.log_softmax(scores.masked_fill(mask[:, None, None, :] == 0, _NEVER), -1)

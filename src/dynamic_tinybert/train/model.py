@@ -1,0 +1,177 @@
+"""BERT question answering with drop-and-restore, in PyTorch: what is trained, by the runtime's contracts.
+
+Drop-and-restore, significance and layer drop are those of the Length-Adaptive Transformer (Kim and Cho, 2020), counted
+in each sequence's own tokens: padding never votes, and counts in no length.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import torch
+import transformers
+from torch import Tensor
+from transformers.modeling_outputs import QuestionAnsweringModelOutput
+
+from dynamic_tinybert.budget import BudgetError, LengthConfig
+
+Lengths: TypeAlias = "LengthConfig | Sequence[float] | Tensor"
+"""What a call keeps: a length configuration, its fractions, or tokens to keep as integers `[batch, layers]`."""
+
+_FLOOR = 2  # tokens that a sequence keeps at the least; the rule is `LengthConfig.lengths`
+_ALWAYS = float("inf")  # the first token's votes
+
+
+@dataclass
+class DynamicOutput(QuestionAnsweringModelOutput):  # type: ignore[misc]
+    """Logits as transformers gives them, and how far each token came.
+
+    Attributes:
+        layers_passed: How many of the model's layers each token passed whole, int64 `[batch, tokens]`; None of a call
+            without a configuration.
+    """
+
+    layers_passed: Tensor | None = None
+
+
+class DynamicBertForQuestionAnswering(transformers.BertForQuestionAnswering):  # type: ignore[misc]
+    """`BertForQuestionAnswering` that can drop tokens and layers. It reads and writes the same folders.
+
+    Without `length_config` and `layer_config` a call is transformers' own. With them, logits agree with the graph of
+    `dynamic_tinybert.runtime` on the same weights to 1e-3, in any padded batch.
+    """
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        *,
+        length_config: Lengths | None = None,
+        layer_config: Sequence[int] | None = None,
+        **others: Any,
+    ) -> QuestionAnsweringModelOutput:
+        """Compute start and end logits.
+
+        Args:
+            input_ids: Tokens, `[batch, tokens]`.
+            attention_mask: 1 for a token and 0 for padding, `[batch, tokens]`, each row filled from the left.
+            token_type_ids: 0 for the question and 1 for the text, `[batch, tokens]`.
+            length_config: What remains after each layer; see `Lengths`. A token that is dropped in a layer gets its
+                logits from its state after the last layer that it passed whole.
+            layer_config: The layers that run, ascending, from 0; the others are skipped, and drop nothing.
+            others: What transformers' `forward` takes, in calls that drop nothing.
+
+        Returns:
+            `start_logits` and `end_logits`, `[batch, tokens]`, without meaning at padding; a `DynamicOutput` if a
+            configuration was given.
+
+        Raises:
+            BudgetError: `length_config` is none for a model of so many layers.
+            ValueError: `layer_config` names no layer, or not in order, or other options are given beside either.
+        """
+        if length_config is None and layer_config is None:
+            return super().forward(input_ids, attention_mask, token_type_ids, **others)
+        if asked := [name for name, value in others.items() if value is not None]:
+            raise ValueError(f"with a length or layer configuration there is no {', '.join(asked)}")
+        if attention_mask is None:
+            attention_mask = torch.ones_like(input_ids)
+        layers = self.config.num_hidden_layers
+        keep, most, levels = _lengths(length_config, attention_mask, layers)
+        running = _layers(layer_config, layers)
+
+        hidden = self.bert.embeddings(input_ids=input_ids, token_type_ids=token_type_ids)
+        real = attention_mask.bool()  # of the tokens that are left, `[batch, kept]`
+        at = torch.arange(input_ids.shape[1], device=input_ids.device).expand_as(input_ids)  # where they stood
+        logits = self.qa_outputs(hidden).float()
+        passed = torch.zeros_like(input_ids)
+        level = 1.0
+        for number, layer in enumerate(self.bert.encoder.layer):
+            if number not in running:
+                continue
+            attended, votes = _attend(layer.attention, hidden, real)
+            if levels[number] < level:
+                level = levels[number]
+                votes = votes.masked_fill(~real, -1.0).masked_fill(at == 0, _ALWAYS)
+                chosen = votes.topk(most[number], dim=1).indices
+                attended = attended.gather(1, chosen[..., None].expand(-1, -1, attended.shape[-1]))
+                at = at.gather(1, chosen)
+                real = torch.arange(most[number], device=at.device) < keep[:, number, None]
+            hidden = layer.output(layer.intermediate(attended), attended)
+            place = at[..., None].expand(-1, -1, 2)
+            new = torch.where(real[..., None], self.qa_outputs(hidden).float(), logits.gather(1, place))
+            logits = logits.scatter(1, place, new)
+            passed = passed.scatter(1, at, passed.gather(1, at) + real.long())
+        return DynamicOutput(start_logits=logits[..., 0], end_logits=logits[..., 1], layers_passed=passed)
+
+    def save_pretrained(self, save_directory: str | os.PathLike[str], **options: Any) -> None:
+        """Write the folder, as transformers' `BertForQuestionAnswering` would: everything reads it."""
+        super().save_pretrained(save_directory, **options)
+        self.config.architectures = ["BertForQuestionAnswering"]
+        self.config.save_pretrained(save_directory)
+
+
+def _attend(attention: Any, hidden: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
+    """Run the attention half of a layer.
+
+    Args:
+        attention: transformers' `BertAttention`.
+        hidden: States, `[batch, tokens, hidden]`.
+        real: Which of them count, `[batch, tokens]`.
+
+    Returns:
+        States after attention, `[batch, tokens, hidden]`; and the attention that each token receives, summed over heads
+        and real query positions, `[batch, tokens]`, which carries no gradient.
+    """
+    heads = attention.self.num_attention_heads
+
+    def split(x: Tensor) -> Tensor:
+        return x.unflatten(-1, (heads, -1)).transpose(1, 2)
+
+    query, key, value = (
+        split(part(hidden)) for part in (attention.self.query, attention.self.key, attention.self.value)
+    )
+    scores = (query @ key.transpose(-1, -2)).float() / math.sqrt(query.shape[-1])
+    scores = scores.masked_fill(~real[:, None, None, :], torch.finfo(torch.float32).min)
+    probabilities = scores.softmax(-1)
+    votes = (probabilities.detach() * real[:, None, :, None]).sum((1, 2))
+    context = attention.self.dropout(probabilities).to(value.dtype) @ value
+    return attention.output(context.transpose(1, 2).flatten(2), hidden), votes
+
+
+def _lengths(config: Lengths | None, mask: Tensor, layers: int) -> tuple[Tensor, list[int], Sequence[float]]:
+    """Return what each row keeps, as integers `[batch, layers]`, the most that any row keeps, and levels.
+
+    Where a layer's level is below that of the layers before it, some row drops tokens there. Of fractions, all but the
+    first is told without asking the device: the longest row is as long as the batch.
+    """
+    real = mask.sum(1)
+    if isinstance(config, Tensor):
+        if config.shape != (len(mask), layers) or config.is_floating_point():
+            raise BudgetError(f"lengths are integers [{len(mask)}, {layers}], not {config.dtype} {tuple(config.shape)}")
+        if bool((torch.cat([real[:, None], config.to(mask.device)], 1).diff(dim=1) > 0).any()) or bool(
+            (config < 1).any()
+        ):
+            raise BudgetError("each length is at least 1 and not greater than the one before it")
+        return config.to(mask.device), config.max(0).values.tolist(), [-float(i) for i in range(layers)]
+    fractions = LengthConfig.full(layers) if config is None else config
+    if not isinstance(fractions, LengthConfig):
+        fractions = LengthConfig(tuple(fractions))
+    if len(fractions.fractions) != layers:
+        raise BudgetError(f"a length configuration of {len(fractions.fractions)} layers for a model of {layers}")
+    shares = torch.tensor(fractions.fractions, dtype=torch.float64, device=mask.device)
+    keep = torch.ceil(shares * real[:, None] - 1e-6).long().clamp(min=_FLOOR).minimum(real[:, None])
+    return keep, fractions.lengths([mask.shape[1]])[0].tolist(), fractions.fractions
+
+
+def _layers(config: Sequence[int] | None, layers: int) -> frozenset[int]:
+    if config is None:
+        return frozenset(range(layers))
+    chosen = list(config)
+    if not chosen or chosen != sorted(set(chosen)) or chosen[0] < 0 or chosen[-1] >= layers:
+        raise ValueError(f"a layer configuration is ascending numbers from 0 to {layers - 1}, at least one: {chosen}")
+    return frozenset(chosen)

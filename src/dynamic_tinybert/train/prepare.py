@@ -1,0 +1,189 @@
+"""Before anything is learned: the data, the tokenizer, and whatever could go wrong later."""
+
+from __future__ import annotations
+
+import copy
+import random
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from dynamic_tinybert.folder import EMBEDDED, open_folder
+from dynamic_tinybert.squad import Question, SquadFile, read_squad
+from dynamic_tinybert.train.errors import TrainingError
+from dynamic_tinybert.train.models import read_config, shape_of
+from dynamic_tinybert.train.recipe import IntermediateStage, Recipe, Student, TeacherStage
+from dynamic_tinybert.train.schedule import check_disk
+from dynamic_tinybert.train.stages import check_intermediate
+from dynamic_tinybert.train.vocabulary import Vocabulary, check_alignment
+from dynamic_tinybert.windows import WindowError, check_lengths
+
+_SAMPLE = 200  # questions whose tokens are compared, teacher's and student's
+_CHECKPOINTS = 3  # that may lie there at a time: two, and the one being written
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sets:
+    """The questions of a recipe, by what they may be used for."""
+
+    train: tuple[Question, ...]
+    select: SquadFile
+    confirm: SquadFile
+    dev: SquadFile | None
+
+
+def read_sets(recipe: Recipe) -> Sets:
+    """Read the data of a recipe.
+
+    Raises:
+        TrainingError: A file is missing, or the held-out articles make no sense.
+        SquadError: A file is no SQuAD file.
+    """
+    data = recipe.data
+    for key in ("train", "select", "confirm", "dev"):
+        path = getattr(data, key)
+        if path is not None and not path.is_file():
+            raise TrainingError(
+                f"data.{key}: there is no file {path}; SQuAD 1.1 is at https://rajpurkar.github.io/SQuAD-explorer, and "
+                f"--set data.{key}=FILE says where yours is"
+            )
+    whole = read_squad(data.train)
+    titles = {key: _titles(getattr(data, key)) for key in ("select", "confirm")}
+    known = {question.title for question in whole.questions}
+    for key, wanted in titles.items():
+        if not wanted:
+            raise TrainingError(f"data.{key}: {getattr(data, key)} names no article")
+        if unknown := wanted - known:
+            raise TrainingError(
+                f"data.{key}: {getattr(data, key)} names {len(unknown)} articles that {data.train} has not, "
+                f"{min(unknown)!r} among them"
+            )
+    if both := titles["select"] & titles["confirm"]:
+        raise TrainingError(f"the article {min(both)!r} is both in data.select and in data.confirm")
+    held = titles["select"] | titles["confirm"]
+    questions = [question for question in whole.questions if question.title not in held]
+    if not questions:
+        raise TrainingError(f"data.train: {data.train} has no article that is not held out")
+    if data.limit is not None:
+        draw = random.Random(recipe.seed)
+        chosen = sorted(draw.sample(range(len(questions)), min(data.limit, len(questions))))
+        questions = [questions[i] for i in chosen]
+    return Sets(
+        train=tuple(questions),
+        select=replace(whole, questions=tuple(q for q in whole.questions if q.title in titles["select"])),
+        confirm=replace(whole, questions=tuple(q for q in whole.questions if q.title in titles["confirm"])),
+        dev=None if data.dev is None else read_squad(data.dev),
+    )
+
+
+def find_vocabulary(recipe: Recipe) -> Vocabulary:
+    """Return the vocabulary that features are made with: the student's.
+
+    A student of a teacher's layers, and a teacher alone, have the teacher's if that is BERT's, else the embedded
+    model's, that of bert-base-uncased.
+
+    Raises:
+        TrainingError: It cannot be loaded, or is not BERT's.
+    """
+    student = recipe.student
+    if student is not None and student.checkpoint is not None:
+        source = student.checkpoint
+    else:
+        source = next((model for model in _teachers(recipe) if Vocabulary(model).reads_as_bert), EMBEDDED)
+    vocabulary = Vocabulary(embedded_path() if source == EMBEDDED else source)
+    if not vocabulary.reads_as_bert:
+        raise TrainingError(f"the tokenizer of {source} is not BERT's: it has no [CLS] and [SEP]")
+    return vocabulary
+
+
+def check_run(recipe: Recipe, sets: Sets, vocabulary: Vocabulary, output: Path) -> None:
+    """Find out early what could go wrong late.
+
+    Raises:
+        TrainingError: A teacher's tokens or layers do not fit the student's, a checkpoint is of another architecture, a
+            file is missing, or the disk is too full.
+    """
+    sample = random.Random(0).sample(sets.train, min(_SAMPLE, len(sets.train)))
+    texts = [text for question in sample for text in (question.question, question.context)]
+    for model in dict.fromkeys(_teachers(recipe)):
+        check_alignment(Vocabulary(model), vocabulary, texts)
+    read = [read_config(model) for model in dict.fromkeys(_teachers(recipe))]
+    student: Any = None
+    teacher: Any = None if recipe.teacher is None else read_config(recipe.teacher)
+    largest = 0
+    for stage in recipe.stages:
+        if isinstance(stage, TeacherStage):
+            if any(retention < 1 for retention in stage.retentions):
+                raise TrainingError(
+                    f"a teacher drops no tokens: its retentions are [1.0], not {list(stage.retentions)}"
+                )
+            teacher = read_config(stage.model)
+            largest = max(largest, _parameters(teacher))
+            continue
+        if stage.teacher is not None:
+            teacher = read_config(stage.teacher)
+        if student is None and recipe.student is not None:
+            student = _student_config(recipe.student, teacher)
+            largest = max(largest, _parameters(student))
+        if isinstance(stage, IntermediateStage):
+            check_intermediate(stage, student, teacher)
+        if (logits := getattr(stage, "logits", None)) is not None and not logits.is_file():
+            raise TrainingError(f"there is no file of stored logits {logits}")
+    longest = min(shape_of(config).positions for config in (student, *read) if config is not None)
+    if recipe.data.max_seq_len > longest:
+        raise TrainingError(
+            f"data.max_seq_len {recipe.data.max_seq_len} is more than the {longest} that the model reads"
+        )
+    try:
+        check_lengths(
+            max_seq_len=recipe.data.max_seq_len,
+            doc_stride=recipe.data.doc_stride,
+            max_question_len=recipe.data.max_question_len,
+            positions=longest,
+        )
+    except WindowError as error:
+        raise TrainingError(f"data: {error}") from None
+    existing = output
+    while not existing.exists():
+        existing = existing.parent
+    check_disk(existing, largest * 4 * (3 * _CHECKPOINTS + 2))  # weights with two moments each; and finished models
+
+
+def embedded_path() -> str:
+    """The folder of the embedded model."""
+    return str(open_folder(EMBEDDED).path)
+
+
+def _titles(file: Path) -> set[str]:
+    try:
+        return set(file.read_text("utf-8").splitlines()) - {""}
+    except UnicodeDecodeError:
+        raise TrainingError(f"{file} is no list of titles in UTF-8") from None
+
+
+def _teachers(recipe: Recipe) -> list[str]:
+    """The models whose tokens must be the student's."""
+    found = [stage.model if isinstance(stage, TeacherStage) else stage.teacher for stage in recipe.stages]
+    return [model for model in (recipe.teacher, *found) if model is not None]
+
+
+def _student_config(student: Student, teacher: Any) -> Any:
+    """The configuration of a student, as far as it can be told before its teacher is trained."""
+    if student.checkpoint is None:
+        config, chosen = copy.deepcopy(teacher), student.teacher_layers
+        config.num_hidden_layers = config.num_hidden_layers // 2 if chosen == "every_second" else len(chosen or ())
+        return config
+    config = read_config(embedded_path() if student.checkpoint == EMBEDDED else student.checkpoint)
+    if config.model_type != "bert":
+        raise TrainingError(
+            f"student.checkpoint: a student is a BERT, and {student.checkpoint} is of another architecture, "
+            f"{config.model_type}"
+        )
+    return config
+
+
+def _parameters(config: Any) -> int:
+    """About how many parameters an encoder has."""
+    shape = shape_of(config)
+    layer = 4 * shape.hidden**2 + 2 * shape.hidden * shape.feed_forward
+    return (shape.vocabulary + shape.positions) * shape.hidden + shape.layers * layer

@@ -1,0 +1,119 @@
+"""What a run shows while it goes on: a bar on a terminal, now and then a line elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from transformers import TrainerCallback, TrainerState, TrainingArguments
+
+_EVERY = 60.0  # seconds from line to line
+
+
+class Reporter:
+    """Says on standard error how a run goes.
+
+    Args:
+        quiet: Say nothing.
+    """
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self._quiet = quiet
+        self.terminal = sys.stderr.isatty() and not quiet
+        self._console: Any = None
+        if self.terminal:
+            from rich.console import Console
+
+            self._console = Console(stderr=True)
+
+    def say(self, line: str) -> None:
+        """Print a line, above the bar if there is one."""
+        if self._quiet:
+            return
+        if self._console is not None:
+            self._console.print(line, highlight=False, markup=False)
+        else:
+            print(f"{time.strftime('%H:%M:%S')} {line}", file=sys.stderr, flush=True)
+
+    def bar(self, label: str) -> Bar:
+        """Return a bar, not yet shown."""
+        return Bar(label, self)
+
+
+class Bar:
+    """How far a piece of work is, and when it is expected to end."""
+
+    def __init__(self, label: str, reporter: Reporter) -> None:
+        self._label = label
+        self._reporter = reporter
+        self._began = self._said = time.monotonic()
+        self._first: float | None = None
+        self._bar: Any = None
+        self._task: Any = None
+
+    def __enter__(self) -> Bar:
+        if self._reporter.terminal:
+            from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+            columns = (
+                TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn(),
+                TextColumn("{task.fields[note]}"),
+            )  # fmt: skip
+            self._bar = Progress(*columns, console=self._reporter._console, transient=True)
+            self._task = self._bar.add_task(self._label, total=1.0, note="")
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def update(self, done: float, note: str = "") -> None:
+        """Show the share that is done, with a note."""
+        now = time.monotonic()
+        if self._first is None:
+            self._first, self._began = done, now
+        ahead = done - self._first
+        end = ""
+        if ahead > 0.002 and now - self._began > 2:
+            left = (now - self._began) / ahead * (1 - done)
+            form = "%H:%M" if left < 43200 else "%a %H:%M"
+            end = f"ends about {time.strftime(form, time.localtime(time.time() + left))}"
+        words = ", ".join(word for word in (note, end) if word)
+        if self._bar is not None:
+            self._bar.update(self._task, completed=done, note=words)
+        elif now - self._said >= _EVERY:
+            self._said = now
+            self._reporter.say(f"{self._label}: {done:.0%}" + (f", {words}" if words else ""))
+
+
+class ShowProgress(TrainerCallback):  # type: ignore[misc]
+    """Moves a stage's bar."""
+
+    def __init__(self, bar: Bar, reporter: Reporter, label: str) -> None:
+        self._bar = bar
+        self._reporter = reporter
+        self._label = label
+        self.share_done: Callable[[], float] = lambda: 0.0
+        self._loss: float | None = None
+
+    def on_log(self, _args: TrainingArguments, state: TrainerState, _control: Any, logs: Any = None, **_: Any) -> None:
+        """Keep the loss, and say what an evaluation found."""
+        if not logs:
+            return
+        self._loss = logs.get("loss", self._loss)
+        if "eval_f1" in logs:
+            figures = " ".join(
+                f"{name[5:]} {logs[name]:.2f}" for name in logs if name.startswith("eval_") and name != "eval_seconds"
+            )
+            loss = "" if self._loss is None else f", loss {self._loss:.3f}"
+            self._reporter.say(
+                f"{self._label}: step {state.global_step}, epoch {state.epoch:.2f}{loss}; select {figures}"
+            )
+
+    def on_step_end(self, _args: TrainingArguments, state: TrainerState, _control: Any, **_: Any) -> None:
+        """Move."""
+        note = f"epoch {state.epoch:.2f}" + ("" if self._loss is None else f", loss {self._loss:.3f}")
+        self._bar.update(self.share_done(), note)

@@ -1,0 +1,413 @@
+"""Recipes: training runs as files, read strictly."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from dynamic_tinybert.train.errors import TrainingError
+from dynamic_tinybert.train.features import FeatureSettings
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+_SHIPPED = (
+    Path(__file__).parents[1] / "recipes",
+    Path(__file__).parents[3] / "recipes",
+)  # installed; in the repository
+
+Count = Annotated[int, Field(ge=1)]
+
+
+class _Strict(BaseModel):
+    """A part of a recipe: a key that it does not know is a mistake."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
+
+
+class Data(_Strict):
+    """What is learned from, and what is chosen by.
+
+    Attributes:
+        train: A SQuAD 1.1 file.
+        select: A file of titles, one a line: the articles of `train` by which checkpoints are chosen.
+        confirm: Likewise, those on which the chosen one is measured again. Neither is trained on.
+        dev: A SQuAD file to report on at the end; nothing is chosen by it.
+        limit: Train on so many questions only, the first of a shuffled order; for rehearsals.
+        report_limit: Measure the finished model on so many questions of each set only; for rehearsals.
+        answers: See `FeatureSettings`; so are `impossible` and the lengths.
+    """
+
+    train: Path
+    select: Path
+    confirm: Path
+    dev: Path | None = None
+    limit: Count | None = None
+    report_limit: Count | None = None
+    answers: Literal["first", "all"] = "all"
+    impossible: Share = 0.0
+    max_seq_len: Annotated[int, Field(ge=16)] = 384
+    doc_stride: Annotated[int, Field(ge=0)] = 128
+    max_question_len: Count = 64
+
+    def features(self, seed: int) -> FeatureSettings:
+        """How features are made."""
+        return FeatureSettings(
+            answers=self.answers,
+            impossible=self.impossible,
+            max_seq_len=self.max_seq_len,
+            doc_stride=self.doc_stride,
+            max_question_len=self.max_question_len,
+            seed=seed,
+        )
+
+
+class Student(_Strict):
+    """What the student starts from: one of the two.
+
+    Attributes:
+        checkpoint: A BERT: a folder, a name on the Hub, or `embedded`.
+        teacher_layers: Layers of the teacher, from 0, or `every_second`; its embeddings go along.
+    """
+
+    checkpoint: str | None = None
+    teacher_layers: Literal["every_second"] | tuple[Annotated[int, Field(ge=0)], ...] | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Student:
+        if (self.checkpoint is None) == (self.teacher_layers is None):
+            raise ValueError("give either checkpoint or teacher_layers")
+        return self
+
+
+class Stage(_Strict):
+    """What all stages have.
+
+    Attributes:
+        name: What its folder is called; by default the kind of stage.
+        epochs: How often each feature is seen; or
+        minutes: how long it takes, evaluations and checkpoints included. The learning rate falls to 0 over either.
+        batch_size: Features of a batch, on each device.
+        accumulate: Batches of a step.
+        learning_rate: The greatest, after the warm-up.
+        warmup: The share of the stage in which the learning rate rises.
+        weight_decay: Of matrices, by AdamW.
+        max_grad_norm: Gradients are scaled down to this norm.
+        precision: `auto` is bfloat16 on a GPU that has it, and float32 elsewhere.
+        checkpoint_minutes: How often the stage is evaluated and saved.
+        checkpoint_steps: The same in steps, in place of the minutes.
+        select_questions: How many questions of `select` an evaluation asks.
+        retentions: Uniform retentions at which it asks them; the best checkpoint has the greatest mean F1 of all.
+    """
+
+    name: Annotated[str, Field(pattern=r"^\w[\w.-]*$")] | None = None
+    epochs: Positive | None = None
+    minutes: Positive | None = None
+    batch_size: Count = 16
+    accumulate: Count = 1
+    learning_rate: Annotated[float, Field(gt=0, lt=1)] = 3e-5
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.06
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    max_grad_norm: Positive = 1.0
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    checkpoint_minutes: Positive = 10.0
+    checkpoint_steps: Count | None = None
+    select_questions: Count = 1000
+    retentions: tuple[Annotated[float, Field(gt=0, le=1)], ...] = (1.0,)
+
+    @model_validator(mode="after")
+    def _measure(self) -> Stage:
+        if (self.epochs is None) == (self.minutes is None):
+            raise ValueError("give either epochs or minutes")
+        if not self.retentions:
+            raise ValueError("retentions needs at least one, as 1.0")
+        return self
+
+
+class TeacherStage(Stage):
+    """Fine-tunes an encoder to be the teacher of the stages after it.
+
+    Attributes:
+        model: An encoder: a folder, or a name on the Hub.
+        keep_logits: Keep this many greatest start and end logits of every feature; later runs can distil from them.
+    """
+
+    stage: Literal["teacher"]
+    model: str
+    keep_logits: Annotated[int, Field(ge=0, le=512)] = 16
+
+
+class StudentStage(Stage):
+    """What the stages of a student have.
+
+    Attributes:
+        teacher: A fine-tuned model, a folder or a name on the Hub; by default that of the `teacher` stage before,
+            or the recipe's.
+    """
+
+    teacher: str | None = None
+
+
+class IntermediateStage(StudentStage):
+    """Distils what is inside a teacher.
+
+    Attributes:
+        match: `attention`: hidden states, and attention scores before the softmax, layer by layer (Jiao et al., 2020);
+            `relations`: those of queries, keys and values of the last layer (Wang et al., 2021).
+        hidden_states: Whether hidden states are matched too; by default with `attention`.
+        relation_heads: Into how many heads queries, keys and values are cut; by default as many as the teacher has.
+    """
+
+    stage: Literal["intermediate"]
+    match: Literal["attention", "relations"] = "attention"
+    hidden_states: bool | None = None
+    relation_heads: Count | None = None
+
+
+class PredictionStage(StudentStage):
+    """Distils a teacher's start and end logits; without a teacher, learns from the labels.
+
+    Attributes:
+        temperature: What softens both distributions.
+        labels: The share of the true labels in the loss.
+        logits: A file of stored logits, in place of a teacher.
+    """
+
+    stage: Literal["prediction"]
+    temperature: Positive = 1.0
+    labels: Share = 0.0
+    logits: Path | None = None
+
+
+class LengthDropStage(StudentStage):
+    """Teaches a student to do without tokens and layers (Kim and Cho, 2020).
+
+    Each step trains the full model as `prediction` does, the smallest sub-model, and random ones, which learn from the
+    full model or from the teacher.
+
+    Attributes:
+        temperature, labels, logits: As in `prediction`, for the full model.
+        length_drop: A random sub-model keeps between 1 less this and 1 of what is left, layer by layer; the smallest
+            keeps 1 less this at each.
+        layer_drop: The probability with which a random sub-model skips a layer.
+        samples: Random sub-models of a step; 0 leaves the sandwich with its two slices.
+        learn_from: Whom sub-models learn from: the `full` model at the same step, or the `teacher`.
+    """
+
+    stage: Literal["lengthdrop"]
+    temperature: Positive = 1.0
+    labels: Share = 0.0
+    logits: Path | None = None
+    length_drop: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    layer_drop: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    samples: Annotated[int, Field(ge=0, le=16)] = 2
+    learn_from: Literal["full", "teacher"] = "full"
+    retentions: tuple[Annotated[float, Field(gt=0, le=1)], ...] = (1.0, 0.8)
+
+
+AnyStage = Annotated[TeacherStage | IntermediateStage | PredictionStage | LengthDropStage, Field(discriminator="stage")]
+
+
+class Recipe(_Strict):
+    """A training run.
+
+    Attributes:
+        name: What the model is called.
+        description: What it is, for its card.
+        license: The licence of the model, for its card.
+        data: The data.
+        teacher: A fine-tuned model, a folder or a name on the Hub, for the stages that name no other, and where no
+            `teacher` stage comes before.
+        student: What the student starts from; none in a recipe of a teacher alone.
+        stages: What is done, in order.
+        seed: Of everything that is random.
+    """
+
+    name: Annotated[str, Field(pattern=r"^\w[\w.-]*$")]
+    description: str = ""
+    license: str = "apache-2.0"
+    data: Data
+    teacher: str | None = None
+    student: Student | None = None
+    stages: Annotated[tuple[AnyStage, ...], Field(min_length=1)]
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+
+    @model_validator(mode="after")
+    def _fits(self) -> Recipe:
+        taught = self.teacher is not None
+        for stage in self.stages:
+            if isinstance(stage, TeacherStage):
+                taught = True
+                continue
+            if self.student is None:
+                raise ValueError(f"the stage {stage.stage} trains a student, and the recipe has none")
+            has_teacher = taught or stage.teacher is not None
+            stored = getattr(stage, "logits", None) is not None
+            if not has_teacher and isinstance(stage, IntermediateStage):
+                raise ValueError(
+                    "the stage intermediate needs a teacher: a teacher stage before it, or teacher: FOLDER"
+                )
+            if not has_teacher and isinstance(stage, LengthDropStage) and stage.learn_from == "teacher" and not stored:
+                raise ValueError("learn_from: teacher needs a teacher: a teacher stage before it, or teacher: FOLDER")
+        if self.student is not None and self.student.teacher_layers is not None:
+            first = next((s for s in self.stages if not isinstance(s, TeacherStage)), None)
+            before = (
+                any(isinstance(s, TeacherStage) for s in self.stages[: self.stages.index(first)]) if first else False
+            )
+            if first is None or not (before or first.teacher or self.teacher):
+                raise ValueError(
+                    "teacher_layers needs a teacher: a teacher stage first, or teacher: FOLDER in the next"
+                )
+        names = self.stage_names()
+        if len(set(names)) != len(names):
+            raise ValueError("two stages have one name: give them names")
+        return self
+
+    def stage_names(self) -> list[str]:
+        """The names of the stages, in order."""
+        return [stage.name or stage.stage for stage in self.stages]
+
+
+def read_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
+    """Read a recipe.
+
+    Args:
+        path: A YAML file. The files of its data are as from the working folder, or else as from the recipe's.
+        changes: What is to be other than in the file, as `data.limit=1000` or `stages.teacher.minutes=4`; a stage is
+            called by its name or its number, from 0.
+
+    Raises:
+        TrainingError: It cannot be read, or says something that is not understood; one line that says where.
+    """
+    try:
+        value = yaml.load(Path(path).read_text("utf-8"), _Loader)
+    except OSError as error:
+        raise TrainingError(f"{path}: cannot be read: {error.strerror}") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # YAML lets a date of month 13 out as it comes
+        raise TrainingError(f"{path}: is not YAML: {error}") from None
+    if not isinstance(value, dict):
+        raise TrainingError(f"{path}: is no recipe: it has no name, data and stages")
+    for change in changes:
+        _change(value, change)
+    _place(value, Path(path).parent)
+    try:
+        return Recipe.model_validate(value)
+    except ValidationError as error:
+        raise TrainingError(f"{path}: {_explain(error)}") from None
+
+
+def find_recipe(name: str) -> Path:
+    """Find a recipe: a file, or by its name one of those that came with the package.
+
+    Raises:
+        TrainingError: There is none.
+    """
+    path = Path(name)
+    if path.is_file() or path.suffix:
+        return path
+    shipped = {file.stem: file for folder in _SHIPPED for file in folder.glob("*.yaml")}
+    if name not in shipped:
+        raise TrainingError(f"there is no recipe {name!r}: give a YAML file, or one of {', '.join(sorted(shipped))}")
+    return shipped[name]
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    """Write a recipe as YAML, with every default spelled out."""
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that stands twice: of the two, the reader might mean either."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Make a dictionary."""
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} stands twice", key.start_mark)
+            seen.add(str(key.value))
+        return super().construct_mapping(node, deep)
+
+
+def _place(value: dict[str, Any], folder: Path) -> None:
+    """Let the paths of the data that are nowhere as from here be as from the recipe's folder."""
+    data = value.get("data")
+    if not isinstance(data, dict):
+        return
+    for key, given in list(data.items()):
+        if key in ("train", "select", "confirm", "dev") and isinstance(given, str) and given:
+            beside = folder / given
+            if not Path(given).exists() and beside.exists():
+                data[key] = str(beside)
+
+
+def _change(value: dict[str, Any], change: str) -> None:
+    key, given, text = change.partition("=")
+    parts = key.split(".")
+    if not given or not all(parts):
+        raise TrainingError(f"a change is KEY=VALUE, as data.limit=1000, not {change!r}")
+    at: Any = value
+    for part, following in zip(parts, [*parts[1:], ""], strict=True):
+        if isinstance(at, list):
+            names = [stage.get("name") or stage.get("stage") if isinstance(stage, dict) else None for stage in at]
+            if part not in names and not (part.isdecimal() and int(part) < len(at)):
+                raise TrainingError(f"{change}: there is no stage {part!r}; there are {', '.join(map(str, names))}")
+            number = names.index(part) if part in names else int(part)
+            if not following:
+                raise TrainingError(f"{change}: name a setting of the stage, as stages.{part}.minutes=4")
+            at = at[number]
+        elif not isinstance(at, dict):
+            raise TrainingError(f"{change}: {part!r} is no setting of a recipe")
+        elif following:
+            at = at.setdefault(part, {})
+        else:
+            try:
+                at[part] = yaml.safe_load(text)
+            except (yaml.YAMLError, ValueError, RecursionError):
+                raise TrainingError(f"{change}: {text!r} is no value in YAML") from None
+            other = {"minutes": "epochs", "epochs": "minutes"}.get(part)
+            if other in at and at[part] is not None and parts[0] == "stages":
+                del at[other]
+
+
+def _explain(error: ValidationError) -> str:
+    """Put the first of pydantic's complaints into words."""
+    first = error.errors()[0]
+    place = [str(part) for part in first["loc"]]
+    if len(place) > 2 and place[0] == "stages":  # pydantic names the kind of stage after its number
+        del place[2]
+    where = ".".join(place)
+    if first["type"] == "extra_forbidden":
+        key = str(first["loc"][-1])
+        near = difflib.get_close_matches(key, sorted(_keys(first["loc"])), 1)
+        return f"{where}: there is no such key" + (f"; did you mean {near[0]}?" if near else "")
+    if first["type"] == "missing":
+        return f"{where}: is missing"
+    if first["type"] == "union_tag_invalid":
+        found, known = first["ctx"]["tag"], first["ctx"]["expected_tags"]
+        return f"{where}: there is no stage {found!r}; there are {known}"
+    if first["type"] == "union_tag_not_found":
+        return f"{where}: says no stage, as stage: teacher"
+    message = first["msg"].removeprefix("Value error, ")
+    shown = "" if isinstance(first["input"], (Mapping, BaseModel)) else f", not {first['input']!r:.60}"
+    return f"{where + ': ' if where else ''}{message}{shown}"
+
+
+def _keys(place: tuple[int | str, ...]) -> set[str]:
+    """The keys that are known where pydantic found one that is not."""
+    kinds: dict[str, type[_Strict]] = {
+        "teacher": TeacherStage,
+        "intermediate": IntermediateStage,
+        "prediction": PredictionStage,
+    }
+    kinds |= {"lengthdrop": LengthDropStage}
+    parts: dict[str, type[_Strict]] = {"data": Data, "student": Student}
+    if len(place) == 1:
+        return set(Recipe.model_fields)
+    if place[0] == "stages":
+        return set(kinds[str(place[2])].model_fields)
+    return set(parts[str(place[0])].model_fields)

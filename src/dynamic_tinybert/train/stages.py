@@ -1,0 +1,302 @@
+"""The stages: each a trainer whose loss is the method."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dynamic_tinybert.budget import LengthConfig
+from dynamic_tinybert.files import write_whole
+from dynamic_tinybert.train.errors import TrainingError
+from dynamic_tinybert.train.features import Batch, Feature, collate, fingerprint
+from dynamic_tinybert.train.losses import (
+    divergence,
+    hidden_loss,
+    relation_loss,
+    score_loss,
+    soft_cross_entropy,
+    span_loss,
+    stored_cross_entropy,
+)
+from dynamic_tinybert.train.models import Inputs, Teacher
+from dynamic_tinybert.train.recipe import (
+    IntermediateStage,
+    LengthDropStage,
+    PredictionStage,
+    TeacherStage,
+)
+from dynamic_tinybert.train.taps import Taps, check_tappable
+from dynamic_tinybert.train.trainer import StageContext, StageTrainer
+
+
+class StoredLogits:
+    """The greatest start and end logits of a teacher for every feature.
+
+    Attributes:
+        index: The tokens, `[features, 2, k]`; start, then end.
+        value: Their logits, `[features, 2, k]`.
+    """
+
+    def __init__(self, index: Tensor, value: Tensor) -> None:
+        self.index = index
+        self.value = value
+
+    @classmethod
+    def read(cls, path: Path, features: list[Feature]) -> StoredLogits:
+        """Read a file of stored logits.
+
+        Raises:
+            TrainingError: It cannot be read, or belongs to other features.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                index, value, of = file["index"], file["value"], str(file["features"])
+        except Exception as error:  # numpy, zipfile and zlib each raise their own of a damaged file
+            raise TrainingError(f"{path} is no file of stored logits: {error}") from None
+        if of != fingerprint(features):
+            raise TrainingError(
+                f"the logits in {path} are of other features ({len(index):,}, here are {len(features):,}): they need "
+                "the same data, lengths, limit, impossible share, seed and tokenizer"
+            )
+        return cls(torch.from_numpy(index.astype(np.int64)), torch.from_numpy(value.astype(np.float32)))
+
+    @classmethod
+    def of(
+        cls, model: Any, inputs: Inputs, features: list[Feature], pad: int, k: int, *, bf16: bool, progress: Any = None
+    ) -> StoredLogits:
+        """Read all features with a teacher, and keep its k greatest logits of each."""
+        index = torch.zeros(len(features), 2, k, dtype=torch.long)
+        value = torch.full((len(features), 2, k), -1e4)
+        order = sorted(range(len(features)), key=lambda i: len(features[i]))
+        device = model.device
+        model.eval()
+        for begin in range(0, len(order), 64):
+            part = order[begin : begin + 64]
+            batch = {name: x.to(device) for name, x in collate([(i, features[i]) for i in part], pad).items()}
+            with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+                found = model(**inputs(batch))
+            for side, logits in enumerate((found.start_logits, found.end_logits)):
+                masked = logits.float().masked_fill(batch["attention_mask"] == 0, -1e4)
+                best, at = masked.topk(min(k, masked.shape[1]))
+                index[part, side, : at.shape[1]] = at.cpu()
+                value[part, side, : at.shape[1]] = best.cpu()
+            if progress:
+                progress(min(begin + 64, len(order)), len(order))
+        return cls(index, value)
+
+    def write(self, path: Path, features: list[Feature]) -> None:
+        """Write them, 4 bytes a logit and less when packed."""
+        content = io.BytesIO()
+        np.savez_compressed(
+            content,
+            index=self.index.numpy().astype(np.int16),
+            value=self.value.numpy().astype(np.float16),
+            features=np.array(fingerprint(features)),
+        )
+        write_whole(path, content.getvalue())
+
+    def loss(self, output: Any, batch: Batch, temperature: float) -> Tensor:
+        """The soft cross-entropy of a student against them: the mean of start and end."""
+        rows = batch["index"].cpu()
+        index, value = (x[rows].to(batch["index"].device) for x in (self.index, self.value))
+        mask = batch["attention_mask"]
+        start = stored_cross_entropy(output.start_logits, index[:, 0], value[:, 0], mask, temperature)
+        return (start + stored_cross_entropy(output.end_logits, index[:, 1], value[:, 1], mask, temperature)) / 2
+
+
+class TeacherTrainer(StageTrainer):
+    """Fine-tunes an encoder on the labels."""
+
+    stage: TeacherStage
+
+    def stage_loss(self, model: Any, batch: Batch) -> Tensor:
+        """The negative log-probability of the correct spans."""
+        return label_loss(model(**self.context.inputs(batch)), batch)
+
+
+class IntermediateTrainer(StageTrainer):
+    """Distils hidden states and attention, or the relations of the last layer.
+
+    Student layer i of n learns from layer (i + 1) N / n - 1 of the teacher's N, and the embeddings from the embeddings.
+
+    Args:
+        model: The student. Where its width is not the teacher's it is given projections, which are taken away again by
+            `close`.
+        stage: Its settings.
+        context: What it is given.
+        teacher: The teacher.
+
+    Raises:
+        TrainingError: The teacher's layers, heads or width do not fit the student's and what is to be matched.
+    """
+
+    stage: IntermediateStage
+
+    def __init__(self, model: Any, stage: IntermediateStage, context: StageContext, teacher: Teacher) -> None:
+        check_intermediate(stage, model.config, teacher.model.config)
+        layers, width = model.config.num_hidden_layers, model.config.hidden_size
+        self._teacher = teacher
+        self._hidden = stage.match == "attention" if stage.hidden_states is None else stage.hidden_states
+        step = teacher.layers // layers
+        every = stage.match == "attention"
+        self._map = [step * (i + 1) - 1 for i in range(layers)] if every else [teacher.layers - 1]
+        self._mine = list(range(layers)) if every else [layers - 1]
+        self._taps = Taps(model, self._mine), Taps(teacher.model, self._map)
+        self._heads = stage.relation_heads or self._taps[1].heads
+        if self._hidden and width != teacher.hidden:
+            torch.manual_seed(context.seed)
+            model.projections = nn.ModuleList(nn.Linear(width, teacher.hidden) for _ in range(layers + 1))
+        super().__init__(model, stage, context)
+
+    def stage_loss(self, model: Any, batch: Batch) -> Tensor:
+        """The sum of what is matched, each averaged over layers."""
+        student = model(**self.context.inputs(batch), output_hidden_states=self._hidden)
+        teacher = self._teacher(batch, output_hidden_states=self._hidden)
+        mine, theirs = self._taps
+        mask = batch["attention_mask"]
+        if self.stage.match == "relations":
+            pairs = zip(mine.projections(self._mine[0]), theirs.projections(self._map[0]), strict=True)
+            loss = torch.stack([relation_loss(a, b, mask, self._heads) for a, b in pairs]).sum()
+        else:
+            scores = zip(self._mine, self._map, strict=True)
+            loss = torch.stack([score_loss(mine.scores(a), theirs.scores(b), mask) for a, b in scores]).mean()
+        if self._hidden:
+            step = self._teacher.layers // self.model.config.num_hidden_layers
+            goals = teacher.hidden_states[::step]
+            project = getattr(self.model, "projections", None)
+            states = student.hidden_states
+            if project is not None:
+                states = [p(x) for p, x in zip(project, states, strict=True)]
+            loss = loss + torch.stack([hidden_loss(a, b, mask) for a, b in zip(states, goals, strict=True)]).mean()
+        # The span head has no part in this; where processes wait for each other's gradients, it needs one.
+        return loss + 0.0 * (student.start_logits.float().mean() + student.end_logits.float().mean())
+
+    def close(self) -> None:
+        """Leave the student as it was, but for what it learned."""
+        for tap in self._taps:
+            tap.close()
+        if hasattr(self.model, "projections"):
+            del self.model.projections
+
+
+class PredictionTrainer(StageTrainer):
+    """Distils start and end logits; without a teacher, learns from the labels.
+
+    Args:
+        model: The student.
+        stage: Its settings.
+        context: What it is given.
+        teacher: The teacher, or its stored logits, or None.
+    """
+
+    stage: PredictionStage | LengthDropStage
+
+    def __init__(
+        self,
+        model: Any,
+        stage: PredictionStage | LengthDropStage,
+        context: StageContext,
+        teacher: Teacher | StoredLogits | None,
+    ) -> None:
+        self._teacher = teacher
+        super().__init__(model, stage, context)
+
+    def stage_loss(self, model: Any, batch: Batch) -> Tensor:
+        """The soft cross-entropy against the teacher, and the share of the labels."""
+        return self.prediction_loss(model(**self.context.inputs(batch)), batch, self.goal(batch))
+
+    def goal(self, batch: Batch) -> Any:
+        """What a live teacher says of a batch, or None where nobody asks."""
+        teacher = self._teacher
+        return teacher(batch) if isinstance(teacher, Teacher) and self.stage.labels < 1 else None
+
+    def prediction_loss(self, output: Any, batch: Batch, goal: Any) -> Tensor:
+        """The loss of a student's logits."""
+        share = self.stage.labels
+        if self._teacher is None or share == 1:
+            return label_loss(output, batch)
+        if isinstance(self._teacher, StoredLogits):
+            soft = self._teacher.loss(output, batch, self.stage.temperature)
+        else:
+            soft = soft_loss(output, goal, batch, self.stage.temperature)
+        return soft if not share else (1 - share) * soft + share * label_loss(output, batch)
+
+
+class LengthDropTrainer(PredictionTrainer):
+    """Trains the full model, the smallest and random sub-models at once: the sandwich rule (Kim and Cho, 2020)."""
+
+    stage: LengthDropStage
+
+    def stage_loss(self, model: Any, batch: Batch) -> Tensor:
+        """The mean of the full model's loss and of those of its sub-models."""
+        inputs = self.context.inputs(batch)
+        goal = self.goal(batch)
+        full = model(**inputs)
+        losses = [self.prediction_loss(full, batch, goal)]
+        for lengths, layers in self._sub_models():
+            output = model(**inputs, length_config=lengths, layer_config=layers)
+            if self.stage.learn_from == "teacher":
+                losses.append(self.prediction_loss(output, batch, goal))
+            else:
+                mask = batch["attention_mask"]
+                start = divergence(output.start_logits, full.start_logits, mask)
+                losses.append((start + divergence(output.end_logits, full.end_logits, mask)) / 2)
+        return torch.stack(losses).mean()
+
+    def _sub_models(self) -> list[tuple[LengthConfig, list[int]]]:
+        """The smallest sub-model and random ones; the same for all processes, and again after a resumption."""
+        layers = self.model.config.num_hidden_layers
+        draw = random.Random(f"{self.context.seed} {self.state.global_step}")
+        smallest = LengthConfig.uniform(layers, 1 - self.stage.length_drop), list(range(layers))
+        return [smallest, *(self.sample(layers, draw) for _ in range(self.stage.samples))]
+
+    def sample(self, layers: int, draw: random.Random) -> tuple[LengthConfig, list[int]]:
+        """Draw a sub-model: LengthDrop and layer drop."""
+        ratios = [draw.uniform(1 - self.stage.length_drop, 1) for _ in range(layers)]
+        running = [layer for layer in range(layers) if draw.random() >= self.stage.layer_drop]
+        return LengthConfig(tuple(itertools.accumulate(ratios, lambda a, b: a * b))), running or [
+            draw.randrange(layers)
+        ]
+
+
+def check_intermediate(stage: IntermediateStage, student: Any, teacher: Any) -> None:
+    """Check that a teacher fits a student, by their configurations.
+
+    Raises:
+        TrainingError: Layers, heads or widths do not fit what is to be matched, or the teacher is of a kind whose
+            attention is not known.
+    """
+    check_tappable(teacher.model_type)
+    layers, of = student.num_hidden_layers, teacher.num_hidden_layers
+    if of % layers:
+        raise TrainingError(f"a student of {layers} layers cannot be mapped evenly onto the teacher's {of}")
+    mine, theirs = student.num_attention_heads, teacher.num_attention_heads
+    if stage.match == "attention" and mine != theirs:
+        raise TrainingError(
+            f"attention scores are compared head by head, and the student has {mine} where the teacher has {theirs}: "
+            "set match: relations"
+        )
+    heads = stage.relation_heads or theirs
+    if stage.match == "relations" and (student.hidden_size % heads or teacher.hidden_size % heads):
+        raise TrainingError(
+            f"relation_heads {heads} divides not both widths, {student.hidden_size} and {teacher.hidden_size}"
+        )
+
+
+def label_loss(output: Any, batch: Batch) -> Tensor:
+    """`span_loss` of a model's output."""
+    return span_loss(output.start_logits, output.end_logits, batch["attention_mask"], batch["spans"])
+
+
+def soft_loss(output: Any, goal: Any, batch: Batch, temperature: float) -> Tensor:
+    """`soft_cross_entropy` of start and end, their mean."""
+    mask = batch["attention_mask"]
+    start = soft_cross_entropy(output.start_logits, goal.start_logits, mask, temperature)
+    return (start + soft_cross_entropy(output.end_logits, goal.end_logits, mask, temperature)) / 2

@@ -1,0 +1,94 @@
+"""Taps: what the attention of a model computes inside, without its help.
+
+transformers gives attention after the softmax only, so hooks on the projections take what goes in.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+
+from dynamic_tinybert.train.errors import TrainingError
+
+_PARTS = {  # model type -> the attention modules of its layers, and its projections of queries, keys and values
+    "bert": ("bert.encoder.layer.{i}.attention.self", ("query", "key", "value")),
+    "electra": ("electra.encoder.layer.{i}.attention.self", ("query", "key", "value")),
+    "roberta": ("roberta.encoder.layer.{i}.attention.self", ("query", "key", "value")),
+    "mpnet": ("mpnet.encoder.layer.{i}.attention.attn", ("q", "k", "v")),
+    "distilbert": ("distilbert.transformer.layer.{i}.attention", ("q_lin", "k_lin", "v_lin")),
+}
+
+
+def check_tappable(kind: str) -> None:
+    """Check that the attention of a type of model is known here.
+
+    Raises:
+        TrainingError: It is not.
+    """
+    if kind not in _PARTS:
+        raise TrainingError(
+            f"the attention of a {kind} model cannot be looked into: distil from one of {', '.join(_PARTS)}, or leave "
+            "the intermediate stage out"
+        )
+
+
+class Taps:
+    """Keeps queries, keys and values of chosen layers at each call of a model.
+
+    Args:
+        model: A question-answering model of transformers.
+        layers: Which layers, from 0.
+
+    Raises:
+        TrainingError: It is of a kind whose attention is not known here.
+    """
+
+    def __init__(self, model: Any, layers: list[int]) -> None:
+        kind = model.config.model_type
+        check_tappable(kind)
+        self.heads: int = model.config.num_attention_heads
+        self._seen: dict[tuple[int, int], Tensor] = {}
+        self._bias: dict[int, Tensor | None] = {}
+        self._handles = []
+        path, names = _PARTS[kind]
+        for layer in layers:
+            module = model.get_submodule(path.format(i=layer))
+            if kind == "mpnet":
+                self._handles.append(module.register_forward_pre_hook(self._keep_bias(layer), with_kwargs=True))
+            for part, name in enumerate(names):
+                self._handles.append(getattr(module, name).register_forward_hook(self._keep(layer, part)))
+
+    def projections(self, layer: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values of the last call, `[batch, tokens, hidden]` each."""
+        query, key, value = (self._seen[layer, part] for part in range(3))
+        return query, key, value
+
+    def scores(self, layer: int) -> Tensor:
+        """Attention scores of the last call, before mask and softmax, `[batch, heads, tokens, tokens]`.
+
+        The relative position bias that some models add is part of them.
+        """
+        query, key = (self._seen[layer, part].unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in range(2))
+        scores = query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1])
+        bias = self._bias.get(layer)
+        return scores if bias is None else scores + bias
+
+    def close(self) -> None:
+        """Take the hooks away."""
+        for handle in self._handles:
+            handle.remove()
+
+    def _keep(self, layer: int, part: int) -> Callable[..., None]:
+        def hook(_module: Any, _inputs: Any, output: Tensor) -> None:
+            self._seen[layer, part] = output
+
+        return hook
+
+    def _keep_bias(self, layer: int) -> Callable[..., None]:
+        def hook(_module: Any, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+            self._bias[layer] = inputs[2] if len(inputs) > 2 else named.get("position_bias")
+
+        return hook

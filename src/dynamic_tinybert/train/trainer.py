@@ -1,0 +1,272 @@
+"""What the stages share: transformers' Trainer, with our features, schedule and evaluation."""
+
+from __future__ import annotations
+
+import functools
+import math
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from accelerate.utils import DistributedType, broadcast_object_list
+from torch import Tensor
+from transformers import Trainer, TrainerCallback, TrainerState, TrainingArguments
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_callback import PrinterCallback, ProgressCallback
+from transformers.trainer_pt_utils import get_length_grouped_indices
+
+from dynamic_tinybert.answer import LogitsError
+from dynamic_tinybert.train.errors import TrainingError
+from dynamic_tinybert.train.features import Batch, Feature, collate
+from dynamic_tinybert.train.models import Inputs
+from dynamic_tinybert.train.recipe import Stage
+from dynamic_tinybert.train.schedule import Clock, learning_rate_at
+
+_ENDLESS = 10_000  # epochs of a stage that the clock ends
+_NEVER = 10**9  # steps
+
+Select = Callable[[], "dict[str, float]"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageContext:
+    """What a stage is given.
+
+    Attributes:
+        folder: Where its checkpoints go.
+        features: What it learns from.
+        pad: The id of [PAD].
+        inputs: Feeds the model.
+        select: Evaluates the model as it is: figures by name, `f1` among them.
+        seed: Of its order, dropout and samples.
+        elapsed: Seconds that were spent on it before.
+        callbacks: For progress.
+    """
+
+    folder: Path
+    features: Sequence[Feature]
+    pad: int
+    inputs: Inputs
+    select: Select
+    seed: int
+    elapsed: float = 0.0
+    callbacks: Sequence[TrainerCallback] = ()
+
+
+class _SetEpoch(TrainerCallback):  # type: ignore[misc]
+    """Tells the sampler which epoch begins.
+
+    The loader does so too, but not after a resumption of several processes in the middle of an epoch, where it has
+    wrapped the sampler once more than it looks.
+    """
+
+    def __init__(self, sampler: LengthGrouped) -> None:
+        self._sampler = sampler
+
+    def on_epoch_begin(self, _args: TrainingArguments, state: TrainerState, _control: Any, **_: Any) -> None:
+        self._sampler.set_epoch(int(state.epoch or 0))
+
+
+class LengthGrouped(torch.utils.data.Sampler[int]):  # type: ignore[misc]
+    """Puts features of like length into one batch, in an order that depends on seed and epoch alone.
+
+    Args:
+        lengths: Tokens of each feature.
+        batch: Features of a step.
+        seed: The seed.
+    """
+
+    def __init__(self, lengths: Sequence[int], batch: int, seed: int) -> None:
+        self._lengths = list(lengths)
+        self._batch = batch
+        self._seed = seed
+        self._epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Say which epoch comes: the loader does."""
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self._lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        generator = torch.Generator().manual_seed(self._seed * 1_000_003 + self._epoch)
+        return iter(get_length_grouped_indices(self._lengths, self._batch, generator=generator))
+
+
+class StageTrainer(Trainer):  # type: ignore[misc]
+    """A stage of training. A subclass says what the loss is: `stage_loss`.
+
+    Args:
+        model: What is trained.
+        stage: Its settings.
+        context: What it is given.
+
+    Raises:
+        TrainingError: (while training) The loss is NaN or infinite.
+    """
+
+    loss_is_scaled_for_ga = False  # a loss is the mean of its batch
+    lr_scheduler: Any
+    control: Any
+
+    def __init__(self, model: Any, stage: Stage, context: StageContext) -> None:
+        self.stage = stage
+        self.context = context
+        self.clock = Clock(
+            limit=None if stage.minutes is None else stage.minutes * 60,
+            every=None if stage.checkpoint_steps else stage.checkpoint_minutes * 60,
+            elapsed=context.elapsed,
+        )
+        items = list(enumerate(context.features))
+        arguments = _arguments(stage, context)
+        size = stage.batch_size * stage.accumulate * max(1, arguments.world_size)
+        self._sampler = LengthGrouped([len(feature) for feature in context.features], size, context.seed)
+        super().__init__(
+            model=model,
+            args=arguments,
+            train_dataset=items,
+            eval_dataset=items,
+            data_collator=functools.partial(collate, pad_id=context.pad),
+            callbacks=[self.clock, _SetEpoch(self._sampler), *context.callbacks],
+        )
+        self.model_accepts_loss_kwargs = False  # the name by which older versions go
+        self.remove_callback(PrinterCallback)
+        self.remove_callback(ProgressCallback)
+
+    def stage_loss(self, model: Any, batch: Batch) -> Tensor:
+        """Return the loss of a batch, the mean over its features.
+
+        Args:
+            model: What to call: the model, wrapped if the run is distributed.
+            batch: See `features.collate`.
+        """
+        raise NotImplementedError
+
+    def learn(self, checkpoint: Path | None) -> None:
+        """Train, from a checkpoint if there is one, to the end; then the model is as the best checkpoint has it."""
+        if checkpoint is not None:
+            state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
+            timed = self.clock.limit is not None
+            if self.clock.done() >= 1 if timed else state.global_step >= state.max_steps:
+                # Everything was learned; transformers would make a step more of a broken epoch.
+                self.state = state
+                self.state.best_model_checkpoint = str(self.context.folder / f"checkpoint-{state.best_global_step}")
+                self._load_best_model()
+                return
+        with warnings.catch_warnings():
+            warnings.filterwarnings(
+                "ignore", message="`broadcast_buffers` is deprecated"
+            )  # older versions know no other
+            self.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+
+    def done(self) -> float:
+        """The share of the stage that is over."""
+        if self.clock.limit is not None:
+            return self.clock.done()
+        return float(self.state.global_step / max(self.state.max_steps, 1))
+
+    def compute_loss(
+        self, model: Any, inputs: Batch, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """Compute the stage's loss, and refuse to go on from one that is no number."""
+        loss = self.stage_loss(model, inputs)
+        if not bool(torch.isfinite(loss)):
+            raise TrainingError(
+                f"the loss is {loss.item()} at step {self.state.global_step + 1}: lower learning_rate, or set "
+                "precision: fp32; the last checkpoint is as it was"
+            )
+        return (loss, None) if return_outputs else loss
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        """Make the learning rate follow the share of the stage that is over, in steps or in time."""
+        if self.lr_scheduler is None:
+
+            def factor(step: int) -> float:
+                timed = self.clock.limit is not None
+                done = self.clock.done() if timed else step / num_training_steps
+                return learning_rate_at(done, self.stage.warmup)
+
+            self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer or self.optimizer, factor)
+            self._created_lr_scheduler = True
+        return self.lr_scheduler
+
+    def evaluate(self, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> dict[str, float]:
+        """Ask the questions of `select`, in the first process, by the road that answering takes."""
+        found: list[Any] = [None]
+        if self.is_world_process_zero():
+            try:
+                figures = self.context.select()
+            except LogitsError:
+                raise TrainingError(
+                    f"the model's logits are NaN or infinite at step {self.state.global_step}: lower learning_rate, or "
+                    "set precision: fp32; the last checkpoint is as it was"
+                ) from None
+            found = [{f"{metric_key_prefix}_{name}": value for name, value in figures.items()}]
+        if self.args.world_size > 1:
+            broadcast_object_list(found)
+        metrics: dict[str, float] = found[0]
+        self.log(dict(metrics))
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def _get_train_sampler(self, *_: Any) -> LengthGrouped:
+        return self._sampler
+
+
+def uses_bf16(stage: Stage) -> bool:
+    """Whether a stage computes in bfloat16 here."""
+    if stage.precision == "auto":
+        return bool(torch.cuda.is_available() and torch.cuda.is_bf16_supported())
+    return stage.precision == "bf16"
+
+
+def _arguments(stage: Stage, context: StageContext) -> TrainingArguments:
+    every = stage.checkpoint_steps or _NEVER
+    arguments = TrainingArguments(
+        output_dir=str(context.folder),
+        use_cpu=PartialState().distributed_type is DistributedType.MULTI_CPU,
+        per_device_train_batch_size=stage.batch_size,
+        gradient_accumulation_steps=stage.accumulate,
+        learning_rate=stage.learning_rate,
+        weight_decay=stage.weight_decay,
+        max_grad_norm=stage.max_grad_norm,
+        num_train_epochs=stage.epochs if stage.epochs is not None else _ENDLESS,
+        bf16=uses_bf16(stage),
+        seed=context.seed,
+        data_seed=context.seed,
+        eval_strategy="steps",
+        eval_steps=every,
+        save_strategy="steps",
+        save_steps=every,
+        save_total_limit=2,
+        load_best_model_at_end=True,
+        metric_for_best_model="f1",
+        greater_is_better=True,
+        logging_strategy="steps",
+        logging_steps=_logging_steps(stage, context),
+        logging_first_step=True,
+        logging_nan_inf_filter=False,
+        remove_unused_columns=False,
+        dataloader_pin_memory=torch.cuda.is_available(),
+        label_names=[],
+        report_to=[],
+        disable_tqdm=True,
+        ddp_find_unused_parameters=False,
+        ddp_broadcast_buffers=False,
+    )
+    # One process uses one device: several would each see a part of a batch only, and hooks and projections none of it.
+    arguments._n_gpu = min(arguments.n_gpu, 1)
+    return arguments
+
+
+def _logging_steps(stage: Stage, context: StageContext) -> int:
+    """About 200 points of the curve, whatever the length of the stage; every 10 steps by the clock."""
+    if stage.epochs is None:
+        return 10
+    steps = stage.epochs * math.ceil(len(context.features) / (stage.batch_size * stage.accumulate))
+    return max(1, round(steps / 200))

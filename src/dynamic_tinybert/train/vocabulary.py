@@ -1,0 +1,94 @@
+"""Whether a teacher sees the tokens that a student does, and under which ids."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+from transformers import AutoTokenizer
+
+from dynamic_tinybert.train.errors import TrainingError
+
+_ROLES = ("cls_token", "sep_token", "pad_token", "unk_token", "mask_token")
+
+
+class Vocabulary:
+    """The tokenizer of a model, as training needs it.
+
+    Args:
+        model: A model folder, or a name on the Hub.
+
+    Attributes:
+        name: The model.
+        ids: Token -> id.
+        roles: Special tokens by role, as `cls_token`; those that it has.
+
+    Raises:
+        TrainingError: It cannot be loaded, or is not of the kind of which offsets and tokens can be had.
+    """
+
+    def __init__(self, model: str | Path) -> None:
+        self.name = str(model)
+        try:
+            loaded = AutoTokenizer.from_pretrained(model)
+            self._tokenizer: Tokenizer = loaded.backend_tokenizer
+        except Exception as error:  # transformers raises what comes from below
+            raise TrainingError(f"the tokenizer of {model} cannot be loaded: {error}") from None
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+        self._tokenizer.encode_special_tokens = True  # texts are data, as in answering
+        self.ids: dict[str, int] = self._tokenizer.get_vocab()
+        self.roles = {role: str(token) for role in _ROLES if (token := getattr(loaded, role, None)) is not None}
+
+    @property
+    def reads_as_bert(self) -> bool:
+        """Whether its special tokens are BERT's, so that windows can be made with it."""
+        return self.roles.get("cls_token") == "[CLS]" and self.roles.get("sep_token") == "[SEP]"
+
+    def tokens(self, text: str) -> list[str]:
+        """The tokens of a text, without special ones."""
+        encoding = self._tokenizer.encode(text, add_special_tokens=False)
+        return list(encoding.tokens)
+
+    def map_from(self, student: Vocabulary) -> Tensor | None:
+        """Return the id here of each of a student's ids, `[student's vocabulary]`; None if they are the same.
+
+        Tokens correspond by what they spell, special ones by their role. An id of -1 has no counterpart.
+        """
+        table = torch.full((max(student.ids.values()) + 1,), -1, dtype=torch.long)
+        for token, index in student.ids.items():
+            table[index] = self.ids.get(token, -1)
+        for role, token in student.roles.items():
+            if token in student.ids:
+                table[student.ids[token]] = self.ids.get(self.roles.get(role, ""), -1)
+        return None if torch.equal(table, torch.arange(len(table))) else table
+
+
+def check_alignment(teacher: Vocabulary, student: Vocabulary, texts: Sequence[str]) -> None:
+    """Check, on real texts, that teacher and student split them into the same tokens.
+
+    Raises:
+        TrainingError: They do not, so the teacher's logits would belong to other tokens than the student's.
+    """
+    for text in texts:
+        mine, his = student.tokens(text), teacher.tokens(text)
+        if mine != his:
+            pairs: Iterable[tuple[str, str]] = zip([*mine, ""], [*his, ""], strict=False)
+            a, b = next((pair for pair in pairs if pair[0] != pair[1]), ("", ""))
+            raise TrainingError(
+                f"the teacher {teacher.name} and the student {student.name} are not token-aligned: in {text[:40]!r} "
+                f"one reads {b!r} where the other reads {a!r}; take a teacher with the student's WordPiece tokens"
+            )
+    table = teacher.map_from(student)
+    if table is None:
+        return
+    missing = {token for text in texts for token in student.tokens(text) if table[student.ids[token]] < 0}
+    missing |= {token for token in student.roles.values() if token in student.ids and table[student.ids[token]] < 0}
+    if missing:
+        raise TrainingError(
+            f"the teacher {teacher.name} has no token {sorted(missing)[0]!r}, which the student {student.name} has: "
+            "take a teacher with the student's WordPiece tokens"
+        )
