@@ -111,8 +111,9 @@ class DynamicBertForQuestionAnswering(transformers.BertForQuestionAnswering):  #
     def save_pretrained(self, save_directory: str | os.PathLike[str], **options: Any) -> None:
         """Write the folder, as transformers' `BertForQuestionAnswering` would: everything reads it."""
         super().save_pretrained(save_directory, **options)
-        self.config.architectures = ["BertForQuestionAnswering"]
-        self.config.save_pretrained(save_directory)
+        if options.get("is_main_process", True):
+            self.config.architectures = ["BertForQuestionAnswering"]
+            self.config.save_pretrained(save_directory)
 
 
 def _attend(attention: Any, hidden: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:

@@ -12,6 +12,7 @@ from transformers import AutoConfig, AutoModelForQuestionAnswering, BertConfig
 from transformers.utils import logging
 
 from dynamic_tinybert.folder import EMBEDDED, ModelFolderError, open_folder
+from dynamic_tinybert.folder.hub import is_hub_name
 from dynamic_tinybert.folder.tensors import tensor_table
 from dynamic_tinybert.shape import ModelShape
 from dynamic_tinybert.train.errors import TrainingError
@@ -97,6 +98,8 @@ def read_config(model: str | Path) -> Any:
     Raises:
         TrainingError: There is none.
     """
+    if not Path(model).exists() and not is_hub_name(str(model)):
+        raise TrainingError(f"there is no model folder {model}; a model on the Hub is called owner/name")
     try:
         return AutoConfig.from_pretrained(model)
     except Exception as error:  # transformers raises what comes from below

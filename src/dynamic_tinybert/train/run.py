@@ -344,7 +344,8 @@ def _check_output(recipe: Recipe, output: Path, *, resume: bool) -> bool:
     written, text = output / _RECIPE, dump_recipe(recipe)
     if output.exists() and not output.is_dir():
         raise TrainingError(f"{output} is a file: give --output a new folder")
-    used = output.exists() and any(path.name != ".lock" for path in output.iterdir())
+    begun = (".lock", f".{_RECIPE}.")  # what is left of a run that was killed before it wrote its recipe
+    used = output.exists() and not all(path.name.startswith(begun) for path in output.iterdir())
     if used and not written.is_file():
         raise TrainingError(f"{output} is not empty, and no training run: give --output a new folder")
     if used and not resume:

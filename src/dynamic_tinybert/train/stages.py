@@ -56,7 +56,7 @@ class StoredLogits:
             TrainingError: It cannot be read, or belongs to other features.
         """
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with path.open("rb") as content, np.load(content, allow_pickle=False) as file:
                 index, value, of = file["index"], file["value"], str(file["features"])
         except Exception as error:  # numpy, zipfile and zlib each raise their own of a damaged file
             raise TrainingError(f"{path} is no file of stored logits: {error}") from None

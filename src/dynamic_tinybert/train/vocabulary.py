@@ -85,8 +85,7 @@ def check_alignment(teacher: Vocabulary, student: Vocabulary, texts: Sequence[st
     table = teacher.map_from(student)
     if table is None:
         return
-    missing = {token for text in texts for token in student.tokens(text) if table[student.ids[token]] < 0}
-    missing |= {token for token in student.roles.values() if token in student.ids and table[student.ids[token]] < 0}
+    missing = {token for token, index in student.ids.items() if table[index] < 0 and not token.startswith("[unused")}
     if missing:
         raise TrainingError(
             f"the teacher {teacher.name} has no token {sorted(missing)[0]!r}, which the student {student.name} has: "
