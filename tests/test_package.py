@@ -12,6 +12,7 @@ import pytest
 import dynamic_tinybert
 
 HEAVY = ["torch", "transformers", "onnx", "huggingface_hub", "optuna", "fastapi", "pandas", "scipy", "sklearn"]
+HEAVY += ["accelerate", "matplotlib", "yaml"]
 
 
 def imported(code: str) -> set[str]:
@@ -35,7 +36,19 @@ def test_answering_imports_neither_torch_nor_transformers() -> None:
         "assert qa.table.select(qa.shape, 'full')"
     )
     assert {"numpy", "onnxruntime", "tokenizers"} <= modules
-    assert not modules & {*HEAVY, "typer", "rich", "click"}
+    assert not modules & {*HEAVY, "pydantic", "typer", "rich", "click"}
+
+
+def test_answering_imports_no_room_for_training_or_search() -> None:
+    code = (
+        "import sys\n"
+        "from dynamic_tinybert import QuestionAnswerer\n"
+        "assert QuestionAnswerer()('Where is the tower?', 'The tower stands in Paris.').text == 'Paris'\n"
+        "import dynamic_tinybert.cli.app\n"
+        "assert not [name for name in sys.modules if name.startswith(('dynamic_tinybert.train', "
+        "'dynamic_tinybert.search'))]"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_the_command_line_imports_no_model_to_give_help() -> None:

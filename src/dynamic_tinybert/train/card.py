@@ -6,6 +6,7 @@ import datetime
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -142,7 +143,7 @@ def model_card(
         "## Figures",
         "",
         "At full, windows of 384 tokens with an overlap of 128, answers of at most 30 tokens. Nothing was chosen by "
-        "any of these data but select.",
+        "these data.",
         "",
         *table,
         "",
@@ -156,7 +157,7 @@ def model_card(
         "The recipe, with every hyperparameter:",
         "",
         "```yaml",
-        dump_recipe(recipe).rstrip(),
+        dump_recipe(_without_folders(recipe)).rstrip(),
         "```",
         "",
         limits,
@@ -167,3 +168,10 @@ def model_card(
         "",
     ]
     return "\n".join(lines)
+
+
+def _without_folders(recipe: Recipe) -> Recipe:
+    """A recipe whose data are named, and not where they lay."""
+    files = {key: getattr(recipe.data, key) for key in ("train", "select", "confirm", "dev")}
+    named = {key: Path(file.name) for key, file in files.items() if file is not None}
+    return recipe.model_copy(update={"data": recipe.data.model_copy(update=named)})

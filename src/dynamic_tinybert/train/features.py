@@ -16,6 +16,7 @@ from torch import Tensor
 
 from dynamic_tinybert.squad import Question
 from dynamic_tinybert.stream import Progress
+from dynamic_tinybert.train.errors import TrainingError
 from dynamic_tinybert.windows import TextTokenizer, Tokens, check_lengths, windows
 
 Batch: TypeAlias = "dict[str, Tensor]"
@@ -29,7 +30,7 @@ NO_SPAN = -1
 """Fills up the spans of a batch."""
 
 
-class FeatureError(ValueError):
+class FeatureError(TrainingError):
     """Data that nothing can be learned from; one line that says why."""
 
 

@@ -106,7 +106,7 @@ class ShowProgress(TrainerCallback):  # type: ignore[misc]
         self._loss = logs.get("loss", self._loss)
         if "eval_f1" in logs:
             figures = " ".join(
-                f"{name[5:]} {logs[name]:.2f}" for name in logs if name.startswith("eval_") and name != "eval_seconds"
+                f"{name[5:]} {logs[name]:.2f}" for name in logs if name.startswith("eval_") and name != "eval_score"
             )
             loss = "" if self._loss is None else f", loss {self._loss:.3f}"
             self._reporter.say(

@@ -123,8 +123,8 @@ class Stage(_Strict):
     def _measure(self) -> Stage:
         if (self.epochs is None) == (self.minutes is None):
             raise ValueError("give either epochs or minutes")
-        if not self.retentions:
-            raise ValueError("retentions needs at least one, as 1.0")
+        if self.retentions[:1] != (1.0,):
+            raise ValueError("retentions begins with 1.0, the full model")
         return self
 
 

@@ -251,8 +251,8 @@ class _Run:
             except (OSError, SafetensorError, RuntimeError) as error:
                 raise _explained(error, folder) from error
         state = trainer.state
-        kept = max((row for row in state.log_history if "eval_f1" in row), key=lambda row: float(row["eval_f1"]))
-        figures = {key.removeprefix("eval_"): float(kept[key]) for key in kept if key.startswith("eval_")}
+        kept = max((row for row in state.log_history if "eval_f1" in row), key=lambda row: float(row["eval_score"]))
+        figures = {key[5:]: float(kept[key]) for key in kept if key.startswith("eval_") and key != "eval_score"}
         epochs = float(state.epoch or 0)
         return trainer, StageResult(name=name, stage=stage, figures=figures, steps=state.global_step, epochs=epochs)
 

@@ -138,6 +138,7 @@ class IntermediateTrainer(StageTrainer):
     """
 
     stage: IntermediateStage
+    by_f1 = False  # the span head has no part in it
 
     def __init__(self, model: Any, stage: IntermediateStage, context: StageContext, teacher: Teacher) -> None:
         check_intermediate(stage, model.config, teacher.model.config)

@@ -106,10 +106,14 @@ class StageTrainer(Trainer):  # type: ignore[misc]
         stage: Its settings.
         context: What it is given.
 
+    Attributes:
+        by_f1: Whether the checkpoint with the greatest F1 is kept; else the last, of a stage that answers nothing yet.
+
     Raises:
         TrainingError: (while training) The loss is NaN or infinite.
     """
 
+    by_f1 = True
     loss_is_scaled_for_ga = False  # a loss is the mean of its batch
     lr_scheduler: Any
     control: Any
@@ -159,9 +163,8 @@ class StageTrainer(Trainer):  # type: ignore[misc]
                 self._load_best_model()
                 return
         with warnings.catch_warnings():
-            warnings.filterwarnings(
-                "ignore", message="`broadcast_buffers` is deprecated"
-            )  # older versions know no other
+            # Older versions know no other.
+            warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated")
             self.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
 
     def done(self) -> float:
@@ -206,6 +209,7 @@ class StageTrainer(Trainer):  # type: ignore[misc]
                     f"the model's logits are NaN or infinite at step {self.state.global_step}: lower learning_rate, or "
                     "set precision: fp32; the last checkpoint is as it was"
                 ) from None
+            figures["score"] = figures["f1"] if self.by_f1 else float(self.state.global_step)
             found = [{f"{metric_key_prefix}_{name}": value for name, value in figures.items()}]
         if self.args.world_size > 1:
             broadcast_object_list(found)
@@ -245,7 +249,7 @@ def _arguments(stage: Stage, context: StageContext) -> TrainingArguments:
         save_steps=every,
         save_total_limit=2,
         load_best_model_at_end=True,
-        metric_for_best_model="f1",
+        metric_for_best_model="score",
         greater_is_better=True,
         logging_strategy="steps",
         logging_steps=_logging_steps(stage, context),

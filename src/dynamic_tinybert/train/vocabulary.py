@@ -34,7 +34,8 @@ class Vocabulary:
         self.name = str(model)
         try:
             loaded = AutoTokenizer.from_pretrained(model)
-            self._tokenizer: Tokenizer = loaded.backend_tokenizer
+            file = Path(model) / "tokenizer.json"  # what features are made with; loaded is made from the settings too
+            self._tokenizer: Tokenizer = Tokenizer.from_file(str(file)) if file.is_file() else loaded.backend_tokenizer
         except Exception as error:  # transformers raises what comes from below
             raise TrainingError(f"the tokenizer of {model} cannot be loaded: {error}") from None
         self._tokenizer.no_truncation()

@@ -1,0 +1,274 @@
+"""Whole recipes, in seconds."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import random
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from safetensors import safe_open
+from transformers import AutoModelForQuestionAnswering, AutoTokenizer, PreTrainedTokenizerFast
+
+from conftest import quiet
+from dynamic_tinybert import LengthConfig, QuestionAnswerer
+from dynamic_tinybert.squad import read_predictions, read_squad, score
+from dynamic_tinybert.train import TrainingError, read_recipe, train
+from dynamic_tinybert.train.evaluation import answerer
+from dynamic_tinybert.train.models import Inputs, load_model, load_student
+from dynamic_tinybert.train.recipe import Recipe
+from dynamic_tinybert.train.vocabulary import Vocabulary
+from dynamic_tinybert.windows import TextTokenizer
+from training import articles, write_recipe
+
+QUESTION, TEXT = "Who built the lighthouse?", "The lighthouse of Łódź was built by Zoë Brontë in 1871 — for €5."
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A run that is over."""
+
+    recipe: Recipe
+    output: Path
+    figures: dict[str, dict[str, float]]
+
+    @property
+    def model(self) -> Path:
+        return self.output / "model"
+
+
+def go(folder: Path, data: dict[str, Any], stages: list[dict[str, Any]], **others: Any) -> Ran:
+    folder.mkdir(parents=True, exist_ok=True)
+    recipe = read_recipe(write_recipe(folder / "recipe.yaml", data, stages, **others))
+    return Ran(recipe, folder / "run", train(recipe, folder / "run"))
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, data: dict[str, Any], mpnet: str, student: str) -> Ran:
+    """Every kind of stage: an MPNet teaches a narrower BERT."""
+    return go(
+        tmp_path_factory.mktemp("whole"),
+        {**data, "impossible": 0.5},
+        [
+            {"stage": "teacher", "model": mpnet, "epochs": 5},
+            {"stage": "intermediate"},
+            {"stage": "intermediate", "match": "relations", "name": "relations"},
+            {"stage": "prediction", "temperature": 2.0, "labels": 0.5},
+            {"stage": "lengthdrop", "checkpoint_steps": 3},
+        ],
+        student={"checkpoint": student},
+        description="Made in a test; für «Łódź».",
+    )
+
+
+@pytest.fixture(scope="module", params=["bert", "mpnet"])
+def alone(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, data: dict[str, Any]) -> Ran:
+    """A teacher, and nothing else."""
+    model = request.getfixturevalue(request.param)
+    return go(tmp_path_factory.mktemp("alone"), data, [{"stage": "teacher", "model": model}])
+
+
+def agree(ours: QuestionAnswerer, theirs: QuestionAnswerer, config: Any) -> None:
+    """Two models say the same of all questions of an article."""
+    (article,) = articles(["Ort 5"])
+    for paragraph in article["paragraphs"]:
+        for asked in paragraph["qas"]:
+            a, b = (qa(asked["question"], paragraph["context"], budget=config) for qa in (ours, theirs))
+            assert (a.start, a.end) == (b.start, b.end)
+            assert a.logit == pytest.approx(b.logit, abs=1e-3)
+
+
+def test_every_stage_leaves_its_curve_and_model_and_no_checkpoint(whole: Ran) -> None:
+    names = ["01-teacher", "02-intermediate", "03-relations", "04-prediction", "05-lengthdrop"]
+    assert sorted(path.name for path in whole.output.iterdir() if path.name[0] in "0.") == [".lock", *names]
+    assert not list(whole.output.rglob("checkpoint-*"))
+    assert not list(whole.output.rglob(".*draft*"))
+    for name in names:
+        folder = whole.output / name
+        rows = list(csv.DictReader((folder / "curve.csv").read_text("utf-8").splitlines()))
+        losses = [float(row["loss"]) for row in rows if row["loss"]]
+        seen = [row for row in rows if row["eval_f1"]]
+        assert losses
+        assert all(loss > 0 for loss in losses)
+        assert len(seen) == (3 if name == "05-lengthdrop" else 1)
+        assert (folder / "curve.png").read_bytes().startswith(b"\x89PNG")
+        result = json.loads((folder / "result.json").read_text("utf-8"))
+        assert result["figures"]["f1"] == pytest.approx(max(float(row["eval_f1"]) for row in seen))
+        assert (folder / "model" / "config.json").is_file()
+    last = json.loads((whole.output / "05-lengthdrop" / "result.json").read_text("utf-8"))["figures"]
+    assert last["f1"] == pytest.approx((last["full_f1"] + last["f1_at_0.8"]) / 2)
+    with np.load(whole.output / "01-teacher" / "logits.npz") as stored:
+        assert stored["index"].shape[1:] == (2, 16)
+
+
+def test_transformers_reads_the_model(whole: Ran, student: str) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(whole.model)
+    model, info = AutoModelForQuestionAnswering.from_pretrained(whole.model, output_loading_info=True)
+    assert not any(info[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    assert type(model).__name__ == "BertForQuestionAnswering"
+    assert model.config.architectures == ["BertForQuestionAnswering"]
+    assert isinstance(tokenizer, PreTrainedTokenizerFast)
+    with safe_open(whole.model / "model.safetensors", "pt") as file:
+        names = set(file.keys())
+    assert not any("projections" in name for name in names)
+    with safe_open(Path(student) / "model.safetensors", "pt") as file:
+        assert names == set(file.keys())
+    with torch.inference_mode():
+        encoded = tokenizer(QUESTION, TEXT, return_tensors="pt")
+        logits = model(**encoded)
+    answer = QuestionAnswerer(whole.model)(QUESTION, TEXT)
+    start, end = encoded.char_to_token(0, answer.start, 1), encoded.char_to_token(0, answer.end - 1, 1)
+    expected = float(logits.start_logits[0, start] + logits.end_logits[0, end])
+    assert answer.logit == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("stage", ["02-intermediate", "03-relations", "05-lengthdrop"])
+def test_projections_stay_out_of_the_models_of_stages(whole: Ran, stage: str) -> None:
+    with safe_open(whole.output / stage / "model" / "model.safetensors", "pt") as file:
+        assert not any("projections" in name for name in file.keys())  # noqa: SIM118
+
+
+def test_the_runtime_answers_with_the_model_at_every_budget(whole: Ran) -> None:
+    qa = QuestionAnswerer(whole.model)
+    for budget in ("full", "balanced", "fast", 0.9, 0.5):
+        answer = qa(QUESTION, TEXT, budget=budget)
+        assert TEXT[answer.start : answer.end] == answer.text
+        assert answer.confidence is not None
+        assert 0 <= answer.confidence <= 1
+    torch_qa = answerer(load_student(whole.model), Inputs(load_student(whole.model)), TextTokenizer(whole.model))
+    for config in ("full", LengthConfig.uniform(2, 0.7)):
+        agree(qa, quiet(torch_qa), config)
+
+
+def test_the_table_is_measured(whole: Ran) -> None:
+    table = json.loads((whole.model / "length_configs.json").read_text("utf-8"))
+    assert [row["name"] for row in table["configs"]] == [
+        "full", "uniform-0.95", "uniform-0.9", "uniform-0.8", "uniform-0.7",
+    ]  # fmt: skip
+    assert table["configs"][0]["f1"] == round(whole.figures["confirm"]["f1"], 2)
+    assert {"margin", "log_score", "bias", "brier", "measured_on"} <= table["calibration"].keys()
+
+
+def test_predictions_are_those_of_the_figures(whole: Ran, tmp_path: Path) -> None:
+    confirm = whole.recipe.data.confirm.read_text("utf-8").strip()
+    held = tmp_path / "confirm.json"
+    with gzip.open(whole.recipe.data.train, "rt", encoding="utf-8") as file:
+        found = [article for article in json.load(file)["data"] if article["title"] == confirm]
+    held.write_text(json.dumps({"version": "1.1", "data": found}), "utf-8")
+    assert whole.figures == json.loads((whole.output / "figures.json").read_text("utf-8"))
+    assert list(whole.figures) == ["confirm", "dev"]
+    for name, path in (("confirm", held), ("dev", whole.recipe.data.dev)):
+        assert path is not None
+        scores = score(read_squad(path), read_predictions(whole.output / f"predictions-{name}.json.gz"))
+        assert scores.to_dict() == whole.figures[name]
+
+
+def test_what_a_run_wrote_is_its_recipe(whole: Ran) -> None:
+    assert read_recipe(whole.output / "recipe.yaml") == whole.recipe
+
+
+def test_a_run_that_is_over_is_not_run_again(whole: Ran) -> None:
+    before = {path: path.stat().st_mtime_ns for path in whole.output.rglob("*") if path.parent.name != "tokenizer"}
+    assert train(whole.recipe, whole.output, resume=True) == whole.figures
+    after = {path: path.stat().st_mtime_ns for path in whole.output.rglob("*") if path.parent.name != "tokenizer"}
+    before.pop(whole.output / ".lock")
+    after.pop(whole.output / ".lock")
+    assert {k: v for k, v in before.items() if k.is_file()} == {k: v for k, v in after.items() if k.is_file()}
+
+
+def test_the_card_says_what_the_run_knows(whole: Ran) -> None:
+    _, head, text = (whole.model / "README.md").read_text("utf-8").split("---\n", 2)
+    values = yaml.safe_load(head)
+    assert values["license"] == "apache-2.0"
+    assert values["datasets"] == ["rajpurkar/squad"]
+    assert "base_model" not in values  # a folder is no name on the Hub
+    (index,) = values["model-index"]
+    assert index["name"] == "tiny"
+    for result, (name, figures) in zip(index["results"], whole.figures.items(), strict=True):
+        assert result["task"]["type"] == "question-answering"
+        assert result["dataset"]["type"] == "rajpurkar/squad"
+        assert name in result["dataset"]["name"]
+        metrics = {metric["type"]: metric["value"] for metric in result["metrics"]}
+        assert metrics == {kind: round(figures[kind], 2) for kind in ("exact_match", "f1")}
+        assert f"| {name} | 9 | {figures['exact_match']:.2f} | {figures['f1']:.2f} |" in text
+    for words in ("Limits, bias", "Out of scope", "prejudices", "CC BY-SA 4.0", "für «Łódź»", "no answer"):
+        assert words in text
+    recipe = text.split("```yaml\n")[1].split("```")[0]
+    printed = Recipe.model_validate(yaml.safe_load(recipe))
+    assert printed.data.train == Path(whole.recipe.data.train.name)  # a card names no folder of a machine
+    assert printed.model_copy(update={"data": whole.recipe.data}) == whole.recipe
+
+
+def test_a_teacher_alone_is_a_model_too(alone: Ran) -> None:
+    model = AutoModelForQuestionAnswering.from_pretrained(alone.model)
+    assert model.config.model_type in ("bert", "mpnet")
+    encoded = AutoTokenizer.from_pretrained(alone.model)(QUESTION, TEXT)
+    assert encoded["input_ids"][0] == (101 if model.config.model_type == "bert" else 0)
+    assert not (alone.model / "length_configs.json").exists()
+    if model.config.model_type == "bert":
+        agree(quiet(QuestionAnswerer(alone.model)), torch_answerer(alone), "full")
+
+
+def torch_answerer(ran: Ran) -> QuestionAnswerer:
+    model = load_model(ran.model)
+    student = Vocabulary(ran.output / "tokenizer")
+    return quiet(
+        answerer(model, Inputs(model, Vocabulary(ran.model).map_from(student)), TextTokenizer(ran.output / "tokenizer"))
+    )
+
+
+@pytest.mark.usefixtures("without_plots")
+def test_a_student_of_the_teachers_layers_learns_from_stored_logits(
+    alone: Ran, data: dict[str, Any], tmp_path: Path
+) -> None:
+    ran = go(
+        tmp_path,
+        data,
+        [
+            {"stage": "prediction", "logits": str(alone.output / "01-teacher" / "logits.npz")},
+            {"stage": "lengthdrop", "learn_from": "teacher", "samples": 1},
+        ],
+        student={"teacher_layers": "every_second"},
+        teacher=str(alone.model),
+    )
+    model = AutoModelForQuestionAnswering.from_pretrained(ran.model)
+    assert (model.config.model_type, model.config.num_hidden_layers) == ("bert", 2)
+    qa = QuestionAnswerer(ran.model)
+    assert qa(QUESTION, TEXT).text in TEXT
+    assert qa(QUESTION, TEXT).confidence is None
+
+
+@pytest.mark.usefixtures("without_plots")
+def test_a_student_without_a_teacher_learns_from_labels(data: dict[str, Any], student: str, tmp_path: Path) -> None:
+    stages = [{"stage": "prediction", "checkpoint_steps": 1, "batch_size": 16}, {"stage": "lengthdrop"}]
+    ran = go(tmp_path, data, stages, student={"checkpoint": student})
+    assert ran.figures["confirm"]["total"] == 9
+    assert "base_model" not in (ran.model / "README.md").read_text("utf-8")
+
+
+@pytest.mark.usefixtures("without_plots")
+def test_the_same_recipe_gives_the_same_model(data: dict[str, Any], student: str, tmp_path: Path) -> None:
+    weights = []
+    for name in ("a", "b"):
+        random.seed(name)
+        torch.manual_seed(len(weights))
+        ran = go(tmp_path / name, data, [{"stage": "prediction"}], student={"checkpoint": student})
+        weights.append((ran.model / "model.safetensors").read_bytes())
+    assert weights[0] == weights[1]
+
+
+@pytest.mark.usefixtures("without_plots")
+def test_stored_logits_of_other_features_are_refused_before_anything_is_learned(
+    alone: Ran, data: dict[str, Any], student: str, tmp_path: Path
+) -> None:
+    stages = [{"stage": "prediction"}, {"stage": "lengthdrop", "logits": str(alone.output / "01-teacher/logits.npz")}]
+    with pytest.raises(TrainingError, match="of other features"):
+        go(tmp_path, {**data, "limit": 20}, stages, student={"checkpoint": student})
+    assert not list((tmp_path / "run").glob("0*"))
