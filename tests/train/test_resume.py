@@ -170,6 +170,26 @@ def test_the_best_checkpoint_is_kept(
     assert json.loads((tmp_path / "run/01-prediction/result.json").read_text("utf-8"))["figures"]["f1"] == 50.0
 
 
+def test_of_what_answers_nothing_yet_the_last_checkpoint_is_kept(
+    data: dict[str, Any], student: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figures = iter([50.0, 10.0, 10.0])  # of a span head that learns nothing: noise
+    stages = [{"stage": "intermediate", "epochs": 1, "batch_size": 12, "checkpoint_steps": 1, "teacher": student}]
+    recipe = read_recipe(write_recipe(tmp_path / "r.yaml", data, stages, student={"checkpoint": student}))
+    seen: list[dict[str, torch.Tensor]] = []
+
+    def measured(qa: Any, *_: Any) -> dict[str, float]:
+        seen.append({k: v.clone() for k, v in qa.reader.runtime._model.state_dict().items()})
+        return {"f1": next(figures), "full_f1": 1.0, "exact_match": 0.0}
+
+    monkeypatch.setattr(running, "measure", measured)
+    train(recipe, tmp_path / "run")
+    kept = load_file(tmp_path / "run" / "model" / "model.safetensors")
+    assert len(seen) == 3
+    assert all(torch.equal(kept[name], seen[-1][name]) for name in kept)
+    assert not all(torch.equal(kept[name], seen[0][name]) for name in kept)
+
+
 def test_a_run_goes_on_after_its_folder_was_moved(
     recipe: Path, uninterrupted: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
