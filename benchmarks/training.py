@@ -63,8 +63,8 @@ def main() -> None:
         "# Training speed",
         "",
         f"`python benchmarks/training.py --data SQUAD-TRAIN --steps {args.steps}`, {datetime.date.today()}; "
-        f"{describe_machine()['cpu']}; PyTorch {torch.__version__} with {torch.get_num_threads()} threads, of {os.cpu_count()} "
-        "cores. Batches of 16 features of like length, 169 tokens on average; median of the steps.",
+        f"{describe_machine()['cpu']}; PyTorch {torch.__version__} with {torch.get_num_threads()} threads, "
+        f"of {os.cpu_count()} cores. Batches of 16 features of like length, 169 tokens on average; medians.",
         "",
         f"| step | features a second | to {BASELINE} | hours for an epoch of 86,000 features |",
         "| --- | --- | --- | --- |",

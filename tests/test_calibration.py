@@ -137,6 +137,14 @@ def test_a_confidence_is_of_the_margin_to_no_answer(calibrated: QuestionAnswerer
     assert plain.confidence == pytest.approx(wanted, abs=1e-6)
 
 
+def test_a_confidence_is_the_same_whether_or_not_there_may_be_no_answer(calibrated: QuestionAnswerer) -> None:
+    answer = calibrated("Who built the lighthouse?", TEXT)
+    either = calibrated("Who built the lighthouse?", TEXT, top_k=5, handle_impossible_answer=True)
+    (same,) = [other for other in either if other.text == answer.text]
+    assert same.score < answer.score
+    assert same.confidence == pytest.approx(answer.confidence, abs=1e-6)
+
+
 def test_the_answer_that_there_is_none_is_confident_of_nothing(calibrated: QuestionAnswerer) -> None:
     for text in ("", "  \n"):
         answer = calibrated("Who built it?", text)

@@ -95,7 +95,15 @@ class QuestionAnswerer:
         self.reader = Reader(TextTokenizer(folder.path), runtime)
 
     @classmethod
-    def from_reader(cls, reader: Reader, shape: ModelShape, table: ConfigTable, *, name: str) -> QuestionAnswerer:
+    def from_reader(
+        cls,
+        reader: Reader,
+        shape: ModelShape,
+        table: ConfigTable,
+        *,
+        name: str,
+        calibration: Calibration | None = None,
+    ) -> QuestionAnswerer:
         """Make one of a reader: any model that gives logits for windows answers by the same road.
 
         Args:
@@ -103,9 +111,10 @@ class QuestionAnswerer:
             shape: The sizes of the model.
             table: Its length configurations.
             name: What to call the model.
+            calibration: What makes confidences of its logits.
         """
         qa = cls.__new__(cls)
-        qa.name, qa.shape, qa.table, qa.reader, qa.calibration = name, shape, table, reader, None
+        qa.name, qa.shape, qa.table, qa.reader, qa.calibration = name, shape, table, reader, calibration
         return qa
 
     # A str is itself a Sequence[str], so the checker sees overlaps; the first that fits is the one meant.

@@ -21,6 +21,7 @@ class LogitsSource(Protocol):
 
     shape: ModelShape
     precision: Precision
+    batch_tokens: int
 
     def run(
         self,

@@ -99,6 +99,10 @@ class SpanRanker:
         """The logit of there being no answer, of the window that is least sure of it; infinite without windows."""
         return float(self._null)
 
+    def score(self, logit: float) -> float:
+        """The softmax of a span's logit over the candidate spans alone, without the answer that there is none."""
+        return float(np.exp(logit - self._total))
+
     def ranked(self) -> list[Span]:
         """Return the best answers, best first, at most `top_k`; none if the text has no tokens."""
         chosen = self._apart(self._best(self._pool))

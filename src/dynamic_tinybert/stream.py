@@ -20,8 +20,7 @@ from dynamic_tinybert.windows import Window
 
 Progress: TypeAlias = Callable[[int, int], None]
 
-_POOL = 128  # windows gathered before they are sorted by length and read; as many questions wait at the most
-_BATCH_TOKENS = 1024  # padded tokens of a batch: beyond this a batch gains nothing on a CPU
+_POOL = 128  # windows gathered, at the least, before they are sorted by length and read; as many questions wait
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +77,7 @@ class AnswerStream:
     ) -> None:
         self._reader = reader
         self._settings = settings
+        self._most = max(_POOL, reader.runtime.batch_tokens // 64)
         self._progress = progress
         self._total = total
         self._known = 0
@@ -95,7 +95,7 @@ class AnswerStream:
             except Exception as error:
                 failure = error
                 break
-            if len(self._pool) == _POOL or len(self._waiting) > _POOL:
+            if len(self._pool) == self._most or len(self._waiting) > self._most:
                 yield from self._flush()
         yield from self._flush()
         if failure is not None:
@@ -134,7 +134,8 @@ class AnswerStream:
         order = sorted(range(len(pool)), key=lambda i: len(pool[i][1]))
         single = self._reader.runtime.precision == "int8"  # whose scales are a whole batch's
         logits: dict[int, tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]] = {}
-        for batch in batches([len(pool[i][1]) for i in order], most_rows=1 if single else None):
+        lengths, tokens = [len(pool[i][1]) for i in order], self._reader.runtime.batch_tokens
+        for batch in batches(lengths, tokens, most_rows=1 if single else None):
             numbers = [order[i] for i in batch]
             start, end, _ = self._reader.read([pool[i][1] for i in numbers], [choice.config] * len(numbers))
             logits |= {i: (start[row], end[row]) for row, i in enumerate(numbers)}
@@ -164,7 +165,7 @@ class AnswerStream:
                 end=span.end,
                 score=span.score,
                 logit=span.logit,
-                confidence=self._confidence(span, request.ranker.null),
+                confidence=self._confidence(span, request.ranker),
                 spent=spent,
             )
             for span in request.ranker.ranked()
@@ -174,13 +175,13 @@ class AnswerStream:
             answers.append(Answer(text="", start=0, end=0, score=0.0, logit=-math.inf, confidence=nothing, spent=spent))
         return answers
 
-    def _confidence(self, span: Span, null: float) -> float | None:
+    def _confidence(self, span: Span, ranker: SpanRanker) -> float | None:
         """The calibrated probability that a span answers; of the answer that there is none, 0."""
         if self._settings.calibration is None:
             return None
         if span.begin == span.end:
             return 0.0
-        return self._settings.calibration.confidence(logit=span.logit, null=null, score=span.score)
+        return self._settings.calibration.confidence(logit=span.logit, null=ranker.null, score=ranker.score(span.logit))
 
 
 def check_pair(question: object, text: object, number: int | None) -> None:
@@ -198,12 +199,12 @@ def check_pair(question: object, text: object, number: int | None) -> None:
         raise ValueError(f"the question is empty{which}")
 
 
-def batches(lengths: list[int], *, most_rows: int | None = None) -> Iterator[range]:
-    """Cut ascending lengths into runs that are at most 1024 tokens when padded, of at most so many rows."""
+def batches(lengths: list[int], tokens: int, *, most_rows: int | None = None) -> Iterator[range]:
+    """Cut ascending lengths into runs of at most so many tokens when padded, and so many rows."""
     begin = 0
     for i, length in enumerate(lengths):
         count = i - begin
-        if count and (length * (count + 1) > _BATCH_TOKENS or count == most_rows):
+        if count and (length * (count + 1) > tokens or count == most_rows):
             yield range(begin, i)
             begin = i
     if lengths:

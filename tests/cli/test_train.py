@@ -296,7 +296,7 @@ def test_a_loss_that_is_no_number(
     result = run(write(value), "--output", tmp_path / "run")
     assert result.exit_code == 1
     line = result.stderr.splitlines()[-1]
-    assert "the loss is nan at step 4: lower learning_rate" in line
+    assert "the loss is NaN or infinite at step 4: lower learning_rate" in line
     assert (tmp_path / "run" / "01-prediction" / "checkpoint-2" / "trainer_state.json").is_file()
     monkeypatch.undo()
     assert run(write(value), "--output", tmp_path / "run", "--resume").exit_code == 0

@@ -56,6 +56,13 @@ def test_the_table_has_what_confirm_does_not_show_to_be_beaten() -> None:
     }
 
 
+def test_neighbours_in_a_table_differ_in_what_they_spare() -> None:
+    crowd = [candidate("search", (1.0, 0.3 + i / 1000), 0.6 - i / 500, 50.0 - i) for i in range(12)]
+    table, _ = make_table([FULL, *crowd], "x")
+    shares = [row["share"] for row in table["configs"][1:]]
+    assert shares == [0.6, 0.59, 0.58]  # the dearer stays: a budget gives up no F1 for next to nothing
+
+
 def test_full_stays_even_where_it_is_beaten() -> None:
     better = candidate("search", (1.0, 0.9), 0.95, 71.0)
     table, _ = make_table([FULL, better], "x")
@@ -71,7 +78,7 @@ def test_a_budget_of_the_number_in_a_name_buys_it(share: float) -> None:
 
 
 def test_names_are_never_given_twice() -> None:
-    crowd = [candidate("search", (1.0, 0.3 + i / 1e5), 0.6 + i / 1e5, 50.0 + i) for i in range(4)]
+    crowd = [candidate("search", (1.0, 0.3 + i / 100), 0.6051 - i / 50, 50.0 - i) for i in range(4)]
     twins = [candidate("uniform", (0.5, 0.1 + i / 10), 0.6, 30.0) for i in range(3)]
     table, names = make_table([FULL, *crowd, *twins], "x")
     assert len({row["name"] for row in table["configs"]}) == len(table["configs"]) == len(names) == 8

@@ -329,6 +329,9 @@ def test_a_teacher_is_frozen_and_reads_the_students_batches(tmp_path: Path, embe
     assert torch.equal(found.start_logits, logits(model)[0])
     assert len(found.hidden_states) == 5
     assert not found.start_logits.requires_grad
+    half = Teacher(folder, Vocabulary(embedded), bf16=True)(batch)  # transformers does it for the student alone
+    assert half.start_logits.dtype == torch.bfloat16
+    assert torch.allclose(half.start_logits.float()[MASK == 1], found.start_logits[MASK == 1], atol=0.1)
 
 
 @pytest.mark.parametrize(("make", "positions"), [(tiny_bert, 40), (tiny_mpnet, 40)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import shutil
@@ -104,9 +105,9 @@ def test_it_asks_for_checkpoints_now_and_then(time: Time) -> None:
     clock = Clock(limit=None, every=60)
     clock.on_train_begin(ARGS, TrainerState(), TrainerControl())
     asked = [due(step(clock, time, 25))[:2] for _ in range(9)]
-    # It looks at 0, 25, 50, 75, ...
+    # It looks at 0, 25, 50, 75, ..., and counts from the step after it has saved.
     at = [i * 25 for i, (evaluate, save) in enumerate(asked) if evaluate and save]
-    assert at == [75, 150]
+    assert at == [75, 175]
     assert all(evaluate == save for evaluate, save in asked)
 
 
@@ -117,6 +118,16 @@ def test_the_time_of_an_evaluation_counts(time: Time) -> None:
     assert due(step(clock, time, 0)) == (True, True, False)
     time.now += 50  # it evaluates and saves
     assert due(step(clock, time, 0)) == (True, True, True)
+
+
+def test_evaluations_that_take_long_leave_time_to_learn(time: Time) -> None:
+    clock = Clock(limit=None, every=60)
+    clock.on_train_begin(ARGS, TrainerState(), TrainerControl())
+    asked = []
+    for _ in range(12):
+        asked.append(due(step(clock, time, 20))[0])
+        time.now += 100 * asked[-1]  # an evaluation takes longer than the time from one to the next
+    assert not any(a and b for a, b in itertools.pairwise(asked))
 
 
 def test_at_the_last_step_it_asks_for_a_checkpoint(time: Time) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+import random
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -382,3 +384,15 @@ def test_a_stage_saves_what_transformers_reads(context: Context, models: Callabl
     model.save_pretrained(tmp_path / "model")
     _, info = AutoModelForQuestionAnswering.from_pretrained(tmp_path / "model", output_loading_info=True)
     assert not any(info[key] for key in ("missing_keys", "unexpected_keys"))
+
+
+def test_a_skipped_layer_drops_nothing() -> None:
+    stage = LengthDropStage(stage="lengthdrop", epochs=1, length_drop=0.2, layer_drop=0.5)
+    trainer = LengthDropTrainer.__new__(LengthDropTrainer)
+    trainer.stage = stage
+    for seed in range(200):
+        config, running = trainer.sample(6, random.Random(seed))
+        ratios = [b / a for a, b in itertools.pairwise((1.0, *config.fractions))]
+        assert running
+        assert all(ratios[i] == 1 for i in range(6) if i not in running)
+        assert all(0.8 - 1e-9 <= ratios[i] <= 1 for i in running)

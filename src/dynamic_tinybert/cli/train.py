@@ -24,7 +24,9 @@ def train(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change a setting of the recipe (may be repeated)."),
     ] = None,
-    check: Annotated[bool, typer.Option("--check", help="Only check the recipe, and print it in full.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Print the recipe in full, check it and all that it names, and leave.")
+    ] = False,
     threads: console.Threads = None,
     as_json: console.AsJson = False,
 ) -> None:
@@ -49,15 +51,17 @@ def train(
         from dynamic_tinybert.train import Reporter, TrainingError, read_recipe
         from dynamic_tinybert.train import train as run
         from dynamic_tinybert.train.recipe import dump_recipe, find_recipe
+        from dynamic_tinybert.train.run import check as look
 
     folder = output or Path()
     with console.errors_in_one_line():
         try:
             read = read_recipe(find_recipe(recipe), changes or ())
-            if check:
-                print(dump_recipe(read), end="")
-                return
             folder = output or Path(f"train-{read.name}")
+            if check:
+                print(dump_recipe(read), end="", flush=True)
+                look(read, folder)
+                return
             if threads is not None:
                 torch.set_num_threads(threads)
             figures = run(read, folder, resume=resume, reporter=Reporter())

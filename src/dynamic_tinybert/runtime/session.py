@@ -22,6 +22,7 @@ Provider: TypeAlias = "str | tuple[str, dict[str, Any]]"
 _FUSED_SINCE = (1, 24)  # before, ONNX Runtime's Attention gives out no probabilities; off the CPU it may not exist
 _ERRORS_ONLY = 3
 _MOST_THREADS = 1024
+_BATCH_TOKENS = 1024  # padded tokens: beyond this a batch gains nothing on a CPU
 _LARGE = 1024  # bytes; smaller tensors travel inside the graph
 
 
@@ -76,6 +77,7 @@ class Runtime:
                 raise ValueError(f"this ONNX Runtime has no execution provider {name!r}; it has {', '.join(known)}")
         self.shape = shape
         self.precision = precision
+        self.batch_tokens = _BATCH_TOKENS
         options = onnxruntime.SessionOptions()
         # The probabilities that Attention gives out are inferred to be empty, in 1.31, and each run would warn of it.
         options.log_severity_level = _ERRORS_ONLY

@@ -21,6 +21,8 @@ _AXIS: Final[Mapping[Cost, str]] = {
     "latency": "latency, as a part of that of full",
 }
 
+_STEP = 0.01  # of share, between neighbours in a table
+
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
@@ -47,8 +49,9 @@ def make_table(
     """Make `length_configs.json` of what was confirmed.
 
     `full` stays always, and the uniform configurations too, as what the others are held to. Of the others, those stay
-    that no cheaper one equals on the questions that confirm. A name is never less than the share, so that a budget of
-    that number buys it. What the model's table has beside the configurations, such as `calibration`, is kept.
+    that no cheaper one equals on the questions that confirm, and that spare at least 0.01 beside the dearer one before:
+    a budget shall not give up F1 for next to nothing. A name is never less than the share, so that a budget of that
+    number buys it. What the model's table has beside the configurations, such as `calibration`, is kept.
 
     Args:
         candidates: What was measured again.
@@ -61,9 +64,12 @@ def make_table(
     front = {candidates[i].config for i in pareto_front([(c.confirm.cost, c.confirm.f1) for c in candidates])}
     names: dict[LengthConfig, str] = {}
     rows: list[dict[str, Any]] = []
+    last = math.inf
     for candidate in sorted(candidates, key=lambda c: (-c.confirm.share, -c.confirm.f1)):
-        if candidate.kind == "search" and candidate.config not in front:
-            continue
+        if candidate.kind == "search":
+            if candidate.config not in front or candidate.confirm.share > last - _STEP:
+                continue
+            last = candidate.confirm.share
         name = _name(candidate.kind, candidate.confirm.share, set(names.values()))
         names[candidate.config] = name
         rows.append(

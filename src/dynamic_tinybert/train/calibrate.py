@@ -13,10 +13,8 @@ import numpy.typing as npt
 
 from dynamic_tinybert.calibration import Calibration
 from dynamic_tinybert.qa import QuestionAnswerer
-from dynamic_tinybert.spans import SpanRanker
 from dynamic_tinybert.squad import Question, exact_match
 from dynamic_tinybert.train.errors import TrainingError
-from dynamic_tinybert.windows import check_lengths
 
 _BINS = 10
 
@@ -31,29 +29,34 @@ def examples(qa: QuestionAnswerer, questions: Sequence[tuple[Question, str, bool
     Returns:
         `[answers, 3]`: by how much the logit exceeds that of no answer; the logarithm of the score; 1 where the answer
         is right by exact match, and 0 where it is not or there is none. Texts without words give no row.
-
-    Raises:
-        WindowError: The model reads too few tokens for a question of 64 and a text.
     """
+    seen = _Seen()
+    numbers = iter(seen.numbers)
+    asker = QuestionAnswerer.from_reader(qa.reader, qa.shape, qa.table, name=qa.name, calibration=seen)
     rows = []
-    longest = min(384, qa.shape.positions)
-    stride = max(0, min(128, (longest - 67) // 2))
-    check_lengths(max_seq_len=longest, doc_stride=stride, max_question_len=64, positions=longest)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of questions that are cut
-        for question, text, possible in questions:
-            ranker = SpanRanker(top_k=1, max_answer_len=30)
-            config = qa.table.select(qa.shape, "full").config
-            for window in qa.reader.windows(
-                question.question, text, max_seq_len=longest, doc_stride=stride, max_question_len=64
-            ):
-                logits = qa.reader.read([window], [config])
-                ranker.add(window, logits.start[0], logits.end[0])
-            for best in ranker.ranked():
-                words = text[best.begin : best.end]
-                right = possible and any(exact_match(words, answer) for answer in question.answers)
-                rows.append((best.logit - ranker.null, math.log(max(best.score, 1e-12)), float(right)))
+        answers = asker([question.question for question, _, _ in questions], [text for _, text, _ in questions])
+    for answer, (question, _, possible) in zip(answers, questions, strict=True):
+        if answer.text:
+            margin, score = next(numbers)
+            right = possible and any(exact_match(answer.text, truth) for truth in question.answers)
+            rows.append((margin, math.log(max(score, 1e-12)), float(right)))
     return np.array(rows, np.float64).reshape(-1, 3)
+
+
+class _Seen(Calibration):
+    """Stands where a calibration will, and keeps what it would be given."""
+
+    def __init__(self) -> None:
+        super().__init__(margin=0.0, log_score=0.0, bias=0.0)
+        object.__setattr__(self, "numbers", [])
+
+    numbers: list[tuple[float, float]]
+
+    def confidence(self, *, logit: float, null: float, score: float) -> float:
+        self.numbers.append((logit - null, score))
+        return 0.0
 
 
 def fit(rows: npt.NDArray[np.float64], *, ridge: float = 1e-3, steps: int = 100) -> Calibration:

@@ -13,6 +13,7 @@ import torch
 import transformers
 import yaml
 
+from dynamic_tinybert.folder.hub import is_hub_name
 from dynamic_tinybert.shape import ModelShape
 from dynamic_tinybert.train.recipe import Recipe, Stage, dump_recipe
 
@@ -114,7 +115,7 @@ def model_card(
         "tags": ["question-answering", "extractive-qa", "bert", "squad"],
         "model-index": [{"name": recipe.name, "results": results}],
     }
-    if "/" in base and not base.startswith((".", "/")):
+    if is_hub_name(base):
         head["base_model"] = base
     table = ["| data | questions | EM | F1 |", "| --- | --- | --- | --- |"]
     table += [
@@ -170,8 +171,26 @@ def model_card(
     return "\n".join(lines)
 
 
+def named_without_folder(model: str) -> str:
+    """What a model is called elsewhere: of a folder here, its own name; a name on the Hub stays."""
+    path = Path(model)
+    if not path.exists():
+        return model
+    return path.resolve().parent.name if path.name == "model" else path.name
+
+
 def _without_folders(recipe: Recipe) -> Recipe:
-    """A recipe whose data are named, and not where they lay."""
+    """A recipe whose data and models are named, and not where they lay."""
     files = {key: getattr(recipe.data, key) for key in ("train", "select", "confirm", "dev")}
-    named = {key: Path(file.name) for key, file in files.items() if file is not None}
-    return recipe.model_copy(update={"data": recipe.data.model_copy(update=named)})
+    data = recipe.data.model_copy(update={key: Path(file.name) for key, file in files.items() if file is not None})
+    changes: dict[str, Any] = {"data": data}
+    if recipe.teacher is not None:
+        changes["teacher"] = named_without_folder(recipe.teacher)
+    if recipe.student is not None and recipe.student.checkpoint is not None:
+        checkpoint = named_without_folder(recipe.student.checkpoint)
+        changes["student"] = recipe.student.model_copy(update={"checkpoint": checkpoint})
+    stages = []
+    for stage in recipe.stages:
+        named = {key: getattr(stage, key, None) for key in ("model", "teacher")}
+        stages.append(stage.model_copy(update={k: named_without_folder(v) for k, v in named.items() if v is not None}))
+    return recipe.model_copy(update={**changes, "stages": tuple(stages)})

@@ -12,13 +12,12 @@ from transformers import AutoConfig, AutoModelForQuestionAnswering, BertConfig
 from transformers.utils import logging
 
 from dynamic_tinybert.folder import EMBEDDED, ModelFolderError, open_folder
-from dynamic_tinybert.folder.hub import is_hub_name
 from dynamic_tinybert.folder.tensors import tensor_table
 from dynamic_tinybert.shape import ModelShape
 from dynamic_tinybert.train.errors import TrainingError
 from dynamic_tinybert.train.features import Batch
 from dynamic_tinybert.train.model import DynamicBertForQuestionAnswering
-from dynamic_tinybert.train.vocabulary import Vocabulary
+from dynamic_tinybert.train.vocabulary import Vocabulary, check_exists
 
 _BERT_TO_MPNET = {
     "attention.self.query": "attention.attn.q",
@@ -62,10 +61,12 @@ class Teacher:
     Args:
         model: A model folder, or a name on the Hub.
         student: The vocabulary that features are made with.
+        bf16: Whether to compute in bfloat16; transformers does so for what is trained alone.
     """
 
-    def __init__(self, model: str | Path, student: Vocabulary) -> None:
+    def __init__(self, model: str | Path, student: Vocabulary, *, bf16: bool = False) -> None:
         self.name = str(model)
+        self._bf16 = bf16
         self.model = load_model(model).eval().requires_grad_(False)
         self.inputs = Inputs(self.model, Vocabulary(model).map_from(student))
         self.layers: int = self.model.config.num_hidden_layers
@@ -76,7 +77,7 @@ class Teacher:
         device = batch["input_ids"].device
         if self.model.device != device:
             self.model.to(device)
-        with torch.no_grad():
+        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=self._bf16):
             return self.model(**self.inputs(batch), output_hidden_states=output_hidden_states)
 
 
@@ -98,8 +99,7 @@ def read_config(model: str | Path) -> Any:
     Raises:
         TrainingError: There is none.
     """
-    if not Path(model).exists() and not is_hub_name(str(model)):
-        raise TrainingError(f"there is no model folder {model}; a model on the Hub is called owner/name")
+    check_exists(model)
     try:
         return AutoConfig.from_pretrained(model)
     except Exception as error:  # transformers raises what comes from below

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from dynamic_tinybert.folder import EMBEDDED, open_folder
 from dynamic_tinybert.squad import Question, SquadFile, read_squad
 from dynamic_tinybert.train.errors import TrainingError
@@ -129,6 +131,8 @@ def check_run(recipe: Recipe, sets: Sets, vocabulary: Vocabulary, output: Path) 
             check_intermediate(stage, student, teacher)
         if (logits := getattr(stage, "logits", None)) is not None and not logits.is_file():
             raise TrainingError(f"there is no file of stored logits {logits}")
+    if any(stage.precision == "bf16" for stage in recipe.stages) and not torch.cuda.is_available():
+        raise TrainingError("precision: bf16 needs a GPU, and there is none here: set precision: auto")
     longest = min(shape_of(config).positions for config in (student, *read) if config is not None)
     if recipe.data.max_seq_len > longest:
         raise TrainingError(

@@ -90,7 +90,8 @@ class Stage(_Strict):
     Attributes:
         name: What its folder is called; by default the kind of stage.
         epochs: How often each feature is seen; or
-        minutes: how long it takes, evaluations and checkpoints included. The learning rate falls to 0 over either.
+        minutes: how long it takes, evaluations and checkpoints included but for the last. The learning rate falls
+            to 0 over either.
         batch_size: Features of a batch, on each device.
         accumulate: Batches of a step.
         learning_rate: The greatest, after the warm-up.
@@ -165,6 +166,7 @@ class IntermediateStage(StudentStage):
     stage: Literal["intermediate"]
     match: Literal["attention", "relations"] = "attention"
     hidden_states: bool | None = None
+    select_questions: Count = 100  # nothing is chosen by them
     relation_heads: Count | None = None
 
 

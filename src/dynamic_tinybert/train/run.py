@@ -22,7 +22,7 @@ from transformers import set_seed
 from transformers.utils import logging
 
 from dynamic_tinybert.files import write_whole
-from dynamic_tinybert.train.card import StageResult, model_card
+from dynamic_tinybert.train.card import StageResult, model_card, named_without_folder
 from dynamic_tinybert.train.errors import TrainingError
 from dynamic_tinybert.train.evaluation import answerer, measure
 from dynamic_tinybert.train.features import Feature, make_features
@@ -81,13 +81,12 @@ def train(
     """
     logging.set_verbosity_error()
     logging.disable_progress_bar()
+    torch.set_float32_matmul_precision("high")  # on GPUs, for what a stage leaves in float32
     first = _processes().is_main_process
     reporter = reporter if reporter is not None and first else Reporter(quiet=True)
     if first:
         _check_output(recipe, output, resume=resume)
-    sets = read_sets(recipe)
-    vocabulary = find_vocabulary(recipe)
-    check_run(recipe, sets, vocabulary, output)
+    sets, vocabulary = check(recipe, output)
     with _held(recipe, output, resume=resume, first=first):
         if first:
             copy_tokenizer(vocabulary.name, output / "tokenizer")
@@ -99,6 +98,18 @@ def train(
                 StoredLogits.read(logits, features)  # raises if they belong to others
         run = _Run(recipe, output, sets, vocabulary, tokenizer, features, reporter, first)
         return run.go()
+
+
+def check(recipe: Recipe, output: Path) -> tuple[Sets, Vocabulary]:
+    """Find out what can be found out before anything is learned: see `train`, whose errors it raises.
+
+    Returns:
+        The data, and the vocabulary that features are made with.
+    """
+    sets = read_sets(recipe)
+    vocabulary = find_vocabulary(recipe)
+    check_run(recipe, sets, vocabulary, output)
+    return sets, vocabulary
 
 
 @dataclass
@@ -199,7 +210,7 @@ class _Run:
         if logits is not None:
             return StoredLogits.read(logits, self.features)
         named = stage.teacher or self.teacher or self.recipe.teacher
-        return None if named is None else Teacher(named, self.vocabulary)
+        return None if named is None else Teacher(named, self.vocabulary, bf16=uses_bf16(stage))
 
     def _student(self, stage: StudentStage) -> Any:
         """Make the student that the recipe begins with."""
@@ -279,7 +290,10 @@ class _Run:
         if torch.cuda.is_available():
             model.to("cuda")
         ids = None if recipe.student is not None else Vocabulary(source).map_from(self.vocabulary)
-        qa = answerer(model, Inputs(model, ids), self.tokenizer, bf16=uses_bf16(recipe.stages[-1]))
+        # A student is measured in the arithmetic in which it will answer; a teacher, which will not, fast.
+        fast = recipe.student is None and uses_bf16(recipe.stages[-1])
+        torch.set_float32_matmul_precision("high" if fast else "highest")
+        qa = answerer(model, Inputs(model, ids), self.tokenizer, bf16=fast)
         figures = measure_finished(qa, recipe, self.sets, self.output, self.reporter)
         table = None
         if recipe.student is not None:
@@ -288,6 +302,7 @@ class _Run:
         named = (stage.model if isinstance(stage, TeacherStage) else stage.teacher for stage in recipe.stages)
         base = student.checkpoint if student is not None else None
         base = base or next((model for model in named if model is not None), str(recipe.teacher))
+        base = named_without_folder(base)
         card = model_card(
             recipe,
             qa.shape,

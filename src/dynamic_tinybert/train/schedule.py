@@ -45,6 +45,7 @@ class Clock(TrainerCallback, ExportableState):  # type: ignore[misc]
         self.elapsed = elapsed
         self._every = every
         self._saved = elapsed
+        self._just_saved = False
         self._began = time.monotonic() - elapsed
 
     def state(self) -> dict[str, Any]:
@@ -65,6 +66,8 @@ class Clock(TrainerCallback, ExportableState):  # type: ignore[misc]
         if args.world_size > 1:
             broadcast_object_list(now)
         (self.elapsed,) = now
+        if self._just_saved:  # what evaluating and saving took does not count for the next time
+            self._saved, self._just_saved = self.elapsed, False
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
@@ -74,7 +77,7 @@ class Clock(TrainerCallback, ExportableState):  # type: ignore[misc]
             control.should_training_stop = True
         due = self._every is not None and self.elapsed - self._saved >= self._every
         if due or control.should_training_stop or state.global_step >= state.max_steps:
-            self._saved = self.elapsed
+            self._just_saved = True
             control.should_evaluate = control.should_save = True
         return control
 

@@ -104,8 +104,10 @@ class StoredLogits:
 
     def loss(self, output: Any, batch: Batch, temperature: float) -> Tensor:
         """The soft cross-entropy of a student against them: the mean of start and end."""
-        rows = batch["index"].cpu()
-        index, value = (x[rows].to(batch["index"].device) for x in (self.index, self.value))
+        rows = batch["index"]
+        if self.index.device != rows.device:
+            self.index, self.value = self.index.to(rows.device), self.value.to(rows.device)
+        index, value = self.index[rows], self.value[rows]
         mask = batch["attention_mask"]
         start = stored_cross_entropy(output.start_logits, index[:, 0], value[:, 0], mask, temperature)
         return (start + stored_cross_entropy(output.end_logits, index[:, 1], value[:, 1], mask, temperature)) / 2
@@ -259,12 +261,11 @@ class LengthDropTrainer(PredictionTrainer):
         return [smallest, *(self.sample(layers, draw) for _ in range(self.stage.samples))]
 
     def sample(self, layers: int, draw: random.Random) -> tuple[LengthConfig, list[int]]:
-        """Draw a sub-model: LengthDrop and layer drop."""
-        ratios = [draw.uniform(1 - self.stage.length_drop, 1) for _ in range(layers)]
+        """Draw a sub-model: LengthDrop and layer drop. A layer that is skipped drops nothing."""
         running = [layer for layer in range(layers) if draw.random() >= self.stage.layer_drop]
-        return LengthConfig(tuple(itertools.accumulate(ratios, lambda a, b: a * b))), running or [
-            draw.randrange(layers)
-        ]
+        running = running or [draw.randrange(layers)]
+        ratios = [draw.uniform(1 - self.stage.length_drop, 1) if layer in running else 1.0 for layer in range(layers)]
+        return LengthConfig(tuple(itertools.accumulate(ratios, lambda a, b: a * b))), running
 
 
 def check_intermediate(stage: IntermediateStage, student: Any, teacher: Any) -> None:

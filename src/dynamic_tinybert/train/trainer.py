@@ -28,6 +28,7 @@ from dynamic_tinybert.train.schedule import Clock, learning_rate_at
 
 _ENDLESS = 10_000  # epochs of a stage that the clock ends
 _NEVER = 10**9  # steps
+_LOOK = 10  # steps from look to look at whether the loss is finite, on a GPU
 
 Select = Callable[[], "dict[str, float]"]
 
@@ -116,6 +117,7 @@ class StageTrainer(Trainer):  # type: ignore[misc]
     by_f1 = True
     loss_is_scaled_for_ga = False  # a loss is the mean of its batch
     lr_scheduler: Any
+    _finite: Tensor | None = None
     control: Any
 
     def __init__(self, model: Any, stage: Stage, context: StageContext) -> None:
@@ -166,6 +168,8 @@ class StageTrainer(Trainer):  # type: ignore[misc]
             # Older versions know no other.
             warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated")
             self.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+        # Its forward computes in the stage's precision; the next stage, and the last measuring, say their own.
+        self.accelerator.unwrap_model(self.model_wrapped, keep_fp32_wrapper=False)
 
     def done(self) -> float:
         """The share of the stage that is over."""
@@ -178,9 +182,12 @@ class StageTrainer(Trainer):  # type: ignore[misc]
     ) -> Any:
         """Compute the stage's loss, and refuse to go on from one that is no number."""
         loss = self.stage_loss(model, inputs)
-        if not bool(torch.isfinite(loss)):
+        finite = torch.isfinite(loss.detach())
+        self._finite = finite if self._finite is None else self._finite & finite
+        # To look at a number on a GPU is to wait for it, so there one looks now and then.
+        if (loss.device.type == "cpu" or self.state.global_step % _LOOK == 0) and not bool(self._finite):
             raise TrainingError(
-                f"the loss is {loss.item()} at step {self.state.global_step + 1}: lower learning_rate, or set "
+                f"the loss is NaN or infinite at step {self.state.global_step + 1}: lower learning_rate, or set "
                 "precision: fp32; the last checkpoint is as it was"
             )
         return (loss, None) if return_outputs else loss
@@ -200,6 +207,11 @@ class StageTrainer(Trainer):  # type: ignore[misc]
 
     def evaluate(self, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> dict[str, float]:
         """Ask the questions of `select`, in the first process, by the road that answering takes."""
+        if self._finite is not None and not bool(self._finite):
+            raise TrainingError(
+                f"the loss became NaN or infinite before step {self.state.global_step}: lower learning_rate, or set "
+                "precision: fp32; the last checkpoint is as it was"
+            )
         found: list[Any] = [None]
         if self.is_world_process_zero():
             try:

@@ -10,6 +10,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import AutoTokenizer
 
+from dynamic_tinybert.folder.hub import is_hub_name
 from dynamic_tinybert.train.errors import TrainingError
 
 _ROLES = ("cls_token", "sep_token", "pad_token", "unk_token", "mask_token")
@@ -32,6 +33,7 @@ class Vocabulary:
 
     def __init__(self, model: str | Path) -> None:
         self.name = str(model)
+        check_exists(model)
         try:
             loaded = AutoTokenizer.from_pretrained(model)
             file = Path(model) / "tokenizer.json"  # what features are made with; loaded is made from the settings too
@@ -66,6 +68,16 @@ class Vocabulary:
             if token in student.ids:
                 table[student.ids[token]] = self.ids.get(self.roles.get(role, ""), -1)
         return None if torch.equal(table, torch.arange(len(table))) else table
+
+
+def check_exists(model: str | Path) -> None:
+    """Check that a model is a folder that is there, or may be on the Hub.
+
+    Raises:
+        TrainingError: It is neither.
+    """
+    if not Path(model).exists() and not is_hub_name(str(model)):
+        raise TrainingError(f"there is no model folder {model}; a model on the Hub is called owner/name")
 
 
 def check_alignment(teacher: Vocabulary, student: Vocabulary, texts: Sequence[str]) -> None:
