@@ -62,17 +62,23 @@ def unpack(parts: Path, data: Path) -> None:
     print(f"unpacked into {data}")
 
 
+def timeless(entry: tarfile.TarInfo) -> tarfile.TarInfo:
+    """So that gathering twice makes the same file, whose pieces may be fetched in several calls."""
+    entry.mtime = 0
+    return entry
+
+
 def gather(run: Path, file: Path) -> None:
     small = run / ".half"
     with tarfile.open(file, mode="w") as tar:
         for path in sorted(p for p in run.rglob("*") if p.is_file() and "checkpoint-" not in str(p)):
             name = path.relative_to(run)
             if path.name != WEIGHTS:
-                tar.add(path, f"{run.name}/{name}")
+                tar.add(path, f"{run.name}/{name}", filter=timeless)
             elif name.parts[0] == "model":
                 weights = load_file(path)
                 save_file({key: value.astype(np.float16) for key, value in weights.items()}, small, {"format": "pt"})
-                tar.add(small, f"{run.name}/{name}")
+                tar.add(small, f"{run.name}/{name}", filter=timeless)
                 small.unlink()
     print(f"{file}: {file.stat().st_size:,} bytes")
 
