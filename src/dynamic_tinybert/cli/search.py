@@ -119,8 +119,8 @@ def search(
         folder = open_folder(model)
     with console.errors_in_one_line():
         space = SearchSpace(folder.shape.layers, low)
-        proposer = make_sampler(sampler.value, space, seed)
-        output = (output or Path(f"search-{Path(folder.name).resolve().name}")).expanduser()
+        proposer = make_sampler(sampler.value, space, seed, noisy=cost is Cost.latency)
+        output = (output or Path(f"search-{_called(folder.name)}")).expanduser()
         _check_install(install, model, folder)
         _check_output(output, storage, resume)
         select, confirming = _read_questions(data, titles, confirm, confirm_titles, questions, seed)
@@ -290,14 +290,24 @@ def _read_questions(
 
 
 def _read(data: str, titles: Path | None) -> Questions:
-    from dynamic_tinybert.search import Questions
+    from dynamic_tinybert.search import Questions, SearchError
+    from dynamic_tinybert.shipped import find_list
     from dynamic_tinybert.squad import read_squad
 
     wanted = None
     if titles is not None:
-        wanted = {line for line in map(str.strip, console.read_text(str(titles)).splitlines()) if line}
+        wanted = {line for line in map(str.strip, console.read_text(str(find_list(titles))).splitlines()) if line}
     name = titles.stem if titles else Path(data).name.removesuffix(".gz").removesuffix(".json")
-    return Questions(name, read_squad(data, titles=wanted))
+    questions = read_squad(data, titles=wanted)
+    if missing := (wanted or set()) - {question.title for question in questions.questions}:
+        raise SearchError(f"{titles}: {data} has no article {min(missing)!r}")
+    return Questions(name, questions)
+
+
+def _called(model: str) -> str:
+    """What a model is called: its folder, or of one called `model`, as `train` makes it, the folder above."""
+    path = Path(model).resolve()
+    return path.parent.name if path.name == "model" and path.is_dir() else path.name
 
 
 @contextlib.contextmanager

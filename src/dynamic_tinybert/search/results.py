@@ -21,7 +21,7 @@ _AXIS: Final[Mapping[Cost, str]] = {
     "latency": "latency, as a part of that of full",
 }
 
-_STEP = 0.01  # of share, between neighbours in a table
+_STEP = 0.01  # of the cost, between neighbours in a table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,11 +65,14 @@ def make_table(
     names: dict[LengthConfig, str] = {}
     rows: list[dict[str, Any]] = []
     last = math.inf
+    kept = set()
+    for candidate in sorted(candidates, key=lambda c: -c.confirm.cost):
+        if candidate.kind == "search" and candidate.config in front and candidate.confirm.cost <= last - _STEP:
+            kept.add(candidate.config)
+            last = candidate.confirm.cost
     for candidate in sorted(candidates, key=lambda c: (-c.confirm.share, -c.confirm.f1)):
-        if candidate.kind == "search":
-            if candidate.config not in front or candidate.confirm.share > last - _STEP:
-                continue
-            last = candidate.confirm.share
+        if candidate.kind == "search" and candidate.config not in kept:
+            continue
         name = _name(candidate.kind, candidate.confirm.share, set(names.values()))
         names[candidate.config] = name
         rows.append(

@@ -26,7 +26,7 @@ _MUTATION: Final = 0.5  # of a proposal, and then of each layer (Kim and Cho, 20
 _ATTEMPTS: Final = 100  # at a child that is not in the study yet
 
 
-def make_sampler(name: str, space: SearchSpace, seed: int) -> Any:
+def make_sampler(name: str, space: SearchSpace, seed: int, *, noisy: bool = False) -> Any:
     """Make a sampler whose only state is the study's storage.
 
     What it draws for a trial follows from its seed, the trial's number and the trials completed before: a resumed
@@ -40,6 +40,7 @@ def make_sampler(name: str, space: SearchSpace, seed: int) -> Any:
             `EvolutionSampler`. To compare: `multivariate`, one Parzen estimator for all ratios, and `random`.
         space: What may be proposed.
         seed: Another seed proposes other things.
+        noisy: Whether a measurement would differ if it was made again, as a latency does.
 
     Raises:
         SearchError: There is no such sampler, or what it needs is not installed.
@@ -54,7 +55,7 @@ def make_sampler(name: str, space: SearchSpace, seed: int) -> Any:
     makers: dict[str, Callable[[int], Any]] = {
         "tpe": lambda seed: optuna.samplers.TPESampler(multivariate=False, constant_liar=True, seed=seed),
         "multivariate": lambda seed: optuna.samplers.TPESampler(multivariate=True, constant_liar=True, seed=seed),
-        "gp": lambda seed: optuna.samplers.GPSampler(seed=seed, deterministic_objective=True),
+        "gp": lambda seed: optuna.samplers.GPSampler(seed=seed, deterministic_objective=not noisy),
         "nsga2": lambda seed: optuna.samplers.NSGAIISampler(population_size=_POPULATION, seed=seed),
         "random": lambda seed: optuna.samplers.RandomSampler(seed=seed),
     }

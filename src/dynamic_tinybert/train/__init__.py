@@ -7,7 +7,7 @@ Trainer (`trainer`) whose `losses` are the method. `model` is the student, with 
 from dynamic_tinybert.train.errors import TrainingError
 from dynamic_tinybert.train.model import DynamicBertForQuestionAnswering, DynamicOutput
 from dynamic_tinybert.train.progress import Reporter
-from dynamic_tinybert.train.recipe import Recipe, read_recipe
+from dynamic_tinybert.train.recipe import Recipe, find_recipe, read_recipe
 from dynamic_tinybert.train.run import train
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "Recipe",
     "Reporter",
     "TrainingError",
+    "find_recipe",
     "read_recipe",
     "train",
 ]

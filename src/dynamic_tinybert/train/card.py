@@ -192,5 +192,9 @@ def _without_folders(recipe: Recipe) -> Recipe:
     stages = []
     for stage in recipe.stages:
         named = {key: getattr(stage, key, None) for key in ("model", "teacher")}
-        stages.append(stage.model_copy(update={k: named_without_folder(v) for k, v in named.items() if v is not None}))
+        logits = getattr(stage, "logits", None)
+        changed = {} if logits is None else {"logits": Path(logits.name)}
+        stages.append(
+            stage.model_copy(update=changed | {k: named_without_folder(v) for k, v in named.items() if v is not None})
+        )
     return recipe.model_copy(update={**changes, "stages": tuple(stages)})

@@ -34,7 +34,7 @@ class TorchRuntime:
 
     def __init__(self, model: Any, inputs: Inputs, *, bf16: bool = False) -> None:
         self.shape = shape_of(model.config)
-        self.batch_tokens = 1024 if model.device.type == "cpu" else 32768
+        self.batch_tokens = 32768 if model.device.type == "cuda" else 1024
         self._model = model
         self._inputs = inputs
         self._bf16 = bf16

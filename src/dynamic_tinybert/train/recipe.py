@@ -10,16 +10,12 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from dynamic_tinybert.shipped import SHIPPED
 from dynamic_tinybert.train.errors import TrainingError
 from dynamic_tinybert.train.features import FeatureSettings
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
-_SHIPPED = (
-    Path(__file__).parents[1] / "recipes",
-    Path(__file__).parents[3] / "recipes",
-)  # installed; in the repository
-
 Count = Annotated[int, Field(ge=1)]
 
 
@@ -311,7 +307,7 @@ def find_recipe(name: str) -> Path:
     path = Path(name)
     if path.is_file() or path.suffix:
         return path
-    shipped = {file.stem: file for folder in _SHIPPED for file in folder.glob("*.yaml")}
+    shipped = {file.stem: file for folder in SHIPPED for file in folder.glob("*.yaml")}
     if name not in shipped:
         raise TrainingError(f"there is no recipe {name!r}: give a YAML file, or one of {', '.join(sorted(shipped))}")
     return shipped[name]

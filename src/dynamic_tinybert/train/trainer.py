@@ -169,7 +169,8 @@ class StageTrainer(Trainer):  # type: ignore[misc]
             warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated")
             self.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
         # Its forward computes in the stage's precision; the next stage, and the last measuring, say their own.
-        self.accelerator.unwrap_model(self.model_wrapped, keep_fp32_wrapper=False)
+        for name in ("forward", "_original_forward"):  # accelerate's, over that of the class
+            self.model.__dict__.pop(name, None)
 
     def done(self) -> float:
         """The share of the stage that is over."""
