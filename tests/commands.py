@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 from typer.testing import Result
 
 
@@ -13,3 +15,8 @@ def complaint(result: Result, status: int = 1) -> str:
     assert len(lines) == 1, result.stderr
     assert lines[0].startswith("dynamic-tinybert: error: ")
     return lines[0]
+
+
+def heed_interrupts() -> None:
+    """Let a child process be interrupted, even if the tests run in a background that ignores it, as some CI does."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from commands import complaint
+from commands import complaint, heed_interrupts
 from dynamic_tinybert import QuestionAnswerer
 from dynamic_tinybert.cli.app import app
 from dynamic_tinybert.evaluate import evaluate
@@ -212,6 +212,7 @@ def started(model: Path, data: Path) -> Iterator[subprocess.Popen[str]]:
     """A long search in a process of its own, with some trials complete."""
     process = subprocess.Popen(
         command(model, data, "--trials", 100_000, "--output", "out"),
+        preexec_fn=None if os.name == "nt" else heed_interrupts,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

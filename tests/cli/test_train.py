@@ -20,7 +20,7 @@ import yaml
 from filelock import FileLock
 from typer.testing import CliRunner, Result
 
-from commands import complaint
+from commands import complaint, heed_interrupts
 from conftest import quiet
 from dynamic_tinybert import QuestionAnswerer
 from dynamic_tinybert.cli.app import app
@@ -328,7 +328,12 @@ def test_ctrl_c_says_how_to_go_on(value: dict[str, Any], write: Any, tmp_path: P
     value["stages"][0] |= {"epochs": 10000, "checkpoint_steps": 5}
     command = [sys.executable, "-m", "dynamic_tinybert", "train", str(write(value)), "--output", str(tmp_path / "run")]
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=ENVIRONMENT,
+        preexec_fn=heed_interrupts,
     ) as process:
         while not list((tmp_path / "run").glob("*/checkpoint-*/trainer_state.json")):
             assert process.poll() is None
