@@ -38,7 +38,8 @@ def train(
       dynamic-tinybert train recipes/paper.yaml --set data.train=train-v1.1.json --set stages.teacher.epochs=1
       accelerate launch --num_processes 2 -m dynamic_tinybert train paper
 
-    Recipes that came along: smoke (every stage on 1,000 questions), cpu, mpnet-teacher, h384, tinybert6l, paper.
+    Recipes that came along: smoke (every stage on 1,000 questions), cpu, mpnet-teacher, h384, h384-more, tinybert6l,
+    paper.
 
     DIR/model is the finished folder, with its card and a first table of configurations; `search` finds better ones.
     Checkpoints are chosen by the held-out articles `data.select`, and the model is measured on `data.confirm`. A run
