@@ -56,25 +56,14 @@ def randomize(model: Any, seed: int = 0) -> Any:
     return model.eval()
 
 
+SIZES = {"hidden_size": 16, "num_hidden_layers": 4, "num_attention_heads": 2, "intermediate_size": 24}
+
+
 def tiny_bert(**sizes: Any) -> Any:
-    usual = {
-        "vocab_size": 60,
-        "hidden_size": 16,
-        "num_hidden_layers": 4,
-        "num_attention_heads": 2,
-        "intermediate_size": 24,
-        "max_position_embeddings": 40,
-    }
+    usual = {**SIZES, "vocab_size": 60, "max_position_embeddings": 40}
     return randomize(transformers.BertForQuestionAnswering(transformers.BertConfig(**{**usual, **sizes})))
 
 
 def tiny_mpnet(**sizes: Any) -> Any:
-    usual = {
-        "vocab_size": 65,
-        "hidden_size": 16,
-        "num_hidden_layers": 4,
-        "num_attention_heads": 2,
-        "intermediate_size": 24,
-        "max_position_embeddings": 42,
-    }
+    usual = {**SIZES, "vocab_size": 65, "max_position_embeddings": 42}
     return randomize(transformers.MPNetForQuestionAnswering(transformers.MPNetConfig(**{**usual, **sizes})))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 import numbers
 from collections.abc import Mapping, Sequence
@@ -213,6 +214,29 @@ class ConfigTable:
                 "this model has no measured table of length configurations (length_configs.json): budgets below full "
                 "use a geometric series, and what they cost in F1 is unknown"
             )
+
+
+def table_row(name: str, config: LengthConfig, share: float, exact_match: float, f1: float) -> dict[str, Any]:
+    """Return a configuration's row of `length_configs.json`."""
+    return {
+        "name": name,
+        "fractions": list(config.fractions),
+        "share": round(share, 4),
+        "exact_match": round(exact_match, 2),
+        "f1": round(f1, 2),
+    }
+
+
+def dump_table(table: Mapping[str, Any]) -> bytes:
+    """Write a table as JSON, a configuration a line."""
+    rows = ",\n".join("    " + json.dumps(row) for row in table["configs"])
+    rest = "".join(
+        f",\n  {json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}"
+        for key, value in table.items()
+        if key not in ("measured_on", "configs")
+    )
+    head = json.dumps(table["measured_on"], ensure_ascii=False)
+    return f'{{\n  "measured_on": {head},\n  "configs": [\n{rows}\n  ]{rest}\n}}\n'.encode()
 
 
 def parse_budget(text: str) -> Budget:

@@ -103,8 +103,11 @@ def print_json(value: dict[str, Any]) -> None:
 
 
 @contextlib.contextmanager
-def progress_bar(label: str, unit: str, *, show: bool = True) -> Iterator[Callable[[int, int], None] | None]:
-    """Show a progress bar on standard error, if that is a terminal, and give the function that moves it."""
+def progress_bar(label: str, unit: str, *, show: bool = True) -> Iterator[Callable[..., None] | None]:
+    """Show a progress bar on standard error, if that is a terminal, and give the function that moves it.
+
+    It takes what is done, the total, and perhaps a note.
+    """
     if not show or not sys.stderr.isatty():
         yield None
         return
@@ -114,13 +117,13 @@ def progress_bar(label: str, unit: str, *, show: bool = True) -> Iterator[Callab
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
-        TextColumn("{task.completed:,.0f} of {task.total:,.0f} {task.fields[unit]}"),
+        TextColumn("{task.completed:,.0f} of {task.total:,.0f} {task.fields[unit]}{task.fields[note]}"),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(label, total=1, unit=unit)
-        yield lambda done, total: bar.update(task, completed=done, total=max(total, 1))
+        task = bar.add_task(label, total=1, unit=unit, note="")
+        yield lambda done, total, note="": bar.update(task, completed=done, total=max(total, 1), note=note)
 
 
 def check_writable(path: Path, *, but_not: Path) -> None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -112,7 +111,7 @@ def search(
         console.fail(
             f"search needs {(error.name or 'optuna').partition('.')[0]}: pip install 'dynamic-tinybert[search]'"
         )
-    from dynamic_tinybert.folder import open_folder
+    from dynamic_tinybert.folder import called, open_folder
     from dynamic_tinybert.search import SearchSpace, Settings, fingerprint, make_sampler, sqlite_url
 
     with console.errors_in_one_line(), console.errors_of_the_model():
@@ -120,7 +119,7 @@ def search(
     with console.errors_in_one_line():
         space = SearchSpace(folder.shape.layers, low)
         proposer = make_sampler(sampler.value, space, seed, noisy=cost is Cost.latency)
-        output = (output or Path(f"search-{_called(folder.name)}")).expanduser()
+        output = (output or Path(f"search-{Path(called(folder.name)).name}")).expanduser()
         _check_install(install, model, folder)
         _check_output(output, storage, resume)
         select, confirming = _read_questions(data, titles, confirm, confirm_titles, questions, seed)
@@ -186,7 +185,12 @@ class _Run:
         cost = self.settings.cost
         own = {c.name: c.config for c in qa.table.choices} if qa.table.measured_on else None
         first = beginning(qa.shape.layers, self.settings.low, own)
-        with self._hint(), _bar() as show:
+        with self._hint(), console.progress_bar("searching", "trials") as bar:
+
+            def show(done: int, total: int, best: float) -> None:
+                if bar:
+                    bar(done, total, f", best F1 {best:.2f}")
+
             search.run(Objective(qa, self.select.data, cost), sampler, trials, first=first, progress=show)
         uniform = {search.space.nearest(config) for name, config in first.items() if name.startswith("uniform")}
         full, front, measured = first["full"], search.front(), search.measured
@@ -302,33 +306,6 @@ def _read(data: str, titles: Path | None) -> Questions:
     if missing := (wanted or set()) - {question.title for question in questions.questions}:
         raise SearchError(f"{titles}: {data} has no article {min(missing)!r}")
     return Questions(name, questions)
-
-
-def _called(model: str) -> str:
-    """What a model is called: its folder, or of one called `model`, as `train` makes it, the folder above."""
-    path = Path(model).resolve()
-    return path.parent.name if path.name == "model" and path.is_dir() else path.name
-
-
-@contextlib.contextmanager
-def _bar() -> Iterator[Callable[[int, int, float], None] | None]:
-    """Show the trials that are complete and the best F1 on standard error, if that is a terminal."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn("searching"),
-        BarColumn(),
-        TextColumn("{task.completed:,.0f} of {task.total:,.0f} trials, best F1 {task.fields[best]:.2f}"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("searching", total=1, best=0.0)
-        yield lambda done, total, best: bar.update(task, completed=done, total=total, best=best)
 
 
 def _report(

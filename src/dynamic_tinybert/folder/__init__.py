@@ -5,7 +5,7 @@ of tensors in `tensors`, those of its settings in `reading`.
 """
 
 from dynamic_tinybert.folder.errors import ModelFolderError
-from dynamic_tinybert.folder.reading import EMBEDDED, ModelFolder, open_folder
+from dynamic_tinybert.folder.reading import EMBEDDED, ModelFolder, called, open_folder
 from dynamic_tinybert.folder.saving import save_folder
 
-__all__ = ["EMBEDDED", "ModelFolder", "ModelFolderError", "open_folder", "save_folder"]
+__all__ = ["EMBEDDED", "ModelFolder", "ModelFolderError", "called", "open_folder", "save_folder"]

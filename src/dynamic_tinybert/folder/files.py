@@ -16,7 +16,8 @@ VOCABULARY: Final = "vocab.txt"
 LENGTH_CONFIGS: Final = "length_configs.json"
 CARD: Final = "README.md"
 
-COPIED: Final = (TOKENIZER, "tokenizer_config.json", VOCABULARY, "special_tokens_map.json", LENGTH_CONFIGS, CARD)
+TOKENIZER_FILES: Final = (TOKENIZER, "tokenizer_config.json", VOCABULARY, "special_tokens_map.json")
+COPIED: Final = (*TOKENIZER_FILES, LENGTH_CONFIGS, CARD)
 FETCHED: Final = (CONFIG, WEIGHTS, "model-*.safetensors", INDEX, *COPIED)
 
 

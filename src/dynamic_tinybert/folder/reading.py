@@ -120,6 +120,18 @@ def open_folder(
         raise ModelFolderError(f"{name} cannot be read: {error}") from error
 
 
+def called(model: str) -> str:
+    """What a model is called where its folder is not known; a name on the Hub stays.
+
+    A folder has its own name, or that of the folder above if it is called `model`, as `train` makes it.
+    """
+    path = Path(model)
+    if not path.exists():
+        return model
+    path = path.resolve()
+    return path.parent.name if path.name == "model" and path.is_dir() else path.name
+
+
 def _read_folder(name: str, path: Path) -> ModelFolder:
     if path.is_file():
         raise ModelFolderError(f"{name} is a file: give the folder that holds {CONFIG} and {WEIGHTS}")

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from dynamic_tinybert.budget import LengthConfig
+from dynamic_tinybert.budget import LengthConfig, dump_table, table_row
 from dynamic_tinybert.files import write_whole
 from dynamic_tinybert.search.front import pareto_front
 from dynamic_tinybert.search.objective import Cost, Measurement
@@ -75,15 +74,8 @@ def make_table(
             continue
         name = _name(candidate.kind, candidate.confirm.share, set(names.values()))
         names[candidate.config] = name
-        rows.append(
-            {
-                "name": name,
-                "fractions": list(candidate.config.fractions),
-                "share": round(candidate.confirm.share, 4),
-                "exact_match": round(candidate.confirm.exact_match, 2),
-                "f1": round(candidate.confirm.f1, 2),
-            }
-        )
+        found = candidate.confirm
+        rows.append(table_row(name, candidate.config, found.share, found.exact_match, found.f1))
     rest = {key: value for key, value in (before or {}).items() if key not in ("measured_on", "configs")}
     return {"measured_on": measured_on, "configs": rows, **rest}, names
 
@@ -96,18 +88,6 @@ def _name(kind: str, share: float, taken: set[str]) -> str:
         if name not in taken:
             return name
     return next(f"{name}-{i}" for i in range(2, 2 + len(taken)) if f"{name}-{i}" not in taken)
-
-
-def dump_table(table: Mapping[str, Any]) -> bytes:
-    """Write a table as JSON, a configuration a line."""
-    rows = ",\n".join("    " + json.dumps(row) for row in table["configs"])
-    rest = "".join(
-        f",\n  {json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}"
-        for key, value in table.items()
-        if key not in ("measured_on", "configs")
-    )
-    head = json.dumps(table["measured_on"], ensure_ascii=False)
-    return f'{{\n  "measured_on": {head},\n  "configs": [\n{rows}\n  ]{rest}\n}}\n'.encode()
 
 
 def write_results(

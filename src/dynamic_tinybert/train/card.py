@@ -13,6 +13,7 @@ import torch
 import transformers
 import yaml
 
+from dynamic_tinybert.folder import called
 from dynamic_tinybert.folder.hub import is_hub_name
 from dynamic_tinybert.shape import ModelShape
 from dynamic_tinybert.train.recipe import Recipe, Stage, dump_recipe
@@ -171,30 +172,20 @@ def model_card(
     return "\n".join(lines)
 
 
-def named_without_folder(model: str) -> str:
-    """What a model is called elsewhere: of a folder here, its own name; a name on the Hub stays."""
-    path = Path(model)
-    if not path.exists():
-        return model
-    return path.resolve().parent.name if path.name == "model" else path.name
-
-
 def _without_folders(recipe: Recipe) -> Recipe:
     """A recipe whose data and models are named, and not where they lay."""
     files = {key: getattr(recipe.data, key) for key in ("train", "select", "confirm", "dev")}
     data = recipe.data.model_copy(update={key: Path(file.name) for key, file in files.items() if file is not None})
     changes: dict[str, Any] = {"data": data}
     if recipe.teacher is not None:
-        changes["teacher"] = named_without_folder(recipe.teacher)
+        changes["teacher"] = called(recipe.teacher)
     if recipe.student is not None and recipe.student.checkpoint is not None:
-        checkpoint = named_without_folder(recipe.student.checkpoint)
+        checkpoint = called(recipe.student.checkpoint)
         changes["student"] = recipe.student.model_copy(update={"checkpoint": checkpoint})
     stages = []
     for stage in recipe.stages:
         named = {key: getattr(stage, key, None) for key in ("model", "teacher")}
         logits = getattr(stage, "logits", None)
         changed = {} if logits is None else {"logits": Path(logits.name)}
-        stages.append(
-            stage.model_copy(update=changed | {k: named_without_folder(v) for k, v in named.items() if v is not None})
-        )
+        stages.append(stage.model_copy(update=changed | {k: called(v) for k, v in named.items() if v is not None}))
     return recipe.model_copy(update={**changes, "stages": tuple(stages)})

@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dynamic_tinybert.budget import ConfigTable, LengthConfig, share
+from dynamic_tinybert.budget import ConfigTable, LengthConfig, dump_table, share, table_row
 from dynamic_tinybert.files import write_whole
+from dynamic_tinybert.folder.files import TOKENIZER_FILES
 from dynamic_tinybert.qa import QuestionAnswerer
 from dynamic_tinybert.squad import Scores, SquadFile
 from dynamic_tinybert.train.calibrate import examples, fit, quality, stored
@@ -28,7 +29,6 @@ from dynamic_tinybert.train.prepare import Sets
 from dynamic_tinybert.train.progress import Reporter
 from dynamic_tinybert.train.recipe import Recipe
 
-_TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "special_tokens_map.json")
 _UNIFORM = (0.95, 0.9, 0.8, 0.7)  # retentions of the table that a model has before any search
 _CALIBRATED_ON = 1000  # questions, and as many impossible ones
 
@@ -82,14 +82,7 @@ def first_table(
     table: dict[str, Any] = {
         "measured_on": f"SQuAD 1.1, {int(full['total']):,} questions of confirm; not searched",
         "configs": [
-            {
-                "name": name,
-                "fractions": list(config.fractions),
-                "share": round(share(qa.shape, config), 4),
-                "exact_match": round(exact_match, 2),
-                "f1": round(f1, 2),
-            }
-            for name, config, exact_match, f1 in rows
+            table_row(name, config, share(qa.shape, config), exact_match, f1) for name, config, exact_match, f1 in rows
         ],
     }
     if recipe.data.impossible:
@@ -126,9 +119,7 @@ def write_model(
     if card is not None:
         (draft / "README.md").write_text(card, "utf-8")
     if table is not None:
-        rows = ",\n".join("    " + json.dumps(row) for row in table["configs"])
-        head = json.dumps({key: value for key, value in table.items() if key != "configs"}, indent=2)[:-2]
-        (draft / "length_configs.json").write_text(f'{head},\n  "configs": [\n{rows}\n  ]\n}}\n', "utf-8")
+        (draft / "length_configs.json").write_bytes(dump_table(table))
     shutil.rmtree(folder, ignore_errors=True)
     draft.rename(folder)
 
@@ -141,7 +132,7 @@ def copy_tokenizer(source: str | Path, folder: Path) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     if Path(source).is_dir():
-        found = [Path(source) / name for name in _TOKENIZER if (Path(source) / name).is_file()]
+        found = [Path(source) / name for name in TOKENIZER_FILES if (Path(source) / name).is_file()]
         if not found:
             raise TrainingError(f"{source} has no tokenizer: neither tokenizer.json nor vocab.txt")
         for file in found:

@@ -22,7 +22,8 @@ from transformers import set_seed
 from transformers.utils import logging
 
 from dynamic_tinybert.files import write_whole
-from dynamic_tinybert.train.card import StageResult, model_card, named_without_folder
+from dynamic_tinybert.folder import called
+from dynamic_tinybert.train.card import StageResult, model_card
 from dynamic_tinybert.train.errors import TrainingError
 from dynamic_tinybert.train.evaluation import answerer, measure
 from dynamic_tinybert.train.features import Feature, make_features
@@ -209,8 +210,12 @@ class _Run:
         logits = getattr(stage, "logits", None)
         if logits is not None:
             return StoredLogits.read(logits, self.features)
-        named = stage.teacher or self.teacher or self.recipe.teacher
+        named = self._teacher_of(stage)
         return None if named is None else Teacher(named, self.vocabulary, bf16=uses_bf16(stage))
+
+    def _teacher_of(self, stage: StudentStage) -> str | Path | None:
+        """The model that a stage learns from: its own, the one trained here, or the recipe's."""
+        return stage.teacher or self.teacher or self.recipe.teacher
 
     def _student(self, stage: StudentStage) -> Any:
         """Make the student that the recipe begins with."""
@@ -218,7 +223,7 @@ class _Run:
         assert student is not None
         if student.checkpoint is not None:
             return load_student(student.checkpoint)
-        named = stage.teacher or self.teacher or self.recipe.teacher
+        named = self._teacher_of(stage)
         assert named is not None
         teacher = load_model(named)
         every = list(range(1, teacher.config.num_hidden_layers, 2))
@@ -302,7 +307,7 @@ class _Run:
         named = (stage.model if isinstance(stage, TeacherStage) else stage.teacher for stage in recipe.stages)
         base = student.checkpoint if student is not None else None
         base = base or next((model for model in named if model is not None), str(recipe.teacher))
-        base = named_without_folder(base)
+        base = called(base)
         card = model_card(
             recipe,
             qa.shape,
