@@ -76,13 +76,14 @@ def answer(
         query, key, value = (_linear(x, w, f"{name}.{part}") for part in ("query", "key", "value"))
         mixed = np.empty_like(x)
         significance = np.zeros(len(kept))
+        voting = [shape.voters == "all" or types[position] == 0 for position in kept]
         for head in range(shape.heads):
             columns = slice(head * size, (head + 1) * size)
             scores = query[:, columns] @ key[:, columns].T / math.sqrt(size)
             exponents = np.exp(scores - scores.max(axis=1, keepdims=True))
             probabilities = exponents / exponents.sum(axis=1, keepdims=True)
             mixed[:, columns] = probabilities @ value[:, columns]
-            significance += probabilities.sum(axis=0)  # over the query positions
+            significance += probabilities[voting].sum(axis=0)  # over the query positions
         attended = _norm(_linear(mixed, w, f"{name}.attention_output") + x, w, f"{name}.attention_norm", epsilon)
 
         # The first token always stays, then the most significant.
@@ -181,7 +182,7 @@ def random_batch(
     for row, count in enumerate(tokens):
         rng = np.random.default_rng((seed, row))
         ids[row, :count] = rng.integers(0, shape.vocabulary, count)
-        question = rng.integers(0, count + 1)
+        question = rng.integers(shape.voters == "question", count + 1)  # [CLS], at least, is of the question
         types[row, :count] = (np.arange(count) >= question) * (shape.token_types - 1)
         mask[row, :count] = 1
         ids[row, count:] = rng.integers(0, shape.vocabulary, width - count)

@@ -29,6 +29,7 @@ def bert_config(shape: ModelShape, **others: Any) -> transformers.BertConfig:
         max_position_embeddings=shape.positions,
         type_vocab_size=shape.token_types,
         layer_norm_eps=shape.norm_epsilon,
+        **({} if shape.voters == "all" else {"dynamic_tinybert": {"voters": shape.voters}}),
         **others,
     )
 

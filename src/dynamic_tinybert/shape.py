@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 Activation: TypeAlias = Literal["gelu", "gelu_tanh", "relu"]
+Voters: TypeAlias = Literal["all", "question"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +23,8 @@ class ModelShape:
         token_types: Rows of the token-type embeddings (2: question and text).
         activation: `gelu` is exact (erf); `gelu_tanh` is transformers' `gelu_new`.
         norm_epsilon: What layer normalization adds to the variance.
+        voters: Whose attention makes a token significant: that of `all` tokens (Kim and Cho, 2020), or of the
+            `question` alone, its [CLS] and [SEP] among it: the tokens of type 0.
     """
 
     layers: int
@@ -33,3 +36,4 @@ class ModelShape:
     token_types: int = 2
     activation: Activation = "gelu"
     norm_epsilon: float = 1e-12
+    voters: Voters = "all"

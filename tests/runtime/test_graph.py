@@ -95,6 +95,8 @@ SHAPES = {
     "3 token types": random_shape(token_types=3),
     "large epsilon": random_shape(norm_epsilon=0.05),
     "no longer than the batch": random_shape(positions=33),
+    "the question votes": random_shape(layers=4, voters="question"),
+    "the question votes, 12 heads": random_shape(layers=6, hidden=24, heads=12, voters="question"),
 }
 
 CONFIGS = {
@@ -179,6 +181,7 @@ def cases(draw: st.DrawFn) -> tuple[ModelShape, Batch, int]:
         hidden=heads * draw(st.integers(2, 6)),
         feed_forward=draw(st.integers(1, 12)),
         activation=draw(st.sampled_from(["gelu", "gelu_tanh", "relu"])),
+        voters=draw(st.sampled_from(["all", "question"])),
     )
     tokens = draw(st.lists(st.integers(1, 20), min_size=1, max_size=4))
     lengths = []

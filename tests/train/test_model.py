@@ -47,6 +47,7 @@ SHAPES = {
     "narrow feed-forward": random_shape(feed_forward=5),
     "large epsilon": random_shape(norm_epsilon=1e-3),
     "3 token types": random_shape(token_types=3),
+    "the question votes": random_shape(layers=4, voters="question"),
 }
 TOKENS = [40, 1, 2, 17, 33]
 
@@ -110,7 +111,7 @@ def test_it_equals_the_runtime(name: str, retention: float) -> None:
 @settings(max_examples=60)
 @given(data=st.data())
 def test_it_equals_the_runtime_at_every_configuration_in_every_batch(data: st.DataObject) -> None:
-    shape, model, runtime = pair(data.draw(st.sampled_from(["2 layers", "relu", "6 layers"])))
+    shape, model, runtime = pair(data.draw(st.sampled_from(["2 layers", "relu", "6 layers", "the question votes"])))
     tokens = data.draw(st.lists(st.integers(1, 40), min_size=1, max_size=4))
     fractions = sorted(
         data.draw(st.lists(st.floats(0.02, 1.0), min_size=shape.layers, max_size=shape.layers)), reverse=True

@@ -178,6 +178,10 @@ def _read_shape(file: Path, config: Mapping[str, Any]) -> ModelShape:
     activation = _ACTIVATIONS.get(str(config.get("hidden_act", "gelu")))
     if activation is None:
         refuse("hidden_act", " | ".join(_ACTIVATIONS))
+    ours = config.get("dynamic_tinybert", {})
+    voters = ours.get("voters", "all") if isinstance(ours, dict) else None
+    if voters not in ("all", "question"):
+        refuse("dynamic_tinybert", "an object whose voters are 'all' or 'question'")
     epsilon = config.get("layer_norm_eps", 1e-12)
     if type(epsilon) is not float or not 0 < epsilon < 1:
         refuse("layer_norm_eps", "a number between 0 and 1")
@@ -191,6 +195,7 @@ def _read_shape(file: Path, config: Mapping[str, Any]) -> ModelShape:
         token_types=count("type_vocab_size", 2),
         activation=activation,
         norm_epsilon=epsilon,
+        voters=voters,
     )
     if shape.hidden % shape.heads:
         refuse("hidden_size", f"a multiple of num_attention_heads ({shape.heads})")

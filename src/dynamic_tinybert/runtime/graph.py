@@ -139,6 +139,10 @@ class _Builder:
         width = g.constant([_FOUND])
         found = g.node("Concat", g.node("Mul", self.batch, places), width, axis=0)
         found = g.node("Expand", g.constant(0, np.float32), found)
+        if self.shape.voters == "question":  # 1 for its tokens, by the places of `found`
+            asking = g.node("Cast", g.node("Equal", types, g.constant(0)), to=_FLOAT)
+            asking = g.node("Pad", asking, g.constant([0, 0, 0, 1]))
+            self.asking = g.node("Reshape", asking, g.constant([-1]))
 
         span = self.given["span.weight"]
         self.span = self.weight("span.matrix", np.concatenate([span, np.zeros_like(span[:1])]).T)
@@ -220,7 +224,7 @@ class _Builder:
         """
         g = self.g
         drop, stay = g.subgraph("drop"), g.subgraph("stay")
-        chosen = self.choose(drop, state.x, votes, kept, longest)
+        chosen = self.choose(drop, state, votes, kept, longest)
         places = drop.node("Reshape", state.place, g.constant([-1]))
         drop.output(self.attended(drop, i, self.take(drop, context, chosen), self.take(drop, state.x, chosen)))
         drop.output(drop.node("Gather", places, chosen))
@@ -230,14 +234,18 @@ class _Builder:
         stay.output(stay.node("Identity", state.found))
         return _State(*g.nodes("If", dropping, outputs=3, then_branch=drop, else_branch=stay))
 
-    def choose(self, g: Graph, x: str, votes: str, kept: str, count: str) -> str:
+    def choose(self, g: Graph, state: _State, votes: str, kept: str, count: str) -> str:
         """The slots of the `count` most significant tokens of each row, in states seen as [batch * slots, hidden].
 
-        A token's significance is the attention that it receives, summed over heads and over the queries that are real
-        and kept. The first token is always in slot 0, and always stays. Slots that hold nothing come last.
+        A token's significance is the attention that it receives, summed over heads and over the queries that are real,
+        kept and, if the shape says so, of the question. The first token is always in slot 0, and always stays. Slots
+        that hold nothing come last.
         """
-        valid, width = self.valid(g, x, kept), self.width(g, x)
-        voters = g.node("Unsqueeze", g.node("Cast", valid, to=_FLOAT), g.constant([1, 2]))
+        valid, width = self.valid(g, state.x, kept), self.width(g, state.x)
+        voters = g.node("Cast", valid, to=_FLOAT)
+        if self.shape.voters == "question":
+            voters = g.node("Mul", voters, g.node("Gather", self.asking, state.place))
+        voters = g.node("Unsqueeze", voters, g.constant([1, 2]))
         received = g.node("ReduceSum", g.node("MatMul", voters, votes), g.constant([1, 2]), keepdims=0)
         received = g.node("Where", valid, received, g.constant(-1, np.float32))
         others = g.node("Concat", g.constant([0, 0, 0]), g.node("Sub", width, self.one), axis=0)

@@ -18,6 +18,7 @@ from torch import Tensor
 from transformers.modeling_outputs import QuestionAnsweringModelOutput
 
 from dynamic_tinybert.budget import BudgetError, LengthConfig
+from dynamic_tinybert.shape import Voters
 
 Lengths: TypeAlias = "LengthConfig | Sequence[float] | Tensor"
 """What a call keeps: a length configuration, its fractions, or tokens to keep as integers `[batch, layers]`."""
@@ -86,6 +87,7 @@ class DynamicBertForQuestionAnswering(transformers.BertForQuestionAnswering):  #
 
         hidden = self.bert.embeddings(input_ids=input_ids, token_type_ids=token_type_ids)
         real = attention_mask.bool()  # of the tokens that are left, `[batch, kept]`
+        asking = real if voters_of(self.config) == "all" or token_type_ids is None else token_type_ids == 0
         at = torch.arange(input_ids.shape[1], device=input_ids.device).expand_as(input_ids)  # where they stood
         logits = self.qa_outputs(hidden).float()
         passed = torch.zeros_like(input_ids)
@@ -93,13 +95,13 @@ class DynamicBertForQuestionAnswering(transformers.BertForQuestionAnswering):  #
         for number, layer in enumerate(self.bert.encoder.layer):
             if number not in running:
                 continue
-            attended, votes = _attend(layer.attention, hidden, real)
+            attended, votes = _attend(layer.attention, hidden, real, asking & real)
             if levels[number] < level:
                 level = levels[number]
                 votes = votes.masked_fill(~real, -1.0).masked_fill(at == 0, _ALWAYS)
                 chosen = votes.topk(most[number], dim=1).indices
                 attended = attended.gather(1, chosen[..., None].expand(-1, -1, attended.shape[-1]))
-                at = at.gather(1, chosen)
+                at, asking = at.gather(1, chosen), asking.gather(1, chosen)
                 real = torch.arange(most[number], device=at.device) < keep[:, number, None]
             hidden = layer.output(layer.intermediate(attended), attended)
             place = at[..., None].expand(-1, -1, 2)
@@ -116,17 +118,30 @@ class DynamicBertForQuestionAnswering(transformers.BertForQuestionAnswering):  #
             self.config.save_pretrained(save_directory)
 
 
-def _attend(attention: Any, hidden: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
+def voters_of(config: Any) -> Voters:
+    """Whose attention makes a token significant, by a model's configuration: see `ModelShape`."""
+    found: Voters = (getattr(config, "dynamic_tinybert", None) or {}).get("voters", "all")
+    return found
+
+
+def set_voters(config: Any, voters: Voters) -> None:
+    """Write into a model's configuration whose attention makes a token significant."""
+    if voters != voters_of(config):
+        config.dynamic_tinybert = {"voters": voters}
+
+
+def _attend(attention: Any, hidden: Tensor, real: Tensor, voters: Tensor) -> tuple[Tensor, Tensor]:
     """Run the attention half of a layer.
 
     Args:
         attention: transformers' `BertAttention`.
         hidden: States, `[batch, tokens, hidden]`.
         real: Which of them count, `[batch, tokens]`.
+        voters: Which of them vote, `[batch, tokens]`.
 
     Returns:
         States after attention, `[batch, tokens, hidden]`; and the attention that each token receives, summed over heads
-        and real query positions, `[batch, tokens]`, which carries no gradient.
+        and the voters' query positions, `[batch, tokens]`, which carries no gradient.
     """
     heads = attention.self.num_attention_heads
 
@@ -139,7 +154,7 @@ def _attend(attention: Any, hidden: Tensor, real: Tensor) -> tuple[Tensor, Tenso
     scores = (query @ key.transpose(-1, -2)).float() / math.sqrt(query.shape[-1])
     scores = scores.masked_fill(~real[:, None, None, :], torch.finfo(torch.float32).min)
     probabilities = scores.softmax(-1)
-    votes = (probabilities.detach() * real[:, None, :, None]).sum((1, 2))
+    votes = (probabilities.detach() * voters[:, None, :, None]).sum((1, 2))
     context = attention.self.dropout(probabilities).to(value.dtype) @ value
     return attention.output(context.transpose(1, 2).flatten(2), hidden), votes
 

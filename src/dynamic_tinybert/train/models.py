@@ -16,7 +16,7 @@ from dynamic_tinybert.folder.tensors import tensor_table
 from dynamic_tinybert.shape import ModelShape
 from dynamic_tinybert.train.errors import TrainingError
 from dynamic_tinybert.train.features import Batch
-from dynamic_tinybert.train.model import DynamicBertForQuestionAnswering
+from dynamic_tinybert.train.model import DynamicBertForQuestionAnswering, set_voters, voters_of
 from dynamic_tinybert.train.vocabulary import Vocabulary, check_exists
 
 _BERT_TO_MPNET = {
@@ -90,6 +90,7 @@ def shape_of(config: Any) -> ModelShape:
         feed_forward=getattr(config, "intermediate_size", None) or config.hidden_dim,
         vocabulary=config.vocab_size,
         positions=config.max_position_embeddings - (2 if config.model_type in ("mpnet", "roberta") else 0),
+        voters=voters_of(config),
     )
 
 
@@ -132,6 +133,14 @@ def load_student(model: str | Path) -> Any:
             f"a student is a BERT, and {model} is a checkpoint of another architecture, {config.model_type}"
         )
     return _load(DynamicBertForQuestionAnswering, model, config)
+
+
+def set_dropout(model: Any, dropout: float) -> None:
+    """Set the dropout of a BERT, of states and of attention, in its modules and in its configuration."""
+    model.config.hidden_dropout_prob = model.config.attention_probs_dropout_prob = dropout
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = dropout
 
 
 def student_from_teacher(teacher: Any, layers: list[int], ids: Tensor | None) -> DynamicBertForQuestionAnswering:
@@ -215,6 +224,7 @@ def _from_folder(model: str | Path) -> Any:
         folder = open_folder(str(model))
         known = {key: value for key, value in folder.config.items() if key not in ("dynamic_tinybert", "architectures")}
         student = DynamicBertForQuestionAnswering(BertConfig(**known)).float()
+        set_voters(student.config, folder.shape.voters)
         weights = {theirs: torch.from_numpy(folder.weights[ours]) for ours, theirs, _ in tensor_table(folder.shape)}
     except ModelFolderError as error:
         raise TrainingError(str(error)) from None

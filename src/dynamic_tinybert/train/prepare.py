@@ -17,6 +17,7 @@ from dynamic_tinybert.train.models import read_config, shape_of
 from dynamic_tinybert.train.recipe import IntermediateStage, Recipe, Student, TeacherStage
 from dynamic_tinybert.train.schedule import check_disk
 from dynamic_tinybert.train.stages import check_intermediate
+from dynamic_tinybert.train.trainer import cpu_has_bf16
 from dynamic_tinybert.train.vocabulary import Vocabulary, check_alignment
 from dynamic_tinybert.windows import WindowError, check_lengths
 
@@ -131,8 +132,9 @@ def check_run(recipe: Recipe, sets: Sets, vocabulary: Vocabulary, output: Path) 
             check_intermediate(stage, student, teacher)
         if (logits := getattr(stage, "logits", None)) is not None and not logits.is_file():
             raise TrainingError(f"there is no file of stored logits {logits}")
-    if any(stage.precision == "bf16" for stage in recipe.stages) and not torch.cuda.is_available():
-        raise TrainingError("precision: bf16 needs a GPU, and there is none here: set precision: auto")
+    able = torch.cuda.is_available() or cpu_has_bf16()
+    if any(stage.precision == "bf16" for stage in recipe.stages) and not able:
+        raise TrainingError("precision: bf16 needs a GPU, or a CPU that multiplies in it: set precision: auto")
     longest = min(shape_of(config).positions for config in (student, *read) if config is not None)
     if recipe.data.max_seq_len > longest:
         raise TrainingError(

@@ -68,10 +68,14 @@ class Student(_Strict):
     Attributes:
         checkpoint: A BERT: a folder, a name on the Hub, or `embedded`.
         teacher_layers: Layers of the teacher, from 0, or `every_second`; its embeddings go along.
+        voters: Whose attention says which tokens matter, see `ModelShape`; by default as the checkpoint has it.
+        dropout: Of states and of attention; by default as in what it starts from.
     """
 
     checkpoint: str | None = None
     teacher_layers: Literal["every_second"] | tuple[Annotated[int, Field(ge=0)], ...] | None = None
+    voters: Literal["all", "question"] | None = None
+    dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
 
     @model_validator(mode="after")
     def _one(self) -> Student:
@@ -94,7 +98,7 @@ class Stage(_Strict):
         warmup: The share of the stage in which the learning rate rises.
         weight_decay: Of matrices, by AdamW.
         max_grad_norm: Gradients are scaled down to this norm.
-        precision: `auto` is bfloat16 on a GPU that has it, and float32 elsewhere.
+        precision: `auto` is bfloat16 on a GPU that has it and on a CPU that multiplies in it, and float32 elsewhere.
         checkpoint_minutes: How often the stage is evaluated and saved.
         checkpoint_steps: The same in steps, in place of the minutes.
         select_questions: How many questions of `select` an evaluation asks.
@@ -184,13 +188,17 @@ class PredictionStage(StudentStage):
 class LengthDropStage(StudentStage):
     """Teaches a student to do without tokens and layers (Kim and Cho, 2020).
 
-    Each step trains the full model as `prediction` does, the smallest sub-model, and random ones, which learn from the
-    full model or from the teacher.
+    By the `sandwich` rule each step trains the full model as `prediction` does, the smallest sub-model, and random ones,
+    which learn from the full model or from the teacher. By the rule `single` each step trains one model as `prediction`
+    does, the full one or a random sub-model: for where arithmetic is short, since a step costs less than one without
+    LengthDrop, where the sandwich's costs some three times as much.
 
     Attributes:
         temperature, labels, logits: As in `prediction`, for the full model.
+        rule: `sandwich` or `single`.
+        full: By the rule `single`, the share of the steps that train the full model.
         length_drop: A random sub-model keeps between 1 less this and 1 of what is left, layer by layer; the smallest
-            keeps 1 less this at each.
+            keeps 1 less this at each. By the rule `single`, the greatest: each step draws its own, from 0 on.
         layer_drop: The probability with which a random sub-model skips a layer.
         samples: Random sub-models of a step; 0 leaves the sandwich with its two slices.
         learn_from: Whom sub-models learn from: the `full` model at the same step, or the `teacher`.
@@ -200,6 +208,8 @@ class LengthDropStage(StudentStage):
     temperature: Positive = 1.0
     labels: Share = 0.0
     logits: Path | None = None
+    rule: Literal["sandwich", "single"] = "sandwich"
+    full: Share = 0.25
     length_drop: Annotated[float, Field(gt=0, lt=1)] = 0.2
     layer_drop: Annotated[float, Field(ge=0, lt=1)] = 0.2
     samples: Annotated[int, Field(ge=0, le=16)] = 2

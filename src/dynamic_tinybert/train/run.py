@@ -28,7 +28,15 @@ from dynamic_tinybert.train.errors import TrainingError
 from dynamic_tinybert.train.evaluation import answerer, measure
 from dynamic_tinybert.train.features import Feature, make_features
 from dynamic_tinybert.train.finish import copy_tokenizer, first_table, measure_finished, write_curve, write_model
-from dynamic_tinybert.train.models import Inputs, Teacher, load_model, load_student, student_from_teacher
+from dynamic_tinybert.train.model import set_voters
+from dynamic_tinybert.train.models import (
+    Inputs,
+    Teacher,
+    load_model,
+    load_student,
+    set_dropout,
+    student_from_teacher,
+)
 from dynamic_tinybert.train.prepare import Sets, check_run, find_vocabulary, read_sets
 from dynamic_tinybert.train.progress import Reporter, ShowProgress
 from dynamic_tinybert.train.recipe import (
@@ -36,6 +44,7 @@ from dynamic_tinybert.train.recipe import (
     LengthDropStage,
     PredictionStage,
     Recipe,
+    Student,
     StudentStage,
     TeacherStage,
     dump_recipe,
@@ -221,6 +230,14 @@ class _Run:
         """Make the student that the recipe begins with."""
         student = self.recipe.student
         assert student is not None
+        model = self._initial(student, stage)
+        if student.voters is not None:
+            set_voters(model.config, student.voters)
+        if student.dropout is not None:
+            set_dropout(model, student.dropout)
+        return model
+
+    def _initial(self, student: Student, stage: StudentStage) -> Any:
         if student.checkpoint is not None:
             return load_student(student.checkpoint)
         named = self._teacher_of(stage)

@@ -233,14 +233,19 @@ class PredictionTrainer(StageTrainer):
 
 
 class LengthDropTrainer(PredictionTrainer):
-    """Trains the full model, the smallest and random sub-models at once: the sandwich rule (Kim and Cho, 2020)."""
+    """Trains the full model, the smallest and random sub-models at once, by the sandwich rule (Kim and Cho, 2020).
+
+    Or one of them a step, by the rule `single`.
+    """
 
     stage: LengthDropStage
 
     def stage_loss(self, model: Any, batch: Batch) -> Tensor:
-        """The mean of the full model's loss and of those of its sub-models."""
+        """The mean of the full model's loss and of those of its sub-models; or that of one of them."""
         inputs = self.context.inputs(batch)
         goal = self.goal(batch)
+        if self.stage.rule == "single":
+            return self.prediction_loss(model(**inputs, **self._single()), batch, goal)
         full = model(**inputs)
         losses = [self.prediction_loss(full, batch, goal)]
         for lengths, layers in self._sub_models():
@@ -255,16 +260,34 @@ class LengthDropTrainer(PredictionTrainer):
 
     def _sub_models(self) -> list[tuple[LengthConfig, list[int]]]:
         """The smallest sub-model and random ones; the same for all processes, and again after a resumption."""
-        layers = self.model.config.num_hidden_layers
-        draw = random.Random(f"{self.context.seed} {self.state.global_step}")
+        layers, draw = self.model.config.num_hidden_layers, self._draw()
         smallest = LengthConfig.uniform(layers, 1 - self.stage.length_drop), list(range(layers))
         return [smallest, *(self.sample(layers, draw) for _ in range(self.stage.samples))]
 
-    def sample(self, layers: int, draw: random.Random) -> tuple[LengthConfig, list[int]]:
-        """Draw a sub-model: LengthDrop and layer drop. A layer that is skipped drops nothing."""
+    def _single(self) -> dict[str, Any]:
+        """The one model of a step: nothing for the full one, or what a call drops."""
+        draw = self._draw()
+        if draw.random() < self.stage.full:
+            return {}
+        drop = draw.uniform(0, self.stage.length_drop)
+        lengths, running = self.sample(self.model.config.num_hidden_layers, draw, drop)
+        return {"length_config": lengths, "layer_config": running}
+
+    def _draw(self) -> random.Random:
+        return random.Random(f"{self.context.seed} {self.state.global_step}")
+
+    def sample(self, layers: int, draw: random.Random, drop: float | None = None) -> tuple[LengthConfig, list[int]]:
+        """Draw a sub-model: LengthDrop and layer drop. A layer that is skipped drops nothing.
+
+        Args:
+            layers: How many the model has.
+            draw: Draws it.
+            drop: The most that is dropped of what is left, at each layer; by default the stage's `length_drop`.
+        """
+        drop = self.stage.length_drop if drop is None else drop
         running = [layer for layer in range(layers) if draw.random() >= self.stage.layer_drop]
         running = running or [draw.randrange(layers)]
-        ratios = [draw.uniform(1 - self.stage.length_drop, 1) if layer in running else 1.0 for layer in range(layers)]
+        ratios = [draw.uniform(1 - drop, 1) if layer in running else 1.0 for layer in range(layers)]
         return LengthConfig(tuple(itertools.accumulate(ratios, lambda a, b: a * b))), running
 
 
