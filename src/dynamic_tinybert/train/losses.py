@@ -9,6 +9,7 @@ from torch import Tensor
 
 from dynamic_tinybert.train.features import NO_SPAN
 
+_TINY = 1e-6
 _NEVER = -1e4  # a logit of no probability, within float16's range
 
 
@@ -85,6 +86,30 @@ def divergence(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
     """
     goal = log_probabilities(teacher.detach(), mask)
     return (goal.exp() * (goal - log_probabilities(student, mask))).sum(-1).mean()
+
+
+def significance_loss(votes: Tensor, spans: Tensor) -> Tensor:
+    """Negative log of the share of the votes that answers get: what makes attention a judge of tokens.
+
+    Drop-and-restore chooses by the attention that a token receives, and the choice itself has no gradient. This gives it
+    one: in each layer, first and last tokens of correct spans are to receive attention, as far as they have come so far.
+    The first token's votes count for nothing, since it always stays.
+
+    Args:
+        votes: The attention that each token received, `[layers, batch, tokens]`, 0 for what is not there.
+        spans: First and last token of each correct span, `[batch, spans, 2]`, filled up with `NO_SPAN`; a span at 0 says
+            that there is no answer, and the row has no part in this.
+
+    Returns:
+        The mean over layers, over first and last tokens, and over the rows whose answer is still there; 0 if none is.
+    """
+    there = spans[..., 0] > 0
+    wanted = torch.zeros(2, *votes.shape[1:], dtype=votes.dtype, device=votes.device)  # first tokens, last tokens
+    wanted.scatter_(2, spans.clamp(min=0).permute(2, 0, 1), there.to(votes.dtype).expand(2, *there.shape))
+    votes = torch.cat([torch.zeros_like(votes[..., :1]), votes[..., 1:]], -1)
+    got = (votes[:, None] * wanted).sum(-1) / votes.sum(-1).clamp(min=_TINY)[:, None]
+    alive = got.detach() > 0
+    return -(got.clamp(min=_TINY).log() * alive).sum() / alive.sum().clamp(min=1)
 
 
 def hidden_loss(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:

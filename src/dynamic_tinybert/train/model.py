@@ -34,9 +34,13 @@ class DynamicOutput(QuestionAnsweringModelOutput):  # type: ignore[misc]
     Attributes:
         layers_passed: How many of the model's layers each token passed whole, int64 `[batch, tokens]`; None of a call
             without a configuration.
+        votes: The attention that each token received in each layer that ran, float32 `[layers, batch, tokens]`; 0 for
+            padding and for what was dropped before. Unlike the choice that is made by it, it carries a gradient. None
+            if not asked for.
     """
 
     layers_passed: Tensor | None = None
+    votes: Tensor | None = None
 
 
 class DynamicBertForQuestionAnswering(transformers.BertForQuestionAnswering):  # type: ignore[misc]
@@ -54,6 +58,7 @@ class DynamicBertForQuestionAnswering(transformers.BertForQuestionAnswering):  #
         *,
         length_config: Lengths | None = None,
         layer_config: Sequence[int] | None = None,
+        output_votes: bool = False,
         **others: Any,
     ) -> QuestionAnsweringModelOutput:
         """Compute start and end logits.
@@ -65,6 +70,7 @@ class DynamicBertForQuestionAnswering(transformers.BertForQuestionAnswering):  #
             length_config: What remains after each layer; see `Lengths`. A token that is dropped in a layer gets its
                 logits from its state after the last layer that it passed whole.
             layer_config: The layers that run, ascending, from 0; the others are skipped, and drop nothing.
+            output_votes: Give out the votes too.
             others: What transformers' `forward` takes, in calls that drop nothing.
 
         Returns:
@@ -75,7 +81,7 @@ class DynamicBertForQuestionAnswering(transformers.BertForQuestionAnswering):  #
             BudgetError: `length_config` is none for a model of so many layers.
             ValueError: `layer_config` names no layer, or not in order, or other options are given beside either.
         """
-        if length_config is None and layer_config is None:
+        if length_config is None and layer_config is None and not output_votes:
             return super().forward(input_ids, attention_mask, token_type_ids, **others)
         if asked := [name for name, value in others.items() if value is not None]:
             raise ValueError(f"with a length or layer configuration there is no {', '.join(asked)}")
@@ -92,13 +98,16 @@ class DynamicBertForQuestionAnswering(transformers.BertForQuestionAnswering):  #
         logits = self.qa_outputs(hidden).float()
         passed = torch.zeros_like(input_ids)
         level = 1.0
+        seen: list[Tensor] = []
         for number, layer in enumerate(self.bert.encoder.layer):
             if number not in running:
                 continue
-            attended, votes = _attend(layer.attention, hidden, real, asking & real)
+            attended, votes = _attend(layer.attention, hidden, real, asking & real, learning=output_votes)
+            if output_votes:
+                seen.append(torch.zeros_like(logits[..., 0]).scatter(1, at, votes * real))
             if levels[number] < level:
                 level = levels[number]
-                votes = votes.masked_fill(~real, -1.0).masked_fill(at == 0, _ALWAYS)
+                votes = votes.detach().masked_fill(~real, -1.0).masked_fill(at == 0, _ALWAYS)
                 chosen = votes.topk(most[number], dim=1).indices
                 attended = attended.gather(1, chosen[..., None].expand(-1, -1, attended.shape[-1]))
                 at, asking = at.gather(1, chosen), asking.gather(1, chosen)
@@ -108,7 +117,12 @@ class DynamicBertForQuestionAnswering(transformers.BertForQuestionAnswering):  #
             new = torch.where(real[..., None], self.qa_outputs(hidden).float(), logits.gather(1, place))
             logits = logits.scatter(1, place, new)
             passed = passed.scatter(1, at, passed.gather(1, at) + real.long())
-        return DynamicOutput(start_logits=logits[..., 0], end_logits=logits[..., 1], layers_passed=passed)
+        return DynamicOutput(
+            start_logits=logits[..., 0],
+            end_logits=logits[..., 1],
+            layers_passed=passed,
+            votes=torch.stack(seen) if output_votes else None,
+        )
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], **options: Any) -> None:
         """Write the folder, as transformers' `BertForQuestionAnswering` would: everything reads it."""
@@ -130,7 +144,9 @@ def set_voters(config: Any, voters: Voters) -> None:
         config.dynamic_tinybert = {"voters": voters}
 
 
-def _attend(attention: Any, hidden: Tensor, real: Tensor, voters: Tensor) -> tuple[Tensor, Tensor]:
+def _attend(
+    attention: Any, hidden: Tensor, real: Tensor, voters: Tensor, *, learning: bool
+) -> tuple[Tensor, Tensor]:
     """Run the attention half of a layer.
 
     Args:
@@ -138,10 +154,11 @@ def _attend(attention: Any, hidden: Tensor, real: Tensor, voters: Tensor) -> tup
         hidden: States, `[batch, tokens, hidden]`.
         real: Which of them count, `[batch, tokens]`.
         voters: Which of them vote, `[batch, tokens]`.
+        learning: Whether the votes carry a gradient.
 
     Returns:
         States after attention, `[batch, tokens, hidden]`; and the attention that each token receives, summed over heads
-        and the voters' query positions, `[batch, tokens]`, which carries no gradient.
+        and the voters' query positions, `[batch, tokens]`.
     """
     heads = attention.self.num_attention_heads
 
@@ -154,7 +171,9 @@ def _attend(attention: Any, hidden: Tensor, real: Tensor, voters: Tensor) -> tup
     scores = (query @ key.transpose(-1, -2)).float() / math.sqrt(query.shape[-1])
     scores = scores.masked_fill(~real[:, None, None, :], torch.finfo(torch.float32).min)
     probabilities = scores.softmax(-1)
-    votes = (probabilities.detach() * voters[:, None, :, None]).sum((1, 2))
+    counted = probabilities if learning else probabilities.detach()
+    with torch.autocast(hidden.device.type, enabled=False):  # counted in float32, as the runtime does
+        votes = (voters.float()[:, None, None, :] @ counted).sum((1, 2))
     context = attention.self.dropout(probabilities).to(value.dtype) @ value
     return attention.output(context.transpose(1, 2).flatten(2), hidden), votes
 

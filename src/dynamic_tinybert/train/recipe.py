@@ -199,6 +199,10 @@ class LengthDropStage(StudentStage):
         full: By the rule `single`, the share of the steps that train the full model.
         length_drop: A random sub-model keeps between 1 less this and 1 of what is left, layer by layer; the smallest
             keeps 1 less this at each. By the rule `single`, the greatest: each step draws its own, from 0 on.
+        whole: The probability with which a random sub-model drops nothing in a layer; above 0 it meets steeper
+            configurations, few layers of which drop much.
+        significance: The weight of a loss by which sub-models learn to attend to the answer's tokens, so that these are
+            not dropped; see `losses.significance_loss`.
         layer_drop: The probability with which a random sub-model skips a layer.
         samples: Random sub-models of a step; 0 leaves the sandwich with its two slices.
         learn_from: Whom sub-models learn from: the `full` model at the same step, or the `teacher`.
@@ -211,6 +215,8 @@ class LengthDropStage(StudentStage):
     rule: Literal["sandwich", "single"] = "sandwich"
     full: Share = 0.25
     length_drop: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    whole: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    significance: Annotated[float, Field(ge=0)] = 0.0
     layer_drop: Annotated[float, Field(ge=0, lt=1)] = 0.2
     samples: Annotated[int, Field(ge=0, le=16)] = 2
     learn_from: Literal["full", "teacher"] = "full"

@@ -21,6 +21,7 @@ from dynamic_tinybert.train.losses import (
     hidden_loss,
     relation_loss,
     score_loss,
+    significance_loss,
     soft_cross_entropy,
     span_loss,
     stored_cross_entropy,
@@ -34,6 +35,9 @@ from dynamic_tinybert.train.recipe import (
 )
 from dynamic_tinybert.train.taps import Taps, check_tappable
 from dynamic_tinybert.train.trainer import StageContext, StageTrainer
+
+
+_LEAST = 0.02  # of its tokens a random sub-model keeps
 
 
 class StoredLogits:
@@ -245,17 +249,21 @@ class LengthDropTrainer(PredictionTrainer):
         inputs = self.context.inputs(batch)
         goal = self.goal(batch)
         if self.stage.rule == "single":
-            return self.prediction_loss(model(**inputs, **self._single()), batch, goal)
+            options = self._single()
+            output = model(**inputs, **options)
+            loss = self.prediction_loss(output, batch, goal)
+            return loss + self._significance(output, batch) if options else loss
         full = model(**inputs)
         losses = [self.prediction_loss(full, batch, goal)]
         for lengths, layers in self._sub_models():
-            output = model(**inputs, length_config=lengths, layer_config=layers)
+            output = model(**inputs, **self._dropping(lengths, layers))
             if self.stage.learn_from == "teacher":
                 losses.append(self.prediction_loss(output, batch, goal))
             else:
                 mask = batch["attention_mask"]
                 start = divergence(output.start_logits, full.start_logits, mask)
                 losses.append((start + divergence(output.end_logits, full.end_logits, mask)) / 2)
+            losses[-1] = losses[-1] + self._significance(output, batch)
         return torch.stack(losses).mean()
 
     def _sub_models(self) -> list[tuple[LengthConfig, list[int]]]:
@@ -270,8 +278,16 @@ class LengthDropTrainer(PredictionTrainer):
         if draw.random() < self.stage.full:
             return {}
         drop = draw.uniform(0, self.stage.length_drop)
-        lengths, running = self.sample(self.model.config.num_hidden_layers, draw, drop)
-        return {"length_config": lengths, "layer_config": running}
+        return self._dropping(*self.sample(self.model.config.num_hidden_layers, draw, drop))
+
+    def _dropping(self, lengths: LengthConfig, layers: list[int]) -> dict[str, Any]:
+        """How a sub-model is called."""
+        return {"length_config": lengths, "layer_config": layers, "output_votes": self.stage.significance > 0}
+
+    def _significance(self, output: Any, batch: Batch) -> Tensor | float:
+        """What a sub-model learns about which tokens matter."""
+        weight = self.stage.significance
+        return weight * significance_loss(output.votes, batch["spans"]) if weight else 0.0
 
     def _draw(self) -> random.Random:
         return random.Random(f"{self.context.seed} {self.state.global_step}")
@@ -287,8 +303,10 @@ class LengthDropTrainer(PredictionTrainer):
         drop = self.stage.length_drop if drop is None else drop
         running = [layer for layer in range(layers) if draw.random() >= self.stage.layer_drop]
         running = running or [draw.randrange(layers)]
-        ratios = [draw.uniform(1 - drop, 1) if layer in running else 1.0 for layer in range(layers)]
-        return LengthConfig(tuple(itertools.accumulate(ratios, lambda a, b: a * b))), running
+        dropping = {layer for layer in running if draw.random() >= self.stage.whole}
+        ratios = [draw.uniform(1 - drop, 1) if layer in dropping else 1.0 for layer in range(layers)]
+        fractions = itertools.accumulate(ratios, lambda a, b: a * b)
+        return LengthConfig(tuple(max(fraction, _LEAST) for fraction in fractions)), running
 
 
 def check_intermediate(stage: IntermediateStage, student: Any, teacher: Any) -> None:

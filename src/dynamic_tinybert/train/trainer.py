@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from accelerate import PartialState
-from accelerate.utils import DistributedType, broadcast_object_list
+from accelerate.utils import broadcast_object_list
 from torch import Tensor
 from transformers import Trainer, TrainerCallback, TrainerState, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
@@ -252,7 +252,7 @@ def _arguments(stage: Stage, context: StageContext) -> TrainingArguments:
     every = stage.checkpoint_steps or _NEVER
     arguments = TrainingArguments(
         output_dir=str(context.folder),
-        use_cpu=PartialState().distributed_type is DistributedType.MULTI_CPU,
+        use_cpu=PartialState().device.type == "cpu",  # else transformers refuses bfloat16 there
         per_device_train_batch_size=stage.batch_size,
         gradient_accumulation_steps=stage.accumulate,
         learning_rate=stage.learning_rate,
