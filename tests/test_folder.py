@@ -134,6 +134,15 @@ def test_card_without_a_licence(checkpoint: Path, card: str) -> None:
     assert open_folder(checkpoint).license is None
 
 
+@pytest.mark.parametrize("ours", ["question", {"voters": "nobody"}, {"voters": None}, ["voters"], 3, None])
+def test_voters_that_nobody_knows_are_refused(checkpoint: Path, ours: object) -> None:
+    file = checkpoint / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "dynamic_tinybert": ours}))
+    line = refusal(open_folder, checkpoint)
+    assert "dynamic_tinybert is" in line
+    assert "'all' or 'question'" in line
+
+
 @pytest.mark.parametrize(
     ("name", "ours"), [("gelu_new", "gelu_tanh"), ("gelu_pytorch_tanh", "gelu_tanh"), ("relu", "relu")]
 )

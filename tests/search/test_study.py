@@ -116,6 +116,28 @@ def test_an_interrupted_search_goes_on_where_it_was(begin: Begin, name: str) -> 
     assert again.complete == 22
 
 
+def test_what_loses_more_than_is_of_interest_is_on_no_front(begin: Begin) -> None:
+    search, objective = begin(within=25.0), Counting()
+    search.run(objective, sampler(search), 30, first=beginning(3, 0.4))
+    losses = {config: 70.0 - found.f1 for config, found in search.measured.items()}
+    assert max(losses.values()) > 25
+    assert set(search.interesting) == {config for config, loss in losses.items() if loss <= 25}
+    assert search.front()
+    assert set(search.front()) <= set(search.interesting)
+    assert begin(resume=True, within=25.0).front() == search.front()
+
+
+@pytest.mark.parametrize("name", ["gp", "tpe", "evolution"])
+def test_samplers_look_where_little_is_lost(name: str, tmp_path: Path) -> None:
+    hits = []
+    for within in (12.0, 100.0):
+        url, settings = sqlite_url(tmp_path / f"{within}.db"), dataclasses.replace(SETTINGS, within=within)
+        search, objective = Search(url, "search", settings, resume=False), Counting()
+        search.run(objective, sampler(search, name), 40, first=beginning(3, 0.4))
+        hits.append(sum(objective(config).f1 >= 58 for config in objective.asked[10:]))
+    assert hits[0] > hits[1]
+
+
 def test_what_was_measured_is_not_measured_again(begin: Begin) -> None:
     search, objective = begin(), Counting()
     search.run(objective, sampler(search), 10, first=beginning(3, 0.4))
@@ -159,6 +181,7 @@ def test_what_was_begun_otherwise_is_not_resumed(begin: Begin) -> None:
         "low": (0.5, "another range of ratios"),
         "cost": ("latency", "another cost"),
         "seed": (1, "another seed"),
+        "within": (5.0, "another limit of the loss"),
     }
     for key, (value, complaint) in others.items():
         with pytest.raises(SearchError, match=complaint) as caught:

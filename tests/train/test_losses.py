@@ -19,6 +19,7 @@ from dynamic_tinybert.train.losses import (
     log_probabilities,
     relation_loss,
     score_loss,
+    significance_loss,
     soft_cross_entropy,
     span_loss,
     stored_cross_entropy,
@@ -245,6 +246,39 @@ def test_relation_loss_is_zero_where_relations_are_equal() -> None:
     assert relation_loss(mine, mine.clone(), MASK, 3).item() == pytest.approx(0, abs=1e-6)
     turned = mine @ torch.linalg.qr(torch.randn(6, 6, generator=torch.Generator().manual_seed(2)))[0]
     assert relation_loss(mine, turned, MASK, 1).item() == pytest.approx(0, abs=1e-5)  # only products count
+
+
+# Which tokens matter.
+
+# 2 layers, 2 rows, 4 tokens; the second row's last token is gone after the first layer.
+VOTES = torch.tensor([[[9.0, 1.0, 2.0, 1.0], [5.0, 3.0, 1.0, 4.0]], [[9.0, 2.0, 1.0, 1.0], [5.0, 3.0, 1.0, 0.0]]])
+
+
+def test_significance_loss() -> None:
+    spans = torch.tensor([[[1, 2], [NO_SPAN, NO_SPAN]], [[3, 3], [1, 1]]])
+    shares = [1 / 4, 2 / 4, 7 / 8, 7 / 8]  # of the first token, of the last, row by row; [CLS] counts for nothing
+    shares += [2 / 4, 1 / 4, 3 / 4, 3 / 4]  # of the second row one of two answers is left
+    wanted = -sum(map(math.log, shares)) / 8
+    assert significance_loss(VOTES, spans).item() == pytest.approx(wanted, rel=1e-5)
+
+
+def test_who_has_no_answer_or_lost_it_has_no_part_in_significance() -> None:
+    first = torch.tensor([[[1, 2]], [[0, 0]]])
+    assert significance_loss(VOTES, first).item() == pytest.approx(
+        significance_loss(VOTES[:, :1], first[:1]).item(), rel=1e-5
+    )
+    lost = torch.tensor([[[NO_SPAN, NO_SPAN]], [[3, 3]]])
+    assert significance_loss(VOTES, lost).item() == pytest.approx(-math.log(4 / 8), rel=1e-5)
+    assert significance_loss(VOTES, torch.zeros(2, 1, 2, dtype=torch.long)).item() == 0
+
+
+def test_significance_draws_votes_to_answers() -> None:
+    votes = VOTES.clone().requires_grad_()
+    significance_loss(votes, torch.tensor([[[1, 1]], [[3, 3]]])).backward()
+    assert torch.isfinite(votes.grad).all()
+    assert (votes.grad[:, :, 0] == 0).all()  # [CLS] stays whatever it gets
+    assert (votes.grad[:, 0, 1] < 0).all()
+    assert (votes.grad[:, 0, 2:] > 0).all()
 
 
 # What holds of them all.

@@ -19,10 +19,11 @@ from safetensors.torch import load_file
 
 from dynamic_tinybert import QuestionAnswerer
 from dynamic_tinybert.budget import BudgetError, LengthConfig
-from dynamic_tinybert.folder import open_folder
+from dynamic_tinybert.folder import open_folder, save_folder
 from dynamic_tinybert.runtime import Logits, Runtime
 from dynamic_tinybert.shape import ModelShape
 from dynamic_tinybert.train import DynamicBertForQuestionAnswering
+from dynamic_tinybert.train.models import load_student
 from runtime_reference import (
     TIE,
     Batch,
@@ -286,6 +287,55 @@ def test_what_stands_in_the_padding_does_not_matter() -> None:
     assert_same(one, two, TOKENS, tolerance=1e-6)
 
 
+# Votes.
+
+
+@pytest.mark.parametrize("name", ["6 layers", "the question votes"])
+def test_votes_say_who_stays(name: str) -> None:
+    shape, model, _ = pair(name)
+    config = LengthConfig.uniform(shape.layers, 0.7)
+    batch = random_batch(shape, config.lengths(TOKENS), TOKENS, extra=3, seed=1)
+    output = call(model, batch, lengths=config, output_votes=True)
+    assert torch.equal(output.start_logits, call(model, batch, lengths=config).start_logits)
+    assert output.votes.shape == (shape.layers, *batch.input_ids.shape)
+    for layer in range(shape.layers):
+        for row in range(len(TOKENS)):
+            votes, passed = output.votes[layer, row], output.layers_passed[row]
+            stayed, went = passed > layer, passed == layer
+            assert (votes[passed < layer] == 0).all()
+            assert (votes[TOKENS[row] :] == 0).all()
+            went[TOKENS[row] :] = stayed[0] = False
+            if stayed.any() and went.any():
+                assert votes[stayed].min() > votes[went].max()
+            voters = (torch.from_numpy(batch.token_type_ids[row]) == 0) | (shape.voters == "all")
+            voters &= (passed >= layer) & torch.from_numpy(batch.attention_mask[row] == 1)
+            assert votes.sum().item() == pytest.approx(shape.heads * int(voters.sum()), rel=1e-4)
+
+
+def test_votes_teach_attention_and_only_where_asked_for() -> None:
+    shape, model, _ = pair("the question votes")
+    config = LengthConfig.uniform(shape.layers, 0.7)
+    batch = random_batch(shape, config.lengths([30, 12]), [30, 12])
+    ids, types, mask = (torch.from_numpy(x) for x in batch[:3])
+    for asked in (True, False):
+        model.zero_grad()
+        output = model(ids, mask, types, length_config=config, output_votes=asked)
+        if asked:
+            output.votes[1, 0, 3].backward()
+            assert model.bert.encoder.layer[1].attention.self.query.weight.grad.abs().sum() > 0
+            assert (model.bert.encoder.layer[2].attention.self.query.weight.grad == 0).all()
+        else:
+            assert output.votes is None
+
+
+def test_in_bfloat16_votes_are_counted_in_float32() -> None:
+    shape, model, _ = pair("the question votes")
+    batch = random_batch(shape, np.ones((1, 4)), [30])
+    with torch.autocast("cpu", torch.bfloat16):
+        output = call(model, batch, lengths=LengthConfig.uniform(4, 0.7), output_votes=True)
+    assert output.votes.dtype == torch.float32
+
+
 # Layers.
 
 
@@ -423,6 +473,24 @@ def test_a_training_models_name_is_in_no_file_that_it_writes(tmp_path: Path) -> 
     shape = SHAPES["1 layer"]
     model_of(shape, random_weights(shape)).save_pretrained(tmp_path)
     assert "Dynamic" not in (tmp_path / "config.json").read_text("utf-8")
+
+
+def test_a_folder_says_whose_attention_counts(tmp_path: Path) -> None:
+    shape = SHAPES["the question votes"]
+    model = model_of(shape, random_weights(shape))
+    model.save_pretrained(tmp_path)
+    config = LengthConfig.uniform(4, 0.6)
+    batch = random_batch(shape, config.lengths(TOKENS), TOKENS)
+    again = DynamicBertForQuestionAnswering.from_pretrained(tmp_path, dtype=torch.float32).eval()
+    assert torch.equal(call(again, batch, lengths=config).start_logits, call(model, batch, lengths=config).start_logits)
+    plain = transformers.AutoModelForQuestionAnswering.from_pretrained(tmp_path)
+    assert type(plain) is transformers.BertForQuestionAnswering
+    (tmp_path / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]"]), "utf-8")
+    assert open_folder(tmp_path).shape == shape
+    for dtype in ("float32", "int8"):
+        saved = save_folder(open_folder(tmp_path), tmp_path / dtype, dtype=dtype)  # type: ignore[arg-type]
+        assert open_folder(saved).shape.voters == "question"
+        assert load_student(saved).config.dynamic_tinybert == {"voters": "question"}
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])

@@ -19,6 +19,7 @@ from transformers import AutoModelForQuestionAnswering, AutoTokenizer, PreTraine
 
 from conftest import quiet
 from dynamic_tinybert import LengthConfig, QuestionAnswerer
+from dynamic_tinybert.folder import open_folder, save_folder
 from dynamic_tinybert.squad import read_predictions, read_squad, score
 from dynamic_tinybert.train import TrainingError, read_recipe, train
 from dynamic_tinybert.train.evaluation import answerer
@@ -253,6 +254,24 @@ def test_a_student_without_a_teacher_learns_from_labels(data: dict[str, Any], st
     ran = go(tmp_path, data, stages, student={"checkpoint": student})
     assert ran.figures["confirm"]["total"] == 9
     assert "base_model" not in (ran.model / "README.md").read_text("utf-8")
+
+
+@pytest.mark.usefixtures("without_plots")
+def test_the_question_votes_and_nothing_is_dropped_out(data: dict[str, Any], student: str, tmp_path: Path) -> None:
+    stages = [
+        {"stage": "lengthdrop", "rule": "single", "significance": 0.5, "whole": 0.5, "layer_drop": 0, "epochs": 3},
+        {"stage": "lengthdrop", "significance": 0.5, "samples": 1, "name": "sandwich"},
+    ]
+    ran = go(tmp_path, data, stages, student={"checkpoint": student, "voters": "question", "dropout": 0})
+    for model in ("model", "01-lengthdrop/model"):
+        config = json.loads((ran.output / model / "config.json").read_text("utf-8"))
+        assert config["dynamic_tinybert"] == {"voters": "question"}
+        assert config["hidden_dropout_prob"] == config["attention_probs_dropout_prob"] == 0
+    torch_model = load_student(ran.model)
+    torch_qa = answerer(torch_model, Inputs(torch_model), TextTokenizer(ran.output / "tokenizer"))
+    agree(QuestionAnswerer(ran.model), torch_qa, LengthConfig.uniform(2, 0.6))
+    embedded = save_folder(open_folder(ran.model), tmp_path / "int8", dtype="int8")
+    assert open_folder(embedded).shape.voters == "question"
 
 
 @pytest.mark.usefixtures("without_plots")

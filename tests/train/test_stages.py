@@ -208,6 +208,43 @@ def test_the_loss_of_lengthdrop(context: Context, models: Callable[..., str], ba
     assert loss_of(trainer, batch) == pytest.approx(mean(expected), rel=1e-3)
 
 
+def test_the_loss_of_single_models(context: Context, models: Callable[..., str], batch: Batch) -> None:
+    model = load_student(models())
+    stage = LengthDropStage(
+        stage="lengthdrop", epochs=1, rule="single", full=0.4, length_drop=0.8, whole=0.5, significance=0.5
+    )
+    trainer = LengthDropTrainer(model, stage, context(model), None)
+    drawn, shares = [], []
+    for step in range(200):
+        trainer.state.global_step = step
+        options = trainer._single()
+        assert options == trainer._single()
+        drawn.append(options)
+        if options:
+            previous = (1.0, *options["length_config"].fractions)
+            shares += [b / a for a, b in itertools.pairwise(previous)]
+    assert 60 < drawn.count({}) < 100
+    assert 0.4 < sum(share == 1 for share in shares) / len(shares) < 0.75
+    assert min(shares) < 0.3
+    for step in (drawn.index({}), next(i for i, options in enumerate(drawn) if options)):
+        trainer.state.global_step = step
+        expected, votes = [], []
+        for row in rows(batch):
+            output = called(model, row, **drawn[step])
+            expected.append(label_loss(output, row["spans"]))
+            if drawn[step]:
+                votes += [(layer[0], row["spans"]) for layer in output.votes]
+        wanted = mean(expected)
+        if votes:
+            parts = []
+            for received, spans in votes:
+                for side in (0, 1):
+                    answered = received[spans[:, side].unique()].sum() / received[1:].sum()
+                    parts += [-math.log(float(answered))] if answered > 0 else []
+            wanted += 0.5 * mean(parts)
+        assert loss_of(trainer, batch) == pytest.approx(wanted, rel=1e-3)
+
+
 @pytest.mark.parametrize("kind", ["bert", "mpnet"])
 def test_the_loss_of_attention_and_hidden_states(
     context: Context, models: Callable[..., str], batch: Batch, kind: str

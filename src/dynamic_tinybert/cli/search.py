@@ -64,6 +64,9 @@ def search(
         typer.Option(help="What to spare: multiply-accumulates, or seconds on this machine (takes twice as long)."),
     ] = Cost.share,
     low: Annotated[float, typer.Option(metavar="R", help="The least share of its tokens that a layer keeps.")] = 0.4,
+    within: Annotated[
+        float, typer.Option(metavar="F1", min=0, help="Of no interest is what loses more than so many points of F1.")
+    ] = 20.0,
     output: Annotated[
         Path | None, typer.Option(metavar="DIR", help="A new folder for the results.  [default: search-NAME]")
     ] = None,
@@ -131,6 +134,7 @@ def search(
             low=low,
             cost=cost.value,
             seed=seed,
+            within=within,
         )
     with console.errors_in_one_line(), console.errors_of_the_model():
         run = _Run(
@@ -193,7 +197,7 @@ class _Run:
 
             search.run(Objective(qa, self.select.data, cost), sampler, trials, first=first, progress=show)
         uniform = {search.space.nearest(config) for name, config in first.items() if name.startswith("uniform")}
-        full, front, measured = first["full"], search.front(), search.measured
+        full, front, measured = first["full"], search.front(), search.interesting
         configs = [full, *(config for config in measured if config in uniform), *front]
         with self._hint(), console.progress_bar("confirming", "configurations") as progress:
             confirmed = search.confirm(Objective(qa, self.confirm.data, cost), configs, progress=progress)

@@ -139,6 +139,8 @@ class EvolutionSampler(BaseSampler):  # type: ignore[misc]
         ]
         known = {config for _, config in trials}
         complete = [(t, config) for t, config in trials if t.state == TrialState.COMPLETE]
+        allowed = [(t, config) for t, config in complete if all(c <= 0 for c in t.constraints.values())]
+        complete = allowed or complete
         front = pareto_front([(t.values[1], t.values[0]) for t, _ in complete])
         population = [complete[i][1] for i in front] or [LengthConfig.full(self._space.layers)]
         random = _generator(self._seed, trial.number)

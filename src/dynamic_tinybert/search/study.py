@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import os
 import random
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -45,6 +46,7 @@ class Settings:
         low: The least ratio.
         cost: What is minimized.
         seed: The seed.
+        within: How much F1 a configuration may lose, in points, to be of interest.
     """
 
     model: str
@@ -54,6 +56,7 @@ class Settings:
     low: float
     cost: Cost
     seed: int
+    within: float = 100.0
 
 
 _NAMES: Final[Mapping[str, str]] = {
@@ -64,6 +67,7 @@ _NAMES: Final[Mapping[str, str]] = {
     "low": "another range of ratios (--low)",
     "cost": "another cost (--cost)",
     "seed": "another seed (--seed)",
+    "within": "another limit of the loss (--within)",
 }
 
 
@@ -215,6 +219,10 @@ class Search:
         earlier = self.measured.get(config)
         found = earlier or objective(config)
         fractions = list(config.fractions)
+        full = self.measured.get(LengthConfig.full(self.settings.layers), found)
+        with warnings.catch_warnings():  # a faster worker at the same trial has said it already
+            warnings.filterwarnings("ignore", message="The constraint value is ignored")
+            trial.set_constraint("within", full.f1 - found.f1 - self.settings.within)
         trial.set_user_attr(_MEASUREMENT, {"fractions": fractions, "copied": earlier is not None, **found.to_dict()})
         return found.f1, found.cost
 
@@ -247,6 +255,14 @@ class Search:
             found.setdefault(config, Measurement(**values))
         return found
 
+    @property
+    def interesting(self) -> dict[LengthConfig, Measurement]:
+        """What was measured, but for what loses more F1 than is of interest."""
+        measured = self.measured
+        full = measured.get(LengthConfig.full(self.settings.layers))
+        least = -1.0 if full is None else full.f1 - self.settings.within
+        return {config: found for config, found in measured.items() if found.f1 >= least}
+
     def rows(self) -> list[dict[str, Any]]:
         """Return every trial as a row of a table: its number and state, what it is called, its figures if complete."""
         return [
@@ -260,8 +276,11 @@ class Search:
         ]
 
     def front(self) -> list[LengthConfig]:
-        """Return the configurations that no other beats on the questions that choose, the cheapest first."""
-        measured = self.measured
+        """Return the configurations that no other beats on the questions that choose, the cheapest first.
+
+        Those that lose more than is of interest are left out.
+        """
+        measured = self.interesting
         configs = list(measured)
         return [configs[i] for i in pareto_front([(m.cost, m.f1) for m in measured.values()])]
 
