@@ -26,7 +26,7 @@ from transformers import BertConfig, MPNetConfig, MPNetForQuestionAnswering
 from dynamic_tinybert.folder import EMBEDDED, open_folder
 from dynamic_tinybert.squad import read_squad
 from dynamic_tinybert.train.features import Batch, FeatureSettings, collate, make_features
-from dynamic_tinybert.train.losses import hidden_loss, relation_loss
+from dynamic_tinybert.train.losses import hidden_loss, relation_loss, significance_loss
 from dynamic_tinybert.train.model import DynamicBertForQuestionAnswering
 from dynamic_tinybert.train.stages import label_loss, soft_loss
 from dynamic_tinybert.windows import TextTokenizer
@@ -120,14 +120,36 @@ def kinds(mpnet: Any) -> list[tuple[str, Any, Callable[[Batch], Any]]]:
                 loss = loss + soft_loss(model(**fed(batch), length_config=config), goal, batch, 1.0)
             return loss
 
-        found += [(f"{name}: labels", model, labels), (f"{name}: lengthdrop, 1 sample, on labels", model, drop)]
+        def one(batch: Batch, model: Any = model) -> Any:
+            config = [0.85 ** (i + 1) for i in range(6)]
+            output = model(**fed(batch), length_config=config, output_votes=True)
+            return label_loss(output, batch) + significance_loss(output.votes, batch["spans"])
+
+        found += [(f"{name}: labels", model, labels), (f"{name}: labels, bfloat16", model, in_bf16(labels))]
         found += [
+            (f"{name}: lengthdrop, 1 sample, on labels", model, drop),
+            (f"{name}: lengthdrop, single, significance, bfloat16, on labels", model, in_bf16(one)),
             (f"{name}: prediction, live MPNet", model, distil),
             (f"{name}: intermediate, live MPNet", model, inside),
         ]
     bert = DynamicBertForQuestionAnswering(BertConfig(num_attention_heads=12, **BASE)).train()
-    found.append(("BERT-base or MPNet as teacher: labels", bert, lambda batch: label_loss(bert(**fed(batch)), batch)))
+
+    def base(batch: Batch) -> Any:
+        return label_loss(bert(**fed(batch)), batch)
+
+    found.append(("BERT-base or MPNet as teacher: labels", bert, base))
+    found.append(("BERT-base or MPNet as teacher: labels, bfloat16", bert, in_bf16(base)))
     return found
+
+
+def in_bf16(step: Callable[[Batch], Any]) -> Callable[[Batch], Any]:
+    """A step in mixed precision, as `precision: auto` has it on CPUs that multiply in bfloat16."""
+
+    def run(batch: Batch) -> Any:
+        with torch.autocast("cpu", torch.bfloat16):
+            return step(batch)
+
+    return run
 
 
 if __name__ == "__main__":

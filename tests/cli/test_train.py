@@ -222,6 +222,16 @@ def test_models_that_do_not_fit(
     assert not (tmp_path / "run").exists()
 
 
+def test_bfloat16_that_is_not_there_is_refused(
+    run: Run, value: dict[str, Any], write: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("dynamic_tinybert.train.prepare.cpu_has_bf16", lambda: False)
+    value["stages"][0]["precision"] = "bf16"
+    assert "set precision: auto" in complaint(run(write(value), "--output", tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
 def test_an_earlier_run_is_never_written_over(run: Run, value: dict[str, Any], write: Any, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     assert "is a file" in complaint(run(write(value), "--output", tmp_path / "file"))

@@ -16,6 +16,7 @@ import torch
 import yaml
 from safetensors import safe_open
 from transformers import AutoModelForQuestionAnswering, AutoTokenizer, PreTrainedTokenizerFast
+from transformers.models.bert.modeling_bert import BertEncoder
 
 from conftest import quiet
 from dynamic_tinybert import LengthConfig, QuestionAnswerer
@@ -272,6 +273,29 @@ def test_the_question_votes_and_nothing_is_dropped_out(data: dict[str, Any], stu
     agree(QuestionAnswerer(ran.model), torch_qa, LengthConfig.uniform(2, 0.6))
     embedded = save_folder(open_folder(ran.model), tmp_path / "int8", dtype="int8")
     assert open_folder(embedded).shape.voters == "question"
+
+
+@pytest.mark.usefixtures("without_plots")
+@pytest.mark.parametrize("able", [True, False])
+def test_a_cpu_that_multiplies_in_bfloat16_trains_in_it(
+    able: bool, data: dict[str, Any], student: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    original = BertEncoder.forward
+
+    def forward(self: BertEncoder, *args: Any, **options: Any) -> Any:
+        seen.append((torch.is_grad_enabled(), torch.is_autocast_enabled("cpu")))
+        return original(self, *args, **options)
+
+    monkeypatch.setattr(BertEncoder, "forward", forward)
+    for module in ("trainer", "prepare"):
+        monkeypatch.setattr(f"dynamic_tinybert.train.{module}.cpu_has_bf16", lambda: able)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    ran = go(tmp_path, data, [{"stage": "prediction"}], student={"checkpoint": student})
+    assert (True, True) in seen if able else (True, False) in seen
+    assert (True, not able) not in seen
+    assert seen[-1] == (False, False)  # the finished model is measured as it will answer
+    assert {value.dtype for value in load_student(ran.model).parameters()} == {torch.float32}
 
 
 @pytest.mark.usefixtures("without_plots")

@@ -62,6 +62,8 @@ def info(model: console.Model = "embedded", as_json: console.AsJson = False) -> 
           f"feed-forward {s.feed_forward}, {s.activation}")  # fmt: skip
     print(f"size           {parameters / 1e6:.1f} million parameters, {folder.source_bytes / 1e6:.1f} MB on disk")
     print(f"reads          up to {s.positions} tokens at a time, from a vocabulary of {s.vocabulary:,}")
+    whose = "the question's tokens" if s.voters == "question" else "all tokens"
+    print(f"drops          what receives least attention from {whose}")
     print(f"licence        {folder.license or 'not stated'}")
     print(f"cost           {full / 1e9:.2f} billion multiply-accumulates for {SHARE_TOKENS} tokens: "
           f"{described['speedup_over_bert_base']}x less than BERT-base")  # fmt: skip
