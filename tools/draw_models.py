@@ -1,4 +1,4 @@
-"""Draws what models make of their budgets: F1 on SQuAD dev against the speedup over BERT-base, beside the papers' points.
+"""Draws what models make of their budgets: F1 on SQuAD dev against the speedup over BERT-base, and the papers' points.
 
 usage: draw_models.py NAME=RESULTS.json ... --output results/models.png
 

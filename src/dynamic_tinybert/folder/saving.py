@@ -86,11 +86,11 @@ def _check_target(target: Path, overwrite: bool) -> None:
 def _write_files(folder: ModelFolder, draft: Path, dtype: Literal["float32", "int8"]) -> None:
     config = {key: value for key, value in folder.config.items() if key not in _NOT_KEPT}
     config |= {"architectures": ["BertForQuestionAnswering"], "dtype": "float32"}
-    ours = {"weights": "int8"} if dtype == "int8" else {}
+    own = {"weights": "int8"} if dtype == "int8" else {}
     if folder.shape.voters != "all":
-        ours["voters"] = folder.shape.voters
-    if ours:
-        config[_OURS] = ours
+        own["voters"] = folder.shape.voters
+    if own:
+        config[_OURS] = own
     (draft / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
     tensors: dict[str, npt.NDArray[Any]] = {}

@@ -91,14 +91,14 @@ def divergence(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
 def significance_loss(votes: Tensor, spans: Tensor) -> Tensor:
     """Negative log of the share of the votes that answers get: what makes attention a judge of tokens.
 
-    Drop-and-restore chooses by the attention that a token receives, and the choice itself has no gradient. This gives it
-    one: in each layer, first and last tokens of correct spans are to receive attention, as far as they have come so far.
-    The first token's votes count for nothing, since it always stays.
+    Drop-and-restore chooses by the attention that a token receives, and the choice itself has no gradient. This gives
+    it one: in each layer, first and last tokens of correct spans are to receive attention, as far as they have come so
+    far. The first token's votes count for nothing, since it always stays.
 
     Args:
         votes: The attention that each token received, `[layers, batch, tokens]`, 0 for what is not there.
-        spans: First and last token of each correct span, `[batch, spans, 2]`, filled up with `NO_SPAN`; a span at 0 says
-            that there is no answer, and the row has no part in this.
+        spans: First and last token of each correct span, `[batch, spans, 2]`, filled up with `NO_SPAN`; a span at 0
+            says that there is no answer, and the row has no part in this.
 
     Returns:
         The mean over layers, over first and last tokens, and over the rows whose answer is still there; 0 if none is.

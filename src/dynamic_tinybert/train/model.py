@@ -144,9 +144,7 @@ def set_voters(config: Any, voters: Voters) -> None:
         config.dynamic_tinybert = {"voters": voters}
 
 
-def _attend(
-    attention: Any, hidden: Tensor, real: Tensor, voters: Tensor, *, learning: bool
-) -> tuple[Tensor, Tensor]:
+def _attend(attention: Any, hidden: Tensor, real: Tensor, voters: Tensor, *, learning: bool) -> tuple[Tensor, Tensor]:
     """Run the attention half of a layer.
 
     Args:

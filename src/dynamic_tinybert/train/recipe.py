@@ -188,10 +188,10 @@ class PredictionStage(StudentStage):
 class LengthDropStage(StudentStage):
     """Teaches a student to do without tokens and layers (Kim and Cho, 2020).
 
-    By the `sandwich` rule each step trains the full model as `prediction` does, the smallest sub-model, and random ones,
-    which learn from the full model or from the teacher. By the rule `single` each step trains one model as `prediction`
-    does, the full one or a random sub-model: for where arithmetic is short, since a step costs less than one without
-    LengthDrop, where the sandwich's costs some three times as much.
+    By the `sandwich` rule each step trains the full model as `prediction` does, the smallest sub-model, and random
+    ones, which learn from the full model or from the teacher. By the rule `single` each step trains one model as
+    `prediction` does, the full one or a random sub-model: for where arithmetic is short, since a step costs less than
+    one without LengthDrop, where the sandwich's costs some three times as much.
 
     Attributes:
         temperature, labels, logits: As in `prediction`, for the full model.

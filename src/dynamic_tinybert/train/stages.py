@@ -36,7 +36,6 @@ from dynamic_tinybert.train.recipe import (
 from dynamic_tinybert.train.taps import Taps, check_tappable
 from dynamic_tinybert.train.trainer import StageContext, StageTrainer
 
-
 _LEAST = 0.02  # of its tokens a random sub-model keeps
 
 
