@@ -174,6 +174,13 @@ def test_titles_choose_and_other_titles_confirm(run: Run, home: Path) -> None:
     assert found["measured_on"] == "SQuAD 1.1, the 6 questions of annat"
 
 
+def test_what_loses_more_than_within_is_in_no_table(run: Run, home: Path) -> None:
+    printed(run("--within", "0", "--output", "out", "--json"))
+    rows = list(csv.DictReader((home / "out" / "front.csv").read_text("utf-8").splitlines()))
+    full = next(float(row["select_f1"]) for row in rows if row["name"] == "full")
+    assert all(float(row["select_f1"]) >= full for row in rows)
+
+
 def test_latency_may_be_what_it_costs(run: Run) -> None:
     found = printed(run("--cost", "latency", "--sampler", "nsga2", "--json", trials=9))
     assert found["cost"] == "latency"
@@ -340,6 +347,7 @@ def test_a_mistake_is_one_line_and_nothing_is_overwritten(
         ("--cost", "money", "'money' is not one of 'share', 'latency'"),
         ("--questions", "0", "'--questions'"),
         ("--trials", "0", "'--trials'"),
+        ("--within", "-1", "'--within'"),
     ],
 )
 def test_an_option_that_makes_no_sense_is_misuse(run: Run, home: Path, option: str, value: str, reason: str) -> None:
@@ -361,6 +369,7 @@ def test_a_study_of_something_else_is_not_resumed(run: Run, model: Path, home: P
         (["--cost", "latency"], "another cost (--cost)"),
         (["--questions", "5"], "other questions to choose by (--data, --titles, --questions)"),
         (["--seed", "1"], "another seed (--seed)"),
+        (["--within", "7"], "another limit of the loss (--within)"),
     ):
         message = complaint(run("--output", "out", "--resume", *options))
         assert message.startswith(

@@ -379,6 +379,7 @@ def test_two_processes_train_one_model(
         {"stage": "intermediate", **shared},
         {"stage": "prediction", **shared, "checkpoint_steps": 2},
         {"stage": "lengthdrop", **shared, "samples": 1},
+        {"stage": "lengthdrop", "name": "single", **shared, "rule": "single", "layer_drop": 0.5, "significance": 0.5},
     ]
     script = tmp_path / "both.py"
     script.write_text(
@@ -420,7 +421,7 @@ finally:
     (printed,) = [line for line in done.stdout.splitlines() if line.startswith("{")]
     assert json.loads(printed)["figures"]["confirm"]["total"] == 9
     first, second = (json.loads((tmp_path / f"seen-{rank}.json").read_text()) for rank in (0, 1))
-    assert len(first) == len(second) == 3
+    assert len(first) == len(second) == 4
     for mine, theirs in zip(first, second, strict=True):
         assert mine["weights"] == theirs["weights"]
         assert {world for world, _, _ in mine["seen"] + theirs["seen"]} == {2}
@@ -430,6 +431,6 @@ finally:
             assert set(parts[0]) | set(parts[1]) == set(range(max(parts[0] + parts[1]) + 1))
         assert mine["seen"][0][2] != mine["seen"][len(mine["seen"]) // 2][2]  # each epoch has its order
     assert sorted(path.name for path in (tmp_path / "run").glob("0*")) == [
-        "01-intermediate", "02-prediction", "03-lengthdrop",
+        "01-intermediate", "02-prediction", "03-lengthdrop", "04-single",
     ]  # fmt: skip
     assert quiet(QuestionAnswerer(tmp_path / "run" / "model"))("Who built it?", "It was built by Ada.").text

@@ -127,6 +127,27 @@ def test_what_loses_more_than_is_of_interest_is_on_no_front(begin: Begin) -> Non
     assert begin(resume=True, within=25.0).front() == search.front()
 
 
+def test_who_is_faster_than_full_is_measured_against_it_all_the_same(begin: Begin) -> None:
+    search, objective = begin(within=5.0), Counting()
+    first = dict(reversed(beginning(3, 0.4).items()))  # as where another worker is still at full
+    search.run(objective, sampler(search), len(first), first=first)
+    for trial in search.study.trials:
+        assert (trial.constraints["within"] <= 0) == (70 - trial.values[0] <= 5)
+
+
+def test_a_study_of_before_there_was_a_limit_goes_on_without_one(begin: Begin) -> None:
+    search = begin()
+    search.run(Counting(), sampler(search), 12, first=beginning(3, 0.4))
+    old = {key: value for key, value in dataclasses.asdict(SETTINGS).items() if key != "within"}
+    search.study.set_user_attr("settings", old)
+    assert not any(trial.constraints for trial in search.study.trials)
+    with pytest.raises(SearchError, match="another limit"):
+        begin(resume=True, within=20.0)
+    again = begin(resume=True)
+    again.run(Counting(), sampler(again, "gp"), 14)
+    assert again.complete == 14
+
+
 @pytest.mark.parametrize("name", ["gp", "tpe", "evolution"])
 def test_samplers_look_where_little_is_lost(name: str, tmp_path: Path) -> None:
     hits = []

@@ -6,6 +6,7 @@ import csv
 import gzip
 import json
 import random
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -174,6 +175,19 @@ def test_predictions_are_those_of_the_figures(whole: Ran, tmp_path: Path) -> Non
 
 def test_what_a_run_wrote_is_its_recipe(whole: Ran) -> None:
     assert read_recipe(whole.output / "recipe.yaml") == whole.recipe
+
+
+def test_a_run_of_before_a_setting_was_there_goes_on(whole: Ran, tmp_path: Path) -> None:
+    shutil.copytree(whole.output, tmp_path / "run")
+    file = tmp_path / "run" / "recipe.yaml"
+    value = yaml.safe_load(file.read_text("utf-8"))
+    del value["student"]["voters"], value["stages"][4]["rule"], value["stages"][4]["significance"]
+    file.write_text(yaml.safe_dump(value), "utf-8")
+    assert train(whole.recipe, tmp_path / "run", resume=True) == whole.figures
+    value["stages"][4]["rule"] = "single"
+    file.write_text(yaml.safe_dump(value), "utf-8")
+    with pytest.raises(TrainingError, match="is a run of another recipe"):
+        train(whole.recipe, tmp_path / "run", resume=True)
 
 
 def test_a_run_that_is_over_is_not_run_again(whole: Ran) -> None:

@@ -56,9 +56,11 @@ class Settings:
     low: float
     cost: Cost
     seed: int
-    within: float = 100.0
+    within: float = 100.0  # which limits nothing
 
 
+_ALL: Final = 100.0  # points of F1: nobody can lose more
+_BEFORE: Final[Mapping[str, Any]] = {"within": _ALL}  # of a study that was begun before there was such a setting
 _NAMES: Final[Mapping[str, str]] = {
     "model": "another model",
     "select": "other questions to choose by (--data, --titles, --questions)",
@@ -112,7 +114,7 @@ class Search:
             known = self.study.user_attrs.get(_SETTINGS)
             if known is None:  # new, or its maker was killed before it could say
                 self.study.set_user_attr(_SETTINGS, asdict(settings))
-            elif known != asdict(settings):
+            elif (known := {**_BEFORE, **known}) != asdict(settings):
                 others = [what for key, what in _NAMES.items() if known.get(key) != getattr(settings, key)]
                 raise SearchError(
                     f"the search in {self._where} was begun with {' and '.join(others)}: "
@@ -219,10 +221,12 @@ class Search:
         earlier = self.measured.get(config)
         found = earlier or objective(config)
         fractions = list(config.fractions)
-        full = self.measured.get(LengthConfig.full(self.settings.layers), found)
-        with warnings.catch_warnings():  # a faster worker at the same trial has said it already
-            warnings.filterwarnings("ignore", message="The constraint value is ignored")
-            trial.set_constraint("within", full.f1 - found.f1 - self.settings.within)
+        if self.settings.within < _ALL:
+            best = LengthConfig.full(self.settings.layers)
+            full = found if config == best else self.measured.get(best) or objective(best)
+            with warnings.catch_warnings():  # a faster worker at the same trial has said it already
+                warnings.filterwarnings("ignore", message="The constraint value is ignored")
+                trial.set_constraint("within", full.f1 - found.f1 - self.settings.within)
         trial.set_user_attr(_MEASUREMENT, {"fractions": fractions, "copied": earlier is not None, **found.to_dict()})
         return found.f1, found.cost
 

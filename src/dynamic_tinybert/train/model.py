@@ -133,8 +133,14 @@ class DynamicBertForQuestionAnswering(transformers.BertForQuestionAnswering):  #
 
 
 def voters_of(config: Any) -> Voters:
-    """Whose attention makes a token significant, by a model's configuration: see `ModelShape`."""
+    """Whose attention makes a token significant, by a model's configuration: see `ModelShape`.
+
+    Raises:
+        ValueError: It names voters that there are not.
+    """
     found: Voters = (getattr(config, "dynamic_tinybert", None) or {}).get("voters", "all")
+    if found not in ("all", "question"):
+        raise ValueError(f"dynamic_tinybert.voters of a model are 'all' or 'question', not {found!r}")
     return found
 
 

@@ -181,6 +181,7 @@ def student_from_teacher(teacher: Any, layers: list[int], ids: Tensor | None) ->
             max_position_embeddings=config.max_position_embeddings - offset,
         )
     )
+    set_voters(student.config, voters_of(config))
     made = student.state_dict()
     table = "bert.embeddings.token_type_embeddings.weight"
     made["bert.embeddings.word_embeddings.weight"] = words

@@ -195,10 +195,11 @@ class LengthDropStage(StudentStage):
 
     Attributes:
         temperature, labels, logits: As in `prediction`, for the full model.
-        rule: `sandwich` or `single`.
+        rule: `sandwich` or `single`. `samples` and `learn_from` are the sandwich's alone, `full` the other's.
         full: By the rule `single`, the share of the steps that train the full model.
         length_drop: A random sub-model keeps between 1 less this and 1 of what is left, layer by layer; the smallest
-            keeps 1 less this at each. By the rule `single`, the greatest: each step draws its own, from 0 on.
+            keeps 1 less this at each. By the rule `single`, the greatest: each step draws its own, from 0 on. At least
+            0.02 of the tokens stay.
         whole: The probability with which a random sub-model drops nothing in a layer; above 0 it meets steeper
             configurations, few layers of which drop much.
         significance: The weight of a loss by which sub-models learn to attend to the answer's tokens, so that these are

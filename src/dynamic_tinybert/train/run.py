@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from accelerate import PartialState
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
@@ -387,7 +388,7 @@ def _check_output(recipe: Recipe, output: Path, *, resume: bool) -> bool:
         raise TrainingError(f"{output} is not empty, and no training run: give --output a new folder")
     if used and not resume:
         raise TrainingError(f"{output} holds a training run: --resume goes on with it, or give --output a new folder")
-    if used and (was := written.read_text("utf-8")) != text:
+    if used and not _says_the_same(was := written.read_text("utf-8"), recipe):
         pairs = zip(was.splitlines(), text.splitlines(), strict=False)
         old, new = next(((a, b) for a, b in pairs if a != b), ("", ""))
         raise TrainingError(
@@ -395,6 +396,14 @@ def _check_output(recipe: Recipe, output: Path, *, resume: bool) -> bool:
             "folder, or resume with the recipe as it was"
         )
     return used
+
+
+def _says_the_same(text: str, recipe: Recipe) -> bool:
+    """Whether what a run wrote down is a recipe; settings that came later are as they are by default."""
+    try:
+        return Recipe.model_validate(yaml.safe_load(text)) == recipe
+    except (yaml.YAMLError, ValueError):
+        return False
 
 
 def _remove_checkpoints(folder: Path) -> None:

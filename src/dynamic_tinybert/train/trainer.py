@@ -23,7 +23,7 @@ from dynamic_tinybert.answer import LogitsError
 from dynamic_tinybert.train.errors import TrainingError
 from dynamic_tinybert.train.features import Batch, Feature, collate
 from dynamic_tinybert.train.models import Inputs
-from dynamic_tinybert.train.recipe import Stage
+from dynamic_tinybert.train.recipe import LengthDropStage, Stage
 from dynamic_tinybert.train.schedule import Clock, learning_rate_at
 
 _ENDLESS = 10_000  # epochs of a stage that the clock ends
@@ -238,7 +238,8 @@ class StageTrainer(Trainer):  # type: ignore[misc]
 def uses_bf16(stage: Stage) -> bool:
     """Whether a stage computes in bfloat16 here."""
     if stage.precision == "auto":
-        return bool(torch.cuda.is_bf16_supported()) if torch.cuda.is_available() else cpu_has_bf16()
+        gpu = torch.cuda.is_available() and PartialState().device.type == "cuda"
+        return bool(torch.cuda.is_bf16_supported()) if gpu else cpu_has_bf16()
     return stage.precision == "bf16"
 
 
@@ -279,12 +280,17 @@ def _arguments(stage: Stage, context: StageContext) -> TrainingArguments:
         label_names=[],
         report_to=[],
         disable_tqdm=True,
-        ddp_find_unused_parameters=False,
+        ddp_find_unused_parameters=_leaves_layers_out(stage),
         ddp_broadcast_buffers=False,
     )
     # One process uses one device: several would each see a part of a batch only, and hooks and projections none of it.
     arguments._n_gpu = min(arguments.n_gpu, 1)
     return arguments
+
+
+def _leaves_layers_out(stage: Stage) -> bool:
+    """Whether some steps give layers no gradient, which distributed training must be told."""
+    return isinstance(stage, LengthDropStage) and stage.rule == "single" and stage.layer_drop > 0
 
 
 def _logging_steps(stage: Stage, context: StageContext) -> int:
