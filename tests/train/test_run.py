@@ -305,7 +305,7 @@ def test_a_cpu_that_multiplies_in_bfloat16_trains_in_it(
     for module in ("trainer", "prepare"):
         monkeypatch.setattr(f"dynamic_tinybert.train.{module}.cpu_has_bf16", lambda: able)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    ran = go(tmp_path, data, [{"stage": "prediction"}], student={"checkpoint": student})
+    ran = go(tmp_path, data, [{"stage": "prediction", "precision": "auto"}], student={"checkpoint": student})
     assert (True, True) in seen if able else (True, False) in seen
     assert (True, not able) not in seen
     assert seen[-1] == (False, False)  # the finished model is measured as it will answer

@@ -211,22 +211,30 @@ def test_the_loss_of_lengthdrop(context: Context, models: Callable[..., str], ba
 def test_the_loss_of_single_models(context: Context, models: Callable[..., str], batch: Batch) -> None:
     model = load_student(models())
     stage = LengthDropStage(
-        stage="lengthdrop", epochs=1, rule="single", full=0.4, length_drop=0.8, whole=0.5, significance=0.5
+        stage="lengthdrop", epochs=1, rule="single", full=0.4, length_drop=0.8, whole=0.5, significance=0.5, untyped=0.5
     )
     trainer = LengthDropTrainer(model, stage, context(model), None)
-    drawn, shares = [], []
+    drawn, shares, untyped = [], [], []
     for step in range(200):
         trainer.state.global_step = step
         options = trainer._single()
         assert options == trainer._single()
         drawn.append(options)
+        if not options and trainer._draw("untyped").random() < 0.5:
+            untyped.append(step)
         if options:
             previous = (1.0, *options["length_config"].fractions)
             shares += [b / a for a, b in itertools.pairwise(previous)]
     assert 60 < drawn.count({}) < 100
     assert 0.4 < sum(share == 1 for share in shares) / len(shares) < 0.75
     assert min(shares) < 0.3
-    for step in (drawn.index({}), next(i for i, options in enumerate(drawn) if options)):
+    assert 0.3 < len(untyped) / drawn.count({}) < 0.7
+    trainer.state.global_step = untyped[0]
+    plain = [called(model, {**row, "token_type_ids": torch.zeros_like(row["input_ids"])}) for row in rows(batch)]
+    wanted = mean([label_loss(output, row["spans"]) for output, row in zip(plain, rows(batch), strict=True)])
+    assert loss_of(trainer, batch) == pytest.approx(wanted, rel=1e-4)
+    typed = next(step for step in range(200) if not drawn[step] and step not in untyped)
+    for step in (typed, next(i for i, options in enumerate(drawn) if options)):
         trainer.state.global_step = step
         expected, votes = [], []
         for row in rows(batch):

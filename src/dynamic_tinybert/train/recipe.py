@@ -195,8 +195,12 @@ class LengthDropStage(StudentStage):
 
     Attributes:
         temperature, labels, logits: As in `prediction`, for the full model.
-        rule: `sandwich` or `single`. `samples` and `learn_from` are the sandwich's alone, `full` the other's.
+        rule: `sandwich` or `single`. `samples` and `learn_from` are the sandwich's alone, `full` and `untyped`
+            the other's.
         full: By the rule `single`, the share of the steps that train the full model.
+        untyped: Of these, the share that is not told which tokens are the question's: a model that has learned to say
+            that a text holds no answer says so of every text whose caller leaves `token_type_ids` out, as many model
+            cards' lines do, unless it has met such inputs.
         length_drop: A random sub-model keeps between 1 less this and 1 of what is left, layer by layer; the smallest
             keeps 1 less this at each. By the rule `single`, the greatest: each step draws its own, from 0 on. At least
             0.02 of the tokens stay.
@@ -215,6 +219,7 @@ class LengthDropStage(StudentStage):
     logits: Path | None = None
     rule: Literal["sandwich", "single"] = "sandwich"
     full: Share = 0.25
+    untyped: Share = 0.0
     length_drop: Annotated[float, Field(gt=0, lt=1)] = 0.2
     whole: Annotated[float, Field(ge=0, lt=1)] = 0.0
     significance: Annotated[float, Field(ge=0)] = 0.0

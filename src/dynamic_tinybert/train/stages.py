@@ -249,6 +249,8 @@ class LengthDropTrainer(PredictionTrainer):
         goal = self.goal(batch)
         if self.stage.rule == "single":
             options = self._single()
+            if not options and self._draw("untyped").random() < self.stage.untyped:
+                inputs.pop("token_type_ids", None)
             output = model(**inputs, **options)
             loss = self.prediction_loss(output, batch, goal)
             return loss + self._significance(output, batch) if options else loss
@@ -288,8 +290,9 @@ class LengthDropTrainer(PredictionTrainer):
         weight = self.stage.significance
         return weight * significance_loss(output.votes, batch["spans"]) if weight else 0.0
 
-    def _draw(self) -> random.Random:
-        return random.Random(f"{self.context.seed} {self.state.global_step}")
+    def _draw(self, what: str = "") -> random.Random:
+        """What is drawn at a step: the same for all processes, and again after a resumption."""
+        return random.Random(f"{self.context.seed} {self.state.global_step}{what}")
 
     def sample(self, layers: int, draw: random.Random, drop: float | None = None) -> tuple[LengthConfig, list[int]]:
         """Draw a sub-model: LengthDrop and layer drop. A layer that is skipped drops nothing.
