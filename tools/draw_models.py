@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import ScalarFormatter
 
 from dynamic_tinybert.search.front import pareto_front
+from dynamic_tinybert.search.results import bare
 
 # Name, speedup over BERT-base, F1: Guskin et al., 2021 and 2022. A speedup "within 1%" is drawn at that F1.
 PAPERS = (
@@ -66,10 +67,7 @@ def main() -> None:
     axes.set_xlim(0.9, 40)
     axes.set_xlabel("speedup over BERT-base, multiply-accumulates (papers, in grey: everything padded to 384 tokens)")
     axes.set_ylabel("F1 on SQuAD 1.1 dev (%)")
-    axes.grid(color="0.9")
-    axes.set_axisbelow(True)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
+    bare(axes)
     axes.legend(frameon=False, loc="lower left")
     figure.savefig(args.output, metadata={"Software": None})
 

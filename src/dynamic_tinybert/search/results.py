@@ -187,11 +187,16 @@ def draw_front(candidates: Sequence[Candidate], cost: Cost) -> bytes:
             axes.plot(x, y, style, color=colour, marker="o", markersize=3.5, linewidth=1.5, label=label)
     axes.set_xlabel(_AXIS[cost])
     axes.set_ylabel("F1 (%)")
-    axes.grid(color="0.9")
-    axes.set_axisbelow(True)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
+    bare(axes)
     axes.legend(frameon=False, loc="lower right")
     picture = io.BytesIO()
     figure.savefig(picture, format="png", metadata={"Software": None})
     return picture.getvalue()
+
+
+def bare(axes: Any) -> None:
+    """Give a plot a light grid behind it, and no frame above and at the right."""
+    axes.grid(color="0.9")
+    axes.set_axisbelow(True)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
