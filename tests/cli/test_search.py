@@ -268,6 +268,12 @@ def test_another_worker_lends_a_hand(started: subprocess.Popen[str], run: Run) -
     assert started.poll() is None  # and the first goes on undisturbed
 
 
+def test_the_limit_that_was_given_holds_when_it_goes_on(run: Run) -> None:
+    printed(run("--within", "7", "--output", "out", "--json", trials=8))
+    printed(run("--output", "out", "--resume", "--json", trials=9))
+    assert "another limit of the loss (--within)" in complaint(run("--output", "out", "--resume", "--within", "20"))
+
+
 def test_interrupted_while_confirming_it_goes_on_there(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     measure, asked = Objective.__call__, []
 
