@@ -291,6 +291,18 @@ def test_a_damaged_folder_is_one_line(load: Any, damage: str, says: str, tmp_pat
     assert str(folder) in str(error.value)
 
 
+@pytest.mark.parametrize("load", [load_student, load_model, read_config])
+@pytest.mark.parametrize("ours", ["question", ["voters"], 3, None, {"voters": "text"}, {"voters": None}])
+def test_voters_that_nobody_knows_are_one_line(load: Any, ours: object, tmp_path: Path) -> None:
+    folder = saved(tiny_bert(), tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    (folder / "config.json").write_text(json.dumps({**config, "dynamic_tinybert": ours}), "utf-8")
+    with pytest.raises(TrainingError, match=r"dynamic_tinybert is .*whose voters are 'all' or 'question'") as error:
+        load(folder)
+    one_line(error)
+    assert str(folder) in str(error.value)
+
+
 def test_a_damaged_folder_of_ours_is_one_line(tmp_path: Path, tiny_folder: Path) -> None:
     folder = tmp_path / "int8"
     save_folder(open_folder(tiny_folder), folder, dtype="int8")

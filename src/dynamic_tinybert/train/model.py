@@ -10,7 +10,7 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, get_args
 
 import torch
 import transformers
@@ -138,9 +138,11 @@ def voters_of(config: Any) -> Voters:
     Raises:
         ValueError: It names voters that there are not.
     """
-    found: Voters = (getattr(config, "dynamic_tinybert", None) or {}).get("voters", "all")
-    if found not in ("all", "question"):
-        raise ValueError(f"dynamic_tinybert.voters of a model are 'all' or 'question', not {found!r}")
+    ours = getattr(config, "dynamic_tinybert", {})
+    found: Voters | None = ours.get("voters", "all") if isinstance(ours, dict) else None
+    if found is None or found not in get_args(Voters):
+        known = " or ".join(map(repr, get_args(Voters)))
+        raise ValueError(f"dynamic_tinybert is {ours!r:.60}, but only an object whose voters are {known} is supported")
     return found
 
 
