@@ -431,6 +431,18 @@ def test_a_stage_saves_what_transformers_reads(context: Context, models: Callabl
     assert not any(info[key] for key in ("missing_keys", "unexpected_keys"))
 
 
+def test_without_whole_layers_the_same_is_drawn_as_before_there_were_any() -> None:
+    """An old run that is resumed goes on with the sub-models that it would have had."""
+    trainer = LengthDropTrainer.__new__(LengthDropTrainer)
+    trainer.stage = LengthDropStage(stage="lengthdrop", epochs=1, length_drop=0.2, layer_drop=0.5)
+    for seed in range(20):
+        draw = random.Random(seed)
+        running = [layer for layer in range(6) if draw.random() >= 0.5] or [draw.randrange(6)]
+        ratios = [draw.uniform(0.8, 1) if layer in running else 1.0 for layer in range(6)]
+        wanted = LengthConfig(tuple(itertools.accumulate(ratios, lambda a, b: a * b)))
+        assert trainer.sample(6, random.Random(seed)) == (wanted, running)
+
+
 def test_a_skipped_layer_drops_nothing() -> None:
     stage = LengthDropStage(stage="lengthdrop", epochs=1, length_drop=0.2, layer_drop=0.5)
     trainer = LengthDropTrainer.__new__(LengthDropTrainer)
