@@ -186,7 +186,10 @@ def test_a_run_of_before_a_setting_was_there_goes_on(whole: Ran, tmp_path: Path)
     assert train(whole.recipe, tmp_path / "run", resume=True) == whole.figures
     value["stages"][4]["rule"] = "single"
     file.write_text(yaml.safe_dump(value), "utf-8")
-    with pytest.raises(TrainingError, match="is a run of another recipe"):
+    with pytest.raises(TrainingError, match=r"another recipe \('rule: single' there, 'rule: sandwich' here\)"):
+        train(whole.recipe, tmp_path / "run", resume=True)
+    file.write_text("name: tiny\nversion: 3\n", "utf-8")  # of a version whose recipes are no more
+    with pytest.raises(TrainingError, match=r"another recipe \('version: 3' there, '.*' here\)"):
         train(whole.recipe, tmp_path / "run", resume=True)
 
 
