@@ -180,7 +180,7 @@ def _read_shape(file: Path, config: Mapping[str, Any]) -> ModelShape:
         refuse("hidden_act", " | ".join(_ACTIVATIONS))
     ours = config.get("dynamic_tinybert", {})
     voters = ours.get("voters", "all") if isinstance(ours, dict) else None
-    if voters not in get_args(Voters):
+    if voters is None or voters not in get_args(Voters):
         refuse("dynamic_tinybert", f"an object whose voters are {' or '.join(map(repr, get_args(Voters)))}")
     epsilon = config.get("layer_norm_eps", 1e-12)
     if type(epsilon) is not float or not 0 < epsilon < 1:
