@@ -36,6 +36,8 @@ def main() -> None:
     parser.add_argument("models", nargs="+", metavar="NAME=RESULTS.json")
     parser.add_argument("--output", type=Path, required=True)
     args = parser.parse_args()
+    if len(args.models) > len(COLOURS):
+        parser.error(f"there are {len(COLOURS)} colours, and {len(args.models)} models were given")
 
     figure = Figure(figsize=(8, 5), dpi=150, layout="constrained")
     axes = figure.subplots()

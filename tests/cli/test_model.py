@@ -77,6 +77,17 @@ def test_info_says_the_same_to_people(qa: QuestionAnswerer) -> None:
     assert all(f"  {choice.name} " in result.stdout for choice in qa.table.choices)
 
 
+@pytest.mark.parametrize(("voters", "whose"), [("all", "all tokens"), ("question", "the question's tokens")])
+def test_info_says_whose_attention_counts(tiny_folder: Path, tmp_path: Path, voters: str, whose: str) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_folder, folder)
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    (folder / "config.json").write_text(json.dumps({**config, "dynamic_tinybert": {"voters": voters}}), "utf-8")
+    assert described("--model", folder)["architecture"]["voters"] == voters
+    lines = run("info", "--model", folder).stdout.splitlines()
+    assert f"drops          what receives least attention from {whose}" in lines
+
+
 def test_info_says_where_nothing_was_measured(tiny_folder: Path) -> None:
     found = described("--model", tiny_folder)
     assert (found["model"], found["measured_on"], found["license"]) == (str(tiny_folder), None, None)

@@ -21,10 +21,11 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from commands import complaint, heed_interrupts
-from dynamic_tinybert import QuestionAnswerer
+from dynamic_tinybert import LengthConfig, QuestionAnswerer
+from dynamic_tinybert.budget import share
 from dynamic_tinybert.cli.app import app
 from dynamic_tinybert.evaluate import evaluate
-from dynamic_tinybert.search import Objective
+from dynamic_tinybert.search import Measurement, Objective
 from dynamic_tinybert.squad import read_squad
 
 TITLES = ["Zürich", "東京", "Oslo", "Port Ellis", "O'Brien", "Łódź"]
@@ -174,11 +175,24 @@ def test_titles_choose_and_other_titles_confirm(run: Run, home: Path) -> None:
     assert found["measured_on"] == "SQuAD 1.1, the 6 questions of annat"
 
 
-def test_what_loses_more_than_within_is_in_no_table(run: Run, home: Path) -> None:
-    printed(run("--within", "0", "--output", "out", "--json"))
+@pytest.mark.parametrize(("options", "within"), [(["--within", "10"], 10), ([], 20), (["--within", "100"], 100)])
+def test_what_loses_more_than_within_is_in_no_table(
+    run: Run, home: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], within: float
+) -> None:
+    def known(self: Objective, config: LengthConfig) -> Measurement:
+        part = share(self.qa.shape, config)
+        return Measurement(exact_match=0.0, f1=20 + 60 * part, share=part, cost=part, seconds=0.1)
+
+    monkeypatch.setattr(Objective, "__call__", known)
+    found = printed(run(*options, "--output", "out", "--json"))
+    trials = list(csv.DictReader((home / "out" / "trials.csv").read_text("utf-8").splitlines()))
     rows = list(csv.DictReader((home / "out" / "front.csv").read_text("utf-8").splitlines()))
-    full = next(float(row["select_f1"]) for row in rows if row["name"] == "full")
-    assert all(float(row["select_f1"]) >= full for row in rows)
+    lost = {80 - float(trial["f1"]) for trial in trials}
+    assert max(lost) > 20
+    assert max(80 - float(row["select_f1"]) for row in rows) == pytest.approx(
+        max(loss for loss in lost if loss <= within), abs=0.01
+    )
+    assert min(row["f1"] for row in found["configs"]) >= 80 - within
 
 
 def test_latency_may_be_what_it_costs(run: Run) -> None:
@@ -266,6 +280,12 @@ def test_another_worker_lends_a_hand(started: subprocess.Popen[str], run: Run) -
     found = printed(run("--output", "out", "--resume", "--json", trials=before + 15))
     assert found["trials"] >= before + 15
     assert started.poll() is None  # and the first goes on undisturbed
+
+
+def test_the_limit_that_was_given_holds_when_it_goes_on(run: Run) -> None:
+    printed(run("--within", "7", "--output", "out", "--json", trials=8))
+    printed(run("--output", "out", "--resume", "--json", trials=9))
+    assert "another limit of the loss (--within)" in complaint(run("--output", "out", "--resume", "--within", "20"))
 
 
 def test_interrupted_while_confirming_it_goes_on_there(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

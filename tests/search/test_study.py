@@ -143,9 +143,20 @@ def test_a_study_of_before_there_was_a_limit_goes_on_without_one(begin: Begin) -
     assert not any(trial.constraints for trial in search.study.trials)
     with pytest.raises(SearchError, match="another limit"):
         begin(resume=True, within=20.0)
+    assert begin(resume=True, within=None).settings == SETTINGS
     again = begin(resume=True)
     again.run(Counting(), sampler(again, "gp"), 14)
     assert again.complete == 14
+
+
+@pytest.mark.parametrize(("given", "kept"), [(None, 20.0), (7.0, 7.0), (100.0, 100.0)])
+def test_a_limit_that_is_not_given_is_that_of_the_study(begin: Begin, given: float | None, kept: float) -> None:
+    assert begin(within=given).settings.within == kept
+    again = begin(resume=True, within=None)
+    assert again.settings.within == kept
+    assert again.study.user_attrs["settings"]["within"] == kept
+    with pytest.raises(SearchError, match="another limit of the loss"):
+        begin(resume=True, within=kept + 1)
 
 
 @pytest.mark.parametrize("name", ["gp", "tpe", "evolution"])

@@ -22,8 +22,9 @@ def _quick_collections() -> Iterator[None]:
     gc.unfreeze()
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def _one_thread() -> Iterator[None]:
+    """Of a module, so that what its fixtures train is trained so too."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

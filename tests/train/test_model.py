@@ -23,6 +23,7 @@ from dynamic_tinybert.folder import open_folder, save_folder
 from dynamic_tinybert.runtime import Logits, Runtime
 from dynamic_tinybert.shape import ModelShape
 from dynamic_tinybert.train import DynamicBertForQuestionAnswering
+from dynamic_tinybert.train import model as training_model
 from dynamic_tinybert.train.models import load_student
 from runtime_reference import (
     TIE,
@@ -312,13 +313,23 @@ def test_votes_say_who_stays(name: str) -> None:
             assert votes.sum().item() == pytest.approx(shape.heads * int(voters.sum()), rel=1e-4)
 
 
-def test_votes_teach_attention_and_only_where_asked_for() -> None:
+def test_votes_teach_attention_and_only_where_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     shape, model, _ = pair("the question votes")
     config = LengthConfig.uniform(shape.layers, 0.7)
     batch = random_batch(shape, config.lengths([30, 12]), [30, 12])
     ids, types, mask = (torch.from_numpy(x) for x in batch[:3])
+    learning: list[bool] = []
+
+    def attend(*args: Any, **options: Any) -> Any:
+        states, votes = original(*args, **options)
+        learning.append(votes.requires_grad)
+        return states, votes
+
+    original = training_model._attend
+    monkeypatch.setattr(training_model, "_attend", attend)
     for asked in (True, False):
         model.zero_grad()
+        del learning[:]
         output = model(ids, mask, types, length_config=config, output_votes=asked)
         if asked:
             output.votes[1, 0, 3].backward()
@@ -326,6 +337,7 @@ def test_votes_teach_attention_and_only_where_asked_for() -> None:
             assert (model.bert.encoder.layer[2].attention.self.query.weight.grad == 0).all()
         else:
             assert output.votes is None
+        assert learning == [asked] * shape.layers  # nothing is kept for a gradient that nobody wants
 
 
 def test_in_bfloat16_votes_are_counted_in_float32() -> None:

@@ -23,6 +23,7 @@ from dynamic_tinybert.train.models import (
     load_model,
     load_student,
     read_config,
+    set_dropout,
     shape_of,
     student_from_teacher,
 )
@@ -89,6 +90,12 @@ def test_it_takes_every_second_layer_and_the_head() -> None:
     for name, value in mine.items():
         other = name.replace("layer.1.", "layer.3.").replace("layer.0.", "layer.1.")
         assert torch.equal(value, his[other]), name
+
+
+@pytest.mark.parametrize("voters", ["all", "question"])
+def test_whose_attention_counts_goes_along(voters: str) -> None:
+    teacher = tiny_bert(dynamic_tinybert={"voters": voters})
+    assert shape_of(student_from_teacher(teacher, [1, 3], None).config).voters == voters
 
 
 def test_it_is_no_view_of_its_teacher() -> None:
@@ -226,6 +233,17 @@ def test_a_trained_student_forgets_that_it_was_int8(tmp_path: Path, tiny_folder:
     )
 
 
+def test_dropout_is_set_in_modules_and_configuration() -> None:
+    student = student_from_teacher(tiny_bert(), [0, 1], None)
+    for dropout in (0.3, 0.0):
+        set_dropout(student, dropout)
+        assert {module.p for module in student.modules() if isinstance(module, torch.nn.Dropout)} == {dropout}
+        assert student.config.hidden_dropout_prob == student.config.attention_probs_dropout_prob == dropout
+    without = logits(student)[0]
+    with torch.no_grad():
+        assert torch.equal(student.train()(IDS, MASK, TYPES).start_logits, without)
+
+
 # What is refused.
 
 
@@ -286,6 +304,18 @@ def test_a_damaged_folder_is_one_line(load: Any, damage: str, says: str, tmp_pat
         else:
             (folder / "config.json").write_text('{"model_type": "bert"', "utf-8")
     with pytest.raises(TrainingError, match=says) as error:
+        load(folder)
+    one_line(error)
+    assert str(folder) in str(error.value)
+
+
+@pytest.mark.parametrize("load", [load_student, load_model, read_config])
+@pytest.mark.parametrize("ours", ["question", ["voters"], 3, None, {"voters": "text"}, {"voters": None}])
+def test_voters_that_nobody_knows_are_one_line(load: Any, ours: object, tmp_path: Path) -> None:
+    folder = saved(tiny_bert(), tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    (folder / "config.json").write_text(json.dumps({**config, "dynamic_tinybert": ours}), "utf-8")
+    with pytest.raises(TrainingError, match=r"dynamic_tinybert is .*whose voters are 'all' or 'question'") as error:
         load(folder)
     one_line(error)
     assert str(folder) in str(error.value)

@@ -144,6 +144,25 @@ def divergence(output: Any, goal: Any) -> float:
     return sum(parts) / 2
 
 
+def stored_loss(output: Any, goal: Any, k: int) -> float:
+    parts = []
+    for mine, theirs in zip(sides(output), sides(goal), strict=True):
+        best, at = theirs.topk(k)
+        parts.append(float(-(best.softmax(0) * mine.log_softmax(0)[at]).sum()))
+    return sum(parts) / 2
+
+
+def significance_loss(outputs: list[Any], spans: list[Tensor]) -> float:
+    """Of outputs row by row, with votes; a row whose answer was dropped has no part in it."""
+    parts = []
+    for output, correct in zip(outputs, spans, strict=True):
+        for layer in output.votes[:, 0]:
+            for side in (0, 1):
+                answered = layer[correct[:, side].unique()].sum() / layer[1:].sum()
+                parts += [-math.log(float(answered))] if answered > 0 else []
+    return mean(parts)
+
+
 def mean(values: list[float]) -> float:
     return sum(values) / len(values)
 
@@ -181,18 +200,18 @@ def test_the_loss_from_stored_logits(
     kept.write(tmp_path / "logits.npz", features)
     stage = PredictionStage(stage="prediction", epochs=1)
     trainer = PredictionTrainer(model, stage, context(model), StoredLogits.read(tmp_path / "logits.npz", features))
-    expected = []
-    for row in rows(batch):
-        for mine, theirs in zip(sides(called(model, row)), sides(called(teacher, row)), strict=True):
-            best, at = theirs.topk(4)
-            expected.append(float(-(best.softmax(0) * mine.log_softmax(0)[at]).sum()))
+    expected = [stored_loss(called(model, row), called(teacher, row), 4) for row in rows(batch)]
     assert loss_of(trainer, batch) == pytest.approx(mean(expected), rel=1e-2)  # they are stored in 16 bits
 
 
-@pytest.mark.parametrize("learn_from", ["full", "teacher"])
-def test_the_loss_of_lengthdrop(context: Context, models: Callable[..., str], batch: Batch, learn_from: str) -> None:
+@pytest.mark.parametrize(("learn_from", "significance"), [("full", 0.0), ("teacher", 0.0), ("full", 0.5)])
+def test_the_loss_of_lengthdrop(
+    context: Context, models: Callable[..., str], batch: Batch, learn_from: str, significance: float
+) -> None:
     model, teacher = load_student(models()), load_model(models(layers=4, seed=1))
-    stage = LengthDropStage(stage="lengthdrop", epochs=1, samples=2, learn_from=learn_from, length_drop=0.4)
+    stage = LengthDropStage(
+        stage="lengthdrop", epochs=1, samples=2, learn_from=learn_from, length_drop=0.4, significance=significance
+    )
     trainer = LengthDropTrainer(model, stage, context(model), Teacher(models(layers=4, seed=1), Vocabulary(models())))
     subs = trainer._sub_models()
     assert subs[0] == (LengthConfig.uniform(2, 0.6), [0, 1])
@@ -205,7 +224,12 @@ def test_the_loss_of_lengthdrop(context: Context, models: Callable[..., str], ba
             output = called(model, row, length_config=lengths, layer_config=layers)
             losses.append(soft_loss(output, goal, 1) if learn_from == "teacher" else divergence(output, full))
         expected.append(mean(losses))
-    assert loss_of(trainer, batch) == pytest.approx(mean(expected), rel=1e-3)
+    wanted = mean(expected)
+    for lengths, layers in subs if significance else []:
+        options = {"length_config": lengths, "layer_config": layers, "output_votes": True}
+        outputs = [called(model, row, **options) for row in rows(batch)]
+        wanted += significance * significance_loss(outputs, [row["spans"] for row in rows(batch)]) / (1 + len(subs))
+    assert loss_of(trainer, batch) == pytest.approx(wanted, rel=1e-3)
 
 
 def test_the_loss_of_single_models(context: Context, models: Callable[..., str], batch: Batch) -> None:
@@ -214,14 +238,14 @@ def test_the_loss_of_single_models(context: Context, models: Callable[..., str],
         stage="lengthdrop", epochs=1, rule="single", full=0.4, length_drop=0.8, whole=0.5, significance=0.5, untyped=0.5
     )
     trainer = LengthDropTrainer(model, stage, context(model), None)
-    drawn, shares, untyped = [], [], []
+    drawn, shares, untyped, never = [], [], [], []
     for step in range(200):
         trainer.state.global_step = step
         options = trainer._single()
         assert options == trainer._single()
         drawn.append(options)
-        if not options and trainer._draw("untyped").random() < 0.5:
-            untyped.append(step)
+        if trainer._draw("untyped").random() < 0.5:
+            (never if options else untyped).append(step)  # a sub-model is always told whose tokens are whose
         if options:
             previous = (1.0, *options["length_config"].fractions)
             shares += [b / a for a, b in itertools.pairwise(previous)]
@@ -234,23 +258,48 @@ def test_the_loss_of_single_models(context: Context, models: Callable[..., str],
     wanted = mean([label_loss(output, row["spans"]) for output, row in zip(plain, rows(batch), strict=True)])
     assert loss_of(trainer, batch) == pytest.approx(wanted, rel=1e-4)
     typed = next(step for step in range(200) if not drawn[step] and step not in untyped)
-    for step in (typed, next(i for i, options in enumerate(drawn) if options)):
+    for step in (typed, never[0], next(i for i, options in enumerate(drawn) if options and i not in never)):
         trainer.state.global_step = step
-        expected, votes = [], []
-        for row in rows(batch):
-            output = called(model, row, **drawn[step])
-            expected.append(label_loss(output, row["spans"]))
-            if drawn[step]:
-                votes += [(layer[0], row["spans"]) for layer in output.votes]
-        wanted = mean(expected)
-        if votes:
-            parts = []
-            for received, spans in votes:
-                for side in (0, 1):
-                    answered = received[spans[:, side].unique()].sum() / received[1:].sum()
-                    parts += [-math.log(float(answered))] if answered > 0 else []
-            wanted += 0.5 * mean(parts)
-        assert loss_of(trainer, batch) == pytest.approx(wanted, rel=1e-3)
+        outputs, spans = [called(model, row, **drawn[step]) for row in rows(batch)], [r["spans"] for r in rows(batch)]
+        wanted = mean([label_loss(output, correct) for output, correct in zip(outputs, spans, strict=True)])
+        if drawn[step]:
+            wanted += 0.5 * significance_loss(outputs, spans)
+        assert loss_of(trainer, batch) == pytest.approx(wanted, rel=1e-4)
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_single_models_learn_from_the_teacher(
+    context: Context, models: Callable[..., str], batch: Batch, features: list[Feature], stored: bool
+) -> None:
+    model, teacher = load_student(models()), load_model(models(layers=4, seed=1))
+    goal: Any = Teacher(models(layers=4, seed=1), Vocabulary(models()))
+    if stored:
+        goal = StoredLogits.of(teacher, Inputs(teacher), features, 0, 4, bf16=False)
+    stage = LengthDropStage(stage="lengthdrop", epochs=1, rule="single", full=0.5, length_drop=0.8)
+    trainer = LengthDropTrainer(model, stage, context(model), goal)
+    seen = set()
+    for step in range(8):
+        trainer.state.global_step = step
+        options = trainer._single()
+        seen.add(bool(options))
+        pairs = [(called(model, row, **options), called(teacher, row)) for row in rows(batch)]
+        expected = mean([stored_loss(a, b, 4) if stored else soft_loss(a, b, 1) for a, b in pairs])
+        assert loss_of(trainer, batch) == pytest.approx(expected, rel=1e-4)
+    assert seen == {True, False}
+
+
+def test_single_models_drop_more_or_less_from_step_to_step(context: Context, models: Callable[..., str]) -> None:
+    model = load_student(models())
+    stage = LengthDropStage(stage="lengthdrop", epochs=1, rule="single", full=0, length_drop=0.8, layer_drop=0)
+    trainer = LengthDropTrainer(model, stage, context(model), None)
+    dropped = []
+    for step in range(300):
+        trainer.state.global_step = step
+        fractions = trainer._single()["length_config"].fractions
+        dropped.append([1 - b / a for a, b in itertools.pairwise((1.0, *fractions))])
+    assert max(map(max, dropped)) > 0.7
+    assert 0.17 < mean([mean(step) for step in dropped]) < 0.23  # a quarter of 0.8; half, if all drew up to 0.8
+    assert sum(max(step) < 0.1 for step in dropped) > 0.08 * len(dropped)  # many a step drops hardly anything
 
 
 @pytest.mark.parametrize("kind", ["bert", "mpnet"])
@@ -429,6 +478,18 @@ def test_a_stage_saves_what_transformers_reads(context: Context, models: Callabl
     model.save_pretrained(tmp_path / "model")
     _, info = AutoModelForQuestionAnswering.from_pretrained(tmp_path / "model", output_loading_info=True)
     assert not any(info[key] for key in ("missing_keys", "unexpected_keys"))
+
+
+def test_without_whole_layers_the_same_is_drawn_as_before_there_were_any() -> None:
+    """An old run that is resumed goes on with the sub-models that it would have had."""
+    trainer = LengthDropTrainer.__new__(LengthDropTrainer)
+    trainer.stage = LengthDropStage(stage="lengthdrop", epochs=1, length_drop=0.2, layer_drop=0.5)
+    for seed in range(20):
+        draw = random.Random(seed)
+        running = [layer for layer in range(6) if draw.random() >= 0.5] or [draw.randrange(6)]
+        ratios = [draw.uniform(0.8, 1) if layer in running else 1.0 for layer in range(6)]
+        wanted = LengthConfig(tuple(itertools.accumulate(ratios, lambda a, b: a * b)))
+        assert trainer.sample(6, random.Random(seed)) == (wanted, running)
 
 
 def test_a_skipped_layer_drops_nothing() -> None:

@@ -65,8 +65,11 @@ def search(
     ] = Cost.share,
     low: Annotated[float, typer.Option(metavar="R", help="The least share of its tokens that a layer keeps.")] = 0.4,
     within: Annotated[
-        float, typer.Option(metavar="F1", min=0, help="Of no interest is what loses more than so many points of F1.")
-    ] = 20.0,
+        float | None,
+        typer.Option(
+            metavar="F1", min=0, help="Of no interest is what loses more than so many points of F1.  [default: 20]"
+        ),
+    ] = None,
     output: Annotated[
         Path | None, typer.Option(metavar="DIR", help="A new folder for the results.  [default: search-NAME]")
     ] = None,

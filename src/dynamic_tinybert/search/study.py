@@ -8,7 +8,7 @@ import os
 import random
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,6 +32,8 @@ _SETTINGS: Final = "settings"  # the study's attribute of that; a trial's is `me
 _MEASUREMENT: Final = "measurement"
 _STALE: Final = 10  # later trials that are complete while one is not: its worker was killed
 _WAIT: Final = 60  # seconds that a worker waits for another to let go of an SQLite file
+_WITHIN: Final = 20.0  # points of F1, of a new study that says nothing else
+_ALL: Final = 100.0  # points of F1: nobody can lose more, so this limits nothing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +48,8 @@ class Settings:
         low: The least ratio.
         cost: What is minimized.
         seed: The seed.
-        within: How much F1 a configuration may lose, in points, to be of interest.
+        within: How much F1 a configuration may lose, in points, to be of interest; None stands for what the study was
+            begun with, and for 20 in a new one.
     """
 
     model: str
@@ -56,10 +59,9 @@ class Settings:
     low: float
     cost: Cost
     seed: int
-    within: float = 100.0  # which limits nothing
+    within: float | None = _ALL
 
 
-_ALL: Final = 100.0  # points of F1: nobody can lose more
 _BEFORE: Final[Mapping[str, Any]] = {"within": _ALL}  # of a study that was begun before there was such a setting
 _NAMES: Final[Mapping[str, str]] = {
     "model": "another model",
@@ -97,7 +99,7 @@ class Search:
     Attributes:
         study: Optuna's study; its first objective is F1, its second the cost.
         space: What may be proposed.
-        settings: Those given.
+        settings: Those given; `within` as the study has it, if none was given.
 
     Raises:
         SearchError: The storage cannot be used; there is no study to resume, or one already that is not to be resumed;
@@ -105,16 +107,19 @@ class Search:
     """
 
     def __init__(self, storage: str, name: str, settings: Settings, *, resume: bool) -> None:
-        self.settings = settings
         self.space = SearchSpace(settings.layers, settings.low)
         self._storage = storage
         optuna.logging.set_verbosity(optuna.logging.ERROR)  # of a trial that fails, its exception tells
         with self._errors(ImportError, RuntimeError):  # no driver for the database; a study of another Optuna
             self.study = self._open(name, resume)
-            known = self.study.user_attrs.get(_SETTINGS)
+            stored = self.study.user_attrs.get(_SETTINGS)
+            known = None if stored is None else {**_BEFORE, **stored}
+            begun_with = _WITHIN if known is None else known["within"]
+            self._within: float = begun_with if settings.within is None else settings.within
+            self.settings = settings = replace(settings, within=self._within)
             if known is None:  # new, or its maker was killed before it could say
                 self.study.set_user_attr(_SETTINGS, asdict(settings))
-            elif (known := {**_BEFORE, **known}) != asdict(settings):
+            elif known != asdict(settings):
                 others = [what for key, what in _NAMES.items() if known.get(key) != getattr(settings, key)]
                 raise SearchError(
                     f"the search in {self._where} was begun with {' and '.join(others)}: "
@@ -221,12 +226,12 @@ class Search:
         earlier = self.measured.get(config)
         found = earlier or objective(config)
         fractions = list(config.fractions)
-        if self.settings.within < _ALL:
+        if self._within < _ALL:
             best = LengthConfig.full(self.settings.layers)
             full = found if config == best else self.measured.get(best) or objective(best)
             with warnings.catch_warnings():  # a faster worker at the same trial has said it already
                 warnings.filterwarnings("ignore", message="The constraint value is ignored")
-                trial.set_constraint("within", full.f1 - found.f1 - self.settings.within)
+                trial.set_constraint("within", full.f1 - found.f1 - self._within)
         trial.set_user_attr(_MEASUREMENT, {"fractions": fractions, "copied": earlier is not None, **found.to_dict()})
         return found.f1, found.cost
 
@@ -264,7 +269,7 @@ class Search:
         """What was measured, but for what loses more F1 than is of interest."""
         measured = self.measured
         full = measured.get(LengthConfig.full(self.settings.layers))
-        least = -1.0 if full is None else full.f1 - self.settings.within
+        least = -1.0 if full is None else full.f1 - self._within
         return {config: found for config, found in measured.items() if found.f1 >= least}
 
     def rows(self) -> list[dict[str, Any]]:

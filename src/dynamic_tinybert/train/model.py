@@ -10,7 +10,7 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, get_args
 
 import torch
 import transformers
@@ -32,8 +32,7 @@ class DynamicOutput(QuestionAnsweringModelOutput):  # type: ignore[misc]
     """Logits as transformers gives them, and how far each token came.
 
     Attributes:
-        layers_passed: How many of the model's layers each token passed whole, int64 `[batch, tokens]`; None of a call
-            without a configuration.
+        layers_passed: How many of the model's layers each token passed whole, int64 `[batch, tokens]`.
         votes: The attention that each token received in each layer that ran, float32 `[layers, batch, tokens]`; 0 for
             padding and for what was dropped before. Unlike the choice that is made by it, it carries a gradient. None
             if not asked for.
@@ -46,8 +45,8 @@ class DynamicOutput(QuestionAnsweringModelOutput):  # type: ignore[misc]
 class DynamicBertForQuestionAnswering(transformers.BertForQuestionAnswering):  # type: ignore[misc]
     """`BertForQuestionAnswering` that can drop tokens and layers. It reads and writes the same folders.
 
-    Without `length_config` and `layer_config` a call is transformers' own. With them, logits agree with the graph of
-    `dynamic_tinybert.runtime` on the same weights to 1e-3, in any padded batch.
+    Without `length_config`, `layer_config` and `output_votes` a call is transformers' own. With one of them, logits
+    agree with the graph of `dynamic_tinybert.runtime` on the same weights to 1e-3, in any padded batch.
     """
 
     def forward(
@@ -70,21 +69,22 @@ class DynamicBertForQuestionAnswering(transformers.BertForQuestionAnswering):  #
             length_config: What remains after each layer; see `Lengths`. A token that is dropped in a layer gets its
                 logits from its state after the last layer that it passed whole.
             layer_config: The layers that run, ascending, from 0; the others are skipped, and drop nothing.
-            output_votes: Give out the votes too.
-            others: What transformers' `forward` takes, in calls that drop nothing.
+            output_votes: Give out the votes too. Without a configuration nothing is dropped.
+            others: What transformers' `forward` takes, in calls without a configuration and votes.
 
         Returns:
             `start_logits` and `end_logits`, `[batch, tokens]`, without meaning at padding; a `DynamicOutput` if a
-            configuration was given.
+            configuration was given or votes were asked for.
 
         Raises:
             BudgetError: `length_config` is none for a model of so many layers.
-            ValueError: `layer_config` names no layer, or not in order, or other options are given beside either.
+            ValueError: `layer_config` names no layer, or not in order; other options are given beside a configuration
+                or `output_votes`; or the model's configuration names voters that there are not.
         """
         if length_config is None and layer_config is None and not output_votes:
             return super().forward(input_ids, attention_mask, token_type_ids, **others)
         if asked := [name for name, value in others.items() if value is not None]:
-            raise ValueError(f"with a length or layer configuration there is no {', '.join(asked)}")
+            raise ValueError(f"with a length or layer configuration, or votes, there is no {', '.join(asked)}")
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
         layers = self.config.num_hidden_layers
@@ -138,9 +138,11 @@ def voters_of(config: Any) -> Voters:
     Raises:
         ValueError: It names voters that there are not.
     """
-    found: Voters = (getattr(config, "dynamic_tinybert", None) or {}).get("voters", "all")
-    if found not in ("all", "question"):
-        raise ValueError(f"dynamic_tinybert.voters of a model are 'all' or 'question', not {found!r}")
+    ours = getattr(config, "dynamic_tinybert", {})
+    found: Voters | None = ours.get("voters", "all") if isinstance(ours, dict) else None
+    if found is None or found not in get_args(Voters):
+        known = " or ".join(map(repr, get_args(Voters)))
+        raise ValueError(f"dynamic_tinybert is {ours!r:.60}, but only an object whose voters are {known} is supported")
     return found
 
 

@@ -98,13 +98,18 @@ def read_config(model: str | Path) -> Any:
     """Read the configuration of a model.
 
     Raises:
-        TrainingError: There is none.
+        TrainingError: There is none, or it names voters that there are not.
     """
     check_exists(model)
     try:
-        return AutoConfig.from_pretrained(model)
+        config = AutoConfig.from_pretrained(model)
     except Exception as error:  # transformers raises what comes from below
         raise TrainingError(f"there is no model at {model}: {_first_line(error)}") from None
+    try:
+        voters_of(config)
+    except ValueError as error:
+        raise TrainingError(f"{model}: {error}: choose another model") from None
+    return config
 
 
 def load_model(model: str | Path) -> Any:

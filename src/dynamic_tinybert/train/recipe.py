@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from dynamic_tinybert.shape import Voters
 from dynamic_tinybert.shipped import SHIPPED
 from dynamic_tinybert.train.errors import TrainingError
 from dynamic_tinybert.train.features import FeatureSettings
@@ -74,7 +75,7 @@ class Student(_Strict):
 
     checkpoint: str | None = None
     teacher_layers: Literal["every_second"] | tuple[Annotated[int, Field(ge=0)], ...] | None = None
-    voters: Literal["all", "question"] | None = None
+    voters: Voters | None = None
     dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
 
     @model_validator(mode="after")

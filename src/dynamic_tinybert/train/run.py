@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import gc
+import itertools
 import json
 import os
 import random
@@ -379,7 +380,7 @@ def _held(recipe: Recipe, output: Path, *, resume: bool, first: bool) -> Iterato
 
 def _check_output(recipe: Recipe, output: Path, *, resume: bool) -> bool:
     """Check that a run may go where it is to go, and return whether it has begun there."""
-    written, text = output / _RECIPE, dump_recipe(recipe)
+    written = output / _RECIPE
     if output.exists() and not output.is_dir():
         raise TrainingError(f"{output} is a file: give --output a new folder")
     begun = (".lock", f".{_RECIPE}.")  # what is left of a run that was killed before it wrote its recipe
@@ -388,8 +389,9 @@ def _check_output(recipe: Recipe, output: Path, *, resume: bool) -> bool:
         raise TrainingError(f"{output} is not empty, and no training run: give --output a new folder")
     if used and not resume:
         raise TrainingError(f"{output} holds a training run: --resume goes on with it, or give --output a new folder")
-    if used and not _says_the_same(was := written.read_text("utf-8"), recipe):
-        pairs = zip(was.splitlines(), text.splitlines(), strict=False)
+    if used and (was := _read_again(there := written.read_text("utf-8"))) != recipe:
+        there = there if was is None else dump_recipe(was)
+        pairs = itertools.zip_longest(there.splitlines(), dump_recipe(recipe).splitlines(), fillvalue="")
         old, new = next(((a, b) for a, b in pairs if a != b), ("", ""))
         raise TrainingError(
             f"{output} is a run of another recipe ({old.strip()!r} there, {new.strip()!r} here): give --output a new "
@@ -398,12 +400,12 @@ def _check_output(recipe: Recipe, output: Path, *, resume: bool) -> bool:
     return used
 
 
-def _says_the_same(text: str, recipe: Recipe) -> bool:
-    """Whether what a run wrote down is a recipe; settings that came later are as they are by default."""
+def _read_again(text: str) -> Recipe | None:
+    """What a run wrote down, settings that came later as they are by default; None where it is no recipe any more."""
     try:
-        return Recipe.model_validate(yaml.safe_load(text)) == recipe
+        return Recipe.model_validate(yaml.safe_load(text))
     except (yaml.YAMLError, ValueError):
-        return False
+        return None
 
 
 def _remove_checkpoints(folder: Path) -> None:

@@ -305,7 +305,8 @@ class LengthDropTrainer(PredictionTrainer):
         drop = self.stage.length_drop if drop is None else drop
         running = [layer for layer in range(layers) if draw.random() >= self.stage.layer_drop]
         running = running or [draw.randrange(layers)]
-        dropping = {layer for layer in running if draw.random() >= self.stage.whole}
+        whole = self.stage.whole  # where it is 0 nothing is drawn, as before it was there: such a run may be resumed
+        dropping = {layer for layer in running if not whole or draw.random() >= whole}
         ratios = [draw.uniform(1 - drop, 1) if layer in dropping else 1.0 for layer in range(layers)]
         fractions = itertools.accumulate(ratios, lambda a, b: a * b)
         return LengthConfig(tuple(max(fraction, _LEAST) for fraction in fractions)), running

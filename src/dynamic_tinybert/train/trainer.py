@@ -168,8 +168,10 @@ class StageTrainer(Trainer):  # type: ignore[misc]
             # Older versions know no other.
             warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated")
             self.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-        # Its forward computes in the stage's precision; the next stage, and the last measuring, say their own.
-        for name in ("forward", "_original_forward"):  # accelerate's, over that of the class
+        # Its forward, accelerate's over that of the class, computes in the stage's precision; the next stage, and the
+        # last measuring, say their own. The mark goes too: a model that bears it is not wrapped again by accelerate, so
+        # that the next stage would train in float32, whatever it says.
+        for name in ("forward", "_original_forward", "_is_accelerate_prepared"):
             self.model.__dict__.pop(name, None)
 
     def done(self) -> float:
