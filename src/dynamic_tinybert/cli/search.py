@@ -94,8 +94,8 @@ def search(
 
     Each trial measures one configuration on the same questions: F1, and the cost. The first are full, uniform and late
     ones, and those of the model's own table; then the sampler proposes. What loses more than --within points of F1 is
-    of no interest, and is not looked for; of the rest, what no cheaper one equals is the front. It is measured again
-    on questions that chose nothing, and what stands becomes length_configs.json, from which a budget picks. Take
+    of no interest, and gp and tpe look elsewhere; of the rest, what no cheaper one equals is the front. It is measured
+    again on questions that chose nothing, and what stands becomes length_configs.json, from which a budget picks. Take
     questions that the model was not trained on. Without --confirm or --confirm-titles, the articles of DATA are split
     by a hash of their titles: one half chooses, the other confirms.
 
