@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 Activation: TypeAlias = Literal["gelu", "gelu_tanh", "relu"]
 Voters: TypeAlias = Literal["all", "question"]
@@ -37,3 +37,16 @@ class ModelShape:
     activation: Activation = "gelu"
     norm_epsilon: float = 1e-12
     voters: Voters = "all"
+
+
+def read_voters(ours: object) -> Voters:
+    """Read whose attention counts from `dynamic_tinybert` of a `config.json`; where that says nothing, everybody's.
+
+    Raises:
+        ValueError: It names voters that there are not.
+    """
+    found: Voters | None = ours.get("voters", "all") if isinstance(ours, dict) else None
+    if found is None or found not in get_args(Voters):
+        known = " or ".join(map(repr, get_args(Voters)))
+        raise ValueError(f"dynamic_tinybert is {ours!r:.60}, but only an object whose voters are {known} is supported")
+    return found

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final, NoReturn, get_args
+from typing import Any, Final, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,7 @@ from dynamic_tinybert.folder import hub
 from dynamic_tinybert.folder.errors import ModelFolderError
 from dynamic_tinybert.folder.files import CARD, CONFIG, LENGTH_CONFIGS, TOKENIZER, VOCABULARY, WEIGHTS, read_object
 from dynamic_tinybert.folder.tensors import StoredTensor, find_tensors, find_weight_files
-from dynamic_tinybert.shape import Activation, ModelShape, Voters
+from dynamic_tinybert.shape import Activation, ModelShape, read_voters
 
 EMBEDDED: Final = "embedded"
 
@@ -178,10 +178,10 @@ def _read_shape(file: Path, config: Mapping[str, Any]) -> ModelShape:
     activation = _ACTIVATIONS.get(str(config.get("hidden_act", "gelu")))
     if activation is None:
         refuse("hidden_act", " | ".join(_ACTIVATIONS))
-    ours = config.get("dynamic_tinybert", {})
-    voters = ours.get("voters", "all") if isinstance(ours, dict) else None
-    if voters is None or voters not in get_args(Voters):
-        refuse("dynamic_tinybert", f"an object whose voters are {' or '.join(map(repr, get_args(Voters)))}")
+    try:
+        voters = read_voters(config.get("dynamic_tinybert", {}))
+    except ValueError as error:
+        raise ModelFolderError(f"{file}: {error}: choose another model") from None
     epsilon = config.get("layer_norm_eps", 1e-12)
     if type(epsilon) is not float or not 0 < epsilon < 1:
         refuse("layer_norm_eps", "a number between 0 and 1")

@@ -10,7 +10,7 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias, get_args
+from typing import Any, TypeAlias
 
 import torch
 import transformers
@@ -18,7 +18,7 @@ from torch import Tensor
 from transformers.modeling_outputs import QuestionAnsweringModelOutput
 
 from dynamic_tinybert.budget import BudgetError, LengthConfig
-from dynamic_tinybert.shape import Voters
+from dynamic_tinybert.shape import Voters, read_voters
 
 Lengths: TypeAlias = "LengthConfig | Sequence[float] | Tensor"
 """What a call keeps: a length configuration, its fractions, or tokens to keep as integers `[batch, layers]`."""
@@ -138,12 +138,7 @@ def voters_of(config: Any) -> Voters:
     Raises:
         ValueError: It names voters that there are not.
     """
-    ours = getattr(config, "dynamic_tinybert", {})
-    found: Voters | None = ours.get("voters", "all") if isinstance(ours, dict) else None
-    if found is None or found not in get_args(Voters):
-        known = " or ".join(map(repr, get_args(Voters)))
-        raise ValueError(f"dynamic_tinybert is {ours!r:.60}, but only an object whose voters are {known} is supported")
-    return found
+    return read_voters(getattr(config, "dynamic_tinybert", {}))
 
 
 def set_voters(config: Any, voters: Voters) -> None:
