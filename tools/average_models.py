@@ -9,17 +9,17 @@ whether the average is better than its parts, `evaluate` and `search` say, on ar
 from __future__ import annotations
 
 import argparse
-import shutil
 import sys
 from pathlib import Path
 
 import numpy as np
-from safetensors.numpy import load_file, save_file
+
+from dynamic_tinybert.folder import ModelFolderError, open_folder, save_folder
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("models", nargs="+", type=Path, metavar="MODEL", help="a model folder")
+    parser.add_argument("models", nargs="+", metavar="MODEL", help="a model folder")
     parser.add_argument(
         "--weights", nargs="+", type=float, metavar="N", help="how much each counts; by default as much"
     )
@@ -32,16 +32,19 @@ def main() -> None:
         sys.exit("give a weight for each model, none below 0 and not all 0")
     if args.output.exists():
         sys.exit(f"{args.output} is there already")
-    parts = [load_file(model / "model.safetensors") for model in args.models]
-    for model, part in zip(args.models, parts, strict=True):
-        if {name: tensor.shape for name, tensor in part.items()} != {n: t.shape for n, t in parts[0].items()}:
-            sys.exit(f"{model} and {args.models[0]} are not of one architecture")
-    shutil.copytree(args.models[0], args.output, ignore=shutil.ignore_patterns("length_configs.json", "README.md"))
-    mean = {
-        name: np.average([part[name] for part in parts], axis=0, weights=weights).astype(np.float32)
-        for name in parts[0]
-    }
-    save_file(mean, args.output / "model.safetensors", metadata={"format": "pt"})
+    try:
+        first, *others = [open_folder(model) for model in args.models]
+        for other in others:
+            if other.shape != first.shape:
+                sys.exit(f"{other.name} and {first.name} are not of one architecture")
+        for name, weight in first.weights.items():
+            parts = [weight, *(other.weights[name] for other in others)]
+            first.weights[name] = np.average(parts, axis=0, weights=weights).astype(np.float32)
+        save_folder(first, args.output)
+    except ModelFolderError as error:
+        sys.exit(str(error))
+    for stale in ("length_configs.json", "README.md"):  # they describe the first alone
+        (args.output / stale).unlink(missing_ok=True)
 
 
 if __name__ == "__main__":
