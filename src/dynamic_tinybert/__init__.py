@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dynamic_tinybert.answer import Answer, Spent
     from dynamic_tinybert.budget import Budget, BudgetError, LengthConfig
+    from dynamic_tinybert.corpus import Corpus, CorpusAnswer, CorpusError
     from dynamic_tinybert.folder import ModelFolderError
     from dynamic_tinybert.qa import QuestionAnswerer
     from dynamic_tinybert.windows import WindowError
@@ -23,6 +24,9 @@ _HOMES = {
     "Answer": "answer",
     "Budget": "budget",
     "BudgetError": "budget",
+    "Corpus": "corpus",
+    "CorpusAnswer": "corpus",
+    "CorpusError": "corpus",
     "LengthConfig": "budget",
     "ModelFolderError": "folder",
     "QuestionAnswerer": "qa",
@@ -34,6 +38,9 @@ __all__ = [
     "Answer",
     "Budget",
     "BudgetError",
+    "Corpus",
+    "CorpusAnswer",
+    "CorpusError",
     "LengthConfig",
     "ModelFolderError",
     "QuestionAnswerer",

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
 from dynamic_tinybert.cli import console
 
 if TYPE_CHECKING:
+    from dynamic_tinybert.corpus import CorpusAnswer, CorpusOptions
     from dynamic_tinybert.qa import Answer, Options
 
 _LONG = 200_000  # characters; a text that takes long enough for a progress bar
 _AROUND = 160  # characters shown on each side of an answer at the most
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 _SENTENCE_END = re.compile(r"[.!?][\"')\]]*\s|\n")
 
 
@@ -24,6 +26,9 @@ def ask(
     source: Annotated[str | None, typer.Argument(metavar="-", help="-: read the text from standard input.")] = None,
     context: Annotated[str | None, typer.Option(metavar="TEXT", help="The text itself.")] = None,
     text: Annotated[str | None, typer.Option(metavar="FILE", help="A file of text, in UTF-8.")] = None,
+    index: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="An index of documents, as `index add` makes it.")
+    ] = None,
     top_k: Annotated[int, typer.Option(metavar="N", min=1, help="How many answers to give.")] = 1,
     budget: console.Budget = "full",
     model: console.Model = "embedded",
@@ -39,13 +44,20 @@ def ask(
     handle_impossible_answer: Annotated[
         bool, typer.Option("--handle-impossible-answer", help="Let the answer be that the text holds none.")
     ] = False,
+    max_latency_ms: Annotated[
+        float | None, typer.Option(metavar="MS", help="With --index: milliseconds that the answer may take.")
+    ] = None,
+    passages: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="With --index: passages to retrieve.  [default: 20]")
+    ] = None,
     precision: console.PrecisionOption = console.Precision.fp32,
     threads: console.Threads = None,
 ) -> None:
-    """Answer a question from a text, and show the answer in its sentence.
+    """Answer a question from a text, or from an index of documents, and show the answer in its sentence.
 
     \b
       dynamic-tinybert ask "Who designed the tower?" --text eiffel-tower.txt
+      dynamic-tinybert ask "Who designed the tower?" --index my-index --max-latency-ms 200
       dynamic-tinybert ask "Where is it?" --context "The tower stands in Paris."
       curl -s https://example.org/page.txt | dynamic-tinybert ask "Who wrote this?" -
     """
@@ -53,56 +65,114 @@ def ask(
         console.fail(
             f"what is {source!r}? Give the text as --text FILE, as --context TEXT, or - for standard input", misuse=True
         )
-    if sum(x is not None for x in (source, context, text)) != 1:
-        console.fail("give one text: --text FILE, --context TEXT, or - for standard input", misuse=True)
+    if sum(x is not None for x in (source, context, text, index)) != 1:
+        console.fail("give one text: --text FILE, --context TEXT, or - for standard input; or --index DIR", misuse=True)
+    if index is None and (max_latency_ms is not None or passages is not None):
+        console.fail("--max-latency-ms and --passages go with --index", misuse=True)
+    if index is not None and handle_impossible_answer:
+        console.fail("--handle-impossible-answer goes with a text: --index shows a confidence instead", misuse=True)
     from dynamic_tinybert.budget import parse_budget
 
     with console.errors_in_one_line():
         spend = parse_budget(budget)
         if not question.strip():
             raise ValueError("the question is empty")
-        content = context if context is not None else console.read_text("-" if text is None else text)
-        qa = console.load(model, precision, threads)
-        with console.progress_bar("reading", "characters", show=len(content) > _LONG) as progress:
-            options: Options = {
-                "budget": spend,
-                "max_seq_len": max_seq_len,
-                "doc_stride": doc_stride,
-                "max_question_len": max_question_len,
-                "max_answer_len": max_answer_len,
-                "handle_impossible_answer": handle_impossible_answer,
-                "progress": progress,
-            }
-            answers = (
-                [qa(question, content, **options)] if top_k == 1 else qa(question, content, top_k=top_k, **options)
-            )
-    if not answers and not as_json:
-        print("(the text holds no answer)")
-    for number, answer in enumerate(answers, 1):
-        if as_json:
-            console.print_json(answer.to_dict())
+        options: Options = {
+            "budget": spend,
+            "max_seq_len": max_seq_len,
+            "doc_stride": doc_stride,
+            "max_question_len": max_question_len,
+            "max_answer_len": max_answer_len,
+        }
+        if index is not None:
+            shown = _ask_index(question, index, top_k, max_latency_ms, passages, options, model, precision, threads)
         else:
-            _show(number if top_k > 1 else 0, answer, content)
+            content = context if context is not None else console.read_text("-" if text is None else text)
+            qa = console.load(model, precision, threads)
+            with console.progress_bar("reading", "characters", show=len(content) > _LONG) as progress:
+                options |= {"handle_impossible_answer": handle_impossible_answer, "progress": progress}
+                answers = (
+                    [qa(question, content, **options)] if top_k == 1 else qa(question, content, top_k=top_k, **options)
+                )
+            shown = [_of_text(answer, content) for answer in answers]
+    if not shown and not as_json:
+        print("(the text holds no answer)" if index is None else "(no document holds a word of the question)")
+    for number, answer in enumerate(shown, 1):
+        if as_json:
+            console.print_json(answer.row)
+        else:
+            _show(f"{number}. " if top_k > 1 else "", answer)
 
 
-def _show(number: int, answer: Answer, text: str) -> None:
+class _Shown(NamedTuple):
+    """An answer as it is printed: as JSON, or as its words, its score, what else is to say, and where it stands."""
+
+    row: dict[str, Any]
+    words: str
+    score: str
+    details: str
+    text: str
+    start: int
+
+
+def _of_text(answer: Answer, text: str) -> _Shown:
+    spent = answer.spent
+    details = f"characters {answer.start}-{answer.end}"
+    if spent.share < 1:
+        details += f"   {spent.configuration}, {spent.share:.0%} of full"
+    return _Shown(answer.to_dict(), answer.text, f"score {answer.score:.3f}", details, text, answer.start)
+
+
+def _ask_index(
+    question: str,
+    directory: Path,
+    top_k: int,
+    max_latency_ms: float | None,
+    passages: int | None,
+    options: Options,
+    model: str,
+    precision: console.Precision,
+    threads: int | None,
+) -> list[_Shown]:
+    """Answer from an index."""
+    with console.errors_of_a_corpus("ask --index"):
+        from dynamic_tinybert.corpus import PASSAGES, Corpus
+
+        Corpus(directory).find(question, 1)  # what is wrong with the index is told before a model is loaded
+        corpus = Corpus(directory, qa=console.load(model, precision, threads))
+        more: CorpusOptions = {"max_latency_ms": max_latency_ms, "passages": passages or PASSAGES}
+        return [_of_corpus(answer) for answer in corpus(question, top_k=top_k, **more, **options)]  # type: ignore[misc]
+
+
+def _of_corpus(answer: CorpusAnswer) -> _Shown:
+    spent = answer.spent
+    score = f"score {answer.score:.3f}"
+    if answer.confidence is not None:
+        score += f"   confidence {answer.confidence:.3f}"
+    document = console.plain(answer.document.removeprefix(os.path.join(os.getcwd(), "")))
+    details = f"{document}, characters {answer.start}-{answer.end}   read {spent.read} of {spent.retrieved} passages"
+    if spent.read_again:
+        details += f", {spent.read_again} again"
+    return _Shown(answer.to_dict(), answer.text, score, details, answer.passage, answer.start - answer.passage_start)
+
+
+def _show(number: str, answer: _Shown) -> None:
     """Print an answer, its score, and the sentence it stands in."""
     from rich.console import Console
     from rich.text import Text
 
     out = Console(highlight=False, soft_wrap=True)
-    head = Text(f"{number}. " if number else "")
-    head.append(_plain(answer.text) or "(the text holds no answer)", style="bold green")
-    head.append(f"   score {answer.score:.3f}", style="cyan")
-    head.append(f"   characters {answer.start}-{answer.end}", style="dim")
-    if answer.spent.share < 1:
-        head.append(f"   {answer.spent.configuration}, {answer.spent.share:.0%} of full", style="dim")
+    words = console.plain(answer.words)
+    head = Text(number)
+    head.append(words or "(the text holds no answer)", style="bold green")
+    head.append(f"   {answer.score}", style="cyan")
+    head.append(f"   {answer.details}", style="dim")
     out.print(head)
-    if answer.text:
-        before, after = surroundings(text, answer.start, answer.end)
+    if words:
+        before, after = surroundings(answer.text, answer.start, answer.start + len(answer.words))
         marks = ("", "") if out.color_system and not out.no_color else ("[", "]")
         sentence = Text("   " + before.lstrip())
-        sentence.append(marks[0] + _plain(answer.text) + marks[1], style="bold black on green")
+        sentence.append(marks[0] + words + marks[1], style="bold black on green")
         sentence.append(after.rstrip())
         out.print(sentence)
         sys.stdout.flush()
@@ -115,7 +185,7 @@ def surroundings(text: str, start: int, end: int) -> tuple[str, str]:
     before = before[max((m.end() for m in _SENTENCE_END.finditer(before)), default=0) :]
     stop = _SENTENCE_END.search(text[end - 1 : end] + after)  # the answer may hold the full stop itself
     after = after[: stop.end() - 1] if stop and end > start else after
-    before, after = (_CONTROL.sub("\ufffd", re.sub(r"\s+", " ", part)) for part in (before, after))
+    before, after = (console.CONTROL.sub("\ufffd", re.sub(r"\s+", " ", part)) for part in (before, after))
     if len(before) > _AROUND:
         before = before[-_AROUND:]
         before = "… " + (before.partition(" ")[2] or before)
@@ -123,8 +193,3 @@ def surroundings(text: str, start: int, end: int) -> tuple[str, str]:
         after = after[:_AROUND]
         after = (after.rpartition(" ")[0] or after) + " …"
     return before, after
-
-
-def _plain(text: str) -> str:
-    """Put a text on one line, and keep its control characters from the terminal."""
-    return _CONTROL.sub("\ufffd", " ".join(text.split()))

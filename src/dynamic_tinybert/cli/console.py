@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import codecs
 import contextlib
+import io
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from enum import Enum
@@ -15,9 +16,14 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from dynamic_tinybert.files import write_whole
+from dynamic_tinybert.text import NoTextError, UndecodableError, text_blocks
 
 if TYPE_CHECKING:
     from dynamic_tinybert.qa import QuestionAnswerer
+
+
+CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
+"""Characters that a terminal would obey."""
 
 
 class Precision(str, Enum):
@@ -81,6 +87,18 @@ def needs_extra(extra: str, what: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def errors_of_a_corpus(what: str) -> Iterator[None]:
+    """Turn what is wrong with a corpus into one line, and the lack of its extra."""
+    with needs_extra("corpus", what):
+        from dynamic_tinybert.corpus import CorpusError
+
+        try:
+            yield
+        except CorpusError as error:
+            fail(str(error))
+
+
+@contextlib.contextmanager
 def errors_of_the_model() -> Iterator[None]:
     """Turn what is wrong with a model into failure: whatever it is, the command was put rightly."""
     try:
@@ -95,6 +113,11 @@ def load(model: str, precision: Precision = Precision.fp32, threads: int | None 
 
     with errors_of_the_model():
         return QuestionAnswerer(model, precision=precision.value, threads=threads)
+
+
+def plain(text: str) -> str:
+    """Put a text on one line, and keep its control characters from the terminal."""
+    return CONTROL.sub("\ufffd", " ".join(text.split()))
 
 
 def print_json(value: dict[str, Any]) -> None:
@@ -171,33 +194,12 @@ def read_text(path: str) -> str:
         fail(f"{path} is a folder; ask reads one file of text")
     except OSError as error:
         fail(f"{path} cannot be read: {error.strerror}")
-    kind = next((kind for magic, kind in _MAGIC.items() if data.startswith(magic)), None)
-    if kind:
-        fail(f"{name} is no text but {kind}: extract its text first")
     try:
-        text = data.decode(next((name for mark, name in _MARKS.items() if data.startswith(mark)), "utf-8"))
-    except UnicodeDecodeError as error:
+        return "".join(text_blocks(io.BytesIO(data)))
+    except UndecodableError as error:
         fail(
-            f"{name} is no text in UTF-8 (byte {error.start:,} of {len(data):,}): if it is text in another encoding, "
-            "convert it, for example with iconv -f latin1 -t utf-8"
+            f"{name} is no text in {error.encoding} (byte {error.position:,} of {len(data):,}): if it is text in "
+            "another encoding, convert it, for example with iconv -f latin1 -t utf-8"
         )
-    if "\0" in text:
-        fail(f"{name} is no text: it holds NUL bytes")
-    return text
-
-
-_MARKS = {  # of byte order; that of UTF-32 begins as that of UTF-16
-    codecs.BOM_UTF32_LE: "utf-32",
-    codecs.BOM_UTF32_BE: "utf-32",
-    codecs.BOM_UTF16_LE: "utf-16",
-    codecs.BOM_UTF16_BE: "utf-16",
-    codecs.BOM_UTF8: "utf-8-sig",
-}
-_MAGIC = {
-    b"%PDF-": "a PDF",
-    b"PK\x03\x04": "a ZIP archive (perhaps an office document)",
-    b"\x1f\x8b": "compressed with gzip",
-    b"\x89PNG": "a PNG picture",
-    b"\xff\xd8\xff": "a JPEG picture",
-    b"\x7fELF": "a program",
-}
+    except NoTextError as error:
+        fail(f"{name} {error}")

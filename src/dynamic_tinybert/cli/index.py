@@ -1,0 +1,147 @@
+"""`index add|remove|list|status`: documents that questions can be asked of."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dynamic_tinybert.cli import console
+
+Directory = Annotated[Path, typer.Option("--index", metavar="DIR", help="The folder of the index.")]
+
+app = typer.Typer(
+    help="""Make an index of documents, for `ask --index` and `batch --index` (extra `corpus`).
+
+\b
+  dynamic-tinybert index add my-documents faq.html --index my-index
+  dynamic-tinybert ask "Who designed the tower?" --index my-index
+""",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+
+@app.command("add")
+def add(
+    paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="Files, and folders with all below them.")],
+    directory: Directory,
+    text_field: Annotated[
+        str, typer.Option(metavar="NAME", help="JSON Lines: the field of the text; a.b is b in a.")
+    ] = "text",
+    title_field: Annotated[str, typer.Option(metavar="NAME", help="JSON Lines: the field of the title.")] = "title",
+    id_field: Annotated[str, typer.Option(metavar="NAME", help="JSON Lines: the field of the name.")] = "id",
+    encoding: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Of text files that are not in UTF-8, for example latin-1.")
+    ] = None,
+    passage_size: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=50, help="Characters of a passage, of a new index.  [default: 1200]"),
+    ] = None,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Remove what came from these folders and is there no longer.")
+    ] = False,
+    as_json: console.AsJson = False,
+) -> None:
+    """Add documents to an index, or make one: text, Markdown, HTML, PDF, DOCX, JSON Lines.
+
+    Files that are in the index as they are, are left alone; changed ones are replaced. What cannot be read is reported
+    and skipped. After an interruption the same command goes on.
+
+    \b
+      dynamic-tinybert index add my-documents --index my-index
+      dynamic-tinybert index add articles.jsonl --index my-index --text-field body --title-field headline
+    """
+    with console.errors_in_one_line(), console.errors_of_a_corpus("index"):
+        from dynamic_tinybert.corpus import Corpus, Reading
+
+        reading = Reading(text_field=text_field, title_field=title_field, id_field=id_field, encoding=encoding)
+        corpus = Corpus(directory, passage_size=passage_size)
+        with console.progress_bar("adding", "bytes") as progress:
+            report = corpus.add(
+                *paths,
+                reading=reading,
+                prune=prune,
+                progress=progress and (lambda done, total, name: progress(done, total, f"  {console.plain(name)}")),
+                skipped=lambda path, why: console.complain("skipped", f"{console.plain(path)}: {why}"),
+            )
+        status = corpus.status()
+    if as_json:
+        console.print_json(asdict(report) | {"index": asdict(status)})
+        return
+    files = f"{report.added:,} added, {report.replaced:,} replaced, {report.unchanged:,} unchanged"
+    files += f", {report.removed:,} removed" if prune else ""
+    print(f"files      {files}, {len(report.skipped):,} skipped")
+    print(f"new        {report.documents:,} documents in {report.passages:,} passages, {report.seconds:.1f} s")
+    print(f"index      {status.documents:,} documents in {status.passages:,} passages, {status.bytes / 1e6:,.1f} MB")
+    if report.ignored:
+        kinds = ", ".join(f"{count:,} {console.plain(suffix)}" for suffix, count in report.ignored.most_common(5))
+        print(f"ignored    files of other types: {kinds}{', …' if len(report.ignored) > 5 else ''}")
+
+
+@app.command("remove")
+def remove(
+    names: Annotated[
+        list[str], typer.Argument(metavar="NAME...", help="Documents as `index list` names them, or files, or folders.")
+    ],
+    directory: Directory,
+    as_json: console.AsJson = False,
+) -> None:
+    """Remove documents from an index: all that are named, or none if one is not there.
+
+    \b
+      dynamic-tinybert index remove my-documents/old.txt --index my-index
+    """
+    with console.errors_in_one_line(), console.errors_of_a_corpus("index"):
+        from dynamic_tinybert.corpus import Corpus
+
+        removed = Corpus(directory).remove(*names)
+    if as_json:
+        console.print_json({"removed": dict(removed)})
+        return
+    for name, count in removed.items():
+        print(f"{console.plain(name)}: {count:,} document{'s' * (count != 1)} removed")
+
+
+@app.command("list")
+def list_(directory: Directory, as_json: console.AsJson = False) -> None:
+    """List the documents of an index: name, passages, characters, title.
+
+    \b
+      dynamic-tinybert index list --index my-index
+    """
+    with console.errors_in_one_line(), console.errors_of_a_corpus("index"):
+        from dynamic_tinybert.corpus import Corpus
+
+        for info in Corpus(directory).documents():
+            if as_json:
+                console.print_json(asdict(info))
+            else:
+                title = f"  {console.plain(info.title)}" if info.title else ""
+                print(f"{console.plain(info.name)}  {info.passages:,} × {info.characters:,}{title}")
+
+
+@app.command("status")
+def status(directory: Directory, as_json: console.AsJson = False) -> None:
+    """Say what an index holds, and what was left unfinished.
+
+    \b
+      dynamic-tinybert index status --index my-index
+    """
+    with console.errors_in_one_line(), console.errors_of_a_corpus("index"):
+        from dynamic_tinybert.corpus import Corpus
+
+        found = Corpus(directory).status()
+    if as_json:
+        console.print_json(asdict(found))
+        return
+    print(f"index        {found.directory}")
+    print(f"files        {found.files:,}")
+    print(f"documents    {found.documents:,}")
+    print(f"passages     {found.passages:,}, of {found.passage_size:,} characters at the most")
+    print(f"characters   {found.characters:,}")
+    print(f"on disk      {found.bytes / 1e6:,.1f} MB")
+    for name in found.incomplete:
+        print(f"incomplete   {console.plain(name)}: add it again, and it goes on")

@@ -1,0 +1,9 @@
+"""What can be wrong with a corpus."""
+
+
+class CorpusError(Exception):
+    """An index or a corpus that cannot be used; one line that says why."""
+
+
+class UnreadableError(CorpusError):
+    """A file that cannot be read as a document; one line without its path, which the caller names."""

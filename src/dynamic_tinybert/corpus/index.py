@@ -1,0 +1,158 @@
+"""What the corpus asks of an index: the narrow interface behind which an engine stands."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, kw_only=True)
+class Passage:
+    """A piece of a document.
+
+    Attributes:
+        document: The document's name.
+        title: Its title, or an empty text.
+        number: Which of its passages this is, from 0.
+        start: Where it begins, in characters of the document's text.
+        text: Its text.
+    """
+
+    document: str
+    title: str
+    number: int
+    start: int
+    text: str
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A passage that was found.
+
+    Attributes:
+        passage: The passage.
+        score: Its BM25 score for the question: more is better, from 0.
+    """
+
+    passage: Passage
+    score: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class DocumentInfo:
+    """What is known of a document without its text.
+
+    Attributes:
+        name: Its name: the path of its file; of JSON Lines `path#id`.
+        title: Its title, or an empty text.
+        passages: How many it has.
+        characters: The length of its text.
+    """
+
+    name: str
+    title: str
+    passages: int
+    characters: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """What documents come from, and are replaced with: a file, or a text given by name.
+
+    Attributes:
+        name: The file's path, or the name.
+        version: A mark of this reading of it; passages carry it.
+        size: Bytes of the file, or -1 for a text given by name.
+        modified: When it was changed, in nanoseconds since 1970, or -1.
+        digest: Of its content.
+        reading: How it was read: the options' signature.
+        documents: Documents that it holds.
+        passages: Passages of theirs.
+        characters: Characters of theirs.
+        complete: Whether all of it is in the index; of a long file of records, the first so many may be.
+    """
+
+    name: str
+    version: str
+    size: int
+    modified: int
+    digest: str
+    reading: str
+    documents: int
+    passages: int
+    characters: int
+    complete: bool = True
+
+
+class Writer(Protocol):
+    """Changes of an index. Nothing is seen of them before `commit`; a kill undoes what was not committed."""
+
+    def sources(self) -> dict[str, Source]:
+        """Return the sources there were when the writer was opened, by name."""
+        ...
+
+    def add(self, version: str, passage: Passage, *, last: bool) -> None:
+        """Add a passage of a version of a source; `last` marks a document's last."""
+        ...
+
+    def put(self, source: Source) -> None:
+        """Record a source after its passages; other versions of the same source go."""
+        ...
+
+    def discard(self, version: str) -> None:
+        """Take back the passages of a version."""
+        ...
+
+    def remove_source(self, name: str) -> None:
+        """Remove a source, and the documents that came from it."""
+        ...
+
+    def remove_document(self, name: str) -> None:
+        """Remove one document of a source that has many."""
+        ...
+
+    def commit(self) -> None:
+        """Make all changes so far lasting and seen, at once.
+
+        Raises:
+            CorpusError: They cannot be written, for example to a full disk.
+        """
+        ...
+
+
+class Index(Protocol):
+    """An index of passages. Safe to use from many threads, and to read while another process writes."""
+
+    def search(self, question: str, k: int) -> list[Hit]:
+        """Return the `k` passages that match a question best by BM25, the best first."""
+        ...
+
+    def document(self, name: str) -> Iterator[Passage]:
+        """Yield the passages of a document, in order; none if there is no such document."""
+        ...
+
+    def documents(self) -> Iterator[DocumentInfo]:
+        """Yield what is known of all documents, in the order of their names."""
+        ...
+
+    def sources(self) -> dict[str, Source]:
+        """Return the sources, by name."""
+        ...
+
+    def passages(self) -> int:
+        """Return how many passages there are."""
+        ...
+
+    def size(self) -> int:
+        """Return the bytes that the index takes on disk."""
+        ...
+
+    def writer(self) -> AbstractContextManager[Writer]:
+        """Open the index for changes; what was not committed is dropped at the end.
+
+        Raises:
+            CorpusError: Another process is changing the index.
+        """
+        ...

@@ -1,0 +1,427 @@
+"""The index in tantivy: BM25, transactions, changes document by document. All that knows tantivy.
+
+Every passage is a document of tantivy's. The record of a source rides on one of its passages, so that it is committed
+with them, and so that no documents without words count in BM25's average length.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import threading
+import unicodedata
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import tantivy
+
+from dynamic_tinybert.corpus.errors import CorpusError
+from dynamic_tinybert.corpus.index import DocumentInfo, Hit, Passage, Source, Writer
+from dynamic_tinybert.corpus.passages import PASSAGE_SIZE, check_size
+from dynamic_tinybert.files import write_whole
+
+NOTE = "dynamic-tinybert-index.json"
+_ENGINE = "tantivy"
+_FORMAT = 1
+_ALL = 2**31 - 1  # as many results as there are
+_HEAP = 64_000_000  # bytes in which each of the writer's threads gathers passages
+_LONGEST_QUESTION = 10_000  # characters of a question that are searched for
+_MOST_TERMS = 256
+_TITLE_WEIGHT = 0.25  # of a word in the title, over one in the text; chosen on `select` (results/corpus.md)
+_SINGLE = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"  # written without spaces
+_WORDS = rf"[{_SINGLE}]|[[\p{{L}}\p{{M}}\p{{N}}]--[{_SINGLE}]]+"
+_ASKING = {"what", "which", "who", "whom", "whose", "when", "where", "why", "how", "did", "does", "do", "many", "much"}
+_QUESTION_WORD = re.compile(r"\w+")
+
+
+class TantivyIndex:
+    """An index in a folder. See `Index` for what its methods promise.
+
+    Args:
+        directory: The folder.
+        create: Make it, if there is no index.
+        passage_size: Characters of a passage at the most, of an index that is made; by default `PASSAGE_SIZE`.
+
+    Attributes:
+        directory: The folder.
+        passage_size: Characters of a passage at the most.
+
+    Raises:
+        CorpusError: There is no index; the folder holds something else; the index is damaged, or of another version;
+            or it exists and its passages are of another size.
+        ValueError: The size is out of range.
+    """
+
+    def __init__(
+        self, directory: str | os.PathLike[str], *, create: bool = False, passage_size: int | None = None
+    ) -> None:
+        self.directory = Path(directory)
+        if passage_size is not None:
+            check_size(passage_size)
+        note = self._read_note()
+        if note is None:
+            if not create:
+                raise CorpusError(
+                    f"{self.directory} holds no index: `dynamic-tinybert index add PATH --index {self.directory}` "
+                    "makes one"
+                )
+            note = self._create(passage_size or PASSAGE_SIZE)
+        self.passage_size = check_size(note["passage_size"])
+        if passage_size not in (None, self.passage_size):
+            raise CorpusError(
+                f"the passages of {self.directory} have {self.passage_size} characters at the most, not "
+                f"{passage_size}: an index has one size"
+            )
+        with _told(self.directory):
+            self._index = tantivy.Index.open(str(self._engine))
+            _register(self._index)
+            self._index.config_reader("manual")
+            self._index.reload()
+        self._lock = threading.Lock()
+        self._seen = self._state()
+
+    @property
+    def _engine(self) -> Path:
+        return self.directory / _ENGINE
+
+    def _read_note(self) -> dict[str, Any] | None:
+        path = self.directory / NOTE
+        try:
+            note = json.loads(path.read_bytes())
+            if not isinstance(note, dict) or not isinstance(note.get("passage_size"), int):
+                raise ValueError
+        except FileNotFoundError:
+            return None
+        except NotADirectoryError:
+            raise CorpusError(f"{self.directory} is a file: an index is a folder") from None
+        except ValueError:
+            raise CorpusError(f"{path} is damaged: it does not describe an index") from None
+        if note.get("format") != _FORMAT:
+            raise CorpusError(
+                f"{self.directory} is an index of format {note.get('format')!r:.20}; this version reads {_FORMAT}: "
+                "make it anew"
+            )
+        return note
+
+    def _create(self, passage_size: int) -> dict[str, Any]:
+        """Make an index; its note comes last, so that a kill leaves none or a whole one."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        others = [entry.name for entry in self.directory.iterdir()]
+        if any(name != _ENGINE and not name.startswith(f".{NOTE}.") for name in others):
+            raise CorpusError(f"{self.directory} holds other files, and no index: give the index a folder of its own")
+        self._engine.mkdir(exist_ok=True)
+        with _told(self.directory):
+            tantivy.Index(_schema(), path=str(self._engine))
+        note = {"format": _FORMAT, "engine": _ENGINE, "passage_size": passage_size}
+        write_whole(self.directory / NOTE, (json.dumps(note, indent=2) + "\n").encode())
+        return note
+
+    def _state(self) -> tuple[int, int]:
+        try:
+            status = (self._engine / "meta.json").stat()
+        except OSError:
+            raise CorpusError(f"{self.directory} is damaged: its files are gone") from None
+        return status.st_ino, status.st_mtime_ns
+
+    def _searcher(self) -> tantivy.Searcher:
+        """Return what searches the last commit, whoever made it."""
+        state = self._state()
+        if state != self._seen:
+            with self._lock, _told(self.directory):
+                self._index.reload()
+                self._seen = state
+        return self._index.searcher()
+
+    def search(self, question: str, k: int) -> list[Hit]:
+        """Return the `k` passages that match a question best by BM25, the best first."""
+        words = _query_words(question)
+        if not words or k < 1:
+            return []
+        schema, occur = self._index.schema, tantivy.Occur.Should
+        queries = []
+        for word in words:
+            queries.append((occur, tantivy.Query.term_query(schema, "words", word, "freq")))
+            title = tantivy.Query.term_query(schema, "title_words", word, "freq")
+            queries.append((occur, tantivy.Query.boost_query(title, _TITLE_WEIGHT)))
+        searcher = self._searcher()
+        with _told(self.directory):
+            found = searcher.search(tantivy.Query.boolean_query(queries), min(k, _ALL), count=False).hits
+            return [Hit(_passage(searcher.doc(address)), float(score)) for score, address in found]
+
+    def document(self, name: str) -> Iterator[Passage]:
+        """Yield the passages of a document, in order; none if there is no such document."""
+        searcher = self._searcher()
+        with _told(self.directory):
+            for address in self._all(searcher, "document", name, order="number"):
+                yield _passage(searcher.doc(address))
+
+    def documents(self) -> Iterator[DocumentInfo]:
+        """Yield what is known of all documents, in the order of their names."""
+        searcher = self._searcher()
+        with _told(self.directory):
+            last = (_passage(searcher.doc(address)) for address in self._all(searcher, "mark", "last"))
+            infos = [
+                DocumentInfo(name=p.document, title=p.title, passages=p.number + 1, characters=p.start + len(p.text))
+                for p in last
+            ]
+        yield from sorted(infos, key=lambda info: info.name)
+
+    def sources(self) -> dict[str, Source]:
+        """Return the sources, by name."""
+        return {source.name: source for source, _ in self._records(self._searcher())}
+
+    def passages(self) -> int:
+        """Return how many passages there are."""
+        return sum(source.passages for source in self.sources().values())
+
+    def size(self) -> int:
+        """Return the bytes that the index takes on disk."""
+        total = 0
+        for entry in self._engine.iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                total += entry.stat().st_size
+        return total
+
+    @contextlib.contextmanager
+    def writer(self) -> Iterator[Writer]:
+        """Open the index for changes; what was not committed is dropped at the end.
+
+        Raises:
+            CorpusError: Another process is changing the index, or the disk is full.
+        """
+        with _told(self.directory):
+            index = tantivy.Index.open(str(self._engine))  # as it is on disk now
+            _register(index)
+            index.config_reader("manual")
+            engine = index.writer(_HEAP * _writer_threads(), _writer_threads())
+            engine.garbage_collect_files()  # what a killed writer left would stand in the way of files of its names
+            index.reload()
+            searcher = index.searcher()
+        writer = _TantivyWriter(self.directory, engine, searcher, list(self._records(searcher)))
+        try:
+            yield writer
+        finally:
+            writer.close()
+
+    def _records(self, searcher: tantivy.Searcher) -> Iterator[tuple[Source, int]]:
+        """Yield the last record of every source, and its number among the source's records."""
+        newest: dict[str, tuple[int, bytes]] = {}
+        with _told(self.directory):
+            for address in self._all(searcher, "mark", "record"):
+                stored = searcher.doc(address)
+                version, number = str(stored.get_first("version")), int(stored.get_first("record_number") or 0)
+                if version not in newest or number > newest[version][0]:
+                    newest[version] = (number, bytes(stored.get_first("record") or b"{}"))
+        for number, record in newest.values():
+            yield Source(**json.loads(record)), number
+
+    def _all(
+        self, searcher: tantivy.Searcher, field: str, value: str, order: str | None = None
+    ) -> Iterator[tantivy.DocAddress]:
+        query = tantivy.Query.term_query(self._index.schema, field, value, "basic")
+        limit = max(1, searcher.num_docs)
+        if order is None:
+            hits = searcher.search(query, limit, count=False).hits
+        else:
+            hits = searcher.search(query, limit, count=False, order_by_field=order, order=tantivy.Order.Asc).hits
+        return (address for _, address in hits)
+
+
+class _TantivyWriter:
+    """See `Writer`. A passage waits for the next, since the record of its source may come to ride on it."""
+
+    def __init__(
+        self,
+        directory: Path,
+        engine: tantivy.IndexWriter,
+        searcher: tantivy.Searcher,
+        records: list[tuple[Source, int]],
+    ) -> None:
+        self._directory = directory
+        self._engine = engine
+        self._searcher = searcher
+        self._sources = {source.name: source for source, _ in records}
+        self._numbers = {source.version: number for source, number in records}
+        self._waiting: dict[str, Any] | None = None
+
+    def sources(self) -> dict[str, Source]:
+        """Return the sources there are, by name."""
+        return dict(self._sources)
+
+    def add(self, version: str, passage: Passage, *, last: bool) -> None:
+        """Add a passage of a version of a source; `last` marks a document's last."""
+        self._send()
+        self._waiting = {
+            "version": version,
+            "document": passage.document,
+            "title": passage.title,
+            "title_words": _normal(passage.title),
+            "number": passage.number,
+            "start": passage.start,
+            "text": passage.text,
+            "words": _normal(passage.text),
+            "mark": ["last"] if last else [],
+        }
+
+    def put(self, source: Source) -> None:
+        """Record a source after its passages; other versions of the same source go."""
+        before = self._sources.get(source.name)
+        if before is not None and before.version != source.version:
+            self._delete("version", before.version)
+        self._sources[source.name] = source
+        number = self._numbers[source.version] = self._numbers.get(source.version, -1) + 1
+        if self._waiting is None or self._waiting["version"] != source.version:
+            self._send()
+            self._waiting = {"version": source.version, "mark": []}
+        self._waiting |= {"record": json.dumps(asdict(source)), "record_number": number}
+        self._waiting["mark"].append("record")
+
+    def discard(self, version: str) -> None:
+        """Take back the passages of a version."""
+        if self._waiting is not None and self._waiting["version"] == version:
+            self._waiting = None
+        self._delete("version", version)
+
+    def remove_source(self, name: str) -> None:
+        """Remove a source, and the documents that came from it."""
+        self.discard(self._sources.pop(name).version)
+
+    def remove_document(self, name: str) -> None:
+        """Remove one document of a source that has many; do so before anything is added."""
+        schema_query = _term("document", name)
+        with _told(self._directory):
+            hits = self._searcher.search(schema_query, max(1, self._searcher.num_docs), count=False).hits
+            stored = [self._searcher.doc(address) for _, address in hits]
+        versions = {document.get_first("version") for document in stored}
+        self._delete("document", name)
+        for source in [source for source in self._sources.values() if source.version in versions]:
+            self.put(
+                replace(
+                    source,
+                    documents=source.documents - 1,
+                    passages=source.passages - len(stored),
+                    characters=source.characters - sum(len(_passage(document).text) for document in stored),
+                )
+            )
+
+    def commit(self) -> None:
+        """Make all changes so far lasting and seen, at once."""
+        self._send()
+        with _told(self._directory):
+            self._engine.commit()
+
+    def close(self) -> None:
+        """Drop what was not committed, and let the engine finish its merging."""
+        with contextlib.suppress(Exception):  # a full disk has been told of at the commit
+            self._engine.wait_merging_threads()
+
+    def _send(self) -> None:
+        if self._waiting is not None:
+            with _told(self._directory):
+                self._engine.add_document(_document(self._waiting))
+            self._waiting = None
+
+    def _delete(self, field: str, value: str) -> None:
+        self._send()
+        with _told(self._directory):
+            self._engine.delete_documents_by_term(field, value)
+
+
+def _schema() -> tantivy.Schema:
+    builder = tantivy.SchemaBuilder()
+    for field in ("version", "document"):
+        builder.add_text_field(field, stored=True, tokenizer_name="raw", index_option="basic")
+    builder.add_text_field("mark", tokenizer_name="raw", index_option="basic")
+    for field in ("words", "title_words"):
+        builder.add_text_field(field, tokenizer_name=_ENGINE_TOKENIZER, index_option="freq")
+    for field in ("title", "text", "record"):  # kept, and not searched
+        builder.add_bytes_field(field, stored=True)
+    builder.add_unsigned_field("number", stored=True, fast=True)
+    for field in ("start", "record_number"):
+        builder.add_unsigned_field(field, stored=True)
+    return builder.build()
+
+
+_ENGINE_TOKENIZER = "dynamic-tinybert-words"
+_BYTES = {"title", "text", "record"}
+
+
+def _term(field: str, value: str) -> tantivy.Query:
+    return tantivy.Query.term_query(_schema(), field, value, "basic")
+
+
+def _document(fields: Mapping[str, Any]) -> tantivy.Document:
+    document = tantivy.Document()
+    for name, value in fields.items():
+        if name in _BYTES:
+            document.add_bytes(name, value.encode())
+        elif isinstance(value, int):
+            document.add_unsigned(name, value)
+        else:
+            for text in [value] if isinstance(value, str) else value:
+                document.add_text(name, text)
+    return document
+
+
+def _passage(stored: tantivy.Document) -> Passage:
+    return Passage(
+        document=stored.get_first("document") or "",
+        title=bytes(stored.get_first("title") or b"").decode(),
+        number=stored.get_first("number") or 0,
+        start=stored.get_first("start") or 0,
+        text=bytes(stored.get_first("text") or b"").decode(),
+    )
+
+
+def _register(index: tantivy.Index) -> None:
+    index.register_tokenizer(_ENGINE_TOKENIZER, _analyzer())
+
+
+def _analyzer() -> tantivy.TextAnalyzer:
+    """Words of any script, in lower case, without accents and English stop words, in their English stems."""
+    filters = tantivy.Filter
+    return (
+        tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.regex(_WORDS))
+        .filter(filters.remove_long(100))
+        .filter(filters.lowercase())
+        .filter(filters.ascii_fold())
+        .filter(filters.stopword("english"))
+        .filter(filters.stemmer("english"))
+        .build()
+    )
+
+
+_ANALYZER = _analyzer()
+
+
+def _query_words(question: str) -> list[str]:
+    """Return the words that a question is searched by: without those that only ask, if others are left."""
+    question = _normal(question[:_LONGEST_QUESTION])
+    telling = _QUESTION_WORD.sub(lambda m: " " if m.group().lower() in _ASKING else m.group(), question)
+    return (_ANALYZER.analyze(telling) or _ANALYZER.analyze(question))[:_MOST_TERMS]
+
+
+def _normal(text: str) -> str:
+    return text if text.isascii() else unicodedata.normalize("NFKC", text)
+
+
+def _writer_threads() -> int:
+    return max(1, min(4, os.cpu_count() or 1))
+
+
+@contextlib.contextmanager
+def _told(directory: Path) -> Iterator[None]:
+    """Turn what tantivy complains of into one line."""
+    try:
+        yield
+    except (ValueError, OSError, RuntimeError) as error:
+        why = str(error)
+        if "LockBusy" in why:
+            raise CorpusError(f"another process is changing {directory}: one at a time") from None
+        if "No space left" in why or "StorageFull" in why:
+            raise CorpusError(f"the disk is full: {directory} holds what was committed before") from None
+        raise CorpusError(f"the index {directory} cannot be used: {why}") from None

@@ -1,0 +1,85 @@
+"""Text from the bytes of a file: byte order marks heeded, and what is no text refused."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Iterator
+from typing import BinaryIO
+
+
+class NoTextError(ValueError):
+    """Bytes that are no text; one line that says why, to stand after the file's name: "is no text but a PDF: ..."."""
+
+
+class UndecodableError(NoTextError):
+    """Bytes that are no text in the encoding that they were read in.
+
+    Attributes:
+        encoding: The encoding, as one writes it: "UTF-8".
+        position: The first byte that is wrong, from 0.
+    """
+
+    def __init__(self, encoding: str, position: int) -> None:
+        self.encoding = encoding
+        self.position = position
+        super().__init__(f"is no text in {encoding} (byte {position:,})")
+
+
+def text_blocks(
+    file: BinaryIO, *, encoding: str | None = None, errors: str = "strict", size: int = 1 << 20
+) -> Iterator[str]:
+    """Yield the text of a file in blocks, in bounded memory; line ends stay as they are.
+
+    Args:
+        file: The file, open for reading bytes at its beginning.
+        encoding: Its encoding, unless it begins with a byte order mark; None is UTF-8.
+        errors: What to do with bytes that are no text in the encoding, as `bytes.decode` has it.
+        size: How many bytes to read at once.
+
+    Returns:
+        Blocks of 1 character or more; none for an empty file. Joined, they are the text, without its byte order mark.
+
+    Raises:
+        NoTextError: The bytes are no text: they begin as some other kind of file does, or hold NUL characters.
+        UndecodableError: They are no text in the encoding, and `errors` is "strict".
+        OSError: The file cannot be read.
+    """
+    block = file.read(max(size, _LONGEST_MAGIC))
+    kind = next((kind for magic, kind in _MAGIC.items() if block.startswith(magic)), None)
+    if kind:
+        raise NoTextError(f"is no text but {kind}: extract its text first")
+    encoding = next((name for mark, name in _MARKS.items() if block.startswith(mark)), encoding or "utf-8")
+    decoder = codecs.getincrementaldecoder(encoding)(errors)
+    done = 0
+    while True:
+        done += len(block)
+        try:
+            text = decoder.decode(block, not block)
+        except UnicodeDecodeError as error:
+            position = done - len(error.object) + error.start
+            raise UndecodableError(encoding.removesuffix("-sig").upper(), position) from None
+        if "\0" in text:
+            raise NoTextError("is no text: it holds NUL bytes")
+        if text:
+            yield text
+        if not block:
+            return
+        block = file.read(size)
+
+
+_MARKS = {  # of byte order; that of UTF-32 begins as that of UTF-16
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+    codecs.BOM_UTF8: "utf-8-sig",
+}
+_MAGIC = {
+    b"%PDF-": "a PDF",
+    b"PK\x03\x04": "a ZIP archive (perhaps an office document)",
+    b"\x1f\x8b": "compressed with gzip",
+    b"\x89PNG": "a PNG picture",
+    b"\xff\xd8\xff": "a JPEG picture",
+    b"\x7fELF": "a program",
+}
+_LONGEST_MAGIC = max(map(len, (*_MARKS, *_MAGIC)))

@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from commands import complaint
+from dynamic_tinybert.cli.app import app
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder to work in, with documents below it."""
+    documents = tmp_path / "documents"
+    documents.mkdir()
+    (documents / "paris.txt").write_text("The tower stands in Paris. It was built in 1889.")
+    (documents / "gate.md").write_text("# The gate\n\nThe Brandenburg Gate stands in Berlin.")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(app, list(arguments))
+
+
+def rows(result: Result) -> list[dict[str, Any]]:
+    assert result.exit_code == 0, result.stderr
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+def test_documents_are_added_listed_asked_and_removed(folder: Path) -> None:
+    added = run("index", "add", "documents", "--index", "my-index")
+    assert added.exit_code == 0, added.stderr
+    assert "2 added, 0 replaced, 0 unchanged, 0 skipped" in added.stdout
+    assert "2 documents in 2 passages" in added.stdout
+    assert added.stderr == ""
+    listed = run("index", "list", "--index", "my-index").stdout.splitlines()
+    assert [os.path.basename(line.split("  ")[0]) for line in listed] == ["gate.md", "paris.txt"]
+    assert "The gate" in listed[0]
+    asked = run("ask", "Where does the tower stand?", "--index", "my-index")
+    assert asked.exit_code == 0, asked.stderr
+    assert asked.stdout.startswith("Paris   score ")
+    assert "documents/paris.txt, characters 20-25" in asked.stdout
+    assert "The tower stands in [Paris]." in asked.stdout
+    removed = run("index", "remove", "documents/paris.txt", "--index", "my-index")
+    assert removed.stdout == "documents/paris.txt: 1 document removed\n"
+    (left,) = rows(run("index", "list", "--index", "my-index", "--json"))
+    assert (left["title"], left["passages"]) == ("The gate", 1)
+    status = run("index", "status", "--index", "my-index").stdout
+    assert "documents    1" in status
+
+
+def test_json_has_all(folder: Path) -> None:
+    (folder / "documents/broken.pdf").write_bytes(b"%PDF-1.4")
+    result = run("index", "add", "documents", "--index", "my-index", "--json")
+    (report,) = rows(result)
+    assert report["added"] == 2
+    assert report["index"]["passages"] == 2
+    ((path, why),) = report["skipped"]
+    assert path.endswith("broken.pdf")
+    assert result.stderr == f"dynamic-tinybert: skipped: {path}: {why}\n"
+    (status,) = rows(run("index", "status", "--index", "my-index", "--json"))
+    assert status == report["index"] | {"bytes": status["bytes"]}
+    answers = rows(run("ask", "Where does the gate stand?", "--index", "my-index", "--json", "--top-k", "2"))
+    assert answers[0]["text"] == "Berlin"
+    assert answers[0]["document"].endswith("gate.md")
+    assert {"start", "end", "passage", "score", "confidence", "spent"} <= set(answers[0])
+    assert rows(run("index", "remove", "documents", "--index", "my-index", "--json")) == [{"removed": {"documents": 2}}]
+
+
+def test_records_by_the_names_of_their_fields(folder: Path) -> None:
+    (folder / "news.jsonl").write_text('{"n": 1, "head": {"line": "Tower"}, "body": "It stands in Paris."}\n')
+    options = ["--text-field", "body", "--title-field", "head.line", "--id-field", "n"]
+    assert run("index", "add", "news.jsonl", "--index", "i", *options).exit_code == 0
+    (info,) = rows(run("index", "list", "--index", "i", "--json"))
+    assert info["name"].endswith("news.jsonl#1")
+    assert info["title"] == "Tower"
+
+
+def test_no_word_in_common_is_said(folder: Path) -> None:
+    run("index", "add", "documents", "--index", "i")
+    asked = run("ask", "Xyzzy?", "--index", "i")
+    assert (asked.exit_code, asked.stdout) == (0, "(no document holds a word of the question)\n")
+    assert rows(run("ask", "Xyzzy?", "--index", "i", "--json")) == []
+
+
+def test_a_name_with_control_characters_does_not_reach_the_terminal(folder: Path) -> None:
+    (folder / "documents" / "evil\x1b[2J\n.txt").write_text("The bridge stands in Prague.")
+    assert "\x1b" not in run("index", "add", "documents", "--index", "i").stdout
+    assert "\x1b" not in run("index", "list", "--index", "i").stdout
+    asked = run("ask", "Where does the bridge stand?", "--index", "i").stdout
+    assert "Prague" in asked
+    assert "\x1b" not in asked
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "why"),
+    [
+        (["index", "list", "--index", "nothing"], 1, "holds no index"),
+        (["index", "status", "--index", "documents"], 1, "holds no index"),
+        (["index", "remove", "x", "--index", "nothing"], 1, "holds no index"),
+        (["ask", "Who?", "--index", "nothing"], 1, "index add"),
+        (["index", "add", "nowhere", "--index", "i"], 1, "nowhere: No such file"),
+        (["index", "add", "documents", "--index", "documents"], 1, "other files"),
+        (["index", "add", "documents", "--index", "documents/paris.txt"], 1, "is a file"),
+        (["index", "add", "documents", "--index", "i", "--encoding", "klingon"], 2, "klingon"),
+        (["ask", "Who?", "--index", "i", "--context", "text"], 2, "give one text"),
+        (["ask", "Who?", "--context", "text", "--passages", "3"], 2, "go with --index"),
+        (["ask", "Who?", "--context", "text", "--max-latency-ms", "3"], 2, "go with --index"),
+        (["ask", "Who?", "--index", "i", "--handle-impossible-answer"], 2, "goes with a text"),
+        (["ask", " ", "--index", "i"], 2, "the question is empty"),
+    ],
+)
+def test_mistakes_are_one_clear_line(folder: Path, arguments: list[str], status: int, why: str) -> None:
+    assert why in complaint(run(*arguments), status)
+
+
+def test_bad_options_of_a_question_are_misuse(folder: Path) -> None:
+    run("index", "add", "documents", "--index", "i")
+    assert "max_latency_ms" in complaint(run("ask", "Where is it?", "--index", "i", "--max-latency-ms", "0"), 2)
+    assert "a budget is" in complaint(run("ask", "Where is it?", "--index", "i", "--budget", "7"), 2)
+    assert "one size" in complaint(run("index", "add", "documents", "--index", "i", "--passage-size", "70"), 1)
+
+
+def test_the_help_teaches() -> None:
+    for command in ("add", "remove", "list", "status"):
+        assert f"dynamic-tinybert index {command} " in run("index", command, "--help").stdout
+    assert "ask --index" in run("index", "--help").stdout
