@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from dynamic_tinybert import __version__
-from dynamic_tinybert.cli import ask, evaluation, model, search, train
+from dynamic_tinybert.cli import ask, batch, evaluation, index, model, search, train
 from dynamic_tinybert.cli.console import complain
 
 _HELP = """Ask questions of texts, at any computational budget.
@@ -19,6 +19,8 @@ _HELP = """Ask questions of texts, at any computational budget.
 \b
   dynamic-tinybert ask "Who designed the tower?" --text eiffel-tower.txt
   dynamic-tinybert ask "Who designed the tower?" --text eiffel-tower.txt --budget 0.5 --top-k 3
+  dynamic-tinybert index add my-documents --index my-index
+  dynamic-tinybert ask "Who designed the tower?" --index my-index
   dynamic-tinybert info
 
 A budget is a share of the full model's multiply-accumulates in (0, 1], or full, balanced (the cheapest measured
@@ -35,6 +37,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
 )
 app.command("ask")(ask.ask)
+app.command("batch")(batch.batch)
+app.add_typer(index.app, name="index")
 app.command("evaluate")(evaluation.evaluate)
 app.command("score")(evaluation.score)
 app.command("info")(model.info)

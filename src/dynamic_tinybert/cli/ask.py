@@ -13,8 +13,8 @@ import typer
 from dynamic_tinybert.cli import console
 
 if TYPE_CHECKING:
-    from dynamic_tinybert.corpus import CorpusAnswer, CorpusOptions
-    from dynamic_tinybert.qa import Answer, Options
+    from dynamic_tinybert.corpus import CorpusAnswer
+    from dynamic_tinybert.qa import Answer
 
 _LONG = 200_000  # characters; a text that takes long enough for a progress bar
 _AROUND = 160  # characters shown on each side of an answer at the most
@@ -77,7 +77,7 @@ def ask(
         spend = parse_budget(budget)
         if not question.strip():
             raise ValueError("the question is empty")
-        options: Options = {
+        options: dict[str, Any] = {
             "budget": spend,
             "max_seq_len": max_seq_len,
             "doc_stride": doc_stride,
@@ -129,7 +129,7 @@ def _ask_index(
     top_k: int,
     max_latency_ms: float | None,
     passages: int | None,
-    options: Options,
+    options: dict[str, Any],
     model: str,
     precision: console.Precision,
     threads: int | None,
@@ -140,8 +140,8 @@ def _ask_index(
 
         Corpus(directory).find(question, 1)  # what is wrong with the index is told before a model is loaded
         corpus = Corpus(directory, qa=console.load(model, precision, threads))
-        more: CorpusOptions = {"max_latency_ms": max_latency_ms, "passages": passages or PASSAGES}
-        return [_of_corpus(answer) for answer in corpus(question, top_k=top_k, **more, **options)]  # type: ignore[misc]
+        options |= {"max_latency_ms": max_latency_ms, "passages": passages or PASSAGES}
+        return [_of_corpus(answer) for answer in corpus(question, top_k=top_k, **options)]
 
 
 def _of_corpus(answer: CorpusAnswer) -> _Shown:

@@ -327,7 +327,9 @@ def _files(
                 seen_files.add(top)
                 yield from _sized(top, report, skip)
             continue
-        for folder, subfolders, names in os.walk(top, followlinks=True, onerror=lambda e: skip(e.filename, e.strerror)):
+        for folder, subfolders, names in os.walk(
+            top, followlinks=True, onerror=lambda error: skip(error.filename, error.strerror or str(error))
+        ):
             status = os.stat(folder)
             if (status.st_dev, status.st_ino) in seen_folders:
                 subfolders.clear()

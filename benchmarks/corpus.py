@@ -1,0 +1,468 @@
+"""How good and how fast answering from a corpus is.
+
+    python benchmarks/corpus.py choose --output results/corpus-choice.md
+    python benchmarks/corpus.py open --output results/corpus-squad
+    python benchmarks/corpus.py scale --output results/corpus-scale.md
+
+The corpus is SQuAD 1.1: the 2,067 paragraphs of dev and the 18,896 of train, a passage each. `choose` compares ways of
+ranking and of spending on questions of the held-out `select` articles; `open` reports on dev what was chosen; `scale`
+repeats the paragraphs with changed words until there are a million.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import gzip
+import json
+import math
+import os
+import platform
+import random
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from statistics import median
+from typing import Any, NamedTuple
+
+import numpy as np
+from speed import Others, describe_machine
+
+from dynamic_tinybert import Answer, Budget, QuestionAnswerer
+from dynamic_tinybert.corpus import Corpus, CorpusAnswer
+from dynamic_tinybert.corpus import asking as knobs
+from dynamic_tinybert.squad import read_squad
+from dynamic_tinybert.squad.data import Question
+from dynamic_tinybert.squad.metrics import score_question
+
+PASSAGE_SIZE = 10_000  # a paragraph of SQuAD is one passage
+BUDGETS = ("full", "balanced", "fast")
+DEPTHS = (1, 2, 3, 5, 10, 20)
+SEED = 1
+
+
+class Scored(NamedTuple):
+    """Exact match and F1 of one answer, in [0, 1]."""
+
+    exact: float
+    f1: float
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["choose", "open", "scale"])
+    parser.add_argument("--data", type=Path, default=Path("../shared/data/squad"), metavar="FOLDER")
+    parser.add_argument("--work", type=Path, default=Path(".work/corpus"), metavar="FOLDER", help="for indexes")
+    parser.add_argument("--questions", type=int, metavar="N", help="[default: choose 400, open 2000, scale 200]")
+    parser.add_argument("--sizes", type=int, nargs="*", default=[10_000, 100_000, 1_000_000], help="of scale, passages")
+    parser.add_argument("--output", type=Path, required=True)
+    args = parser.parse_args()
+    args.work.mkdir(parents=True, exist_ok=True)
+    {"choose": choose, "open": measure_open, "scale": scale}[args.what](args)
+
+
+# The corpus
+
+
+def paragraphs(data: Path) -> Iterator[tuple[str, str, str]]:
+    """Yield the paragraphs of dev and train: name, title, text."""
+    for part in ("dev", "train"):
+        with gzip.open(data / f"{part}-v1.1.json.gz") as file:
+            for article in json.load(file)["data"]:
+                for number, paragraph in enumerate(article["paragraphs"]):
+                    title = article["title"]
+                    yield f"{part}/{title}/{number}", title.replace("_", " "), paragraph["context"]
+
+
+def squad_corpus(args: argparse.Namespace) -> Corpus:
+    """Return the corpus of all paragraphs, made if it is not there."""
+    corpus = Corpus(args.work / "squad", passage_size=PASSAGE_SIZE)
+    if not (args.work / "squad").exists():
+        corpus.put_many(paragraphs(args.data))
+    assert corpus.status().passages == 20_963
+    return corpus
+
+
+def held_out(data: Path, count: int) -> list[Question]:
+    """Return so many questions of the `select` articles, the same ones always."""
+    titles = set((data / "heldout-select.txt").read_text().split("\n"))
+    questions = [q for q in read_squad(data / "train-v1.1.json.gz").questions if q.title in titles]
+    return random.Random(SEED).sample(questions, count)
+
+
+def score(question: Question, text: str) -> Scored:
+    return Scored(*score_question(question, text, version="1.1"))
+
+
+# Choosing
+
+
+def choose(args: argparse.Namespace) -> None:
+    corpus, qa = squad_corpus(args), QuestionAnswerer(threads=1)
+    questions = held_out(args.data, args.questions or 400)
+    names = ["full", "search-0.55", "search-0.49", "search-0.44", "uniform-0.39"]
+    choices = {choice.name: choice for choice in qa.table.choices if choice.name in names}
+    kept = args.work / f"choose-{len(questions)}.json"
+    if kept.exists():
+        rows = json.loads(kept.read_text())
+    else:
+        rows = []
+        for number, question in enumerate(questions):
+            hits = corpus.find(question.question, 20)
+            texts = [hit.passage.text for hit in hits]
+            row: dict[str, Any] = {
+                "bm25": [hit.score for hit in hits],
+                "true": [text == question.context for text in texts],
+                "gold": score(question, qa(question.question, question.context).text).f1,
+            }
+            for name, choice in choices.items():
+                answers = qa(question.question, texts, budget=choice.config)
+                row[name] = [
+                    [log_odds(a.confidence or 0), a.logit, *score(question, a.text), a.spent.macs / 1e9]
+                    for a in answers
+                ]
+            rows.append(row)
+            if number % 50 == 0:
+                print(number, file=sys.stderr)
+        kept.write_text(json.dumps(rows))
+    args.output.write_text(choice_report(rows))
+
+
+def log_odds(confidence: float) -> float:
+    sure = min(max(confidence, 1e-9), 1 - 1e-9)
+    return math.log(sure / (1 - sure))
+
+
+def ranked(row: dict[str, Any], name: str, weight: float, k: int, *, logits: bool = False) -> list[tuple[float, int]]:
+    values = [row[name][i][int(logits)] + weight * row["bm25"][i] for i in range(min(k, len(row[name])))]
+    return sorted(((value, i) for i, value in enumerate(values)), reverse=True)
+
+
+def coarse_to_fine(
+    rows: Sequence[dict[str, Any]], coarse: str, fine: str, *, weight: float, k: int, again: int, most: float = math.inf
+) -> tuple[float, float, float, float]:
+    """Return EM, F1, passages read, and 10^9 multiply-accumulates a question."""
+    exact, f1, read, macs = [], [], [], []
+    for row in rows:
+        done = 0
+        order: list[tuple[float, int]] = []
+        while done < min(k, len(row["bm25"])):
+            done = min(done + 5, k, len(row["bm25"]))
+            order = ranked(row, coarse, weight, done)
+            if done < len(row["bm25"]) and order[0][0] > most + weight * row["bm25"][done]:
+                break
+        spent = sum(row[coarse][i][4] for i in range(done))
+        best = order[0][1] if order else None
+        if again and order:
+            chosen = [i for _, i in order[:again]]
+            spent += sum(row[fine][i][4] for i in chosen)
+            best = max(chosen, key=lambda i: row[fine][i][0] + weight * row["bm25"][i])
+        exact.append(row[fine if again else coarse][best][2] if best is not None else 0.0)
+        f1.append(row[fine if again else coarse][best][3] if best is not None else 0.0)
+        read.append(done)
+        macs.append(spent)
+    return 100 * mean(exact), 100 * mean(f1), mean(read), mean(macs)
+
+
+def mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def choice_report(rows: Sequence[dict[str, Any]]) -> str:
+    lines = [heading(), "", f"{len(rows):,} questions of the `select` articles, over 20,963 passages.", ""]
+    lines += ["| passages read at full, F1 at weight of BM25 | " + " | ".join(map(str, WEIGHTS)) + " |"]
+    lines += ["| --- |" + " --- |" * len(WEIGHTS)]
+    for k in (1, 3, 5, 10, 20):
+        cells = [coarse_to_fine(rows, "full", "full", weight=w, k=k, again=0)[1] for w in WEIGHTS]
+        lines += [f"| {k} | " + " | ".join(f"{cell:.2f}" for cell in cells) + " |"]
+    lines += ["", "| coarse | again at full | passages | stops at log-odds | weight | EM | F1 | read | 10^9 MACs |"]
+    lines += ["| --- |" + " --- |" * 8]
+    found = []
+    for coarse in ("search-0.55", "search-0.49", "search-0.44", "uniform-0.39"):
+        for again in (0, 1, 2, 3, 5):
+            for k in (5, 10, 20):
+                for most in (math.inf, 5, 4, 3, 2, 1):
+                    for weight in (0.15, 0.2, 0.25):
+                        figures = coarse_to_fine(rows, coarse, "full", weight=weight, k=k, again=again, most=most)
+                        found.append((coarse, again, k, most, weight, *figures))
+    found += [
+        ("full", 0, k, math.inf, 0.2, *coarse_to_fine(rows, "full", "full", weight=0.2, k=k, again=0)) for k in DEPTHS
+    ]
+    for row in sorted(front(found), key=lambda r: r[-1]):
+        coarse, again, k, most, weight, exact, f1, read, macs = row
+        lines += [
+            f"| {coarse} | {again} | {k} | {most} | {weight} | {exact:.1f} | {f1:.2f} | {read:.1f} | {macs:.1f} |"
+        ]
+    chosen = [r for r in found if r[:1] == ("search-0.44",) and r[1] in (2, 3) and r[2] == 20 and r[4] == 0.2]
+    chosen += [r for r in found if r[0] == "full"]
+    lines += ["", "Of these, what was looked at more closely, front or not:", "", *lines[-len(front(found)) - 2 :][:2]]
+    for coarse, again, k, most, weight, exact, f1, read, macs in chosen:
+        lines += [
+            f"| {coarse} | {again} | {k} | {most} | {weight} | {exact:.1f} | {f1:.2f} | {read:.1f} | {macs:.1f} |"
+        ]
+    log_odds_seen = sorted(max(r[0] for r in row["search-0.44"]) for row in rows if row["search-0.44"])
+    lines += [
+        "",
+        "The highest log-odds of a question's coarse readings: "
+        + ", ".join(f"{p}% below {np.percentile(log_odds_seen, p):.2f}" for p in (50, 90, 99, 99.9))
+        + ".",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+WEIGHTS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4)
+
+
+def front(found: Iterable[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """Return what nothing beats in F1 at the same or fewer multiply-accumulates."""
+    best, kept = -1.0, []
+    for row in sorted(found, key=lambda r: (r[-1], -r[-3])):
+        if row[-3] > best:
+            best = row[-3]
+            kept.append(row)
+    return kept
+
+
+def heading(others: Others | None = None) -> str:
+    machine = describe_machine()
+    busy = "" if others is None else f"; other processes took {others.share():.1%} of the processor meanwhile"
+    return (
+        f"`{shlex.join(['python', *sys.argv])}`, {datetime.date.today()}; {machine['cpu']}, {machine['cores']} cores, "
+        f"{machine['memory_bytes'] / 1e9:.0f} GB, {machine['system']}, Python {platform.python_version()}{busy}."
+    )
+
+
+# Reporting
+
+
+def measure_open(args: argparse.Namespace) -> None:
+    """Recall for all dev questions; EM and F1 of a fixed sample, at three budgets and in other ways of reading."""
+    others, corpus, qa = Others(), squad_corpus(args), QuestionAnswerer()
+    corpus = Corpus(args.work / "squad", qa=qa)
+    everything = read_squad(args.data / "dev-v1.1.json.gz").questions
+    lines = ["## Retrieval", "", recall(corpus, everything), ""]
+    questions = random.Random(SEED).sample(everything, args.questions or 2000)
+    ways: dict[str, Callable[[Question], Any]] = {}
+    for budget in BUDGETS:
+        ways[f"corpus, `{budget}`"] = partial(ask_corpus, corpus, budget=budget)
+        ways[f"true paragraph, `{budget}`"] = partial(ask_paragraph, qa, budget=budget)
+    for depth in DEPTHS:
+        ways[f"corpus, {depth} at full"] = partial(all_at_full, corpus, qa, depth)
+    for latency in (10, 20, 40, 80):
+        ways[f"corpus, `full`, {latency} ms"] = partial(ask_corpus, corpus, max_latency_ms=latency)
+    figures: dict[str, list[Scored]] = {name: [] for name in ways}
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    spent: dict[str, list[Any]] = {name: [] for name in ways}
+    predictions: dict[str, dict[str, str]] = {name: {} for name in ways}
+    confidences: list[tuple[float, float]] = []
+    order = list(ways)
+    for number, question in enumerate(questions):
+        random.Random(number).shuffle(order)  # what slows the machine down slows all alike
+        for name in order:
+            began = time.perf_counter()
+            answer = ways[name](question)
+            seconds[name].append(time.perf_counter() - began)
+            figures[name].append(score(question, answer.text))
+            predictions[name][question.id] = answer.text
+            spent[name].append(answer.spent)
+            if name == "corpus, `full`":
+                confidences.append((answer.confidence or 0.0, score(question, answer.text).exact))
+        if number % 100 == 99:
+            print(f"{number + 1} of {len(questions)}", file=sys.stderr)
+    lines += [f"## Answers to {len(questions):,} questions of dev (sample of seed {SEED})", ""]
+    lines += ["| | EM | F1 | median | 95th percentile | passages read | again | 10^9 MACs |"]
+    lines += ["| --- |" + " --- |" * 7]
+    for name in ways:
+        exact, f1 = (interval([getattr(s, what) for s in figures[name]]) for what in ("exact", "f1"))
+        time_ms = np.array(seconds[name]) * 1000
+        read = mean([getattr(s, "read", s.windows) for s in spent[name]])
+        again = mean([getattr(s, "read_again", 0) for s in spent[name]])
+        macs = mean([s.macs for s in spent[name]]) / 1e9
+        times = f"{median(time_ms):.1f} ms | {np.percentile(time_ms, 95):.1f} ms"
+        lines += [f"| {name} | {exact} | {f1} | {times} | {read:.1f} | {again:.1f} | {macs:.1f} |"]
+    brier = mean([(c - e) ** 2 for c, e in confidences])
+    lines += [
+        "",
+        f"Confidence of `full` in the corpus: mean {mean([c for c, _ in confidences]):.3f}, exact match "
+        f"{mean([e for _, e in confidences]):.3f}, Brier score {brier:.3f}.",
+        "",
+        "## Differences, on the same questions",
+        "",
+    ]
+    for one, other in [("corpus, `full`", f"corpus, {k} at full") for k in DEPTHS]:
+        gap = [a.f1 - b.f1 for a, b in zip(figures[one], figures[other], strict=True)]
+        ratio = median(seconds[one]) / median(seconds[other])
+        lines += [f"- {one} less {other}: F1 {interval(gap)}, in {ratio:.2f} of the median time"]
+    args.output.with_suffix(".md").write_text("\n".join([heading(others), "", *lines]) + "\n")
+    with gzip.open(args.output.with_suffix(".json.gz"), "wt") as file:
+        json.dump(predictions, file)
+
+
+def ask_corpus(corpus: Corpus, question: Question, **options: Any) -> CorpusAnswer:
+    answer = corpus(question.question, **options)
+    assert isinstance(answer, CorpusAnswer)
+    return answer
+
+
+def ask_paragraph(qa: QuestionAnswerer, question: Question, budget: Budget) -> Answer:
+    return qa(question.question, question.context, budget=budget)
+
+
+def all_at_full(corpus: Corpus, qa: QuestionAnswerer, depth: int, question: Question) -> CorpusAnswer:
+    """The usual way: so many passages, each read at full, ranked as ours are."""
+    plan = knobs.Plan(
+        fine=qa.table.select(qa.shape, "full"),
+        coarse=qa.table.select(qa.shape, "full"),
+        passages=depth,
+        answers=1,
+        stops=False,
+    )
+    return knobs.Asking(corpus.index, qa, knobs.Pace(), plan)(question.question)[0]
+
+
+def recall(corpus: Corpus, questions: Sequence[Question]) -> str:
+    ranks, seconds = [], []
+    for question in questions:
+        began = time.perf_counter()
+        hits = corpus.find(question.question, 50)
+        seconds.append(time.perf_counter() - began)
+        ranks.append(next((i for i, hit in enumerate(hits) if hit.passage.text == question.context), 50))
+    found = {k: 100 * mean([float(rank < k) for rank in ranks]) for k in (1, 5, 20, 50)}
+    cells = ", ".join(f"{value:.2f}% at {k}" for k, value in found.items())
+    return (
+        f"{len(questions):,} questions of dev, 20,963 passages: the true paragraph is among the first: {cells}. "
+        f"A search for 50 takes {median(seconds) * 1000:.2f} ms (median)."
+    )
+
+
+def interval(values: Sequence[float]) -> str:
+    """Return the mean in percent, with its 95% interval by bootstrap."""
+    array = np.array(values) * 100
+    draws = np.random.default_rng(SEED).integers(0, len(array), (2000, len(array)))
+    low, high = np.percentile(array[draws].mean(axis=1), [2.5, 97.5])
+    return f"{array.mean():.2f} ({low:.2f} to {high:.2f})"
+
+
+# Scale
+
+
+def scale(args: argparse.Namespace) -> None:
+    """Add, search and answer at growing sizes, each in a process of its own."""
+    others = Others()
+    rows = []
+    for size in args.sizes:
+        code = "import corpus, sys; corpus.scale_one(*sys.argv[1:])"
+        command = [sys.executable, "-c", code, str(args.data), str(args.work), str(size), str(args.questions or 200)]
+        done = [
+            subprocess.run(
+                [*command, part],
+                cwd=Path.cwd(),
+                capture_output=True,
+                text=True,
+                check=True,
+                env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
+            )
+            for part in ("add", "ask")
+        ]
+        rows.append({k: v for run in done for k, v in json.loads(run.stdout.splitlines()[-1]).items()})
+        print(rows[-1], file=sys.stderr)
+    names = list(rows[0])
+    lines = ["| | " + " | ".join(f"{size:,} passages" for size in args.sizes) + " |", "| --- |" + " --- |" * len(rows)]
+    lines += [f"| {name} | " + " | ".join(row[name] for row in rows) + " |" for name in names]
+    args.output.write_text("\n".join([heading(others), "", *lines]) + "\n")
+
+
+def scale_one(data: str, work: str, size_text: str, count: str, part: str) -> None:
+    """Measure one part of one size, and print it as JSON."""
+    from peak import peak_bytes
+
+    size, directory = int(size_text), Path(work) / f"scale-{size_text}"
+    if part == "add":
+        shutil.rmtree(directory, ignore_errors=True)
+        corpus = Corpus(directory, passage_size=PASSAGE_SIZE)
+        began = time.perf_counter()
+        corpus.put_many(islice(varied(Path(data)), size))
+        seconds = time.perf_counter() - began
+        status = corpus.status()
+        assert status.passages == size
+        one = time.perf_counter()
+        corpus.put("changed", "One text more, about the tower in Paris.")
+        changed = time.perf_counter() - one
+        print(
+            json.dumps(
+                {
+                    "text": f"{status.characters / 1e6:,.0f} MB",
+                    "index": f"{status.bytes / 1e6:,.0f} MB",
+                    "added": f"{size / seconds:,.0f} passages/s",
+                    "one document changed": f"{changed:.2f} s",
+                    "peak memory, adding": f"{peak_bytes() / 1e6:,.0f} MB",
+                }
+            )
+        )
+        return
+    questions = held_out(Path(data), int(count))
+    corpus = Corpus(directory)
+    qa = corpus.qa
+    began = time.perf_counter()
+    corpus.find(questions[0].question, 20)
+    first = time.perf_counter() - began
+    search, found = timed(lambda q: corpus.find(q.question, 20), questions)
+    known = mean(
+        [float(any(hit.passage.text == q.context for hit in hits)) for q, hits in zip(questions, found, strict=True)]
+    )
+    row = {
+        "first search": f"{first * 1000:.0f} ms",
+        "search, 20 passages": percentiles(search),
+        "peak memory, searching": f"{peak_bytes() / 1e6:,.0f} MB",
+        "recall at 20": f"{known:.1%}",
+    }
+    for budget in BUDGETS:
+        row[f"answer, `{budget}`"] = percentiles(timed(partial(ask_corpus, corpus, budget=budget), questions)[0])
+    row["peak memory, answering"] = f"{peak_bytes() / 1e6:,.0f} MB"
+    assert qa is corpus.qa
+    print(json.dumps(row))
+
+
+def timed(act: Callable[[Question], Any], questions: Sequence[Question]) -> tuple[list[float], list[Any]]:
+    seconds, results = [], []
+    for question in questions:
+        began = time.perf_counter()
+        results.append(act(question))
+        seconds.append(time.perf_counter() - began)
+    return seconds, results
+
+
+def percentiles(seconds: Sequence[float]) -> str:
+    return f"{median(seconds) * 1000:.1f} ms, 95%: {np.percentile(seconds, 95) * 1000:.1f} ms"
+
+
+def varied(data: Path) -> Iterator[tuple[str, str, str]]:
+    """Yield the paragraphs as they are, and then again and again with a third of their long words changed.
+
+    A changed word is another word of the paragraphs, drawn as often as it stands there, or a name of no meaning in one
+    of five cases: so a million passages have words that only some hold, as real ones do.
+    """
+    texts = list(paragraphs(data))
+    yield from texts
+    pool = [word for _, _, text in texts for word in re.findall(r"[A-Za-z]{4,}", text)]
+    for turn in range(1, 10**6):
+        draw = random.Random(turn)
+        for name, title, text in texts:
+
+            def other(match: re.Match[str], draw: random.Random = draw) -> str:
+                if draw.random() > 1 / 3:
+                    return match.group()
+                return draw.choice(pool) if draw.random() < 0.8 else f"{draw.choice(pool)[:4]}{draw.randrange(10**5)}"
+
+            yield f"{turn}/{name}", title, re.sub(r"[A-Za-z]{4,}", other, text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,134 @@
+"""`batch`: a file of questions, a file of answers."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dynamic_tinybert.cli import console
+
+if TYPE_CHECKING:
+    from dynamic_tinybert.batch import Summary
+
+
+def batch(
+    questions: Annotated[
+        Path, typer.Argument(metavar="QUESTIONS", help="A file of JSON Lines: an object with a question on each.")
+    ],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Where the answers go, one line each, in order.")],
+    index: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Answer from this index; without it each question brings its own text."),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on after the answers that are in FILE, however that run ended.")
+    ] = False,
+    top_k: Annotated[int, typer.Option(metavar="N", min=1, help="How many answers to give.")] = 1,
+    budget: console.Budget = "full",
+    max_latency_ms: Annotated[
+        float | None, typer.Option(metavar="MS", help="Milliseconds that an answer may take, with --index.")
+    ] = None,
+    model: console.Model = "embedded",
+    workers: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, max=1024, help="Threads that answer.  [default: one for each core]"),
+    ] = None,
+    precision: console.PrecisionOption = console.Precision.fp32,
+) -> None:
+    """Answer a file of questions, on all cores, and write the answers as they come.
+
+    \b
+      dynamic-tinybert batch questions.jsonl --out answers.jsonl
+      dynamic-tinybert batch questions.jsonl --out answers.jsonl --resume
+      dynamic-tinybert batch questions.jsonl --index my-index --out answers.jsonl --budget balanced --top-k 3
+
+    QUESTIONS has a JSON object on each line: the question; its text, or context, which is left aside with --index; and
+    perhaps an id, by default the line's number:
+
+    \b
+      {"id": "q1", "question": "Where is the tower?", "text": "The tower stands in Paris."}
+
+    FILE gets a line for each, in the same order, with its id and what `ask --json` prints; with --top-k above 1, a list
+    of that under "answers". For a line that holds no question, or a question that cannot be answered, it has the id and
+    an "error"; the others are answered, and the exit status is 1.
+
+    After an interruption or a kill the same command with --resume goes on: no question is lost, and none is written
+    twice. Give it the same options: the answers do not say which made them.
+    """
+    from dynamic_tinybert.budget import parse_budget
+
+    with _errors():
+        spend = parse_budget(budget)
+        if max_latency_ms is not None and index is None:
+            raise ValueError("--max-latency-ms goes with --index: a text of a question's own is read whole")
+        if max_latency_ms is not None and not max_latency_ms > 0:
+            raise ValueError(f"--max-latency-ms is a number above 0, not {max_latency_ms:g}")
+        from dynamic_tinybert.batch import CHUNK, CORPUS_CHUNK, answer_file, from_corpus, from_texts
+
+        qa = console.load(model, precision, 1)
+        if index is None:
+            answer = from_texts(qa, budget=spend, top_k=top_k)
+        else:
+            with console.errors_of_a_corpus("batch --index"):
+                from dynamic_tinybert.corpus import Corpus
+
+                corpus = Corpus(index, qa=qa)
+                answer = from_corpus(corpus, budget=spend, top_k=top_k, max_latency_ms=max_latency_ms)
+        with _hint(out), console.progress_bar("answering", "bytes") as progress:
+            summary = answer_file(
+                questions,
+                out,
+                answer,
+                workers=workers or _cores(),
+                chunk=CHUNK if index is None else CORPUS_CHUNK,
+                resume=resume,
+                needs_text=index is None,
+                progress=progress,
+            )
+    _report(summary, out)
+
+
+@contextlib.contextmanager
+def _errors() -> Iterator[None]:
+    """Turn what can go wrong into one line."""
+    from dynamic_tinybert.batch import BatchError
+
+    with console.errors_in_one_line():
+        try:
+            yield
+        except BatchError as error:
+            console.fail(str(error))
+
+
+@contextlib.contextmanager
+def _hint(out: Path) -> Iterator[None]:
+    """Say how to go on after an interruption."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        console.complain("interrupted", f"the same command with --resume goes on where it was; answers are in {out}")
+        raise typer.Exit(130) from None
+
+
+def _report(summary: Summary, out: Path) -> None:
+    """Print what was done on standard error, and fail if a question did."""
+    failed = summary.failed + summary.failed_before
+    there = f", {summary.skipped:,} there before" if summary.skipped else ""
+    why = f"; of all, {failed:,} failed, and their lines in {out} say why" if failed else ""
+    print(
+        f"dynamic-tinybert: {summary.answered:,} answered, {summary.failed:,} failed{there}, in "
+        f"{summary.seconds:.1f} s{why}",
+        file=sys.stderr,
+    )
+    if failed:
+        raise typer.Exit(1)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

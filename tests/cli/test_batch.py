@@ -1,0 +1,174 @@
+"""`batch`."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from commands import complaint, heed_interrupts
+from dynamic_tinybert import QuestionAnswerer
+from dynamic_tinybert.cli import console
+from dynamic_tinybert.cli.app import app
+
+LIGHTHOUSE = "The lighthouse of Port Ellis was built by Agnes Moreau in 1871. Its keeper was Barnaby Whitlock."
+TOWER = "La tour Eiffel, à Paris, fut achevée en 1889. 🗼 The tower stands on the Champ de Mars. " * 9
+ROWS: list[dict[str, Any]] = [
+    {"id": "a", "question": "Who built the lighthouse?", "text": LIGHTHOUSE},
+    {"id": "b", "question": "Where does the tower stand?", "context": TOWER},
+    {"question": "When was the lighthouse built?", "text": LIGHTHOUSE},
+    {"id": 7, "question": "Who was the keeper?", "text": LIGHTHOUSE},
+    {"question": "When was it finished?", "text": TOWER},
+    {"id": "e", "question": "Is there anything?", "text": ""},
+]
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def questions(tmp_path: Path) -> Path:
+    path = tmp_path / "questions.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in ROWS), "utf-8")
+    return path
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "answers.jsonl"
+
+
+@pytest.fixture
+def run(qa: QuestionAnswerer, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run a command in this process; the embedded model is there already."""
+    load = console.load
+    monkeypatch.setattr(console, "load", lambda model, *options: qa if model == "embedded" else load(model, *options))
+
+    def invoke(*arguments: object) -> Result:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return CliRunner().invoke(app, ["batch", *(str(argument) for argument in arguments)])
+
+    return invoke
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text("utf-8").split("\n")[:-1]]
+
+
+def check(found: dict[str, Any], expected: dict[str, Any]) -> None:
+    """Numbers may differ in their last digits, with the batch and the threads."""
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        assert found[name] == (pytest.approx(value, abs=1e-3) if isinstance(value, float) else value)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_batch_answers_as_one_by_one(questions: Path, out: Path, qa: QuestionAnswerer, workers: int) -> None:
+    arguments = ["batch", str(questions), "--out", str(out), "--workers", str(workers), "--budget", "balanced"]
+    done = subprocess.run([sys.executable, "-m", "dynamic_tinybert", *arguments], capture_output=True, check=False)
+    assert (done.returncode, done.stdout) == (0, b"")
+    assert done.stderr.startswith(b"dynamic-tinybert: 6 answered, 0 failed, in ")
+    assert len(done.stderr.splitlines()) == 1
+    found = read(out)
+    assert [row["id"] for row in found] == ["a", "b", 3, 7, 5, "e"]
+    for row, asked in zip(found, ROWS, strict=True):
+        text = asked.get("text", asked.get("context"))
+        answer = qa(asked["question"], str(text), budget="balanced")
+        check(row, {"id": row["id"], **answer.to_dict()})
+        assert row["text"] == str(text)[row["start"] : row["end"]]
+    assert found[0]["text"] == "Agnes Moreau"
+
+
+def test_batch_gives_many_answers_as_a_list(run: Run, questions: Path, out: Path, qa: QuestionAnswerer) -> None:
+    assert run(questions, "--out", out, "--top-k", 3).exit_code == 0
+    found = read(out)
+    assert all(row.keys() == {"id", "answers"} for row in found)
+    alone = [one.to_dict() for one in qa(ROWS[0]["question"], LIGHTHOUSE, top_k=3)]
+    for mine, expected in zip(found[0]["answers"], alone, strict=True):
+        check(mine, expected)
+    assert found[-1] == {"id": "e", "answers": []}
+
+
+def test_batch_says_how_many_failed_and_fails(run: Run, questions: Path, out: Path) -> None:
+    with questions.open("a") as file:
+        file.write('nothing\n{"question": "\\u200b", "text": "a b"}\n')
+    result = run(questions, "--out", out)
+    assert (result.exit_code, result.stdout) == (1, "")
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("dynamic-tinybert: 6 answered, 2 failed, in ")
+    assert line.endswith(f"; of all, 2 failed, and their lines in {out} say why")
+    assert [row["error"] for row in read(out)[6:]] == [
+        "line 7: is not JSON: Expecting value (character 1)",
+        "line 8: the question is empty",
+    ]
+    again = run(questions, "--out", out, "--resume")
+    assert again.exit_code == 1
+    assert again.stderr.startswith("dynamic-tinybert: 0 answered, 0 failed, 8 there before, in ")
+
+
+def test_batch_goes_on_with_resume_alone(run: Run, questions: Path, out: Path) -> None:
+    assert run(questions, "--out", out).exit_code == 0
+    whole = read(out)
+    lines = out.read_bytes().splitlines(keepends=True)
+    out.write_bytes(b"".join(lines[:2]) + lines[2][:20])
+    torn = out.read_bytes()
+    assert "add --resume" in complaint(run(questions, "--out", out), 1)
+    assert out.read_bytes() == torn
+    assert run(questions, "--out", out, "--resume").exit_code == 0
+    for row, expected in zip(read(out), whole, strict=True):
+        check(row, expected)
+
+
+def test_batch_refuses_what_cannot_be_in_one_line(run: Run, questions: Path, out: Path, tmp_path: Path) -> None:
+    assert "No such file" in complaint(run(tmp_path / "nothing", "--out", out), 1)
+    assert "directory" in complaint(run(tmp_path, "--out", out), 1)
+    assert "directory" in complaint(run(questions, "--out", tmp_path), 1)
+    assert "No such file" in complaint(run(questions, "--out", tmp_path / "no" / "answers.jsonl"), 1)
+    assert "the file of questions itself" in complaint(run(questions, "--out", questions, "--resume"), 2)
+    assert "a budget is" in complaint(run(questions, "--out", out, "--budget", "cheap"), 2)
+    assert "goes with --index" in complaint(run(questions, "--out", out, "--max-latency-ms", 5), 2)
+    assert "above 0" in complaint(run(questions, "--out", out, "--max-latency-ms", "nan", "--index", tmp_path), 2)
+    assert "no such folder" in complaint(run(questions, "--out", out, "--model", tmp_path / "nowhere"), 1)
+    assert not out.exists()
+    out.write_text("Dear diary")
+    assert "was made of other questions" in complaint(run(questions, "--out", out, "--resume"), 1)
+
+
+@pytest.mark.parametrize("arguments", [[], ["q.jsonl"], ["q.jsonl", "--out", "a", "--workers", "0"], ["a", "b"]])
+def test_batch_put_wrongly_is_misuse(run: Run, arguments: list[str]) -> None:
+    result = run(*arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "Error" in result.stderr
+
+
+def test_batch_teaches(run: Run) -> None:
+    result = run("--help")
+    assert result.exit_code == 0
+    assert "batch questions.jsonl --out answers.jsonl --resume" in result.stdout
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends a signal")
+def test_batch_interrupted_says_how_to_go_on(out: Path, tmp_path: Path) -> None:
+    path = tmp_path / "many.jsonl"
+    path.write_text((json.dumps({"question": "Who was it?", "text": LIGHTHOUSE}) + "\n") * 5000)
+    command = [sys.executable, "-m", "dynamic_tinybert", "batch", str(path), "--out", str(out)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=heed_interrupts) as process:
+        until = time.monotonic() + 120
+        while not (out.exists() and out.stat().st_size) and time.monotonic() < until:
+            time.sleep(0.05)
+        os.kill(process.pid, signal.SIGINT)
+        _, said = process.communicate()
+    assert process.returncode == 130
+    assert said.splitlines() == [
+        f"dynamic-tinybert: interrupted: the same command with --resume goes on where it was; answers are in {out}"
+    ]
+    assert 0 < len(read(out)) < 5000
