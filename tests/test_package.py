@@ -12,7 +12,7 @@ import pytest
 import dynamic_tinybert
 
 HEAVY = ["torch", "transformers", "onnx", "huggingface_hub", "optuna", "fastapi", "pandas", "scipy", "sklearn"]
-HEAVY += ["accelerate", "matplotlib", "yaml"]
+HEAVY += ["accelerate", "matplotlib", "yaml", "tantivy", "lxml", "inscriptis", "mammoth", "pypdfium2"]
 
 
 def imported(code: str) -> set[str]:
@@ -39,6 +39,17 @@ def test_answering_imports_neither_torch_nor_transformers() -> None:
     assert not modules & {*HEAVY, "pydantic", "typer", "rich", "click"}
 
 
+def test_asking_a_corpus_imports_no_reader_of_documents(tmp_path: Path) -> None:
+    modules = imported(
+        "from dynamic_tinybert import Corpus\n"
+        f"corpus = Corpus({str(tmp_path / 'index')!r})\n"
+        "corpus.put('a', 'The tower stands in Paris.')\n"
+        "assert corpus('Where is the tower?').text == 'Paris'"
+    )
+    assert "tantivy" in modules
+    assert not modules & ({*HEAVY, "pydantic", "typer", "rich", "click"} - {"tantivy"})
+
+
 def test_answering_imports_no_room_for_training_or_search() -> None:
     code = (
         "import sys\n"
@@ -46,7 +57,7 @@ def test_answering_imports_no_room_for_training_or_search() -> None:
         "assert QuestionAnswerer()('Where is the tower?', 'The tower stands in Paris.').text == 'Paris'\n"
         "import dynamic_tinybert.cli.app\n"
         "assert not [name for name in sys.modules if name.startswith(('dynamic_tinybert.train', "
-        "'dynamic_tinybert.search'))]"
+        "'dynamic_tinybert.search', 'dynamic_tinybert.corpus'))]"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 

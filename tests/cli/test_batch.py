@@ -17,7 +17,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from commands import complaint, heed_interrupts
-from dynamic_tinybert import QuestionAnswerer
+from dynamic_tinybert import Corpus, QuestionAnswerer
 from dynamic_tinybert.cli import console
 from dynamic_tinybert.cli.app import app
 
@@ -172,3 +172,20 @@ def test_batch_interrupted_says_how_to_go_on(out: Path, tmp_path: Path) -> None:
         f"dynamic-tinybert: interrupted: the same command with --resume goes on where it was; answers are in {out}"
     ]
     assert 0 < len(read(out)) < 5000
+
+
+def test_batch_answers_from_an_index_as_one_by_one(
+    run: Run, questions: Path, out: Path, qa: QuestionAnswerer, tmp_path: Path
+) -> None:
+    corpus = Corpus(tmp_path / "index", qa=qa)
+    corpus.put_many([("lighthouse", "Port Ellis", LIGHTHOUSE), ("tower", "", TOWER)])
+    assert run(questions, "--index", tmp_path / "index", "--out", out, "--budget", "balanced").exit_code == 0
+    found = read(out)
+    assert [row["id"] for row in found] == ["a", "b", 3, 7, 5, "e"]
+    for row, asked in zip(found, ROWS, strict=True):
+        same = corpus(asked["question"], budget="balanced").to_dict()
+        assert (row["text"], row["document"], row["start"]) == (same["text"], same["document"], same["start"])
+    assert found[0]["document"] == "lighthouse"
+    assert run(questions, "--index", tmp_path / "index", "--out", out, "--resume").exit_code == 0
+    assert read(out) == found
+    assert "holds no index" in complaint(run(questions, "--index", tmp_path / "none", "--out", tmp_path / "o"))

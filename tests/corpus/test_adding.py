@@ -304,3 +304,27 @@ def test_a_kill_at_any_moment_leaves_a_usable_index_of_whole_documents(
     assert len(found) == len(expected) + 400
     assert all(f"version {kills - 1}." in text for name, text in found.items() if "#" in name)
     assert corpus.add(folder).unchanged == len(expected) + 1
+
+
+@pytest.mark.slow
+def test_a_huge_file_is_added_in_bounded_memory(tmp_path: Path) -> None:
+    """A text of 200 MB, added by a process that may have little memory, and found in."""
+    path = tmp_path / "huge.txt"
+    with path.open("w") as file:
+        for number in range(200):
+            file.write(f"Chapter {number}. The bridge of district {number} was opened in {1700 + number}.\n\n")
+            file.write(("It says little of bridges, and much of boats and of the sea.\n\n" * 16_000)[:1_000_000])
+    code = (
+        "import resource, sys\nfrom dynamic_tinybert.corpus import Corpus\n"
+        "report = Corpus(sys.argv[1]).add(sys.argv[2])\nassert report.added == 1, report\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "index"), str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 600_000  # kB
+    corpus = Corpus(tmp_path / "index")
+    hit = corpus.find("bridge of district 150")[0].passage
+    assert "opened in 1850" in hit.text
+    with path.open() as file:
+        file.seek(hit.start)
+        assert file.read(len(hit.text)) == hit.text

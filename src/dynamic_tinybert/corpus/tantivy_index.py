@@ -31,7 +31,6 @@ _ALL = 2**31 - 1  # as many results as there are
 _HEAP = 64_000_000  # bytes in which each of the writer's threads gathers passages
 _LONGEST_QUESTION = 10_000  # characters of a question that are searched for
 _MOST_TERMS = 256
-_TITLE_WEIGHT = 0.25  # of a word in the title, over one in the text; chosen on `select` (results/corpus.md)
 _SINGLE = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"  # written without spaces
 _WORDS = rf"[{_SINGLE}]|[[\p{{L}}\p{{M}}\p{{N}}]--[{_SINGLE}]]+"
 _ASKING = {"what", "which", "who", "whom", "whose", "when", "where", "why", "how", "did", "does", "do", "many", "much"}
@@ -141,12 +140,8 @@ class TantivyIndex:
         words = _query_words(question)
         if not words or k < 1:
             return []
-        schema, occur = self._index.schema, tantivy.Occur.Should
-        queries = []
-        for word in words:
-            queries.append((occur, tantivy.Query.term_query(schema, "words", word, "freq")))
-            title = tantivy.Query.term_query(schema, "title_words", word, "freq")
-            queries.append((occur, tantivy.Query.boost_query(title, _TITLE_WEIGHT)))
+        schema = self._index.schema
+        queries = [(tantivy.Occur.Should, tantivy.Query.term_query(schema, "words", word, "freq")) for word in words]
         searcher = self._searcher()
         with _told(self.directory):
             found = searcher.search(tantivy.Query.boolean_query(queries), min(k, _ALL), count=False).hits
@@ -259,11 +254,10 @@ class _TantivyWriter:
             "version": version,
             "document": passage.document,
             "title": passage.title,
-            "title_words": _normal(passage.title),
             "number": passage.number,
             "start": passage.start,
             "text": passage.text,
-            "words": _normal(passage.text),
+            "words": _normal(f"{passage.title}\n{passage.text}"),  # found by its title, too
             "mark": ["last"] if last else [],
         }
 
@@ -336,8 +330,7 @@ def _schema() -> tantivy.Schema:
     for field in ("version", "document"):
         builder.add_text_field(field, stored=True, tokenizer_name="raw", index_option="basic")
     builder.add_text_field("mark", tokenizer_name="raw", index_option="basic")
-    for field in ("words", "title_words"):
-        builder.add_text_field(field, tokenizer_name=_ENGINE_TOKENIZER, index_option="freq")
+    builder.add_text_field("words", tokenizer_name=_ENGINE_TOKENIZER, index_option="freq")
     for field in ("title", "text", "record"):  # kept, and not searched
         builder.add_bytes_field(field, stored=True)
     builder.add_unsigned_field("number", stored=True, fast=True)
