@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import threading
 import unicodedata
 from collections.abc import Iterator, Mapping
@@ -415,6 +416,9 @@ def _told(directory: Path) -> Iterator[None]:
         why = str(error)
         if "LockBusy" in why:
             raise CorpusError(f"another process is changing {directory}: one at a time") from None
-        if "No space left" in why or "StorageFull" in why:
-            raise CorpusError(f"the disk is full: {directory} holds what was committed before") from None
+        if "writer was killed" in why or "No space left" in why:
+            free = shutil.disk_usage(directory).free / 1e6
+            raise CorpusError(
+                f"{directory} could not be written, and holds what was committed before: {free:,.0f} MB are free there"
+            ) from None
         raise CorpusError(f"the index {directory} cannot be used: {why}") from None
