@@ -45,6 +45,7 @@ from dynamic_tinybert.squad.data import Question
 from dynamic_tinybert.squad.metrics import score_question
 
 PASSAGE_SIZE = 10_000  # a paragraph of SQuAD is one passage
+NAMES = ["full", "search-0.55", "search-0.49", "search-0.44", "uniform-0.39"]
 BUDGETS: tuple[Budget, ...] = ("full", "balanced", "fast")
 DEPTHS = (1, 3, 5, 10, 20)
 SEED = 1
@@ -63,6 +64,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data/squad"), metavar="FOLDER")
     parser.add_argument("--work", type=Path, default=Path(".work/corpus"), metavar="FOLDER", help="for indexes")
     parser.add_argument("--questions", type=int, metavar="N", help="[default: choose 400, open 2000, scale 200]")
+    parser.add_argument("--articles", choices=["select", "confirm"], default="select", help="of choose")
+    parser.add_argument("--configurations", nargs="*", default=NAMES, help="of choose, `full` and coarse ones")
     parser.add_argument("--sizes", type=int, nargs="*", default=[10_000, 100_000, 1_000_000], help="of scale, passages")
     parser.add_argument("--output", type=Path, required=True)
     args = parser.parse_args()
@@ -92,9 +95,9 @@ def squad_corpus(args: argparse.Namespace) -> Corpus:
     return corpus
 
 
-def held_out(data: Path, count: int) -> list[Question]:
-    """Return so many questions of the `select` articles, the same ones always."""
-    titles = set((data / "heldout-select.txt").read_text().split("\n"))
+def held_out(data: Path, count: int, articles: str = "select") -> list[Question]:
+    """Return so many questions of held-out articles, the same ones always."""
+    titles = set((data / f"heldout-{articles}.txt").read_text().split("\n"))
     questions = [q for q in read_squad(data / "train-v1.1.json.gz").questions if q.title in titles]
     return random.Random(SEED).sample(questions, count)
 
@@ -108,10 +111,10 @@ def score(question: Question, text: str) -> Scored:
 
 def choose(args: argparse.Namespace) -> None:
     corpus, qa = squad_corpus(args), QuestionAnswerer(threads=1)
-    questions = held_out(args.data, args.questions or 400)
-    names = ["full", "search-0.55", "search-0.49", "search-0.44", "uniform-0.39"]
+    questions = held_out(args.data, args.questions or 400, args.articles)
+    names = args.configurations
     choices = {choice.name: choice for choice in qa.table.choices if choice.name in names}
-    kept = args.work / f"choose-{len(questions)}.json"
+    kept = args.work / f"choose-{args.articles}-{len(questions)}.json"
     if kept.exists():
         rows = json.loads(kept.read_text())
     else:
@@ -123,7 +126,7 @@ def choose(args: argparse.Namespace) -> None:
                 if len(rows) % 50 == 0:
                     print(f"{len(rows)} of {len(questions)}", file=sys.stderr)
         kept.write_text(json.dumps(rows))
-    args.output.write_text(choice_report(rows))
+    args.output.write_text(choice_report(rows, args.articles))
 
 
 def readings(corpus: Corpus, qa: QuestionAnswerer, choices: dict[str, Choice], question: Question) -> dict[str, Any]:
@@ -162,7 +165,7 @@ def coarse_to_fine(
         done = 0
         order: list[tuple[float, int]] = []
         while done < min(k, len(row["bm25"])):
-            done = min(done + 5, k, len(row["bm25"]))
+            done = min(done + CHUNK, k, len(row["bm25"]))
             order = ranked(row, coarse, weight, done)
             if done < len(row["bm25"]) and order[0][0] > most + weight * row["bm25"][done]:
                 break
@@ -183,8 +186,8 @@ def mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 
-def choice_report(rows: Sequence[dict[str, Any]]) -> str:
-    lines = [heading(), "", f"{len(rows):,} questions of the `select` articles, over 20,963 passages.", ""]
+def choice_report(rows: Sequence[dict[str, Any]], articles: str) -> str:
+    lines = [heading(), "", f"{len(rows):,} questions of the `{articles}` articles, over 20,963 passages.", ""]
     lines += ["| passages read at full, F1 at weight of BM25 | " + " | ".join(map(str, WEIGHTS)) + " |"]
     lines += ["| --- |" + " --- |" * len(WEIGHTS)]
     for k in (1, 3, 5, 10, 20):
@@ -193,29 +196,29 @@ def choice_report(rows: Sequence[dict[str, Any]]) -> str:
     lines += ["", "| coarse | again at full | passages | stops at log-odds | weight | EM | F1 | read | 10^9 MACs |"]
     lines += ["| --- |" + " --- |" * 8]
     found = []
-    for coarse in ("search-0.55", "search-0.49", "search-0.44", "uniform-0.39"):
-        for again in (0, 1, 2, 3, 5):
-            for k in (5, 10, 20):
-                for most in (math.inf, 5, 4, 3, 2, 1):
+    for coarse in (name for name in NAMES[1:] if name in rows[0]):
+        for again in (0, 1, 2, 3):
+            for k in (10, 20):
+                for most in (math.inf, 2, 1.5, 1, 0.5):
                     for weight in (0.15, 0.2, 0.25):
                         figures = coarse_to_fine(rows, coarse, "full", weight=weight, k=k, again=again, most=most)
                         found.append((coarse, again, k, most, weight, *figures))
     found += [
-        ("full", 0, k, math.inf, 0.2, *coarse_to_fine(rows, "full", "full", weight=0.2, k=k, again=0)) for k in DEPTHS
+        ("full", 0, k, math.inf, 0.15, *coarse_to_fine(rows, "full", "full", weight=0.15, k=k, again=0)) for k in DEPTHS
     ]
     for row in sorted(front(found), key=lambda r: r[-1]):
         coarse, again, k, most, weight, exact, f1, read, macs = row
         lines += [
             f"| {coarse} | {again} | {k} | {most} | {weight} | {exact:.1f} | {f1:.2f} | {read:.1f} | {macs:.1f} |"
         ]
-    chosen = [r for r in found if r[:1] == ("search-0.44",) and r[1] in (2, 3) and r[2] == 20 and r[4] == 0.2]
+    chosen = [r for r in found if r[0] == "search-0.55" and r[1] in (0, 1, 2, 3) and r[2] == 20 and r[4] == 0.15]
     chosen += [r for r in found if r[0] == "full"]
     lines += ["", "Of these, what was looked at more closely, front or not:", "", *lines[-len(front(found)) - 2 :][:2]]
     for coarse, again, k, most, weight, exact, f1, read, macs in chosen:
         lines += [
             f"| {coarse} | {again} | {k} | {most} | {weight} | {exact:.1f} | {f1:.2f} | {read:.1f} | {macs:.1f} |"
         ]
-    log_odds_seen = sorted(max(r[0] for r in row["search-0.44"]) for row in rows if row["search-0.44"])
+    log_odds_seen = sorted(max(r[0] for r in row["search-0.55"]) for row in rows if row["search-0.55"])
     lines += [
         "",
         "The highest log-odds of a question's coarse readings: "
@@ -225,6 +228,7 @@ def choice_report(rows: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+CHUNK = 3
 WEIGHTS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4)
 
 

@@ -2,8 +2,8 @@
 
 Coarse to fine: every passage is read at a cheap length configuration, in the order of retrieval, and the best of them
 again at the one that the budget buys. What retrieval and reading say of a passage is added up: the log-odds of the
-reader's confidence plus a weight times BM25. Reading stops when no unread passage can come first even if it were read
-with the highest log-odds that readings have. Weights and bounds were chosen on `select` (results/corpus.md).
+reader's confidence plus a weight times BM25. Reading stops when no unread passage would come first even if the reader
+were as sure of it as can be expected. Weights and bounds were chosen on `select` (results/corpus.md).
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from dynamic_tinybert.qa import QuestionAnswerer
 PASSAGES = 20
 """Passages that are retrieved, and read unless reading stops before."""
 
-_COARSE = 0.45  # the share that the coarse reading may have
+_COARSE = 0.55  # the share that the coarse reading may have
 _AGAIN = 2  # passages that are read again, unless more answers are wanted
-_CHUNK = 5  # passages read between two looks at whether another can win
-_RETRIEVAL_WEIGHT = 0.2  # of BM25, beside log-odds
+_CHUNK = 3  # passages read between two looks at whether another can win
+_RETRIEVAL_WEIGHT = 0.15  # of BM25, beside log-odds
 _RETRIEVAL_WEIGHT_LOGITS = 0.5  # of BM25, beside the logits of a model without calibration
-_MOST_LOG_ODDS = 4.0  # of a reading
+_MOST_LOG_ODDS = 1.0  # that are expected of reading a passage further down: a confidence of 0.73
 _LEAST = 1e-9  # a confidence for which log-odds are taken
 _PASSAGE_OVERHEAD = 200  # characters: what a passage costs beside its length
 _CAUTION = 1.2  # of estimates of time
