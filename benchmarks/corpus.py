@@ -91,7 +91,7 @@ def squad_corpus(args: argparse.Namespace) -> Corpus:
     corpus = Corpus(args.work / "squad", passage_size=PASSAGE_SIZE)
     if not (args.work / "squad").exists():
         corpus.put_many(paragraphs(args.data))
-    assert corpus.status().passages == 20_963
+    assert corpus.counts().passages == 20_963
     return corpus
 
 

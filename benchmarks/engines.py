@@ -156,7 +156,8 @@ class Tantivy:
     def _read(self, query: Any, limit: int) -> list[Passage]:
         hits = self._searcher.search(query, limit, count=False).hits  # to count, it would have to score every passage
         found = [self._searcher.doc(address) for _, address in hits]
-        return [Passage(*(x.get_first(name) for name in Passage._fields)) for x in found]
+        rows: list[Any] = [[x.get_first(name) for name in Passage._fields] for x in found]
+        return [Passage(*row) for row in rows]
 
     def keys(self) -> list[tuple[int, int]]:
         limit = max(1, self._searcher.num_docs)

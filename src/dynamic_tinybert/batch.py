@@ -177,7 +177,7 @@ def from_corpus(
             raise BatchError(str(error)) from error
 
     try:
-        corpus.status()
+        corpus.counts()
     except CorpusError as error:
         raise BatchError(str(error)) from error
     corpus.qa.table.select(corpus.qa.shape, budget)

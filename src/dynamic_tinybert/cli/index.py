@@ -67,15 +67,15 @@ def add(
                 progress=progress and (lambda done, total, name: progress(done, total, f"  {console.plain(name)}")),
                 skipped=lambda path, why: console.complain("skipped", f"{console.plain(path)}: {why}"),
             )
-        status = corpus.status()
+        counts, size = corpus.counts(), corpus.index.size()
     if as_json:
-        console.print_json(asdict(report) | {"index": asdict(status)})
+        console.print_json(asdict(report) | {"index": {**counts._asdict(), "bytes": size}})
         return
     files = f"{report.added:,} added, {report.replaced:,} replaced, {report.unchanged:,} unchanged"
     files += f", {report.removed:,} removed" if prune else ""
     print(f"files      {files}, {len(report.skipped):,} skipped")
     print(f"new        {report.documents:,} documents in {report.passages:,} passages, {report.seconds:.1f} s")
-    print(f"index      {status.documents:,} documents in {status.passages:,} passages, {status.bytes / 1e6:,.1f} MB")
+    print(f"index      {counts.documents:,} documents in {counts.passages:,} passages, {size / 1e6:,.1f} MB")
     if report.ignored:
         kinds = ", ".join(f"{count:,} {console.plain(suffix)}" for suffix, count in report.ignored.most_common(5))
         print(f"ignored    files of other types: {kinds}{', …' if len(report.ignored) > 5 else ''}")

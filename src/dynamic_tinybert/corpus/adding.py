@@ -167,13 +167,12 @@ class _Adding:
         self._signature = f"{reading.signature} size={passage_size}"
         self._report = report
         self._skip = skip
-        self._sources = writer.sources()
         self._committed = time.monotonic()
         self._characters = 0
 
     def file(self, path: str, moved: Callable[[int], object]) -> None:
         """Add a file, unless it is there already."""
-        before = self._sources.get(path)
+        before = self._writer.source(path)
         try:
             source = self._unread(path, before)
             if source is None:
@@ -361,10 +360,10 @@ def _sized(path: str, report: Report, skip: Callable[[str, str], None]) -> Itera
 
 def _prune(writer: Writer, tops: Sequence[str], there: set[str], report: Report) -> None:
     """Remove the sources below folders that are there no longer."""
-    for name, source in writer.sources().items():
-        below = any(name.startswith(os.path.join(top, "")) for top in tops)
-        if below and source.reading != _GIVEN and name not in there and not os.path.exists(name):
-            writer.remove_source(name)
+    for source in writer.sources():
+        below = source.name.startswith(tuple(os.path.join(top, "") for top in tops))
+        if below and source.reading != _GIVEN and source.name not in there and not os.path.exists(source.name):
+            writer.remove_source(source)
             report.removed += 1
 
 
@@ -385,15 +384,13 @@ def remove(index: Index, names: Sequence[str]) -> Mapping[str, int]:
     with index.writer() as writer:
         for name in names:
             path = os.path.abspath(name)
-            below = [s for s in writer.sources().values() if s.name in (name, path)]
-            below = below or [s for s in writer.sources().values() if s.name.startswith(os.path.join(path, ""))]
+            one = writer.source(name) or writer.source(path)
+            below = [one] if one else [s for s in writer.sources() if s.name.startswith(os.path.join(path, ""))]
             for source in below:
-                writer.remove_source(source.name)
+                writer.remove_source(source)
             count = sum(source.documents for source in below)
             if not below:
-                document = next(
-                    (n for n in map(_encodable, (name, path)) if next(index.document(n), None) is not None), None
-                )
+                document = next((n for n in map(_encodable, (name, path)) if next(index.document(n), None)), None)
                 if document is None:
                     raise CorpusError(f"the index holds nothing named {name}: `index list` names what there is")
                 writer.remove_document(document)

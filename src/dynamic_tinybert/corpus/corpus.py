@@ -16,7 +16,7 @@ from dynamic_tinybert.corpus.adding import Progress, Report, add_files, add_text
 from dynamic_tinybert.corpus.answers import CorpusAnswer
 from dynamic_tinybert.corpus.asking import PASSAGES, Asking, Pace, make_plan
 from dynamic_tinybert.corpus.formats import Reading
-from dynamic_tinybert.corpus.index import DocumentInfo, Hit, Index
+from dynamic_tinybert.corpus.index import Counts, DocumentInfo, Hit, Index
 from dynamic_tinybert.corpus.passages import check_size
 from dynamic_tinybert.corpus.tantivy_index import TantivyIndex
 from dynamic_tinybert.qa import QuestionAnswerer
@@ -217,6 +217,14 @@ class Corpus:
         """
         return self.index.search(question, k)
 
+    def counts(self) -> Counts:
+        """Return how many documents and passages there are.
+
+        Raises:
+            CorpusError: The index cannot be used.
+        """
+        return self.index.counts()
+
     def status(self) -> Status:
         """Return what the index holds.
 
@@ -224,12 +232,12 @@ class Corpus:
             CorpusError: The index cannot be used.
         """
         index = self._open()
-        sources = index.sources().values()
+        counts, sources = index.counts(), list(index.sources())
         return Status(
             directory=str(self.directory),
             files=len(sources),
-            documents=sum(source.documents for source in sources),
-            passages=sum(source.passages for source in sources),
+            documents=counts.documents,
+            passages=counts.passages,
             characters=sum(source.characters for source in sources),
             bytes=index.size(),
             passage_size=index.passage_size,

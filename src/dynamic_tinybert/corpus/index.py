@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +72,7 @@ class Source:
         passages: Passages of theirs.
         characters: Characters of theirs.
         complete: Whether all of it is in the index; of a long file of records, the first so many may be.
+        revision: Which record of the version this is, kept by the writer: the last one counts.
     """
 
     name: str
@@ -84,13 +85,25 @@ class Source:
     passages: int
     characters: int
     complete: bool = True
+    revision: int = 0
+
+
+class Counts(NamedTuple):
+    """How much an index holds."""
+
+    documents: int
+    passages: int
 
 
 class Writer(Protocol):
     """Changes of an index. Nothing is seen of them before `commit`; a kill undoes what was not committed."""
 
-    def sources(self) -> dict[str, Source]:
-        """Return the sources there were when the writer was opened, by name."""
+    def source(self, name: str) -> Source | None:
+        """Return the source of a name as it was when the writer was opened, or None."""
+        ...
+
+    def sources(self) -> Iterator[Source]:
+        """Yield all sources there were when the writer was opened."""
         ...
 
     def add(self, version: str, passage: Passage, *, last: bool) -> None:
@@ -105,7 +118,7 @@ class Writer(Protocol):
         """Take back the passages of a version."""
         ...
 
-    def remove_source(self, name: str) -> None:
+    def remove_source(self, source: Source) -> None:
         """Remove a source, and the documents that came from it."""
         ...
 
@@ -137,12 +150,12 @@ class Index(Protocol):
         """Yield what is known of all documents, in the order of their names."""
         ...
 
-    def sources(self) -> dict[str, Source]:
-        """Return the sources, by name."""
+    def sources(self) -> Iterator[Source]:
+        """Yield all sources, in no order."""
         ...
 
-    def passages(self) -> int:
-        """Return how many passages there are."""
+    def counts(self) -> Counts:
+        """Return how many documents and passages there are."""
         ...
 
     def size(self) -> int:

@@ -7,6 +7,7 @@ with them, and so that no documents without words count in BM25's average length
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import re
@@ -21,14 +22,13 @@ from typing import Any
 import tantivy
 
 from dynamic_tinybert.corpus.errors import CorpusError
-from dynamic_tinybert.corpus.index import DocumentInfo, Hit, Passage, Source, Writer
+from dynamic_tinybert.corpus.index import Counts, DocumentInfo, Hit, Passage, Source, Writer
 from dynamic_tinybert.corpus.passages import PASSAGE_SIZE, check_size
 from dynamic_tinybert.files import write_whole
 
 NOTE = "dynamic-tinybert-index.json"
 _ENGINE = "tantivy"
 _FORMAT = 1
-_ALL = 2**31 - 1  # as many results as there are
 _HEAP = 64_000_000  # bytes in which each of the writer's threads gathers passages
 _LONGEST_QUESTION = 10_000  # characters of a question that are searched for
 _MOST_TERMS = 256
@@ -145,34 +145,38 @@ class TantivyIndex:
         queries = [(tantivy.Occur.Should, tantivy.Query.term_query(schema, "words", word, "freq")) for word in words]
         searcher = self._searcher()
         with _told(self.directory):
-            found = searcher.search(tantivy.Query.boolean_query(queries), min(k, _ALL), count=False).hits
+            most = min(k, max(1, searcher.num_docs))  # the engine makes room for as many
+            found = searcher.search(tantivy.Query.boolean_query(queries), most, count=False).hits
             return [Hit(_passage(searcher.doc(address)), float(score)) for score, address in found]
 
     def document(self, name: str) -> Iterator[Passage]:
         """Yield the passages of a document, in order; none if there is no such document."""
         searcher = self._searcher()
         with _told(self.directory):
-            for address in self._all(searcher, "document", name, order="number"):
+            for address in _all(searcher, _term("document", name), order="number"):
                 yield _passage(searcher.doc(address))
 
     def documents(self) -> Iterator[DocumentInfo]:
         """Yield what is known of all documents, in the order of their names."""
         searcher = self._searcher()
         with _told(self.directory):
-            last = (_passage(searcher.doc(address)) for address in self._all(searcher, "mark", "last"))
+            last = (_passage(searcher.doc(address)) for address in _all(searcher, _term("mark", "last")))
             infos = [
                 DocumentInfo(name=p.document, title=p.title, passages=p.number + 1, characters=p.start + len(p.text))
                 for p in last
             ]
         yield from sorted(infos, key=lambda info: info.name)
 
-    def sources(self) -> dict[str, Source]:
-        """Return the sources, by name."""
-        return {source.name: source for source, _ in self._records(self._searcher())}
+    def sources(self) -> Iterator[Source]:
+        """Yield all sources, in no order."""
+        return _sources(self._searcher(), self.directory)
 
-    def passages(self) -> int:
-        """Return how many passages there are."""
-        return sum(source.passages for source in self.sources().values())
+    def counts(self) -> Counts:
+        """Return how many documents and passages there are."""
+        searcher = self._searcher()
+        with _told(self.directory):
+            found: list[Any] = [searcher.search(_term("mark", mark), 1) for mark in ("last", "bare")]
+            return Counts(found[0].count, searcher.num_docs - found[1].count)
 
     def size(self) -> int:
         """Return the bytes that the index takes on disk."""
@@ -197,56 +201,33 @@ class TantivyIndex:
             engine.garbage_collect_files()  # what a killed writer left would stand in the way of files of its names
             index.reload()
             searcher = index.searcher()
-        writer = _TantivyWriter(self.directory, engine, searcher, list(self._records(searcher)))
+        writer = _TantivyWriter(self.directory, engine, searcher)
         try:
             yield writer
         finally:
             writer.close()
 
-    def _records(self, searcher: tantivy.Searcher) -> Iterator[tuple[Source, int]]:
-        """Yield the last record of every source, and its number among the source's records."""
-        newest: dict[str, tuple[int, bytes]] = {}
-        with _told(self.directory):
-            for address in self._all(searcher, "mark", "record"):
-                stored = searcher.doc(address)
-                version, number = str(stored.get_first("version")), int(stored.get_first("record_number") or 0)
-                if version not in newest or number > newest[version][0]:
-                    newest[version] = (number, bytes(stored.get_first("record") or b"{}"))
-        for number, record in newest.values():
-            yield Source(**json.loads(record)), number
-
-    def _all(
-        self, searcher: tantivy.Searcher, field: str, value: str, order: str | None = None
-    ) -> Iterator[tantivy.DocAddress]:
-        query = tantivy.Query.term_query(self._index.schema, field, value, "basic")
-        limit = max(1, searcher.num_docs)
-        if order is None:
-            hits = searcher.search(query, limit, count=False).hits
-        else:
-            hits = searcher.search(query, limit, count=False, order_by_field=order, order=tantivy.Order.Asc).hits
-        return (address for _, address in hits)
-
 
 class _TantivyWriter:
     """See `Writer`. A passage waits for the next, since the record of its source may come to ride on it."""
 
-    def __init__(
-        self,
-        directory: Path,
-        engine: tantivy.IndexWriter,
-        searcher: tantivy.Searcher,
-        records: list[tuple[Source, int]],
-    ) -> None:
+    def __init__(self, directory: Path, engine: tantivy.IndexWriter, searcher: tantivy.Searcher) -> None:
         self._directory = directory
         self._engine = engine
         self._searcher = searcher
-        self._sources = {source.name: source for source, _ in records}
-        self._numbers = {source.version: number for source, number in records}
+        self._written: dict[str, tuple[str, int]] = {}  # name -> version and revision that this writer has put
         self._waiting: dict[str, Any] | None = None
 
-    def sources(self) -> dict[str, Source]:
-        """Return the sources there are, by name."""
-        return dict(self._sources)
+    def source(self, name: str) -> Source | None:
+        """Return the source of a name as it was when the writer was opened, or None."""
+        return next((s for s in self._found(_term("source", _key(name))) if s.name == name), None)
+
+    def sources(self) -> Iterator[Source]:
+        """Yield all sources there were when the writer was opened."""
+        return self._found(_term("mark", "record"))
+
+    def _found(self, query: tantivy.Query) -> Iterator[Source]:
+        return _sources(self._searcher, self._directory, query)
 
     def add(self, version: str, passage: Passage, *, last: bool) -> None:
         """Add a passage of a version of a source; `last` marks a document's last."""
@@ -264,15 +245,18 @@ class _TantivyWriter:
 
     def put(self, source: Source) -> None:
         """Record a source after its passages; other versions of the same source go."""
-        before = self._sources.get(source.name)
-        if before is not None and before.version != source.version:
-            self._delete("version", before.version)
-        self._sources[source.name] = source
-        number = self._numbers[source.version] = self._numbers.get(source.version, -1) + 1
+        before = self._written.get(source.name)
+        if before is None and (stored := self.source(source.name)) is not None:
+            before = (stored.version, stored.revision)
+        if before is not None and before[0] == source.version:
+            source = replace(source, revision=before[1] + 1)
+        elif before is not None:
+            self._delete("version", before[0])
+        self._written[source.name] = (source.version, source.revision)
         if self._waiting is None or self._waiting["version"] != source.version:
             self._send()
-            self._waiting = {"version": source.version, "mark": []}
-        self._waiting |= {"record": json.dumps(asdict(source)), "record_number": number}
+            self._waiting = {"version": source.version, "mark": ["bare"]}
+        self._waiting |= {"source": _key(source.name), "record": json.dumps(asdict(source))}
         self._waiting["mark"].append("record")
 
     def discard(self, version: str) -> None:
@@ -281,27 +265,25 @@ class _TantivyWriter:
             self._waiting = None
         self._delete("version", version)
 
-    def remove_source(self, name: str) -> None:
+    def remove_source(self, source: Source) -> None:
         """Remove a source, and the documents that came from it."""
-        self.discard(self._sources.pop(name).version)
+        self.discard(source.version)
 
     def remove_document(self, name: str) -> None:
-        """Remove one document of a source that has many; do so before anything is added."""
-        schema_query = _term("document", name)
+        """Remove one document of a source that has many."""
         with _told(self._directory):
-            hits = self._searcher.search(schema_query, max(1, self._searcher.num_docs), count=False).hits
-            stored = [self._searcher.doc(address) for _, address in hits]
-        versions = {document.get_first("version") for document in stored}
+            stored = [self._searcher.doc(address) for address in _all(self._searcher, _term("document", name))]
         self._delete("document", name)
-        for source in [source for source in self._sources.values() if source.version in versions]:
-            self.put(
-                replace(
-                    source,
-                    documents=source.documents - 1,
-                    passages=source.passages - len(stored),
-                    characters=source.characters - sum(len(_passage(document).text) for document in stored),
+        for version in {str(document.get_first("version")) for document in stored}:
+            for source in self._found(_term("version", version).and_must_match(_term("mark", "record"))):
+                self.put(
+                    replace(
+                        source,
+                        documents=source.documents - 1,
+                        passages=source.passages - len(stored),
+                        characters=source.characters - sum(len(_passage(document).text) for document in stored),
+                    )
                 )
-            )
 
     def commit(self) -> None:
         """Make all changes so far lasting and seen, at once."""
@@ -330,22 +312,49 @@ def _schema() -> tantivy.Schema:
     builder = tantivy.SchemaBuilder()
     for field in ("version", "document"):
         builder.add_text_field(field, stored=True, tokenizer_name="raw", index_option="basic")
-    builder.add_text_field("mark", tokenizer_name="raw", index_option="basic")
+    for field in ("source", "mark"):
+        builder.add_text_field(field, tokenizer_name="raw", index_option="basic")
     builder.add_text_field("words", tokenizer_name=_ENGINE_TOKENIZER, index_option="freq")
     for field in ("title", "text", "record"):  # kept, and not searched
         builder.add_bytes_field(field, stored=True)
     builder.add_unsigned_field("number", stored=True, fast=True)
-    for field in ("start", "record_number"):
-        builder.add_unsigned_field(field, stored=True)
+    builder.add_unsigned_field("start", stored=True)
     return builder.build()
 
 
 _ENGINE_TOKENIZER = "dynamic-tinybert-words"
 _BYTES = {"title", "text", "record"}
+_SCHEMA = _schema()
 
 
 def _term(field: str, value: str) -> tantivy.Query:
-    return tantivy.Query.term_query(_schema(), field, value, "basic")
+    return tantivy.Query.term_query(_SCHEMA, field, value, "basic")
+
+
+def _key(name: str) -> str:
+    """Return what a source is looked up by: names of files may be no UTF-8."""
+    return hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+def _all(searcher: tantivy.Searcher, query: tantivy.Query, order: str | None = None) -> Iterator[tantivy.DocAddress]:
+    """Yield the addresses of all that a query finds."""
+    limit = max(1, searcher.num_docs)
+    if order is None:
+        hits = searcher.search(query, limit, count=False).hits
+    else:
+        hits = searcher.search(query, limit, count=False, order_by_field=order, order=tantivy.Order.Asc).hits
+    return (address for _, address in hits)
+
+
+def _sources(searcher: tantivy.Searcher, directory: Path, query: tantivy.Query | None = None) -> Iterator[Source]:
+    """Yield the sources whose records a query finds, each as last revised."""
+    found: dict[str, Source] = {}
+    with _told(directory):
+        for address in _all(searcher, query or _term("mark", "record")):
+            source = Source(**json.loads(bytes(searcher.doc(address).get_first("record") or b"")))
+            if source.version not in found or source.revision > found[source.version].revision:
+                found[source.version] = source
+    yield from found.values()
 
 
 def _document(fields: Mapping[str, Any]) -> tantivy.Document:
