@@ -174,7 +174,7 @@ def coarse_to_fine(
         if again and order:
             chosen = [i for _, i in order[:again]]
             spent += sum(row[fine][i][4] for i in chosen)
-            best = max(chosen, key=lambda i: row[fine][i][0] + weight * row["bm25"][i])
+            best = max(chosen, key=lambda i: (row[fine][i][0] + row[coarse][i][0]) / 2 + weight * row["bm25"][i])
         exact.append(row[fine if again else coarse][best][2] if best is not None else 0.0)
         f1.append(row[fine if again else coarse][best][3] if best is not None else 0.0)
         read.append(done)

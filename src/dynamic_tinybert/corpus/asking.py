@@ -1,9 +1,10 @@
 """From passages to answers: many read coarsely, the most promising again, and no more than can win.
 
 Coarse to fine: every passage is read at a cheap length configuration, in the order of retrieval, and the best of them
-again at the one that the budget buys. What retrieval and reading say of a passage is added up: the log-odds of the
-reader's confidence plus a weight times BM25. Reading stops when no unread passage would come first even if the reader
-were as sure of it as can be expected. Weights and bounds were chosen on `select` (results/corpus.md).
+again at the one that the budget buys; both readings count half. What retrieval and reading say of a passage is added
+up: the log-odds of the reader's confidence plus a weight times BM25. Reading stops when no unread passage would come
+first even if the reader were as sure of it as can be expected. Weights and bounds were chosen on `select`
+(results/corpus-choice.md).
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from dynamic_tinybert.answer import Answer
@@ -137,13 +138,12 @@ class Asking:
             coarse += self._read(question, chunk, plan.coarse)
             if plan.stops and self._settled(coarse, hits[read:]):
                 break
-        best = sorted(self._best_of_passages(coarse), key=lambda c: -c.value)
-        final, again = coarse, 0
+        chosen: Sequence[_Candidate] = []
         if plan.coarse != plan.fine:
-            chosen = self._affordable([c.hit for c in best[: max(_AGAIN, plan.answers)]])
-            if chosen:
-                final, again = self._read(question, chosen, plan.fine), len(chosen)
-        return self._answers(final, retrieved=len(hits), read=read, again=again)
+            best = sorted(_best_of_passages(coarse), key=lambda c: -c.value)
+            chosen = self._affordable(best[: max(_AGAIN, plan.answers)])
+        final = self._again(question, chosen) if chosen else coarse
+        return self._answers(final, retrieved=len(hits), read=read, again=len(chosen))
 
     def _chunks(self, hits: Sequence[Hit]) -> Iterator[Sequence[Hit]]:
         """Yield passages to read coarsely: at least one, and then as many as there is time for."""
@@ -164,12 +164,12 @@ class Asking:
             left -= self._seconds(hits[:1], self._plan.fine)
         return next((n for n in range(len(hits), 0, -1) if self._seconds(hits[:n], self._plan.coarse) <= left), 0)
 
-    def _affordable(self, hits: Sequence[Hit]) -> Sequence[Hit]:
-        """Return the passages that can be read again before the answer is due."""
+    def _affordable(self, best: Sequence[_Candidate]) -> Sequence[_Candidate]:
+        """Return those whose passages can be read again before the answer is due."""
         left = self._plan.deadline - time.perf_counter()
-        for count in range(len(hits), 0, -1):
-            if self._seconds(hits[:count], self._plan.fine) <= left:
-                return hits[:count]
+        for count in range(len(best), 0, -1):
+            if self._seconds([c.hit for c in best[:count]], self._plan.fine) <= left:
+                return best[:count]
         return []
 
     def _seconds(self, hits: Sequence[Hit], choice: Choice) -> float:
@@ -199,21 +199,18 @@ class Asking:
                 self._bert_base_macs += answer.spent.bert_base_macs
         return candidates
 
+    def _again(self, question: str, chosen: Sequence[_Candidate]) -> list[_Candidate]:
+        """Read passages again; what a passage is worth is the mean of both readings."""
+        first = {_key(c.hit): c.value for c in chosen}
+        read = self._read(question, [c.hit for c in chosen], self._plan.fine)
+        return [replace(c, value=(c.value + first[_key(c.hit)]) / 2) for c in read]
+
     def _settled(self, candidates: Sequence[_Candidate], unread: Sequence[Hit]) -> bool:
         """Whether no unread passage can come before what would be read again, or given."""
         if not unread or not candidates or candidates[0].answer.confidence is None:
             return False
         most = _MOST_LOG_ODDS + _RETRIEVAL_WEIGHT * unread[0].score
-        return sum(c.value > most for c in self._best_of_passages(candidates)) >= self._plan.answers
-
-    @staticmethod
-    def _best_of_passages(candidates: Sequence[_Candidate]) -> list[_Candidate]:
-        best: dict[tuple[str, int], _Candidate] = {}
-        for candidate in candidates:
-            key = (candidate.hit.passage.document, candidate.hit.passage.number)
-            if key not in best or candidate.value > best[key].value:
-                best[key] = candidate
-        return list(best.values())
+        return sum(c.value > most for c in _best_of_passages(candidates)) >= self._plan.answers
 
     def _answers(
         self, candidates: Sequence[_Candidate], *, retrieved: int, read: int, again: int
@@ -274,6 +271,18 @@ def _value(answer: Answer, hit: Hit) -> float:
         return answer.logit + _RETRIEVAL_WEIGHT_LOGITS * hit.score
     sure = min(max(answer.confidence, _LEAST), 1 - _LEAST)
     return math.log(sure / (1 - sure)) + _RETRIEVAL_WEIGHT * hit.score
+
+
+def _best_of_passages(candidates: Sequence[_Candidate]) -> list[_Candidate]:
+    """Return the best candidate of each passage."""
+    best: dict[tuple[str, int], _Candidate] = {}
+    for candidate in sorted(candidates, key=lambda c: c.value):
+        best[_key(candidate.hit)] = candidate
+    return list(best.values())
+
+
+def _key(hit: Hit) -> tuple[str, int]:
+    return hit.passage.document, hit.passage.number
 
 
 def _weight(hits: Sequence[Hit]) -> int:
