@@ -216,13 +216,13 @@ class _Adding:
             complete=False,
         )
 
-    def _read(self, path: str, source: Source, before: Source | None, moved: Callable[[int], object]) -> None:
+    def _read(self, path: str, begun: Source, before: Source | None, moved: Callable[[int], object]) -> None:
         """Read a file into the index; go on after the documents of it that are there."""
-        resumed, replaces = source.documents, before is not None and before.version != source.version
+        source, replaces = begun, before is not None and before.version != begun.version
         names = _Names(path)
         for number, draft in enumerate(read(Path(path), self._reading, complain=lambda why: self._skip(path, why))):
             name = names.next(draft)
-            if number < resumed:
+            if number < begun.documents:
                 for _ in draft.blocks:
                     pass
                 continue
@@ -241,8 +241,6 @@ class _Adding:
                 passages=source.passages + passages,
                 characters=source.characters + characters,
             )
-            self._report.documents += 1
-            self._report.passages += passages
             self._characters += characters
             if not replaces and self._due():  # what replaces another version comes in one transaction
                 self._writer.put(source)
@@ -251,6 +249,8 @@ class _Adding:
         if (status.st_size, status.st_mtime_ns) != (source.size, source.modified):
             raise UnreadableError("changed while it was read: add it again")
         self._writer.put(replace(source, complete=True))
+        self._report.documents += source.documents - begun.documents
+        self._report.passages += source.passages - begun.passages
         if replaces:
             self._report.replaced += 1
         else:
