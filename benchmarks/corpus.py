@@ -2,11 +2,12 @@
 
     python benchmarks/corpus.py choose --output results/corpus-choice.md
     python benchmarks/corpus.py open --output results/corpus-squad
+    python benchmarks/corpus.py time --output results/corpus-time.md
     python benchmarks/corpus.py scale --output results/corpus-scale.md
 
 The corpus is SQuAD 1.1: the 2,067 paragraphs of dev and the 18,896 of train, a passage each. `choose` compares ways of
-ranking and of spending on questions of the held-out `select` articles; `open` reports on dev what was chosen; `scale`
-repeats the paragraphs with changed words until there are a million.
+ranking and of spending on questions of the held-out `select` articles; `open` reports on dev what was chosen, `time`
+how long it takes; `scale` repeats the paragraphs with changed words until there are a million.
 """
 
 from __future__ import annotations
@@ -60,17 +61,20 @@ class Scored(NamedTuple):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["choose", "open", "scale"])
+    parser.add_argument("what", choices=["choose", "open", "time", "scale"])
     parser.add_argument("--data", type=Path, default=Path("../shared/data/squad"), metavar="FOLDER")
     parser.add_argument("--work", type=Path, default=Path(".work/corpus"), metavar="FOLDER", help="for indexes")
-    parser.add_argument("--questions", type=int, metavar="N", help="[default: choose 400, open 2000, scale 200]")
+    parser.add_argument(
+        "--questions", type=int, metavar="N", help="[default: choose 400, open 2000, time 150, scale 200]"
+    )
+    parser.add_argument("--fewer", type=int, default=500, metavar="N", help="of open: in ways that only compare")
     parser.add_argument("--articles", choices=["select", "confirm"], default="select", help="of choose")
     parser.add_argument("--configurations", nargs="*", default=NAMES, help="of choose, `full` and coarse ones")
     parser.add_argument("--sizes", type=int, nargs="*", default=[10_000, 100_000, 1_000_000], help="of scale, passages")
     parser.add_argument("--output", type=Path, required=True)
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
-    {"choose": choose, "open": measure_open, "scale": scale}[args.what](args)
+    {"choose": choose, "open": measure_open, "time": measure_time, "scale": scale}[args.what](args)
 
 
 # The corpus
@@ -114,7 +118,7 @@ def choose(args: argparse.Namespace) -> None:
     questions = held_out(args.data, args.questions or 400, args.articles)
     names = args.configurations
     choices = {choice.name: choice for choice in qa.table.choices if choice.name in names}
-    kept = args.work / f"choose-{args.articles}-{len(questions)}.json"
+    kept = args.work / f"choose-{args.articles}-{len(questions)}-{len(names)}.json"
     if kept.exists():
         rows = json.loads(kept.read_text())
     else:
@@ -165,7 +169,7 @@ def coarse_to_fine(
         done = 0
         order: list[tuple[float, int]] = []
         while done < min(k, len(row["bm25"])):
-            done = min(done + CHUNK, k, len(row["bm25"]))
+            done = min(done + knobs._CHUNK, k, len(row["bm25"]))
             order = ranked(row, coarse, weight, done)
             if done < len(row["bm25"]) and order[0][0] > most + weight * row["bm25"][done]:
                 break
@@ -228,7 +232,6 @@ def choice_report(rows: Sequence[dict[str, Any]], articles: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-CHUNK = 3
 WEIGHTS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4)
 
 
@@ -254,75 +257,97 @@ def heading(others: Others | None = None) -> str:
 # Reporting
 
 
-def measure_open(args: argparse.Namespace) -> None:
-    """Recall for all dev questions; EM and F1 of a fixed sample, at three budgets and in other ways of reading."""
-    others, corpus, qa = Others(), squad_corpus(args), QuestionAnswerer()
-    corpus = Corpus(args.work / "squad", qa=qa)
-    everything = read_squad(args.data / "dev-v1.1.json.gz").questions
-    lines = ["## Retrieval", "", recall(corpus, everything), ""]
-    questions = random.Random(SEED).sample(everything, args.questions or 2000)
+def ways_of(corpus: Corpus, qa: QuestionAnswerer) -> dict[str, Callable[[Question], Any]]:
+    """Return the ways of answering that are compared, the first six of them at our budgets."""
     ways: dict[str, Callable[[Question], Any]] = {}
     for budget in BUDGETS:
         ways[f"corpus, `{budget}`"] = partial(ask_corpus, corpus, budget=budget)
+    for budget in BUDGETS:
         ways[f"true paragraph, `{budget}`"] = partial(ask_paragraph, qa, budget=budget)
-    whole = set(ways)  # of these all questions are asked, of the others half
     for depth in DEPTHS:
         ways[f"corpus, {depth} at full"] = partial(all_at_full, corpus, qa, depth)
-    for latency in (10, 20, 40, 80):
-        ways[f"corpus, `full`, {latency} ms"] = partial(ask_corpus, corpus, max_latency_ms=latency)
-    figures: dict[str, list[Scored]] = {name: [] for name in ways}
+    return ways
+
+
+def measure_open(args: argparse.Namespace) -> None:
+    """Recall for all dev questions; EM and F1 of a fixed sample, at three budgets and in other ways of reading."""
+    squad_corpus(args)
+    qa = QuestionAnswerer(threads=1)
+    corpus = Corpus(args.work / "squad", qa=qa)
+    everything = read_squad(args.data / "dev-v1.1.json.gz").questions
+    questions = random.Random(SEED).sample(everything, args.questions or 2000)
+    some = questions[: args.fewer]
+    lines = ["## Retrieval", "", recall(corpus, everything), ""]
+    lines += [f"## Answers to {len(questions):,} questions of dev (sample of seed {SEED})", ""]
+    lines += [f"Those marked * are of the first {len(some):,} alone.", ""]
+    lines += ["| | EM | F1 | passages read | again | 10^9 MACs |", "| --- |" + " --- |" * 5]
+    figures: dict[str, list[Scored]] = {}
+    predictions: dict[str, dict[str, str]] = {}
+    for number, (name, way) in enumerate(ways_of(corpus, qa).items()):
+        asked = questions if number < 2 * len(BUDGETS) else some
+        with ThreadPoolExecutor(cores()) as pool:
+            answers = list(pool.map(way, asked))
+        print(f"{name}: {len(asked)} questions", file=sys.stderr)
+        figures[name] = [score(question, answer.text) for question, answer in zip(asked, answers, strict=True)]
+        predictions[name] = {question.id: answer.text for question, answer in zip(asked, answers, strict=True)}
+        exact, f1 = (interval([getattr(s, what) for s in figures[name]]) for what in ("exact", "f1"))
+        read, again, macs = (mean([spending(answer)[i] for answer in answers]) for i in range(3))
+        label = name if asked is questions else f"{name} *"
+        lines += [f"| {label} | {exact} | {f1} | {read:.1f} | {again:.1f} | {macs / 1e9:.1f} |"]
+        if name == "corpus, `full`":
+            lines_of_confidence = confidence_report([a.confidence or 0.0 for a in answers], figures[name])
+    lines += ["", lines_of_confidence, "", "Differences on the same questions, of F1:", ""]
+    for one, other in [(f"corpus, `{budget}`", f"corpus, {depth} at full") for budget in BUDGETS for depth in DEPTHS]:
+        gap = [a.f1 - b.f1 for a, b in zip(figures[one], figures[other], strict=False)]
+        lines += [f"- {one} less {other}: {interval(gap)}"]
+    args.output.with_suffix(".md").write_text("\n".join([heading(), "", *lines]) + "\n")
+    with gzip.open(args.output.with_suffix(".json.gz"), "wt") as file:
+        json.dump(predictions, file)
+
+
+def spending(answer: Any) -> tuple[float, float, float]:
+    """Return the passages read, those read again, and the multiply-accumulates."""
+    spent = answer.spent
+    return getattr(spent, "read", 1), getattr(spent, "read_again", 0), spent.macs
+
+
+def confidence_report(confidences: Sequence[float], scores: Sequence[Scored]) -> str:
+    brier = mean([(c - s.exact) ** 2 for c, s in zip(confidences, scores, strict=True)])
+    return (
+        f"Confidence of `full` in the corpus: mean {mean(confidences):.3f}, exact match "
+        f"{mean([s.exact for s in scores]):.3f}, Brier score {brier:.3f}."
+    )
+
+
+def measure_time(args: argparse.Namespace) -> None:
+    """Time the same ways, and answers in bounded time, question by question in turns."""
+    others = Others()
+    squad_corpus(args)
+    qa = QuestionAnswerer()
+    corpus = Corpus(args.work / "squad", qa=qa)
+    everything = read_squad(args.data / "dev-v1.1.json.gz").questions
+    questions = random.Random(SEED).sample(everything, args.questions or 150)
+    ways = ways_of(corpus, qa)
+    for latency in (25, 50, 100, 200):
+        ways[f"corpus, `full`, max_latency_ms={latency}"] = partial(ask_corpus, corpus, max_latency_ms=latency)
     seconds: dict[str, list[float]] = {name: [] for name in ways}
-    spent: dict[str, list[Any]] = {name: [] for name in ways}
-    predictions: dict[str, dict[str, str]] = {name: {} for name in ways}
-    confidences: list[tuple[float, float]] = []
+    read: dict[str, list[float]] = {name: [] for name in ways}
     order = list(ways)
     for number, question in enumerate(questions):
         random.Random(number).shuffle(order)  # what slows the machine down slows all alike
         for name in order:
-            if number >= len(questions) // 2 and name not in whole:
-                continue
             began = time.perf_counter()
             answer = ways[name](question)
             seconds[name].append(time.perf_counter() - began)
-            figures[name].append(score(question, answer.text))
-            predictions[name][question.id] = answer.text
-            spent[name].append(answer.spent)
-            if name == "corpus, `full`":
-                confidences.append((answer.confidence or 0.0, score(question, answer.text).exact))
-        if number % 100 == 99:
-            print(f"{number + 1} of {len(questions)}", file=sys.stderr)
-    lines += [f"## Answers to {len(questions):,} questions of dev (sample of seed {SEED})", ""]
-    lines += [
-        f"Those marked * were asked only the first {len(questions) // 2:,}, and the differences are over these.",
-        "",
-    ]
-    lines += ["| | EM | F1 | median | 95th percentile | passages read | again | 10^9 MACs |"]
-    lines += ["| --- |" + " --- |" * 7]
+            read[name].append(spending(answer)[0])
+    lines = [f"{len(questions)} questions of dev, one at a time, {cores()} threads, the ways in turns.", ""]
+    lines += ["| | median | 95th percentile | of `full`'s median | passages read |", "| --- |" + " --- |" * 4]
+    ours = median(seconds["corpus, `full`"])
     for name in ways:
-        exact, f1 = (interval([getattr(s, what) for s in figures[name]]) for what in ("exact", "f1"))
-        time_ms = np.array(seconds[name]) * 1000
-        read = mean([getattr(s, "read", s.windows) for s in spent[name]])
-        again = mean([getattr(s, "read_again", 0) for s in spent[name]])
-        macs = mean([s.macs for s in spent[name]]) / 1e9
-        times = f"{median(time_ms):.1f} ms | {np.percentile(time_ms, 95):.1f} ms"
-        label = name if name in whole else f"{name} *"
-        lines += [f"| {label} | {exact} | {f1} | {times} | {read:.1f} | {again:.1f} | {macs:.1f} |"]
-    brier = mean([(c - e) ** 2 for c, e in confidences])
-    lines += [
-        "",
-        f"Confidence of `full` in the corpus: mean {mean([c for c, _ in confidences]):.3f}, exact match "
-        f"{mean([e for _, e in confidences]):.3f}, Brier score {brier:.3f}.",
-        "",
-        "## Differences, on the same questions",
-        "",
-    ]
-    for one, other in [("corpus, `full`", f"corpus, {k} at full") for k in DEPTHS]:
-        gap = [a.f1 - b.f1 for a, b in zip(figures[one], figures[other], strict=False)]
-        ratio = median(seconds[one][: len(gap)]) / median(seconds[other])
-        lines += [f"- {one} less {other}: F1 {interval(gap)}, in {ratio:.2f} of the median time"]
-    args.output.with_suffix(".md").write_text("\n".join([heading(others), "", *lines]) + "\n")
-    with gzip.open(args.output.with_suffix(".json.gz"), "wt") as file:
-        json.dump(predictions, file)
+        middle, most = median(seconds[name]), float(np.percentile(seconds[name], 95))
+        ratio = f"{middle / ours:.2f}"
+        lines += [f"| {name} | {middle * 1000:.1f} ms | {most * 1000:.1f} ms | {ratio} | {mean(read[name]):.1f} |"]
+    args.output.write_text("\n".join([heading(others), "", *lines]) + "\n")
 
 
 def ask_corpus(corpus: Corpus, question: Question, **options: Any) -> CorpusAnswer:
@@ -343,6 +368,7 @@ def all_at_full(corpus: Corpus, qa: QuestionAnswerer, depth: int, question: Ques
         passages=depth,
         answers=1,
         stops=False,
+        chunk=depth,
     )
     return knobs.Asking(corpus.index, qa, knobs.Pace(), plan)(question.question)[0]
 

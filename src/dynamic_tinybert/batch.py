@@ -2,7 +2,7 @@
 
 Both files are JSON Lines. The output is only ever appended to, a line for each question in the order of the input, so
 that its whole lines say how far a run has come: a resumed run goes on after them. What it was answered with (model,
-budget, index) is written nowhere, and a run is resumed with other settings at one's own risk.
+budget, index) is written nowhere, nor are the texts: a run is resumed with others at one's own risk.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeAlias
+
+from dynamic_tinybert.answer import LogitsError
 
 if sys.platform != "win32":
     import fcntl
@@ -52,11 +54,7 @@ _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
 class BatchError(Exception):
-    """A run that cannot begin or go on; one line that says why. Raised by an `Answering`, it ends the run."""
-
-
-# Whatever else an `Answering` raises is the fault of a question.
-_STOPS = (BatchError, MemoryError, OSError, TypeError, AttributeError, NameError, AssertionError, ImportError)
+    """A run that cannot begin or go on; one line that says why."""
 
 
 class _LineError(ValueError):
@@ -70,11 +68,13 @@ class Record:
     Attributes:
         line: Its number, from 1.
         id: What its answer is known by: the question's own id, or else the line's number.
+        named: Whether the id is its own; where it is not, the question stands in its answer's line, too.
         end: Where the line ends, in bytes from the beginning of the file.
     """
 
     line: int
     id: Id
+    named: bool
     end: int
 
 
@@ -198,15 +198,16 @@ def answer_file(
     """Answer a file of questions into a file of answers, a line for each, in order.
 
     A line of the output is a JSON object of the question's `id` and the answer's fields, or of the `id` and an `error`:
-    for a line that holds no question, and for a question at which `answer` fails, tried alone. All others are answered.
+    for a line that holds no question, and for one that `answer` refuses, tried alone. All others are answered. Where
+    the `id` is the number of the line, the `question` stands there, too.
 
     After each chunk what is answered is handed to the system, so that a kill loses only what was being answered.
 
     Args:
         questions: The file of questions: see `read_questions`. It is read as it is needed, and may be a pipe.
         out: The file of answers.
-        answer: Answers some questions at a time, from several threads at once. What it raises is the fault of a
-            question, unless it is an error that means a broken program, machine or index: these end the run.
+        answer: Answers some questions at a time, from several threads at once. A ValueError is the fault of a question;
+            whatever else it raises ends the run.
         workers: Threads that answer.
         chunk: Questions that a thread takes at a time at the most.
         resume: Go on after the whole lines that are in `out`, if there are any.
@@ -264,7 +265,7 @@ def read_questions(file: BinaryIO, *, needs_text: bool = True) -> Iterator[Quest
         if len(line) > LONGEST_LINE:
             end += 0 if line.endswith(b"\n") else _skip_line(file)
             error = f"line {number}: has more than {LONGEST_LINE >> 20} MiB"
-            yield BadLine(line=number, id=number, end=end, error=error)
+            yield BadLine(line=number, id=number, named=False, end=end, error=error)
             continue
         if number == 1:
             line = line.removeprefix(_BOM)
@@ -284,16 +285,17 @@ def _skip_line(file: BinaryIO) -> int:
 
 def _record(line: bytes, number: int, end: int, needs_text: bool) -> Question | BadLine:
     known: Id = number
+    named = False
     try:
         value = _object(line)
-        known = _id(value, number)
+        known, named = _id(value, number), value.get("id") is not None
         question = _string(value, "question")
         if not question.strip():
             raise _LineError("the question is empty")
         text = _text(value) if needs_text else ""
-        return Question(line=number, id=known, end=end, question=question, text=text)
+        return Question(line=number, id=known, named=named, end=end, question=question, text=text)
     except _LineError as error:
-        return BadLine(line=number, id=known, end=end, error=f"line {number}: {error}")
+        return BadLine(line=number, id=known, named=named, end=end, error=f"line {number}: {error}")
 
 
 def _refuse(constant: str) -> None:
@@ -322,7 +324,7 @@ def _object(line: bytes) -> dict[str, Any]:
 
 
 def _id(value: Mapping[str, Any], number: int) -> Id:
-    known = value.get("id", number)
+    known = number if value.get("id") is None else value["id"]
     if isinstance(known, str):
         return _encodable(known, "id")
     endless = isinstance(known, float) and not math.isfinite(known)
@@ -362,21 +364,29 @@ class _Line(NamedTuple):
     good: bool
 
 
-def _encode(known: Id, fields: Mapping[str, Any]) -> bytes:
-    row = {"id": known} | dict(fields) | {"id": known}
+def _encode(record: Question | BadLine, fields: Mapping[str, Any]) -> bytes:
+    head = _head(record)
+    row = head | dict(fields) | head
     return json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b"\n"
 
 
-def _encode_error(known: Id, error: str) -> bytes:
+def _head(record: Question | BadLine) -> dict[str, Any]:
+    """What tells in a line of the output which question it answers."""
+    if record.named or isinstance(record, BadLine):
+        return {"id": record.id}
+    return {"id": record.id, "question": record.question}
+
+
+def _encode_error(record: Question | BadLine, error: str) -> bytes:
     plain = " ".join(error.split()).encode(errors="backslashreplace").decode()
-    return _encode(known, {"error": plain})
+    return _encode(record, {"error": plain})
 
 
 def _lines(answer: Answering, records: Sequence[Question | BadLine]) -> list[_Line]:
     """Return the lines for some records."""
     answers = iter(_ask(answer, [record for record in records if isinstance(record, Question)]))
     return [
-        next(answers) if isinstance(record, Question) else _Line(_encode_error(record.id, record.error), False)
+        next(answers) if isinstance(record, Question) else _Line(_encode_error(record, record.error), False)
         for record in records
     ]
 
@@ -389,19 +399,13 @@ def _ask(answer: Answering, questions: Sequence[Question]) -> list[_Line]:
         found = answer(questions)
         if len(found) != len(questions):
             raise AssertionError(f"{len(found)} answers to {len(questions)} questions")
-        return [_Line(_encode(q.id, fields), True) for q, fields in zip(questions, found, strict=True)]
-    except _STOPS:
+        return [_Line(_encode(q, fields), True) for q, fields in zip(questions, found, strict=True)]
+    except LogitsError:  # of a damaged model
         raise
-    except Exception as error:
+    except ValueError as error:
         if len(questions) == 1:
-            return [_Line(_encode_error(questions[0].id, f"line {questions[0].line}: {_reason(error)}"), False)]
+            return [_Line(_encode_error(questions[0], f"line {questions[0].line}: {error}"), False)]
     return [line for question in questions for line in _ask(answer, [question])]
-
-
-def _reason(error: Exception) -> str:
-    """What an error says; one that was not made to be read says its kind, too."""
-    message = str(error)
-    return message if isinstance(error, ValueError) and message else f"{type(error).__name__}: {message}".rstrip(": ")
 
 
 # The road from one to the other.
@@ -484,14 +488,14 @@ def _resumed(
         if record is None:
             raise BatchError(f"{output.path} holds more answers than {questions} holds questions: name another --out")
         if not line.endswith(b"\n"):
-            begin = _encode(record.id, {})[:-2]  # all but the bracket and the line's end
+            begin = _encode(record, {})[:-2]  # all but the bracket and the line's end
             if len(line) == _LONGEST_ANSWER or not begin.startswith(line[: len(begin)]):
                 raise _no_answer(output.path, count + 1, record, questions)
             output.cut(len(line))
             return itertools.chain([record], records), count, failed
         count += 1
-        known, good = _read_answer(line)
-        if json.dumps(known) != json.dumps(record.id):
+        head, good = _read_answer(line)
+        if json.dumps(head) != json.dumps(_head(record)):
             raise _no_answer(output.path, count, record, questions)
         failed += not good
         if count % _SKIPPED == 0:
@@ -500,12 +504,12 @@ def _resumed(
 
 
 def _read_answer(line: bytes) -> tuple[object, bool]:
-    """Return the id in a line of the output, or None, and whether it is an answer."""
+    """Return what tells in a line of the output which question it answers, and whether it is an answer."""
     try:
         value = _object(line)
     except _LineError:
         return None, False
-    return value.get("id"), "error" not in value
+    return {name: value[name] for name in ("id", "question") if name in value}, "error" not in value
 
 
 def _no_answer(path: Path, number: int, record: Record, questions: Path) -> BatchError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import re
 from collections.abc import Iterator
 from typing import BinaryIO
 
@@ -83,3 +84,11 @@ _MAGIC = {
     b"\x7fELF": "a program",
 }
 _LONGEST_MAGIC = max(map(len, (*_MARKS, *_MAGIC)))
+
+
+def encodable(text: str) -> str:
+    """Put U+FFFD for what cannot be UTF-8 (lone surrogates), a character for a character."""
+    return text if text.isascii() else _SURROGATE.sub("\ufffd", text)
+
+
+_SURROGATE = re.compile("[\ud800-\udfff]")

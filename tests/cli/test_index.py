@@ -88,6 +88,16 @@ def test_no_word_in_common_is_said(folder: Path) -> None:
     assert rows(run("ask", "Xyzzy?", "--index", "i", "--json")) == []
 
 
+def test_a_file_named_that_cannot_be_read_is_failure(folder: Path) -> None:
+    (folder / "binary.txt").write_bytes(b"\0")
+    result = run("index", "add", "binary.txt", "documents", "--index", "i")
+    assert result.exit_code == 1
+    assert "2 added" in result.stdout
+    assert "binary.txt: is no text" in result.stderr
+    assert run("index", "add", "documents", "--index", "i").exit_code == 0
+    assert "empty" in complaint(run("index", "remove", "", "--index", "i"), 2)
+
+
 def test_a_name_with_control_characters_does_not_reach_the_terminal(folder: Path) -> None:
     (folder / "documents" / "evil\x1b[2J\n.txt").write_text("The bridge stands in Prague.")
     assert "\x1b" not in run("index", "add", "documents", "--index", "i").stdout

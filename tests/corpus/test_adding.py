@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -127,14 +128,30 @@ def test_what_cannot_be_read_is_reported_and_the_rest_is_added(
     assert corpus.add(folder).added == 0  # what was skipped is tried again, and skipped again
 
 
-def test_a_name_that_is_no_utf8_is_shown_with_marks(tmp_path: Path, contents: Contents) -> None:
-    path = os.path.join(os.fsencode(tmp_path), b"caf\xe9.txt")
-    Path(os.fsdecode(path)).write_text("Coffee.")
+def test_names_that_are_no_utf8_are_shown_with_marks_and_told_apart(tmp_path: Path, contents: Contents) -> None:
+    for byte, text in ((b"\xe9", "Coffee."), (b"\xea", "Tea.")):
+        Path(os.fsdecode(os.path.join(os.fsencode(tmp_path), b"caf" + byte + b".txt"))).write_text(text)
     corpus = Corpus(tmp_path / "index")
-    corpus.add(os.fsdecode(path))
-    assert contents(corpus) == {str(tmp_path / "caf\ufffd.txt"): "Coffee."}
-    assert corpus.add(os.fsdecode(path)).unchanged == 1
-    assert corpus.remove(os.fsdecode(path)) == {os.fsdecode(path): 1}
+    corpus.add(tmp_path / os.fsdecode(b"caf\xe9.txt"), tmp_path / os.fsdecode(b"caf\xea.txt"))
+    found = contents(corpus)
+    assert sorted(found.values()) == ["Coffee.", "Tea."]
+    assert all(name.startswith(str(tmp_path / "caf\ufffd.txt~")) for name in found)
+    assert corpus.add(tmp_path / os.fsdecode(b"caf\xe9.txt")).unchanged == 1
+    assert corpus.remove(str(tmp_path / os.fsdecode(b"caf\xe9.txt")))
+    assert list(contents(corpus).values()) == ["Tea."]
+
+
+def test_no_two_documents_have_one_name(tmp_path: Path, contents: Contents) -> None:
+    (tmp_path / "a.jsonl").write_text(
+        "".join(json.dumps({"id": i, "text": f"record {n}"}) + "\n" for n, i in enumerate(["a", "a", "a (2)", "1.txt"]))
+    )
+    (tmp_path / "a.jsonl#1.txt").write_text("file")
+    (tmp_path / "C# notes.txt").write_text("notes")
+    corpus = Corpus(tmp_path / "index")
+    corpus.add(tmp_path)
+    found = contents(corpus)
+    assert sorted(found.values()) == ["file", "notes", "record 0", "record 1", "record 2", "record 3"]
+    assert found[str(tmp_path / "C# notes.txt")] == "notes"
 
 
 def test_a_file_that_can_no_longer_be_read_keeps_its_last_content(
@@ -173,6 +190,8 @@ def test_removal_of_files_folders_and_documents(corpus: Corpus, folder: Path, co
     assert corpus.remove(one) == {one: 1}
     assert names(contents(corpus), folder) == ["berlin.html", "more/cities.jsonl#tokyo", "rome.md"]
     assert corpus.add(folder / "more").unchanged == 1  # a record that was removed stays removed
+    with pytest.raises(ValueError, match="empty"):
+        corpus.remove("")
     with pytest.raises(CorpusError, match="nothing named"):
         corpus.remove(str(folder / "rome.md"), "nothing")
     assert len(contents(corpus)) == 3
@@ -195,6 +214,9 @@ def test_an_index_is_found_whole_or_told_to_be_missing_or_damaged(corpus: Corpus
     note.write_text(json.dumps(json.loads(good) | {"format": 99}))
     with pytest.raises(CorpusError, match="format 99"):
         Corpus(tmp_path / "index").status()
+    note.write_text(json.dumps(json.loads(good) | {"passage_size": 7}))
+    with pytest.raises(CorpusError, match="damaged"):
+        Corpus(tmp_path / "index").status()
     note.write_text(good[:10])
     with pytest.raises(CorpusError, match="damaged"):
         Corpus(tmp_path / "index").status()
@@ -215,9 +237,9 @@ def test_one_writer_at_a_time_and_readers_go_on(corpus: Corpus, tmp_path: Path, 
     assert corpus.find("Lyon")  # what another one has committed is seen
 
 
-def test_a_long_file_of_records_goes_on_where_it_was_interrupted(
-    tmp_path: Path, contents: Contents, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Corpus, Path]:
+    """A corpus to which a part of a file of 300 records was added."""
     path = tmp_path / "many.jsonl"
     path.write_text("".join(json.dumps({"id": i, "text": f"Record {i}."}) + "\n" for i in range(300)))
     monkeypatch.setattr(adding_module, "_COMMIT_CHARACTERS", 500)
@@ -229,14 +251,94 @@ def test_a_long_file_of_records_goes_on_where_it_was_interrupted(
 
     with pytest.raises(KeyboardInterrupt):
         corpus.add(path, progress=interrupt)
+    return corpus, path
+
+
+def test_a_long_file_of_records_goes_on_where_it_was_interrupted(
+    interrupted: tuple[Corpus, Path], contents: Contents
+) -> None:
+    corpus, path = interrupted
     begun = contents(corpus)
     assert 50 < len(begun) < 300
     assert corpus.status().incomplete == [str(path)]
-    report = corpus.add(path)
-    assert report.documents == 300 - len(begun)
-    assert contents(corpus) == {f"{path}#{i}": f"Record {i}." for i in range(300)} | {}
+    assert corpus.add(path).documents == 300 - len(begun)
+    assert contents(corpus) == {f"{path}#{i}": f"Record {i}." for i in range(300)}
     assert not corpus.status().incomplete
     assert corpus.add(path).unchanged == 1
+
+
+def test_going_on_may_fail_and_doubles_nothing(interrupted: tuple[Corpus, Path], contents: Contents) -> None:
+    corpus, path = interrupted
+    report = corpus.add(path, progress=lambda done, total, name: os.utime(path))
+    assert [why for _, why in report.skipped] == ["changed while it was read: add it again"]
+    contents(corpus)
+    assert corpus.add(path).added == 1
+    assert contents(corpus) == {f"{path}#{i}": f"Record {i}." for i in range(300)}
+
+
+def test_what_is_removed_from_a_part_of_a_file_stays_removed(
+    interrupted: tuple[Corpus, Path], contents: Contents
+) -> None:
+    corpus, path = interrupted
+    corpus.remove(f"{path}#0")
+    assert corpus.add(path).added == 1
+    assert contents(corpus) == {f"{path}#{i}": f"Record {i}." for i in range(1, 300)}
+
+
+def test_a_file_and_its_records_are_removed_together(corpus: Corpus, folder: Path, contents: Contents) -> None:
+    file = str(folder / "more/cities.jsonl")
+    (folder / "more/cities.jsonl").write_text("".join(f'{{"id": {i}, "text": "Text {i}."}}\n' for i in range(5)))
+    corpus.add(folder)
+    assert corpus.remove(f"{file}#1", f"{file}#2") == {f"{file}#1": 1, f"{file}#2": 1}
+    assert len(contents(corpus)) == 6
+    assert corpus.remove(file, f"{file}#3") == {file: 3, f"{file}#3": 1}
+    assert len(contents(corpus)) == 3
+    assert corpus.add(folder).added == 1
+    assert len(contents(corpus)) == 8
+
+
+def test_records_read_by_the_wrong_names_of_fields_replace_nothing(tmp_path: Path, contents: Contents) -> None:
+    path = tmp_path / "news.jsonl"
+    path.write_text("".join(f'{{"body": "Text {i}."}}\n' for i in range(50)))
+    corpus = Corpus(tmp_path / "index")
+    assert corpus.add(path, reading=Reading(text_field="body")).documents == 50
+    report = corpus.add(path)
+    assert report.replaced == 0
+    assert 5 < len(report.skipped) < 15  # the first, and how many more
+    assert len(contents(corpus)) == 50
+
+
+def test_other_names_of_fields_read_no_other_files_anew(corpus: Corpus, folder: Path) -> None:
+    report = corpus.add(folder, reading=Reading(id_field="title"))
+    assert (report.replaced, report.unchanged) == (1, 3)
+
+
+@pytest.mark.skipif(os.name != "posix" or not os.geteuid(), reason="root may look into every folder")
+def test_prune_removes_nothing_from_a_folder_it_may_not_look_into(corpus: Corpus, folder: Path) -> None:
+    (folder / "more").chmod(0)
+    try:
+        assert corpus.add(folder, prune=True).removed == 0
+    finally:
+        (folder / "more").chmod(0o700)
+
+
+def test_an_index_that_is_deleted_or_made_anew_is_seen(corpus: Corpus, folder: Path) -> None:
+    shutil.rmtree(corpus.directory)
+    with pytest.raises(CorpusError, match="holds no index"):
+        corpus.find("tower")
+    Corpus(corpus.directory, passage_size=100).add(folder)
+    assert corpus.find("tower")
+    assert corpus.status().passage_size == 100
+    shutil.rmtree(corpus.directory)
+    corpus.put("a", "A tower.")
+    assert [hit.passage.document for hit in corpus.find("tower")] == ["a"]
+
+
+def test_progress_goes_on_over_files_that_are_unchanged(corpus: Corpus, folder: Path) -> None:
+    seen: list[int] = []
+    corpus.add(folder, progress=lambda done, total, name: seen.append(done))
+    assert seen == sorted(seen)
+    assert len(set(seen)) == 4
 
 
 def test_a_file_that_changes_while_it_is_read_is_not_half_taken(

@@ -87,6 +87,8 @@ def test_no_word_in_common_is_no_answer(corpus: Corpus, tmp_path: Path, qa: Ques
         ("Who?", {"max_latency_ms": 0}, ValueError),
         ("Who?", {"max_latency_ms": math.nan}, ValueError),
         ("Where is the tower?", {"max_answer_len": 0}, ValueError),
+        ("Xyzzy?", {"max_answer_len": 0}, ValueError),
+        ("Who?", {"max_latency_ms": "5"}, ValueError),
         ("Who?", {"handle_impossible_answer": True}, TypeError),
     ],
 )
@@ -136,6 +138,51 @@ def test_a_deadline_reads_less_and_one_passage_at_the_least(corpus: Corpus) -> N
     assert (hurried.spent.read, hurried.spent.read_again) == (1, 0)
     assert hurried.text
     assert corpus(question, max_latency_ms=1e9).spent.read == whole.read
+
+
+def test_many_answers_come_of_as_many_passages(corpus: Corpus) -> None:
+    corpus.put_many(DISTRACTIONS)
+    answers = corpus("Which gate and tower and bridge need paint?", top_k=30)
+    assert len(answers) == 30
+    assert answers[0].spent.retrieved == answers[0].spent.read == 30
+
+
+def test_one_slow_reading_does_not_keep_later_ones_from_being_read_again(corpus: Corpus) -> None:
+    corpus.put_many(DISTRACTIONS)
+    question = "Which gate and tower and bridge need paint?"
+    corpus(question)
+    full = corpus.qa.table.select(corpus.qa.shape, "full")
+    for _ in range(50):
+        corpus._pace.saw(full, 1000, 60.0)  # as if the machine had slept
+    spent = corpus(question, max_latency_ms=60_000).spent
+    assert spent.read > 3
+    assert spent.read_again == 2
+
+
+def test_the_second_reading_decides_together_with_the_first(corpus: Corpus, qa: QuestionAnswerer) -> None:
+    """Of two passages read at both configurations, the mean of the log-odds, and 0.15 of BM25 besides, ranks."""
+    corpus.put_many(DISTRACTIONS)
+    question = "When was the tower built?"
+    answers = corpus(question, top_k=2)
+    coarse = qa.table.select(qa.shape, 0.55)
+
+    def odds(confidence: float | None) -> float:
+        assert confidence is not None
+        return math.log(confidence / (1 - confidence))
+
+    def value(answer: CorpusAnswer) -> float:
+        first = qa(question, answer.passage, budget=coarse.config)
+        return (odds(first.confidence) + odds(answer.confidence)) / 2 + 0.15 * answer.retrieval
+
+    one, other = answers
+    assert one.passage != other.passage
+    assert one.score / other.score == pytest.approx(math.exp(value(one) - value(other)), rel=1e-2)
+
+
+def test_half_characters_in_a_question_are_no_matter(corpus: Corpus) -> None:
+    assert corpus("Where does the \ud800 Brandenburg Gate stand?").text == "Berlin"
+    with pytest.raises(KeyError):
+        corpus.text("\udce9")
 
 
 def test_a_model_without_calibration_answers_without_confidence(

@@ -54,7 +54,8 @@ def batch(
     \b
       {"id": "q1", "question": "Where is the tower?", "text": "The tower stands in Paris."}
 
-    FILE gets a line for each, in the same order, with its id and what `ask --json` prints; with --top-k above 1, a list
+    FILE gets a line for each, in the same order, with its id (and the question, if it has no id of its own) and what
+    `ask --json` prints; with --top-k above 1, a list
     of that under "answers". For a line that holds no question, or a question that cannot be answered, it has the id and
     an "error"; the others are answered, and the exit status is 1.
 

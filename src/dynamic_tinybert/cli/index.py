@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -48,7 +49,7 @@ def add(
     """Add documents to an index, or make one: text, Markdown, HTML, PDF, DOCX, JSON Lines.
 
     Files that are in the index as they are, are left alone; changed ones are replaced. What cannot be read is reported
-    and skipped. After an interruption the same command goes on.
+    and skipped; the exit status is 1 if that is a file named here. After an interruption the same command goes on.
 
     \b
       dynamic-tinybert index add my-documents --index my-index
@@ -68,9 +69,11 @@ def add(
                 skipped=lambda path, why: console.complain("skipped", f"{console.plain(path)}: {why}"),
             )
         counts, size = corpus.counts(), corpus.index.size()
+    named = {os.path.abspath(path) for path in paths}
+    failed = any(path in named for path, _ in report.skipped)
     if as_json:
         console.print_json(asdict(report) | {"index": {**counts._asdict(), "bytes": size}})
-        return
+        raise typer.Exit(int(failed))
     files = f"{report.added:,} added, {report.replaced:,} replaced, {report.unchanged:,} unchanged"
     files += f", {report.removed:,} removed" if prune else ""
     print(f"files      {files}, {len(report.skipped):,} skipped")
@@ -79,6 +82,7 @@ def add(
     if report.ignored:
         kinds = ", ".join(f"{count:,} {console.plain(suffix)}" for suffix, count in report.ignored.most_common(5))
         print(f"ignored    files of other types: {kinds}{', …' if len(report.ignored) > 5 else ''}")
+    raise typer.Exit(int(failed))
 
 
 @app.command("remove")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import secrets
 import time
 from collections import Counter
@@ -18,13 +17,14 @@ from dynamic_tinybert.corpus.errors import CorpusError, UnreadableError
 from dynamic_tinybert.corpus.formats import Draft, Reading, is_readable, read
 from dynamic_tinybert.corpus.index import Index, Passage, Source, Writer
 from dynamic_tinybert.corpus.passages import cut
+from dynamic_tinybert.text import encodable
 
 Progress: TypeAlias = Callable[[int, int, str], None]
 
 _COMMIT_SECONDS = 5.0  # a commit costs a tenth of a second: it waits for the disk
 _COMMIT_CHARACTERS = 50_000_000
 _LONGEST_NAME = 1000  # characters
-_SURROGATE = re.compile("[\ud800-\udfff]")
+_COMPLAINTS = 10  # of a file's records that are passed on one by one
 _GIVEN = "given"  # how a text was read that came by name
 
 
@@ -98,9 +98,10 @@ def add_files(
         files = list(_files(paths, report, skip))
         total, done = sum(size for _, size in files), 0
         for path, size in files:
-            adding.file(path, partial(_move, progress, os.path.basename(path), done, size, total))
+            move = partial(_move, progress, os.path.basename(path), done, size, total)
+            adding.file(path, move)
+            move(size)
             done += size
-        _move(progress, "", done, 0, total, 0)
         if prune:
             _prune(writer, [os.path.abspath(path) for path in paths], {path for path, _ in files}, report)
         writer.commit()
@@ -124,7 +125,7 @@ def add_texts(index: Index, passage_size: int, texts: Iterable[tuple[str, str, s
             if not name or len(name) > _LONGEST_NAME:
                 raise ValueError(f"a document's name has 1 to {_LONGEST_NAME} characters, not {len(name)}")
             version = _new_version()
-            name, title, text = _encodable(name), _encodable(title), _encodable(text)
+            name, title, text = encodable(name), encodable(title), encodable(text)
             passages, characters = _add_document(writer, version, name, title, [text], passage_size)
             writer.put(
                 Source(
@@ -134,6 +135,7 @@ def add_texts(index: Index, passage_size: int, texts: Iterable[tuple[str, str, s
                     modified=-1,
                     digest=_hash(text.encode()),
                     reading=_GIVEN,
+                    drafts=1,
                     documents=1,
                     passages=passages,
                     characters=characters,
@@ -164,7 +166,6 @@ class _Adding:
         self._writer = writer
         self._size = passage_size
         self._reading = reading
-        self._signature = f"{reading.signature} size={passage_size}"
         self._report = report
         self._skip = skip
         self._committed = time.monotonic()
@@ -181,8 +182,7 @@ class _Adding:
             try:
                 self._read(path, source, before, moved)
             except BaseException:
-                if before is None or before.version != source.version:
-                    self._writer.discard(source.version)
+                self._writer.discard(source.version)  # half a document, and all that would be counted anew
                 raise
         except UnreadableError as error:
             self._skip(path, str(error))
@@ -192,7 +192,8 @@ class _Adding:
     def _unread(self, path: str, before: Source | None) -> Source | None:
         """Return what is to be read, or None if it is in the index as it is."""
         status = os.stat(path)
-        same_reading = before is not None and before.reading == self._signature
+        signature = f"{self._reading.signature(Path(path))} size={self._size}"
+        same_reading = before is not None and before.reading == signature
         same_stamp = before is not None and (before.size, before.modified) == (status.st_size, status.st_mtime_ns)
         if before is not None and before.complete and same_reading and same_stamp:
             return None
@@ -209,7 +210,8 @@ class _Adding:
             size=status.st_size,
             modified=status.st_mtime_ns,
             digest=digest,
-            reading=self._signature,
+            reading=signature,
+            drafts=0,
             documents=0,
             passages=0,
             characters=0,
@@ -219,10 +221,10 @@ class _Adding:
     def _read(self, path: str, begun: Source, before: Source | None, moved: Callable[[int], object]) -> None:
         """Read a file into the index; go on after the documents of it that are there."""
         source, replaces = begun, before is not None and before.version != begun.version
-        names = _Names(path)
-        for number, draft in enumerate(read(Path(path), self._reading, complain=lambda why: self._skip(path, why))):
+        names, complaints = _Names(path), _Complaints(path, self._skip)
+        for number, draft in enumerate(read(Path(path), self._reading, complain=complaints)):
             name = names.next(draft)
-            if number < begun.documents:
+            if number < begun.drafts:
                 for _ in draft.blocks:
                     pass
                 continue
@@ -237,6 +239,7 @@ class _Adding:
             )
             source = replace(
                 source,
+                drafts=source.drafts + 1,
                 documents=source.documents + 1,
                 passages=source.passages + passages,
                 characters=source.characters + characters,
@@ -245,6 +248,7 @@ class _Adding:
             if not replaces and self._due():  # what replaces another version comes in one transaction
                 self._writer.put(source)
                 self._commit()
+        complaints.finish()
         status = os.stat(path)
         if (status.st_size, status.st_mtime_ns) != (source.size, source.modified):
             raise UnreadableError("changed while it was read: add it again")
@@ -270,22 +274,53 @@ def _moved_on(moved: Callable[[int], object], before: int, part: int) -> None:
     moved(before + part)
 
 
+class _Complaints:
+    """Passes on what is wrong with records of a file: each of the first, and the number of the others."""
+
+    def __init__(self, path: str, skip: Callable[[str, str], None]) -> None:
+        self._path = path
+        self._skip = skip
+        self._count = 0
+
+    def __call__(self, why: str) -> None:
+        """Take a complaint."""
+        self._count += 1
+        if self._count <= _COMPLAINTS:
+            self._skip(self._path, why)
+
+    def finish(self) -> None:
+        """Tell how many were not passed on."""
+        if self._count > _COMPLAINTS:
+            self._skip(self._path, f"{self._count - _COMPLAINTS:,} more like these")
+
+
 class _Names:
-    """Names the documents of a file: its path, or of records `path#id`, and `path#id (2)` for an id's second."""
+    """Names the documents of a file: its path, or of records `path#id`, and `path#id (2)` for an id's second.
+
+    No two documents have one name: a path that is no UTF-8, and one that a record could have, get an addition.
+    """
 
     def __init__(self, path: str) -> None:
-        self._path = path
-        self._seen: dict[int, int] = {}
+        self._path = encodable(path)
+        if self._path != path:
+            self._path += f"~{_hash(os.fsencode(path))[:8]}"
+        file, mark, _ = path.rpartition("#")
+        if mark and is_readable(Path(file)) and os.path.isfile(file):
+            self._path += " (file)"
+        self._seen: set[int] = set()
 
     def next(self, draft: Draft) -> str:
         if not draft.id:
-            return _encodable(self._path)
+            return self._path
         name = f"{self._path}#{draft.id}"
         if len(name) > _LONGEST_NAME:
-            name = f"{name[:_LONGEST_NAME]}…{_hash(name.encode('utf-8', 'surrogatepass'))[:16]}"
-        key = hash(name)
-        count = self._seen[key] = self._seen.get(key, 0) + 1
-        return _encodable(name if count == 1 else f"{name} ({count})")
+            name = f"{name[:_LONGEST_NAME]}…{_hash(name.encode())[:16]}"
+        count, one = 1, name
+        while hash(one) in self._seen:
+            count += 1
+            one = f"{name} ({count})"
+        self._seen.add(hash(one))
+        return one
 
 
 def _add_document(
@@ -360,11 +395,23 @@ def _sized(path: str, report: Report, skip: Callable[[str, str], None]) -> Itera
 
 def _prune(writer: Writer, tops: Sequence[str], there: set[str], report: Report) -> None:
     """Remove the sources below folders that are there no longer."""
-    for source in writer.sources():
-        below = source.name.startswith(tuple(os.path.join(top, "") for top in tops))
-        if below and source.reading != _GIVEN and source.name not in there and not os.path.exists(source.name):
+    below = tuple(os.path.join(top, "") for top in tops)
+    for source in list(writer.sources()):
+        ours = source.name.startswith(below) and source.reading != _GIVEN and source.name not in there
+        if ours and _is_gone(source.name):
             writer.remove_source(source)
             report.removed += 1
+
+
+def _is_gone(path: str) -> bool:
+    """Whether there is no such file; one in a folder that may not be looked into is not known to be gone."""
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def remove(index: Index, names: Sequence[str]) -> Mapping[str, int]:
@@ -379,34 +426,36 @@ def remove(index: Index, names: Sequence[str]) -> Mapping[str, int]:
 
     Raises:
         CorpusError: There is nothing of one of the names; or another process is changing the index.
+        ValueError: A name is empty.
     """
     removed: dict[str, int] = {}
     with index.writer() as writer:
         for name in names:
-            path = os.path.abspath(name)
-            one = writer.source(name) or writer.source(path)
-            below = [one] if one else [s for s in writer.sources() if s.name.startswith(os.path.join(path, ""))]
-            for source in below:
-                writer.remove_source(source)
-            count = sum(source.documents for source in below)
-            if not below:
-                document = next((n for n in map(_encodable, (name, path)) if next(index.document(n), None)), None)
-                if document is None:
-                    raise CorpusError(f"the index holds nothing named {name}: `index list` names what there is")
-                writer.remove_document(document)
-                count = 1
-            removed[name] = count
+            if not name:
+                raise ValueError("the name of what is to be removed is empty")
+            removed[name] = _remove(index, writer, name)
         writer.commit()
     return removed
 
 
+def _remove(index: Index, writer: Writer, name: str) -> int:
+    path = os.path.abspath(name)
+    one = writer.source(name) or writer.source(path)
+    sources = [one] if one else [s for s in writer.sources() if s.name.startswith(os.path.join(path, ""))]
+    if sources:
+        known = [writer.source(source.name) for source in sources]  # as changed by a name before
+        for source in sources:
+            writer.remove_source(source)
+        return sum(source.documents for source in known if source)
+    for document in dict.fromkeys((name, path)):
+        if next(index.document(document), None) is not None:
+            writer.remove_document(document)
+            return 1
+    raise CorpusError(f"the index holds nothing named {name}: `index list` names what there is")
+
+
 def _new_version() -> str:
     return secrets.token_hex(8)
-
-
-def _encodable(text: str) -> str:
-    """Put a mark for what cannot be UTF-8, a character for a character."""
-    return text if text.isascii() else _SURROGATE.sub("\ufffd", text)
 
 
 def _hash(content: bytes) -> str:

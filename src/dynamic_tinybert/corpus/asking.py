@@ -2,9 +2,9 @@
 
 Coarse to fine: every passage is read at a cheap length configuration, in the order of retrieval, and the best of them
 again at the one that the budget buys; both readings count half. What retrieval and reading say of a passage is added
-up: the log-odds of the reader's confidence plus a weight times BM25. Reading stops when no unread passage would come
-first even if the reader were as sure of it as can be expected. Weights and bounds were chosen on `select`
-(results/corpus-choice.md).
+up: the log-odds of the reader's confidence plus a weight times BM25. Reading stops when an unread passage is unlikely
+to win: when it would not come first even at log-odds of 1, a confidence of 0.73. Weights and bounds were chosen on
+`select` (results/corpus-choice.md).
 """
 
 from __future__ import annotations
@@ -62,7 +62,8 @@ class Plan:
         passages: Passages that are retrieved.
         answers: How many answers are wanted.
         deadline: When the answer is due, in seconds of `time.perf_counter`, or infinity.
-        stops: Whether reading stops when no unread passage can win.
+        stops: Whether reading stops when an unread passage is unlikely to win.
+        chunk: Passages that are read between two looks at whether another can win.
         options: Those of `QuestionAnswerer.__call__` that say how a passage is read.
     """
 
@@ -72,6 +73,7 @@ class Plan:
     answers: int
     deadline: float = math.inf
     stops: bool = True
+    chunk: int = _CHUNK
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -131,6 +133,8 @@ class Asking:
         """
         plan = self._plan
         hits = self._index.search(question, plan.passages)
+        if not hits:
+            self._qa(question, "", budget=plan.fine.config, **plan.options)  # refuses what is out of range
         coarse: list[_Candidate] = []
         read = 0
         for chunk in self._chunks(hits):
@@ -149,9 +153,9 @@ class Asking:
         """Yield passages to read coarsely: at least one, and then as many as there is time for."""
         done = 0
         while done < len(hits):
-            size = _CHUNK
+            size = self._plan.chunk
             if math.isfinite(self._plan.deadline):
-                size = self._fitting(hits[done : done + _CHUNK]) if done else 1
+                size = self._fitting(hits[done : done + self._plan.chunk]) if done else 1
                 if not size:
                     return
             yield hits[done : done + size]
@@ -160,8 +164,8 @@ class Asking:
     def _fitting(self, hits: Sequence[Hit]) -> int:
         """Return how many passages can be read coarsely, and one again, before the answer is due."""
         left = self._plan.deadline - time.perf_counter()
-        if self._plan.fine != self._plan.coarse:
-            left -= self._seconds(hits[:1], self._plan.fine)
+        fine = 0.0 if self._plan.fine == self._plan.coarse else self._seconds(hits[:1], self._plan.fine)
+        left -= fine if fine < left else 0.0
         return next((n for n in range(len(hits), 0, -1) if self._seconds(hits[:n], self._plan.coarse) <= left), 0)
 
     def _affordable(self, best: Sequence[_Candidate]) -> Sequence[_Candidate]:
@@ -173,12 +177,17 @@ class Asking:
         return []
 
     def _seconds(self, hits: Sequence[Hit], choice: Choice) -> float:
-        """Estimate how long reading takes, of a configuration not seen yet by its share of one that was."""
-        known = self._pace.estimate(choice, _weight(hits))
+        """Estimate how long reading takes.
+
+        Of the fine configuration, which may not have been read for long, no more than twice what the pace of the coarse
+        one, measured at each question, lets expect: so that one slow reading does not keep it from ever being read.
+        """
+        coarse = self._plan.coarse
+        known, pace = (self._pace.estimate(one, _weight(hits)) for one in (choice, coarse))
+        expected = (pace or 0.0) * choice.share / coarse.share
         if known is None:
-            coarse = self._plan.coarse
-            known = (self._pace.estimate(coarse, _weight(hits)) or 0.0) * choice.share / coarse.share
-        return known
+            return expected
+        return known if choice == coarse else min(known, 2 * expected)
 
     def _read(self, question: str, hits: Sequence[Hit], choice: Choice) -> list[_Candidate]:
         began = time.perf_counter()
@@ -206,7 +215,7 @@ class Asking:
         return [replace(c, value=(c.value + first[_key(c.hit)]) / 2) for c in read]
 
     def _settled(self, candidates: Sequence[_Candidate], unread: Sequence[Hit]) -> bool:
-        """Whether no unread passage can come before what would be read again, or given."""
+        """Whether an unread passage is unlikely to come before as many passages as answers are wanted."""
         if not unread or not candidates or candidates[0].answer.confidence is None:
             return False
         most = _MOST_LOG_ODDS + _RETRIEVAL_WEIGHT * unread[0].score

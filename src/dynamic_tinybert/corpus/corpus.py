@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 import os
 import threading
 import time
@@ -102,7 +103,7 @@ class Corpus:
 
     def _open(self, *, create: bool = False) -> TantivyIndex:
         with self._lock:
-            if self._opened is None:
+            if self._opened is None or not self._opened.is_current():
                 self._opened = TantivyIndex(self.directory, create=create, passage_size=self._passage_size)
             return self._opened
 
@@ -166,7 +167,7 @@ class Corpus:
         self.put_many([(name, title, text)])
 
     def put_many(self, texts: Iterable[tuple[str, str, str]]) -> int:
-        """Add many texts, each its name, title and text, in one transaction, in bounded memory.
+        """Add many texts, each its name, title and text, in one transaction; of each only its name stays in memory.
 
         Returns:
             How many there were.
@@ -186,6 +187,7 @@ class Corpus:
 
         Raises:
             CorpusError: There is nothing of one of the names; or another process is changing the index.
+            ValueError: A name is empty.
         """
         return remove(self.index, names)
 
@@ -262,12 +264,12 @@ class Corpus:
         """Answer a question from the documents.
 
         Passages are retrieved by BM25, read at a cheap length configuration, and the best of them again at the one that
-        the budget buys; reading stops when no unread passage can win. Where no passage shares a word with the question
-        there is no answer: a `CorpusAnswer` of no text and score 0, with `top_k` an empty list.
+        the budget buys; reading stops when an unread passage is unlikely to win. Where no passage shares a word with
+        the question there is no answer: a `CorpusAnswer` of no text and score 0, with `top_k` an empty list.
 
         Args:
             question: The question.
-            top_k: How many answers to give, from as many passages at the least if there are so many.
+            top_k: How many answers to give: of as many passages at the least, if there are so many and time for them.
             budget: What reading a passage may cost: see `QuestionAnswerer.__call__`.
             max_latency_ms: Milliseconds that the answer may take, from here; the model's loading not counted. Fewer
                 passages are read, as the pace of former readings tells; one at the least.
@@ -287,7 +289,7 @@ class Corpus:
         for name, value in (("passages", passages), ("top_k", 1 if top_k is None else top_k)):
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name} is a whole number from 1, not {value!r:.50}")
-        if max_latency_ms is not None and not max_latency_ms > 0:
+        if max_latency_ms is not None and not (isinstance(max_latency_ms, numbers.Real) and max_latency_ms > 0):
             raise ValueError(f"max_latency_ms is a number of milliseconds above 0, not {max_latency_ms!r:.50}")
         index, qa = self.index, self.qa
         plan = make_plan(

@@ -57,7 +57,7 @@ class DocumentInfo:
     characters: int
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Source:
     """What documents come from, and are replaced with: a file, or a text given by name.
 
@@ -68,6 +68,7 @@ class Source:
         modified: When it was changed, in nanoseconds since 1970, or -1.
         digest: Of its content.
         reading: How it was read: the options' signature.
+        drafts: Documents that have been read from it; some may have been removed since.
         documents: Documents that it holds.
         passages: Passages of theirs.
         characters: Characters of theirs.
@@ -81,6 +82,7 @@ class Source:
     modified: int
     digest: str
     reading: str
+    drafts: int
     documents: int
     passages: int
     characters: int
@@ -99,7 +101,7 @@ class Writer(Protocol):
     """Changes of an index. Nothing is seen of them before `commit`; a kill undoes what was not committed."""
 
     def source(self, name: str) -> Source | None:
-        """Return the source of a name as it was when the writer was opened, or None."""
+        """Return the source of a name as this writer knows it, or None."""
         ...
 
     def sources(self) -> Iterator[Source]:
@@ -123,7 +125,7 @@ class Writer(Protocol):
         ...
 
     def remove_document(self, name: str) -> None:
-        """Remove one document of a source that has many."""
+        """Remove a document that was there when the writer was opened from the source that it came from."""
         ...
 
     def commit(self) -> None:
@@ -140,6 +142,10 @@ class Index(Protocol):
 
     def search(self, question: str, k: int) -> list[Hit]:
         """Return the `k` passages that match a question best by BM25, the best first."""
+        ...
+
+    def is_current(self) -> bool:
+        """Return whether this is still the index in its folder, which may have been deleted or made anew."""
         ...
 
     def document(self, name: str) -> Iterator[Passage]:

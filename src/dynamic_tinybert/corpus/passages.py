@@ -65,7 +65,8 @@ def _first(text: str, size: int) -> int:
     """Return where the first passage of a text ends."""
     if len(text) <= size:
         return len(text)
-    paragraphs = [m.end() for m in _PARAGRAPH.finditer(text) if text[: m.start()].strip()]
+    begin = len(text) - len(text.lstrip())
+    paragraphs = [m.end() for m in _PARAGRAPH.finditer(text) if m.start() > begin]
     fitting = bisect_right(paragraphs, size)
     if fitting:
         return paragraphs[fitting - 1]

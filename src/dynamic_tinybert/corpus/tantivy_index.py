@@ -25,6 +25,7 @@ from dynamic_tinybert.corpus.errors import CorpusError
 from dynamic_tinybert.corpus.index import Counts, DocumentInfo, Hit, Passage, Source, Writer
 from dynamic_tinybert.corpus.passages import PASSAGE_SIZE, check_size
 from dynamic_tinybert.files import write_whole
+from dynamic_tinybert.text import encodable
 
 NOTE = "dynamic-tinybert-index.json"
 _ENGINE = "tantivy"
@@ -70,19 +71,20 @@ class TantivyIndex:
                     "makes one"
                 )
             note = self._create(passage_size or PASSAGE_SIZE)
-        self.passage_size = check_size(note["passage_size"])
+        self.passage_size: int = note["passage_size"]
         if passage_size not in (None, self.passage_size):
             raise CorpusError(
                 f"the passages of {self.directory} have {self.passage_size} characters at the most, not "
                 f"{passage_size}: an index has one size"
             )
+        self._note_state = self._state_of(self.directory / NOTE)
+        self._seen = self._state()  # before it is read: a commit in between is seen at the next question
         with _told(self.directory):
             self._index = tantivy.Index.open(str(self._engine))
             _register(self._index)
             self._index.config_reader("manual")
             self._index.reload()
         self._lock = threading.Lock()
-        self._seen = self._state()
 
     @property
     def _engine(self) -> Path:
@@ -91,27 +93,27 @@ class TantivyIndex:
     def _read_note(self) -> dict[str, Any] | None:
         path = self.directory / NOTE
         try:
-            note = json.loads(path.read_bytes())
-            if not isinstance(note, dict) or not isinstance(note.get("passage_size"), int):
-                raise ValueError
+            note: dict[str, Any] = json.loads(path.read_bytes())
+            if note["format"] == _FORMAT:
+                check_size(note["passage_size"])
+                return note
         except FileNotFoundError:
             return None
         except NotADirectoryError:
             raise CorpusError(f"{self.directory} is a file: an index is a folder") from None
-        except ValueError:
+        except OSError as error:
+            raise CorpusError(f"{path} cannot be read: {error.strerror}") from None
+        except (KeyError, TypeError, ValueError):
             raise CorpusError(f"{path} is damaged: it does not describe an index") from None
-        if note.get("format") != _FORMAT:
-            raise CorpusError(
-                f"{self.directory} is an index of format {note.get('format')!r:.20}; this version reads {_FORMAT}: "
-                "make it anew"
-            )
-        return note
+        raise CorpusError(
+            f"{self.directory} is an index of format {note['format']!r:.20}; this version reads {_FORMAT}: make it anew"
+        )
 
     def _create(self, passage_size: int) -> dict[str, Any]:
         """Make an index; its note comes last, so that a kill leaves none or a whole one."""
         self.directory.mkdir(parents=True, exist_ok=True)
         others = [entry.name for entry in self.directory.iterdir()]
-        if any(name != _ENGINE and not name.startswith(f".{NOTE}.") for name in others):
+        if any(name not in (_ENGINE, NOTE) and not name.startswith(f".{NOTE}.") for name in others):
             raise CorpusError(f"{self.directory} holds other files, and no index: give the index a folder of its own")
         self._engine.mkdir(exist_ok=True)
         with _told(self.directory):
@@ -120,11 +122,22 @@ class TantivyIndex:
         write_whole(self.directory / NOTE, (json.dumps(note, indent=2) + "\n").encode())
         return note
 
+    def is_current(self) -> bool:
+        """Return whether this is still the index in its folder, which may have been deleted or made anew."""
+        return self._state_of(self.directory / NOTE) == self._note_state
+
     def _state(self) -> tuple[int, int]:
+        state = self._state_of(self._engine / "meta.json")
+        if state is None:
+            raise CorpusError(f"{self.directory} is damaged: its files are gone")
+        return state
+
+    @staticmethod
+    def _state_of(path: Path) -> tuple[int, int] | None:
         try:
-            status = (self._engine / "meta.json").stat()
+            status = path.stat()
         except OSError:
-            raise CorpusError(f"{self.directory} is damaged: its files are gone") from None
+            return None
         return status.st_ino, status.st_mtime_ns
 
     def _searcher(self) -> tantivy.Searcher:
@@ -153,7 +166,7 @@ class TantivyIndex:
         """Yield the passages of a document, in order; none if there is no such document."""
         searcher = self._searcher()
         with _told(self.directory):
-            for address in _all(searcher, _term("document", name), order="number"):
+            for address in _all(searcher, _term("document", encodable(name)), order="number"):
                 yield _passage(searcher.doc(address))
 
     def documents(self) -> Iterator[DocumentInfo]:
@@ -215,11 +228,13 @@ class _TantivyWriter:
         self._directory = directory
         self._engine = engine
         self._searcher = searcher
-        self._written: dict[str, tuple[str, int]] = {}  # name -> version and revision that this writer has put
+        self._written: dict[str, Source | None] = {}  # what this writer has put, and None for what it has removed
         self._waiting: dict[str, Any] | None = None
 
     def source(self, name: str) -> Source | None:
-        """Return the source of a name as it was when the writer was opened, or None."""
+        """Return the source of a name as this writer knows it, or None."""
+        if name in self._written:
+            return self._written[name]
         return next((s for s in self._found(_term("source", _key(name))) if s.name == name), None)
 
     def sources(self) -> Iterator[Source]:
@@ -245,14 +260,12 @@ class _TantivyWriter:
 
     def put(self, source: Source) -> None:
         """Record a source after its passages; other versions of the same source go."""
-        before = self._written.get(source.name)
-        if before is None and (stored := self.source(source.name)) is not None:
-            before = (stored.version, stored.revision)
-        if before is not None and before[0] == source.version:
-            source = replace(source, revision=before[1] + 1)
+        before = self.source(source.name)
+        if before is not None and before.version == source.version:
+            source = replace(source, revision=before.revision + 1)
         elif before is not None:
-            self._delete("version", before[0])
-        self._written[source.name] = (source.version, source.revision)
+            self._delete("version", before.version)
+        self._written[source.name] = source
         if self._waiting is None or self._waiting["version"] != source.version:
             self._send()
             self._waiting = {"version": source.version, "mark": ["bare"]}
@@ -268,22 +281,26 @@ class _TantivyWriter:
     def remove_source(self, source: Source) -> None:
         """Remove a source, and the documents that came from it."""
         self.discard(source.version)
+        self._written[source.name] = None
 
     def remove_document(self, name: str) -> None:
-        """Remove one document of a source that has many."""
+        """Remove a document that was there when the writer was opened from the source that it came from."""
         with _told(self._directory):
             stored = [self._searcher.doc(address) for address in _all(self._searcher, _term("document", name))]
         self._delete("document", name)
         for version in {str(document.get_first("version")) for document in stored}:
-            for source in self._found(_term("version", version).and_must_match(_term("mark", "record"))):
-                self.put(
-                    replace(
-                        source,
-                        documents=source.documents - 1,
-                        passages=source.passages - len(stored),
-                        characters=source.characters - sum(len(_passage(document).text) for document in stored),
+            query = _term("version", version).and_must_match(_term("mark", "record"))
+            for source in [self.source(found.name) for found in self._found(query)]:
+                if source is not None and source.version == version:
+                    gone = [_passage(document) for document in stored if document.get_first("version") == version]
+                    self.put(
+                        replace(
+                            source,
+                            documents=source.documents - 1,
+                            passages=source.passages - len(gone),
+                            characters=source.characters - sum(len(passage.text) for passage in gone),
+                        )
                     )
-                )
 
     def commit(self) -> None:
         """Make all changes so far lasting and seen, at once."""
@@ -403,7 +420,7 @@ _ANALYZER = _analyzer()
 
 def _query_words(question: str) -> list[str]:
     """Return the words that a question is searched by: without those that only ask, if others are left."""
-    question = _normal(question[:_LONGEST_QUESTION])
+    question = _normal(encodable(question[:_LONGEST_QUESTION]))
     telling = _QUESTION_WORD.sub(lambda m: " " if m.group().lower() in _ASKING else m.group(), question)
     return (_ANALYZER.analyze(telling) or _ANALYZER.analyze(question))[:_MOST_TERMS]
 
