@@ -16,10 +16,10 @@ from types import MappingProxyType
 from typing import Any, BinaryIO, TypeAlias
 
 from dynamic_tinybert.corpus.errors import UnreadableError
-from dynamic_tinybert.text import NoTextError, UndecodableError, text_blocks
+from dynamic_tinybert.text import NoTextError, UndecodableError, encodable, text_blocks
 from dynamic_tinybert.warning import warn
 
-_VERSION = 1  # of the text that is read from a file; to be raised where that changes
+_VERSION = 2  # of the text that is read from a file; to be raised where that changes
 _LONGEST_TITLE = 300
 _LONGEST_HEADING = 1000  # characters of a line of Markdown that may be one
 _LONGEST_LINE = 64 << 20  # characters of a line of JSON Lines
@@ -56,11 +56,15 @@ class Reading:
         if self.encoding is not None and not _is_encoding(self.encoding):
             raise ValueError(f"there is no encoding {self.encoding!r}; there are, for example, latin-1 and gb18030")
 
-    @property
-    def signature(self) -> str:
-        """A short text that tells what is read from a file: it differs where any option differs."""
+    def signature(self, path: Path) -> str:
+        """A short text that tells what is read from a file: it differs where an option differs that matters to it."""
+        suffix = path.suffix.lower()
         encoding = codecs.lookup(self.encoding or "utf-8").name
-        return json.dumps([_VERSION, self.text_field, self.title_field, self.id_field, encoding])
+        if suffix in (".pdf", ".docx"):
+            return json.dumps([_VERSION])
+        if suffix in (".jsonl", ".ndjson"):
+            return json.dumps([_VERSION, encoding, self.text_field, self.title_field, self.id_field])
+        return json.dumps([_VERSION, encoding])
 
 
 @dataclass(frozen=True)
@@ -112,8 +116,8 @@ def _one_document(parts: Callable[[Path, Reading, Complain], Iterator[str]]) -> 
 
     def drafts(path: Path, reading: Reading, complain: Complain) -> Iterator[Draft]:
         pieces = parts(path, reading, complain)
-        title = _encodable(next(pieces))
-        yield Draft("", _one_line(title), map(_encodable, pieces))
+        title = encodable(next(pieces))
+        yield Draft("", _one_line(title), map(encodable, pieces))
 
     return drafts
 
@@ -132,10 +136,8 @@ def _html(path: Path, reading: Reading, complain: Complain) -> Iterator[str]:
         data = file.read(_LARGEST_HTML + 1)
     if len(data) > _LARGEST_HTML:
         raise UnreadableError(f"is too large: HTML is read up to {_LARGEST_HTML >> 20} MiB")
-    declared = _declared_encoding(data)
     with _broken("an HTML file"):
-        errors = "replace" if declared else "strict"
-        title, text = _rendered("".join(_decoded(io.BytesIO(data), declared or reading.encoding, errors)))
+        title, text = _rendered(_markup(data, reading, complain))
     yield title
     yield text
 
@@ -200,8 +202,18 @@ def _docx(path: Path, reading: Reading, complain: Complain) -> Iterator[str]:
         file.seek(0)
         html = mammoth.convert_to_html(file, convert_image=lambda image: [], include_embedded_style_map=False)
         text = _rendered(html.value)[1]
+    for element in dict.fromkeys(_left_out([message.message for message in html.messages])):
+        complain(f"left out: {element}")
     yield title
     yield text
+
+
+def _left_out(messages: list[str]) -> Iterator[str]:
+    """Yield the names of the elements that mammoth says it left out, less those that hold no text."""
+    for message in messages:
+        left_out = _UNRECOGNISED.match(message)
+        if left_out and not _TEXTLESS.fullmatch(left_out["local"]):
+            yield left_out["name"]
 
 
 def _check_docx(file: BinaryIO) -> str:
@@ -237,10 +249,13 @@ def _docx_title(archive: zipfile.ZipFile) -> str:
 
 
 def _rendered(markup: str) -> tuple[str, str]:
-    """Return the title of HTML, and its text as a browser lays it out: blocks on lines, tables in columns."""
+    """Return the title of HTML, and its text as a browser lays it out: blocks on lines, rows of tables too."""
     from inscriptis.css_profiles import CSS_PROFILES
     from inscriptis.html_engine import Inscriptis
+    from inscriptis.html_properties import Display
     from inscriptis.model.config import ParserConfig
+    from inscriptis.model.html_element import HtmlElement
+    from inscriptis.model.tag import CustomHtmlTagHandlerMapping
     from lxml import etree, html
 
     parser = html.HTMLParser(encoding="utf-8", huge_tree=True, remove_comments=True, remove_pis=True)
@@ -248,12 +263,76 @@ def _rendered(markup: str) -> tuple[str, str]:
         tree = html.document_fromstring(markup.encode("utf-8", "replace"), parser=parser)
     except etree.ParserError:  # nothing there
         return "", ""
-    return tree.findtext("head/title") or "", Inscriptis(tree, ParserConfig(css=CSS_PROFILES["strict"])).get_text()
+    for sibling in list(tree.itersiblings()):  # what follows </html>
+        tree.append(sibling)
+    title = str(tree.xpath("string(//title[not(ancestor::svg)])"))
+    _prepare(tree)
+    css = CSS_PROFILES["strict"] | {name: HtmlElement(display=Display.block) for name in _BLOCKS}
+    handlers = CustomHtmlTagHandlerMapping(start_tag_mapping={}, end_tag_mapping={"table": _close_table})
+    return title, Inscriptis(tree, ParserConfig(css=css, custom_html_tag_handler_mapping=handlers)).get_text()
+
+
+def _prepare(tree: Any) -> None:
+    """Make a tree such that inscriptis renders it as it stands, and hides what a browser hides."""
+    for element in tree.iter():
+        element.text = _escaped(element.text)
+        element.tail = _escaped(element.tail)
+        if "hidden" in element.attrib:
+            element.set("style", "display:none")
+        elif "style" in element.attrib:  # without lengths, of which inscriptis makes as many spaces or lines
+            element.set("style", ";".join(_STYLE.findall(element.get("style").lower())))
+
+
+def _escaped(text: str | None) -> str | None:
+    """Return text that inscriptis, which takes it for HTML once more, writes as it is; lxml takes no control codes."""
+    return _CONTROL.sub(" ", text).replace("&", "&amp;") if text else text
+
+
+def _close_table(state: Any) -> None:
+    """Write a table of inscriptis: first what is in no cell, then each row.
+
+    inscriptis itself pads each cell to the widest of its column, and so makes of one long cell many.
+    """
+    from inscriptis.html_properties import WhiteSpace
+
+    table, (around, outside) = state.current_table.pop(), state.tags[-2:]
+    parts = [outside.canvas.get_text(), *(_row([cell.get_text() for cell in row.columns]) for row in table.rows)]
+    text = "\n".join(part for part in parts if part.strip())
+    around.canvas.flush_inline()
+    if text:
+        around.canvas.write(around, _escaped(f"{text}\n"), whitespace=WhiteSpace.pre)
+        around.canvas.flush_inline()
+
+
+def _row(cells: list[str]) -> str:
+    """Return the cells of a row on one line, or where one of them has several lines, each from a new line on."""
+    filled = [cell.strip("\n") for cell in cells if cell.strip()]
+    return ("\n" if any("\n" in cell for cell in filled) else "  ").join(filled)
+
+
+def _markup(data: bytes, reading: Reading, complain: Complain) -> str:
+    """Return the text of an HTML file."""
+    declared = _declared_encoding(data)
+    if declared is None or _is_utf8(data):
+        return "".join(_decoded(io.BytesIO(data), "utf-8" if declared else reading.encoding))
+    markup = "".join(_decoded(io.BytesIO(data), declared, "replace"))
+    if "\ufffd" in markup:
+        complain(f"has bytes that are no text in {declared.upper()}")
+    return markup
+
+
+def _is_utf8(data: bytes) -> bool:
+    """Return whether bytes are UTF-8 that is not ASCII, as which text in other encodings may pass."""
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return not data.isascii()
 
 
 def _declared_encoding(data: bytes) -> str | None:
     """Return the encoding that HTML names in its first bytes, as browsers take it; None if it names none they know."""
-    found = _CHARSET.search(data, 0, 4096)
+    found = _CHARSET.search(_NO_MARKUP.sub(b"", data[: 1 << 16]), 0, 4096)
     if not found:
         return None
     name = found[found.lastindex or 0].decode("ascii").lower()
@@ -264,15 +343,20 @@ def _declared_encoding(data: bytes) -> str | None:
 def _json_lines(path: Path, reading: Reading, complain: Complain) -> Iterator[Draft]:
     with path.open("rb") as file:
         lines = _lines(_decoded(file, reading.encoding, "surrogateescape"))
+        good = broken = 0
         for number, line in enumerate(lines, 1):
             if line is not None and not line.strip():
                 continue
             try:
                 draft = _record(line, number, reading)
             except _RecordError as error:
+                broken += 1
                 complain(f"line {number:,}: {error}")
             else:
+                good += 1
                 yield draft
+    if broken and not good:
+        raise UnreadableError(f"has no record that can be read, of {broken:,}")
 
 
 class _RecordError(ValueError):
@@ -365,8 +449,10 @@ def _broken(what: str) -> Iterator[None]:
     """Turn whatever a library makes of a broken file into one line."""
     try:
         yield
-    except (UnreadableError, ImportError, MemoryError):
+    except (UnreadableError, ImportError):
         raise
+    except MemoryError:
+        raise UnreadableError("is too large for the memory there is") from None
     except RecursionError:
         raise UnreadableError(f"is {what} nested too deep to be read") from None
     except Exception as error:
@@ -416,10 +502,6 @@ def _is_encoding(name: str) -> bool:
     return True
 
 
-def _encodable(text: str) -> str:
-    return _SURROGATE.sub("\ufffd", text)
-
-
 def _one_line(title: str) -> str:
     return " ".join(title.split())[:_LONGEST_TITLE].rstrip()
 
@@ -429,9 +511,22 @@ _PDF_HYPHEN = re.compile("[\x02\ufffe]\n?")  # what PDFium puts for a hyphen at 
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufffe\uffff]")
 _OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 _CHARSET = re.compile(
-    rb"""<meta\b[^>]*?\bcharset\s*=\s*["']?\s*([\w.:-]+)|<\?xml\b[^>]*?\bencoding\s*=\s*["']([\w.:-]+)""", re.IGNORECASE
+    rb"""<meta\b(?![^>]*\b(?:name|property|itemprop)\s*=)[^>]*?\bcharset\s*=\s*["']?\s*([\w.:-]+)"""
+    rb"""|<\?xml\b[^>]*?\bencoding\s*=\s*["']([\w.:-]+)""",
+    re.IGNORECASE,
 )
-_BROWSERS_TAKE = {  # for the encoding that a page names, another that has more characters
+_NO_MARKUP = re.compile(rb"<!--.*?(?:-->|\Z)|<script\b.*?(?:</script|\Z)", re.DOTALL | re.IGNORECASE)
+_STYLE = re.compile(r"\bdisplay[ \t\n]*:[ \t\n]*(?:none|block|inline)\b(?!-)|\bwhite-space[ \t\n]*:[ \t\n]*[a-z-]+")
+_BLOCKS = (  # elements that start on a new line, and that inscriptis would have within one
+    *("body", "section", "search", "hr", "center", "dialog", "details", "summary", "dl", "dt", "dd", "menu", "dir"),
+    *("form", "fieldset", "legend", "optgroup", "option", "caption", "tr", "td", "th"),
+)
+_UNRECOGNISED = re.compile(r"An unrecognised element was ignored: (?:\{.*\})?(?P<name>(?:[^:]*:)?(?P<local>.*))")
+_TEXTLESS = re.compile(
+    r"\w*(?:Pr|PrEx|Start|End|[sS]eparator)"
+    r"|cr|ptab|pgNum|fldData|control|stroke|fill|path|textpath|formulas|handles|lock|OLEObject"
+)
+_BROWSERS_TAKE = {  # for the encoding that a page names, another that has more characters, or Python's name for it
     "ascii": "cp1252",
     "us-ascii": "cp1252",
     "iso-8859-1": "cp1252",
@@ -445,10 +540,13 @@ _BROWSERS_TAKE = {  # for the encoding that a page names, another that has more 
     "x-sjis": "cp932",
     "euc-kr": "cp949",
     "ks_c_5601-1987": "cp949",
+    "windows-874": "cp874",
+    "iso-8859-8-i": "iso-8859-8",
+    "x-mac-cyrillic": "mac_cyrillic",
 }
 _MARKDOWN = (".md", ".markdown")
 _FRONT_MATTER = re.compile(r"---[ \t]*\r?\n(.*?\n)?(?:---|\.\.\.)[ \t]*(?:\r?\n|\Z)", re.DOTALL)
-_FRONT_TITLE = re.compile(r"^title:[ \t]*(\S.*)$", re.MULTILINE | re.IGNORECASE)
+_FRONT_TITLE = re.compile(r"^title:[ \t]*(?![>|][-+\d]*[ \t\r]*$)(\S.*)$", re.MULTILINE | re.IGNORECASE)
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
 _ATX = re.compile(r" {0,3}#{1,6}(?:[ \t]+(.*?))??(?:[ \t]+#+)?[ \t]*$")
 _UNDERLINE = re.compile(r" {0,3}(?:=+|-+)[ \t]*$")
