@@ -432,12 +432,17 @@ def scale_one(data: str, work: str, size_text: str, count: str, part: str) -> No
     size, directory = int(size_text), Path(work) / f"scale-{size_text}"
     if part == "add":
         shutil.rmtree(directory, ignore_errors=True)
+        source = Path(work) / f"scale-{size_text}.jsonl"
+        with source.open("w") as file:
+            for name, title, text in islice(varied(Path(data)), size):
+                file.write(json.dumps({"id": name, "title": title, "text": text}) + "\n")
         corpus = Corpus(directory, passage_size=PASSAGE_SIZE)
         began = time.perf_counter()
-        corpus.put_many(islice(varied(Path(data)), size))
+        corpus.add(source)
         seconds = time.perf_counter() - began
         status = corpus.status()
         assert status.passages == size
+        source.unlink()
         one = time.perf_counter()
         corpus.put("changed", "One text more, about the tower in Paris.")
         changed = time.perf_counter() - one
