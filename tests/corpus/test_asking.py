@@ -160,7 +160,7 @@ def test_one_slow_reading_does_not_keep_later_ones_from_being_read_again(corpus:
 
 
 def test_the_second_reading_decides_together_with_the_first(corpus: Corpus, qa: QuestionAnswerer) -> None:
-    """Of two passages read at both configurations, the mean of the log-odds, and 0.15 of BM25 besides, ranks."""
+    """Of two passages read at both configurations, the mean of the log-odds, and 0.2 of BM25 besides, ranks."""
     corpus.put_many(DISTRACTIONS)
     question = "When was the tower built?"
     answers = corpus(question, top_k=2)
@@ -172,7 +172,7 @@ def test_the_second_reading_decides_together_with_the_first(corpus: Corpus, qa: 
 
     def value(answer: CorpusAnswer) -> float:
         first = qa(question, answer.passage, budget=coarse.config)
-        return (odds(first.confidence) + odds(answer.confidence)) / 2 + 0.15 * answer.retrieval
+        return (odds(first.confidence) + odds(answer.confidence)) / 2 + 0.2 * answer.retrieval
 
     one, other = answers
     assert one.passage != other.passage

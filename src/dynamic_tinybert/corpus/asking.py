@@ -3,7 +3,7 @@
 Coarse to fine: every passage is read at a cheap length configuration, in the order of retrieval, and the best of them
 again at the one that the budget buys; both readings count half. What retrieval and reading say of a passage is added
 up: the log-odds of the reader's confidence plus a weight times BM25. Reading stops when an unread passage is unlikely
-to win: when it would not come first even at log-odds of 1, a confidence of 0.73. Weights and bounds were chosen on
+to win: when it would not come first even at log-odds of 0.5, a confidence of 0.62. Weights and bounds were chosen on
 `select` (results/corpus-choice.md).
 """
 
@@ -26,10 +26,10 @@ PASSAGES = 20
 
 _COARSE = 0.55  # the share that the coarse reading may have
 _AGAIN = 2  # passages that are read again, unless more answers are wanted
-_CHUNK = 3  # passages read between two looks at whether another can win
-_RETRIEVAL_WEIGHT = 0.15  # of BM25, beside log-odds
+_CHUNK = 2  # passages read between two looks at whether another can win; first one alone
+_RETRIEVAL_WEIGHT = 0.2  # of BM25, beside log-odds
 _RETRIEVAL_WEIGHT_LOGITS = 0.5  # of BM25, beside the logits of a model without calibration
-_MOST_LOG_ODDS = 1.0  # that are expected of reading a passage further down: a confidence of 0.73
+_MOST_LOG_ODDS = 0.5  # that are expected of reading a passage further down: a confidence of 0.62
 _LEAST = 1e-9  # a confidence for which log-odds are taken
 _PASSAGE_OVERHEAD = 200  # characters: what a passage costs beside its length
 _CAUTION = 1.2  # of estimates of time
@@ -153,9 +153,9 @@ class Asking:
         """Yield passages to read coarsely: at least one, and then as many as there is time for."""
         done = 0
         while done < len(hits):
-            size = self._plan.chunk
-            if math.isfinite(self._plan.deadline):
-                size = self._fitting(hits[done : done + self._plan.chunk]) if done else 1
+            size = self._plan.chunk if done or not self._plan.stops else 1
+            if math.isfinite(self._plan.deadline) and done:
+                size = self._fitting(hits[done : done + size])
                 if not size:
                     return
             yield hits[done : done + size]
