@@ -94,7 +94,14 @@ def make_plan(
     fine = coarse = qa.table.select(qa.shape, budget)
     if qa.table.measured_on is not None:  # of a table that nobody measured, a cheap configuration may read nothing
         coarse = min(fine, qa.table.select(qa.shape, _COARSE), key=lambda choice: choice.share)
-    return Plan(fine=fine, coarse=coarse, passages=passages, answers=answers, deadline=deadline, options=options or {})
+    return Plan(
+        fine=fine,
+        coarse=coarse,
+        passages=max(passages, answers),
+        answers=answers,
+        deadline=deadline,
+        options=options or {},
+    )
 
 
 @dataclass(frozen=True)
