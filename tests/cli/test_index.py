@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -140,3 +143,10 @@ def test_the_help_teaches() -> None:
     for command in ("add", "remove", "list", "status"):
         assert f"dynamic-tinybert index {command} " in run("index", command, "--help").stdout
     assert "ask --index" in run("index", "--help").stdout
+
+
+def test_a_reader_of_the_list_may_leave(folder: Path) -> None:
+    run("index", "add", "documents", "--index", "i")
+    command = f"{shlex.quote(sys.executable)} -m dynamic_tinybert index list --index i | true"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+    assert "rror" not in done.stderr

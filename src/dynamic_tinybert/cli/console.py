@@ -70,6 +70,8 @@ def errors_in_one_line() -> Iterator[None]:
         fail(str(error))
     except ValueError as error:
         fail(str(error), misuse=True)
+    except BrokenPipeError:  # the reader of the output has left, as `head` does
+        raise
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         fail(f"{where}{error.strerror or error}")
