@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from dynamic_tinybert.corpus import Corpus, CorpusAnswer, CorpusError
     from dynamic_tinybert.folder import ModelFolderError
     from dynamic_tinybert.qa import QuestionAnswerer
+    from dynamic_tinybert.transformers_pipeline import QuestionAnsweringPipeline, pipeline
     from dynamic_tinybert.windows import WindowError
 
 __version__ = "0.1.0"
@@ -30,8 +31,10 @@ _HOMES = {
     "LengthConfig": "budget",
     "ModelFolderError": "folder",
     "QuestionAnswerer": "qa",
+    "QuestionAnsweringPipeline": "transformers_pipeline",
     "Spent": "answer",
     "WindowError": "windows",
+    "pipeline": "transformers_pipeline",
 }
 
 __all__ = [
@@ -44,9 +47,11 @@ __all__ = [
     "LengthConfig",
     "ModelFolderError",
     "QuestionAnswerer",
+    "QuestionAnsweringPipeline",
     "Spent",
     "WindowError",
     "__version__",
+    "pipeline",
 ]
 
 

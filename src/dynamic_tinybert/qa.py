@@ -188,17 +188,17 @@ class QuestionAnswerer:
                 and `BudgetError` among them).
         """
         positions = self.shape.positions
-        longest = min(384, positions) if max_seq_len is None else _whole(max_seq_len, "max_seq_len")
-        longest_question = _whole(max_question_len, "max_question_len")
+        longest = min(384, positions) if max_seq_len is None else whole_number(max_seq_len, "max_seq_len")
+        longest_question = whole_number(max_question_len, "max_question_len")
         if doc_stride is None:
             doc_stride = max(0, min(128, (longest - longest_question - 3) // 2))
         settings = Settings(
             choice=self.table.select(self.shape, budget),
-            top_k=None if top_k is None else _whole(top_k, "top_k"),
+            top_k=None if top_k is None else whole_number(top_k, "top_k"),
             max_seq_len=longest,
-            doc_stride=_whole(doc_stride, "doc_stride"),
+            doc_stride=whole_number(doc_stride, "doc_stride"),
             max_question_len=longest_question,
-            max_answer_len=min(_whole(max_answer_len, "max_answer_len"), positions),
+            max_answer_len=min(whole_number(max_answer_len, "max_answer_len"), positions),
             handle_impossible_answer=handle_impossible_answer,
             align_to_words=align_to_words,
             calibration=self.calibration,
@@ -209,7 +209,7 @@ class QuestionAnswerer:
             max_question_len=longest_question,
             positions=positions,
         )
-        settings.ranker()  # refuses what is out of range before anything is read
+        settings.ranker("")  # refuses what is out of range before anything is read
         single = isinstance(question, str) and isinstance(text, str)
         pairs: Iterable[Any] = [(question, text)]
         if not single:
@@ -231,8 +231,12 @@ class QuestionAnswerer:
         return list(answers) if sized else answers
 
 
-def _whole(value: object, name: str) -> int:
-    """Return a whole number as an int, whatever type of integer it is."""
+def whole_number(value: object, name: str) -> int:
+    """Return a whole number as an int, whatever type of integer it is.
+
+    Raises:
+        ValueError: It is none; the message says what it is called.
+    """
     try:
         if isinstance(value, bool):
             raise TypeError

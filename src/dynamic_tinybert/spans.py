@@ -86,9 +86,7 @@ class SpanRanker:
         self._null = min(self._null, float(start[0]) + float(end[0]))
         n = len(window.text)
         s, e = start[window.offset :][:n], end[window.offset :][:n]
-        band = np.full((n, self._longest), -np.inf, np.float32)  # [first token, length - 1]
-        for extra in range(min(self._longest, n)):
-            band[: n - extra, extra] = s[: n - extra] + e[extra:]
+        band = span_logits(s, e, self._longest)
         overlap = len(self._shared)
         band[:overlap] = np.maximum(band[:overlap], self._shared)
         self._shared = band[window.settled :]
@@ -164,6 +162,24 @@ class SpanRanker:
             left[near][spans.end[near] > begin] = -np.inf
             left[best] = -np.inf
         return spans.at(chosen)
+
+
+def span_logits(start: npt.NDArray[np.float32], end: npt.NDArray[np.float32], longest: int) -> npt.NDArray[np.float32]:
+    """Add start and end logits of every span, minus infinity where it would leave the window.
+
+    Args:
+        start: Start logits of the text's tokens in a window, `[tokens]`.
+        end: Their end logits, likewise.
+        longest: The longest span, in tokens.
+
+    Returns:
+        `[tokens, longest]`: by the span's first token and its length less one.
+    """
+    n = len(start)
+    band = np.full((n, longest), -np.inf, np.float32)
+    for extra in range(min(longest, n)):
+        band[: n - extra, extra] = start[: n - extra] + end[extra:]
+    return band
 
 
 def _joined(parts: list[_Spans]) -> _Spans:

@@ -16,7 +16,7 @@ from dynamic_tinybert.budget import BERT_BASE, Choice, macs
 from dynamic_tinybert.calibration import Calibration
 from dynamic_tinybert.reader import Reader
 from dynamic_tinybert.spans import Span, SpanRanker
-from dynamic_tinybert.windows import Window
+from dynamic_tinybert.windows import Window, WindowError
 
 Progress: TypeAlias = Callable[[int, int], None]
 
@@ -40,8 +40,8 @@ class Settings:
     align_to_words: bool
     calibration: Calibration | None = None
 
-    def ranker(self) -> SpanRanker:
-        """Return what ranks the spans of one text."""
+    def ranker(self, text: str) -> SpanRanker:
+        """Return what ranks the spans of a text."""
         return SpanRanker(
             top_k=1 if self.top_k is None else self.top_k,
             max_answer_len=self.max_answer_len,
@@ -108,7 +108,7 @@ class AnswerStream:
         settings = self._settings
         for number, (question, text) in enumerate(pairs):
             check_pair(question, text, number)
-            request = _Request(text, settings.ranker())
+            request = _Request(text, settings.ranker(text))
             self._known += len(text)
             found = self._reader.windows(
                 question,
@@ -122,8 +122,9 @@ class AnswerStream:
                 for window in found:
                     self._pool.append((request, window))
                     yield True
-            except ValueError as error:  # a question whose tokens show that it is empty
-                raise ValueError(f"{error} (number {number})") from None
+            except ValueError as error:  # a question whose tokens show that it is empty, or does not fit the window
+                kind = WindowError if isinstance(error, WindowError) else ValueError
+                raise kind(f"{error} (number {number})") from None
             request.complete = True
             yield True
 
