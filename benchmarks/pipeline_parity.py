@@ -280,7 +280,8 @@ def heading(reference: dict[str, Any]) -> list[str]:
     return [
         "# The pipeline beside that of transformers 5.2",
         "",
-        f"The same weights, questions of `{reference['data']}`; `short`: one paragraph each, `some`: a part of these, `long`:",
+        f"The same weights, questions of `{reference['data']}`; `short`: one paragraph each, `some`: a part of these, "
+        "`long`:",
         "many paragraphs together. An answer agrees if its place and words are the same and its score is within "
         f"{TOLERANCE:g};",
         "of several, all that transformers gave must be there, but for those that",
