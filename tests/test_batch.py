@@ -203,10 +203,10 @@ def test_a_line_that_is_too_long_is_passed_over_without_being_held(tmp_path: Pat
     )
     subprocess.run([sys.executable, "-c", code, str(source), str(out)], check=True)
     assert read(out) == [
-        {"id": 1, "n": LONGEST_LINE - len(limit) - 3},
+        {"id": 1, "question": "a", "n": LONGEST_LINE - len(limit) - 3},
         {"id": 2, "error": "line 2: has more than 64 MiB"},
         {"id": 3, "error": "line 3: has more than 64 MiB"},
-        {"id": 4, "n": 1},
+        {"id": 4, "question": "a", "n": 1},
     ]
 
 
