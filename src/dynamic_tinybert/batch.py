@@ -13,7 +13,6 @@ import itertools
 import json
 import math
 import os
-import re
 import stat
 import sys
 import time
@@ -25,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeAlias
 
 from dynamic_tinybert.answer import LogitsError
+from dynamic_tinybert.text import SURROGATE
 
 if sys.platform != "win32":
     import fcntl
@@ -50,7 +50,6 @@ _LONGEST_ANSWER = 1 << 28  # bytes of an answer's line
 _PIECE = 1 << 20  # bytes of an overlong line that are skipped at a time
 _SKIPPED = 1000  # lines between two reports of progress while answers are checked that are there already
 _BOM = b"\xef\xbb\xbf"
-_SURROGATES = re.compile("[\ud800-\udfff]")
 
 
 class BatchError(Exception):
@@ -349,7 +348,7 @@ def _text(value: Mapping[str, Any]) -> str:
 
 
 def _encodable(text: str, name: str) -> str:
-    if _SURROGATES.search(text):
+    if SURROGATE.search(text):
         raise _LineError(f"the {name} holds half a character (a lone surrogate)")
     return text
 

@@ -7,6 +7,9 @@ import re
 from collections.abc import Iterator
 from typing import BinaryIO
 
+SURROGATE = re.compile("[\ud800-\udfff]")
+"""Half a character, which UTF-8 has no place for."""
+
 
 class NoTextError(ValueError):
     """Bytes that are no text; one line that says why, to stand after the file's name: "is no text but a PDF: ..."."""
@@ -88,7 +91,4 @@ _LONGEST_MAGIC = max(map(len, (*_MARKS, *_MAGIC)))
 
 def encodable(text: str) -> str:
     """Put U+FFFD for what cannot be UTF-8 (lone surrogates), a character for a character."""
-    return text if text.isascii() else _SURROGATE.sub("\ufffd", text)
-
-
-_SURROGATE = re.compile("[\ud800-\udfff]")
+    return text if text.isascii() else SURROGATE.sub("\ufffd", text)

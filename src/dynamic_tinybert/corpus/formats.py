@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import Any, BinaryIO, TypeAlias
 
 from dynamic_tinybert.corpus.errors import UnreadableError
-from dynamic_tinybert.text import NoTextError, UndecodableError, encodable, text_blocks
+from dynamic_tinybert.text import SURROGATE, NoTextError, UndecodableError, encodable, text_blocks
 from dynamic_tinybert.warning import warn
 
 _VERSION = 2  # of the text that is read from a file; to be raised where that changes
@@ -384,7 +384,7 @@ def _lines(blocks: Iterator[str]) -> Iterator[str | None]:
 def _record(line: str | None, number: int, reading: Reading) -> Draft:
     if line is None:
         raise _RecordError(f"is longer than {_LONGEST_LINE:,} characters")
-    if _SURROGATE.search(line):
+    if SURROGATE.search(line):
         raise _RecordError(f"is no text in {codecs.lookup(reading.encoding or 'utf-8').name.upper()}")
     try:
         record = json.loads(line)
@@ -399,7 +399,7 @@ def _record(line: str | None, number: int, reading: Reading) -> Draft:
         raise _RecordError(f"has no text in {reading.text_field!r}")
     id_ = _short(record, reading.id_field) or str(number)
     title = _one_line(_short(record, reading.title_field))
-    if any(map(_SURROGATE.search, (text, id_, title))):
+    if any(map(SURROGATE.search, (text, id_, title))):
         raise _RecordError("has half a character (a lone surrogate)")
     return Draft(id_, title, iter([text]))
 
@@ -506,7 +506,6 @@ def _one_line(title: str) -> str:
     return " ".join(title.split())[:_LONGEST_TITLE].rstrip()
 
 
-_SURROGATE = re.compile("[\ud800-\udfff]")
 _PDF_HYPHEN = re.compile("[\x02\ufffe]\n?")  # what PDFium puts for a hyphen at the end of a line
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufffe\uffff]")
 _OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
