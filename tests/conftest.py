@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, settings
 from safetensors.numpy import save_file
 
 from dynamic_tinybert.folder import EMBEDDED
-from dynamic_tinybert.folder.tensors import tensor_table
+from dynamic_tinybert.folder.architectures import tensor_table
 from dynamic_tinybert.qa import QuestionAnswerer
 from dynamic_tinybert.shape import ModelShape
 

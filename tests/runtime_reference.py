@@ -1,4 +1,4 @@
-"""BERT question answering with drop-and-restore in plain numpy, float64, one sequence at a time.
+"""Question answering with drop-and-restore in plain numpy, float64, one sequence at a time.
 
 Written from the contracts alone, slowly and obviously; the runtime's graph is held against it. Beside it, random
 models and batches for the tests of the runtime.
@@ -57,21 +57,24 @@ def answer(
     size = shape.hidden // shape.heads
     epsilon = shape.norm_epsilon
 
-    embedded = np.empty((tokens, shape.hidden))
+    embedded = np.empty((tokens, shape.embedding_width))
     for position in range(tokens):
         embedded[position] = (
             w["embeddings.word"][ids[position]].astype(np.float64)
-            + w["embeddings.token_type"][types[position]]
-            + w["embeddings.position"][position]
+            + w["embeddings.position"][shape.first_position + position]
         )
+        if shape.token_types:
+            embedded[position] += w["embeddings.token_type"][types[position] if shape.typed else 0]
     # `states` is indexed by position; a dropped token's row stays what it was when it was dropped.
     states = _norm(embedded, w, "embeddings.norm", epsilon)
+    if shape.projected:
+        states = _linear(states, w, "embeddings.projection")
     passed = np.zeros(tokens, np.int64)
     kept = list(range(tokens))
     margin = math.inf
 
     for i in range(shape.layers):
-        name = f"layers.{i}"
+        name = f"layers.{shape.weights_of_layers[i]}"
         x = states[kept]
         query, key, value = (_linear(x, w, f"{name}.{part}") for part in ("query", "key", "value"))
         mixed = np.empty_like(x)
@@ -80,6 +83,8 @@ def answer(
         for head in range(shape.heads):
             columns = slice(head * size, (head + 1) * size)
             scores = query[:, columns] @ key[:, columns].T / math.sqrt(size)
+            if shape.distances:
+                scores += [[w["distances"][_bucket(k - q), head] for k in kept] for q in kept]
             exponents = np.exp(scores - scores.max(axis=1, keepdims=True))
             probabilities = exponents / exponents.sum(axis=1, keepdims=True)
             mixed[:, columns] = probabilities @ value[:, columns]
@@ -102,6 +107,14 @@ def answer(
 
     logits = _linear(states, w, "span")
     return Found(logits[:, 0], logits[:, 1], passed, margin)
+
+
+def _bucket(apart: int) -> int:
+    """The bucket of a key's position less the query's, as MPNet and T5 count them."""
+    side, size = 16 * (apart > 0), abs(apart)
+    if size < 8:
+        return side + size
+    return side + min(15, 8 + int(math.log(size / 8) / math.log(128 / 8) * 8 + 1e-9))
 
 
 def _linear(x: FloatArray, w: Mapping[str, FloatArray], name: str) -> FloatArray:
@@ -141,14 +154,16 @@ def random_weights(shape: ModelShape, seed: int = 0) -> Weights:
         value.flags.writeable = False
         return value
 
+    e = shape.embedding_width
     weights = {
-        "embeddings.word": normal(shape.vocabulary, h),
-        "embeddings.position": normal(shape.positions, h, scale=0.5),
-        "embeddings.token_type": normal(shape.token_types, h, scale=0.5),
+        "embeddings.word": normal(shape.vocabulary, e),
+        "embeddings.position": normal(shape.first_position + shape.positions, e, scale=0.5),
     }
+    if shape.token_types:
+        weights["embeddings.token_type"] = normal(shape.token_types, e, scale=0.5)
     linears = {"span": (2, h)}
     norms = ["embeddings.norm"]
-    for i in range(shape.layers):
+    for i in sorted(set(shape.weights_of_layers)):
         for part in ("query", "key", "value", "attention_output"):
             linears[f"layers.{i}.{part}"] = (h, h)
         linears[f"layers.{i}.intermediate"] = (f, h)
@@ -160,8 +175,14 @@ def random_weights(shape: ModelShape, seed: int = 0) -> Weights:
         weights[f"{name}.weight"] = normal(rows, columns, scale=scale)
         weights[f"{name}.bias"] = normal(rows, scale=0.2)
     for name in norms:
-        weights[f"{name}.weight"] = normal(h, scale=0.1, mean=1.0)
-        weights[f"{name}.bias"] = normal(h, scale=0.1)
+        width = e if name == "embeddings.norm" else h
+        weights[f"{name}.weight"] = normal(width, scale=0.1, mean=1.0)
+        weights[f"{name}.bias"] = normal(width, scale=0.1)
+    if shape.projected:
+        weights["embeddings.projection.weight"] = normal(h, e, scale=e**-0.5)
+        weights["embeddings.projection.bias"] = normal(h, scale=0.2)
+    if shape.distances:
+        weights["distances"] = normal(shape.distances, shape.heads)
     return weights
 
 
@@ -177,16 +198,16 @@ def random_batch(
         extra: Columns of padding beyond the longest row.
         seed: Of the random numbers; a row depends on it and on its place only.
     """
-    width = max(tokens) + extra
+    width, kinds = max(tokens) + extra, shape.token_types if shape.typed else 2
     ids, types, mask = (np.zeros((len(tokens), width), np.int64) for _ in range(3))
     for row, count in enumerate(tokens):
         rng = np.random.default_rng((seed, row))
         ids[row, :count] = rng.integers(0, shape.vocabulary, count)
         question = rng.integers(shape.voters == "question", count + 1)  # [CLS], at least, is of the question
-        types[row, :count] = (np.arange(count) >= question) * (shape.token_types - 1)
+        types[row, :count] = (np.arange(count) >= question) * (kinds - 1)
         mask[row, :count] = 1
         ids[row, count:] = rng.integers(0, shape.vocabulary, width - count)
-        types[row, count:] = rng.integers(0, shape.token_types, width - count)
+        types[row, count:] = rng.integers(0, kinds, width - count)
     return Batch(ids, types, mask, np.asarray(lengths, np.int64))
 
 

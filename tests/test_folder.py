@@ -23,7 +23,7 @@ from safetensors.numpy import load_file, save_file
 
 from dynamic_tinybert import folder as room
 from dynamic_tinybert.folder import ModelFolder, ModelFolderError, hub, open_folder, save_folder, saving
-from dynamic_tinybert.folder.tensors import tensor_table
+from dynamic_tinybert.folder.architectures import tensor_table
 from dynamic_tinybert.shape import ModelShape
 
 SHAPE = ModelShape(layers=2, hidden=8, heads=2, feed_forward=12, vocabulary=40, positions=16)
@@ -322,8 +322,15 @@ def test_int8_needs_sound_scales(checkpoint: Path, scale: np.ndarray | None) -> 
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"model_type": "distilbert"}, "'distilbert'"),
-        ({"model_type": "roberta"}, "'bert', BERT question answering, for now"),
+        ({"model_type": "deberta-v2"}, "'deberta-v2', but only bert | distilbert | roberta"),
+        ({"model_type": ["bert"]}, "model_type is ['bert']"),
+        ({"model_type": "distilbert"}, "n_layers is missing"),
+        ({"model_type": "roberta", "max_position_embeddings": 2}, "max_position_embeddings is 2"),
+        ({"model_type": "roberta", "pad_token_id": -1}, "pad_token_id is -1"),
+        ({"model_type": "albert", "inner_group_num": 2}, "inner_group_num is 2"),
+        ({"model_type": "albert", "num_hidden_groups": 3}, "num_hidden_groups is 3"),
+        ({"model_type": "mpnet", "relative_attention_num_buckets": 16}, "an integer from 32"),
+        ({"model_type": "electra", "embedding_size": "narrow"}, "embedding_size is 'narrow'"),
         ({"model_type": None}, "None"),
         ({"is_decoder": True}, "is_decoder"),
         ({"add_cross_attention": True}, "add_cross_attention"),

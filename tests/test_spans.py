@@ -18,7 +18,7 @@ import dynamic_tinybert.spans as room
 from dynamic_tinybert.spans import Span, SpanRanker
 from dynamic_tinybert.windows import TextTokenizer, Tokens, Window, windows
 
-SPECIAL = cast(TextTokenizer, SimpleNamespace(cls=1, sep=2, pad=0))
+SPECIAL = cast(TextTokenizer, SimpleNamespace(cls=1, sep=2, pad=0, between=[2]))
 Logits = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
 
 

@@ -127,7 +127,7 @@ def test_windows_overlap_exactly_and_lose_no_token(
     everything = Tokens(column + 1000, column, column + 1, column, column + 1)
     ends = np.cumsum(pieces).tolist()
     parts = [everything[a:b] for a, b in zip([0, *ends], ends, strict=False)]
-    special = cast(TextTokenizer, SimpleNamespace(cls=1, sep=2, pad=0))
+    special = cast(TextTokenizer, SimpleNamespace(cls=1, sep=2, pad=0, between=[2]))
     ask = np.full(question, 7)
     found = list(windows(special, ask, parts, max_seq_len=question + 3 + room_for_text, doc_stride=overlap))
 
@@ -497,7 +497,7 @@ def test_a_vocabulary_that_is_no_text_or_has_broken_settings_is_refused(tmp_path
 
 def test_a_tokenizer_of_another_kind_is_refused(tmp_path: Path) -> None:
     Tokenizer(models.BPE({"a": 0, "b": 1, "ab": 2}, [("a", "b")])).save(str(tmp_path / "tokenizer.json"))
-    assert "not a BERT tokenizer" in refusal(tmp_path)
+    assert "no [PAD] or <pad>: it is no tokenizer of a model that is read here" in refusal(tmp_path)
 
 
 def test_the_whole_tokenizer_goes_before_the_vocabulary(

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 import transformers
 
-from dynamic_tinybert.folder.tensors import tensor_table
+from dynamic_tinybert.folder.architectures import tensor_table
 from dynamic_tinybert.shape import ModelShape
 from dynamic_tinybert.train.model import DynamicBertForQuestionAnswering
 from runtime_reference import Weights

@@ -60,7 +60,7 @@ class QuestionAnswerer:
         reader: Its tokenizer and runtime, for callers who make batches of windows by themselves.
 
     Raises:
-        ModelFolderError: The model is not there, or is no BERT question-answering model.
+        ModelFolderError: The model is not there, or is no question-answering model of an architecture that is read.
         WindowError: Its tokenizer cannot be used.
         BudgetError: Its table of length configurations makes no sense.
         CalibrationError: Its calibration makes no sense.
@@ -187,11 +187,11 @@ class QuestionAnswerer:
             ValueError: A question is empty, the lists differ in length, or an option is out of range (`WindowError`
                 and `BudgetError` among them).
         """
-        positions = self.shape.positions
+        positions, specials = self.shape.positions, self.reader.tokenizer.specials
         longest = min(384, positions) if max_seq_len is None else whole_number(max_seq_len, "max_seq_len")
         longest_question = whole_number(max_question_len, "max_question_len")
         if doc_stride is None:
-            doc_stride = max(0, min(128, (longest - longest_question - 3) // 2))
+            doc_stride = max(0, min(128, (longest - longest_question - specials) // 2))
         settings = Settings(
             choice=self.table.select(self.shape, budget),
             top_k=None if top_k is None else whole_number(top_k, "top_k"),
@@ -208,6 +208,7 @@ class QuestionAnswerer:
             doc_stride=settings.doc_stride,
             max_question_len=longest_question,
             positions=positions,
+            specials=specials,
         )
         settings.ranker("")  # refuses what is out of range before anything is read
         single = isinstance(question, str) and isinstance(text, str)

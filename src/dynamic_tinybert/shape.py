@@ -1,4 +1,4 @@
-"""The shape of a BERT question-answering model: the numbers that every room reads and none computes."""
+"""The shape of a question-answering model: the numbers that every room reads and none computes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ Voters: TypeAlias = Literal["all", "question"]
 
 @dataclass(frozen=True, kw_only=True)
 class ModelShape:
-    """Sizes of a BERT model, all counted in units of its own kind.
+    """Sizes of an encoder as BERT is one, all counted in units of its own kind.
+
+    Those from `embedding` on tell other architectures from BERT.
 
     Attributes:
         layers: Transformer layers, n.
@@ -20,11 +22,19 @@ class ModelShape:
         feed_forward: Width between the two feed-forward projections, F.
         vocabulary: Rows of the word embeddings.
         positions: The longest sequence the model can read, in tokens.
-        token_types: Rows of the token-type embeddings (2: question and text).
+        token_types: Rows of the token-type embeddings (2: question and text); 0 where there are none.
         activation: `gelu` is exact (erf); `gelu_tanh` is transformers' `gelu_new`.
         norm_epsilon: What layer normalization adds to the variance.
         voters: Whose attention makes a token significant: that of `all` tokens (Kim and Cho, 2020), or of the
             `question` alone, its [CLS] and [SEP] among it: the tokens of type 0.
+        typed: Whether a token's type is part of its embedding (BERT, ELECTRA, ALBERT); or else that of every token is
+            type 0, if there are types at all, and question and text are told apart for the votes alone.
+        embedding: Width of the embeddings, E; None for H.
+        projected: Whether a projection leads from the embeddings to the first layer (ELECTRA, ALBERT).
+        first_position: Rows of the position embeddings before that of a sequence's first token (RoBERTa and MPNet: 2).
+        distances: Buckets of distances, each with a bias of the attention scores for every head (MPNet: 32), or 0.
+        sharing: The number of the weights that each layer has, where layers share them (ALBERT); empty where each has
+            its own.
     """
 
     layers: int
@@ -37,6 +47,22 @@ class ModelShape:
     activation: Activation = "gelu"
     norm_epsilon: float = 1e-12
     voters: Voters = "all"
+    typed: bool = True
+    embedding: int | None = None
+    projected: bool = False
+    first_position: int = 0
+    distances: int = 0
+    sharing: tuple[int, ...] = ()
+
+    @property
+    def embedding_width(self) -> int:
+        """Width of the embeddings, E."""
+        return self.hidden if self.embedding is None else self.embedding
+
+    @property
+    def weights_of_layers(self) -> tuple[int, ...]:
+        """The number of the weights that each layer has, `[layers]`."""
+        return self.sharing or tuple(range(self.layers))
 
 
 def read_voters(ours: object) -> Voters:

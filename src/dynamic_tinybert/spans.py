@@ -84,9 +84,7 @@ class SpanRanker:
             end: Its end logits, likewise.
         """
         self._null = min(self._null, float(start[0]) + float(end[0]))
-        n = len(window.text)
-        s, e = start[window.offset :][:n], end[window.offset :][:n]
-        band = span_logits(s, e, self._longest)
+        band = span_logits(*text_logits(window, start, end), self._longest)
         overlap = len(self._shared)
         band[:overlap] = np.maximum(band[:overlap], self._shared)
         self._shared = band[window.settled :]
@@ -162,6 +160,21 @@ class SpanRanker:
             left[near][spans.end[near] > begin] = -np.inf
             left[best] = -np.inf
         return spans.at(chosen)
+
+
+def text_logits(
+    window: Window, start: npt.NDArray[np.float32], end: npt.NDArray[np.float32]
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Return the start and end logits of a window's tokens of the text, `[tokens of the text]` each.
+
+    No answer begins or ends with a token that is nothing but white space: its logits are minus infinity.
+    """
+    inside = slice(window.offset, window.offset + len(window.text))
+    nothing = window.text.begin == window.text.end
+    if not nothing.any():
+        return start[inside], end[inside]
+    no = np.float32(-np.inf)
+    return np.where(nothing, no, start[inside]), np.where(nothing, no, end[inside])
 
 
 def span_logits(start: npt.NDArray[np.float32], end: npt.NDArray[np.float32], longest: int) -> npt.NDArray[np.float32]:

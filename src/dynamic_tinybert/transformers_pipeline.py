@@ -94,20 +94,21 @@ class _FittingReader(Reader):
         ids = self.tokenizer.question(question, longest=max_question_len)
         if not len(ids):
             raise ValueError("the question is empty")
-        room = max_seq_len - len(ids) - 3
+        specials = self.tokenizer.specials
+        room = max_seq_len - len(ids) - specials
         if room < 1:
             raise WindowError(
-                f"the question has {len(ids)} tokens, which with 3 special tokens leaves no room for the text in "
-                f"max_seq_len {max_seq_len}: raise max_seq_len or give max_question_len"
+                f"the question has {len(ids)} tokens, which with {specials} special tokens leaves no room for the text "
+                f"in max_seq_len {max_seq_len}: raise max_seq_len or give max_question_len"
             )
         tokens = self.tokenizer.text(text)
         if doc_stride >= room:
             head, longer = _begin(tokens, room)
             if longer and self._fixed:
                 raise WindowError(
-                    f"max_seq_len {max_seq_len} less {len(ids)} tokens of the question and 3 special tokens leaves "
-                    f"{room} tokens for the text, no more than the overlap doc_stride {doc_stride}: raise max_seq_len, "
-                    "or lower doc_stride or max_question_len"
+                    f"max_seq_len {max_seq_len} less {len(ids)} tokens of the question and {specials} special tokens "
+                    f"leaves {room} tokens for the text, no more than the overlap doc_stride {doc_stride}: raise "
+                    "max_seq_len, or lower doc_stride or max_question_len"
                 )
             tokens, doc_stride = chain(head, tokens), room // 2
         yield from windows(self.tokenizer, ids, tokens, max_seq_len=max_seq_len, doc_stride=doc_stride)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from dynamic_tinybert.spans import Span, SpanRanker, span_logits
+from dynamic_tinybert.spans import Span, SpanRanker, span_logits, text_logits
 from dynamic_tinybert.windows import Window
 
 _SPARE = 10  # candidates of a window beyond twice `top_k`: aligned to words, some become one
@@ -65,8 +65,7 @@ class WindowRanker(SpanRanker):
         """Add the next window of the text: see `SpanRanker.add`."""
         start, end = _log_softmax(window, start), _log_softmax(window, end)
         super().add(window, start, end)  # its pool is what fills up the answers
-        inside = slice(window.offset, window.offset + len(window.text))
-        logit = span_logits(start[inside], end[inside], self._longest).ravel()
+        logit = span_logits(*text_logits(window, start, end), self._longest).ravel()
         best = np.argpartition(-logit, min(self._each, len(logit)) - 1)[: self._each]
         best = best[logit[best] > -np.inf]
         best = best[np.argsort(-logit[best], kind="stable")]

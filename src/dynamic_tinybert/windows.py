@@ -9,9 +9,10 @@ import json
 import re
 import string
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +25,7 @@ Ints = npt.NDArray[np.int64]
 _PIECE = 1 << 16  # characters tokenized at a time
 _MARKS = 64  # marks that a character may have before it is cut from them
 _SURROGATES = re.compile("[\ud800-\udfff]")
+_USUAL = {"cls_token": ("[CLS]", "<s>"), "sep_token": ("[SEP]", "</s>"), "pad_token": ("[PAD]", "<pad>")}
 _JOINERS = frozenset("\u200c\u200d\ufe0e\ufe0f")  # joiners and variation selectors belong to the character before
 
 
@@ -38,7 +40,7 @@ class Tokens:
     Attributes:
         ids: Vocabulary indices.
         begin: Where each token begins, in characters of the text as given.
-        end: Where it ends.
+        end: Where it ends; where it begins, if it is nothing but white space.
         word_begin: Where the word that the token is part of begins.
         word_end: Where that word ends.
     """
@@ -64,11 +66,12 @@ class Tokens:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Window:
-    """`[CLS] question [SEP] piece of the text [SEP]`.
+    """`[CLS] question [SEP] piece of the text [SEP]`, or with the special tokens that the model has instead.
 
     Attributes:
         ids: The whole window, `[tokens]`.
-        type_ids: 0 for the question's half and 1 for the text's, `[tokens]`.
+        type_ids: 0 for the question's half, its special tokens among it, and 1 for the text's, `[tokens]`; whether the
+            model embeds them or not.
         text: The tokens of the text in it; the first is at `ids[offset]`.
         offset: Where the text begins in the window.
         settled: How many of the text's tokens in it, from the left, no later window holds.
@@ -85,29 +88,57 @@ class Window:
 
 
 class TextTokenizer:
-    """A BERT tokenizer, as this package uses it. Safe to use from many threads.
+    """A model's tokenizer, as this package uses it. Safe to use from many threads.
 
     Texts and questions are data: what looks like a special token in them ("[SEP]") is read as the characters it is.
 
     Args:
-        folder: A folder that holds `tokenizer.json`, or `vocab.txt` and perhaps `tokenizer_config.json`.
+        folder: A folder that holds `tokenizer.json`; or `vocab.txt` (WordPiece) or `vocab.json` and `merges.txt`
+            (byte-level BPE), and perhaps `tokenizer_config.json`.
+
+    Attributes:
+        cls: The id of the special token before the question: [CLS] or `<s>`.
+        sep: That of the one after the text: [SEP] or `</s>`.
+        pad: That of padding.
+        between: Those between question and text: one `sep`, or two as RoBERTa and MPNet have it.
 
     Raises:
-        WindowError: There is no tokenizer, it cannot be read, or it lacks [CLS], [SEP] or [PAD].
+        WindowError: There is no tokenizer, it cannot be read, or it lacks one of the special tokens.
     """
 
     def __init__(self, folder: Path) -> None:
-        self._tokenizer = _load(folder)
+        config = _settings(folder)
+        self._tokenizer = _load(folder, config)
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         self._tokenizer.encode_special_tokens = True
-        self.cls, self.sep, self.pad = (self._special(token, folder) for token in ("[CLS]", "[SEP]", "[PAD]"))
+        kinds = _kinds_of(self._tokenizer)
+        self._spaced = bool(kinds & {"ByteLevel", "Metaspace"})  # a token may hold the space before it
+        self._splits_punctuation = not kinds & {"Metaspace", "WhitespaceSplit"}
+        self.pad = self._special("pad_token", config, folder)
+        template = _template(self._tokenizer)
+        if template is None:
+            self.cls, self.sep = (self._special(name, config, folder) for name in ("cls_token", "sep_token"))
+            doubled = self._tokenizer.id_to_token(self.sep) == "</s>"
+            template = [self.cls], [self.sep] * (1 + doubled), [self.sep]
+        (self.cls,), between, (self.sep,) = template
+        self.between = np.array(between, np.int64)
 
-    def _special(self, token: str, folder: Path) -> int:
-        index: int | None = self._tokenizer.token_to_id(token)
-        if index is None:
-            raise WindowError(f"the tokenizer of {folder} has no {token}: it is not a BERT tokenizer")
-        return index
+    @property
+    def specials(self) -> int:
+        """How many special tokens a window has."""
+        return len(self.between) + 2
+
+    def _special(self, name: str, config: Mapping[str, Any], folder: Path) -> int:
+        """The id of a special token: of that which the settings name, or else of one of the usual names."""
+        said = config.get(name)
+        said = said.get("content") if isinstance(said, dict) else said
+        for token in (said, *_USUAL[name]):
+            index: int | None = self._tokenizer.token_to_id(token) if isinstance(token, str) else None
+            if index is not None:
+                return index
+        usual = " or ".join(_USUAL[name])
+        raise WindowError(f"the tokenizer of {folder} has no {usual}: it is no tokenizer of a model that is read here")
 
     def question(self, question: str, *, longest: int | None = None) -> Ints:
         """Return the token ids of a question, cut to the longest allowed, with a warning if it is longer."""
@@ -125,10 +156,14 @@ class TextTokenizer:
             if not encoding.ids:
                 continue
             offsets = np.array(encoding.offsets, np.int64)
+            if self._spaced:
+                _leave_spaces(piece, offsets)
             if not piece.isascii():
                 _keep_characters_whole(piece, offsets)
             words = np.array(encoding.word_ids, np.float64)  # a token outside words has None, which becomes nan
             begins = np.diff(words, prepend=-1) != 0
+            if not self._splits_punctuation:
+                begins |= _at_punctuation(piece, offsets)
             if not piece.isascii():
                 begins &= ~_marks_of_the_token_before(piece, offsets)
             starts, which = np.flatnonzero(begins), np.cumsum(begins) - 1
@@ -147,7 +182,9 @@ class TextTokenizer:
         return self._tokenizer.encode(_SURROGATES.sub("\ufffd", text), add_special_tokens=False)
 
 
-def check_lengths(*, max_seq_len: int, doc_stride: int, max_question_len: int, positions: int) -> None:
+def check_lengths(
+    *, max_seq_len: int, doc_stride: int, max_question_len: int, positions: int, specials: int = 3
+) -> None:
     """Check that a text can be cut into windows.
 
     Args:
@@ -155,6 +192,7 @@ def check_lengths(*, max_seq_len: int, doc_stride: int, max_question_len: int, p
         doc_stride: How much neighbouring windows overlap, in tokens.
         max_question_len: The longest question, in tokens; a longer one is cut.
         positions: The longest sequence that the model can read.
+        specials: The special tokens of a window.
 
     Raises:
         WindowError: One of them is out of range, or a window of the longest question would not move on.
@@ -165,12 +203,12 @@ def check_lengths(*, max_seq_len: int, doc_stride: int, max_question_len: int, p
         raise WindowError(f"doc_stride, the overlap of windows, is at least 0 tokens, not {doc_stride}")
     if max_seq_len > positions:
         raise WindowError(f"max_seq_len {max_seq_len} is more than the {positions} tokens that the model can read")
-    room = max_seq_len - max_question_len - 3
+    room = max_seq_len - max_question_len - specials
     if room <= doc_stride:
         raise WindowError(
-            f"max_seq_len {max_seq_len} less max_question_len {max_question_len} and 3 special tokens leaves {room} "
-            f"tokens for the text, no more than the overlap doc_stride {doc_stride}: raise max_seq_len, or lower "
-            "doc_stride or max_question_len"
+            f"max_seq_len {max_seq_len} less max_question_len {max_question_len} and {specials} special tokens leaves "
+            f"{room} tokens for the text, no more than the overlap doc_stride {doc_stride}: raise max_seq_len, or "
+            "lower doc_stride or max_question_len"
         )
 
 
@@ -186,7 +224,7 @@ def windows(
         max_seq_len: The longest window, in tokens.
         doc_stride: How much neighbouring windows overlap, in tokens.
     """
-    head = np.concatenate([[tokenizer.cls], question, [tokenizer.sep]])
+    head = np.concatenate([[tokenizer.cls], question, tokenizer.between])
     tail = np.array([tokenizer.sep])
     room = max_seq_len - len(head) - 1
 
@@ -217,15 +255,32 @@ def pad(batch: Sequence[Window], pad_id: int) -> tuple[Ints, Ints, Ints]:
     return ids, type_ids, (np.arange(ids.shape[1]) < lengths[:, None]).astype(np.int64)
 
 
-def _load(folder: Path) -> Tokenizer:
+def _settings(folder: Path) -> dict[str, Any]:
+    """What the folder says of its tokenizer beside `tokenizer.json`."""
+    files = [folder / name for name in ("special_tokens_map.json", "tokenizer_config.json")]
+    try:
+        found = [json.loads(file.read_text("utf-8")) for file in files if file.is_file()]
+    except (ValueError, RecursionError) as error:
+        raise WindowError(f"the tokenizer of {folder} cannot be read: its settings are no JSON ({error})") from None
+    if not all(isinstance(settings, dict) for settings in found):
+        raise WindowError(f"the tokenizer of {folder} cannot be read: its settings are no object")
+    return {name: value for settings in found for name, value in settings.items()}
+
+
+def _load(folder: Path, config: Mapping[str, Any]) -> Tokenizer:
     path, vocabulary = folder / "tokenizer.json", folder / "vocab.txt"
+    paired, merges = folder / "vocab.json", folder / "merges.txt"
     try:
         if path.is_file():
             return Tokenizer.from_file(str(path))
+        if paired.is_file() and merges.is_file() and not vocabulary.is_file():
+            tokenizer = Tokenizer(models.BPE.from_file(str(paired), str(merges)))
+            prefixed = config.get("add_prefix_space", False)
+            tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=prefixed)
+            tokenizer.decoder = decoders.ByteLevel()
+            return tokenizer
         if not vocabulary.is_file():
             raise WindowError(f"{folder} has neither tokenizer.json nor vocab.txt")
-        settings = folder / "tokenizer_config.json"
-        config = json.loads(settings.read_text("utf-8")) if settings.is_file() else {}
         lines = vocabulary.read_bytes().decode("utf-8").removesuffix("\n").split("\n")
         tokens = {line.removesuffix("\r"): i for i, line in enumerate(lines)}
         tokenizer = Tokenizer(models.WordPiece(tokens, unk_token="[UNK]"))
@@ -244,8 +299,35 @@ def _load(folder: Path) -> Tokenizer:
         raise WindowError(f"the tokenizer of {folder} cannot be read: {str(error).splitlines()[0]}") from None
 
 
+def _template(tokenizer: Tokenizer) -> tuple[list[int], list[int], list[int]] | None:
+    """The special tokens before a question, between it and a text, and after that, as the tokenizer puts them.
+
+    None if it puts none, or not one before, one after and some between.
+    """
+    word = tokenizer.encode("a", add_special_tokens=False)
+    if tokenizer.post_processor is None or not word.ids:
+        return None
+    pair = tokenizer.post_process(word, word)
+    parts: tuple[list[int], list[int], list[int]] = [], [], []
+    part = 0
+    for index, sequence in zip(pair.ids, pair.sequence_ids, strict=True):
+        if sequence is None:
+            parts[part].append(index)
+        else:
+            part = sequence + 1
+    return parts if len(parts[0]) == len(parts[2]) == 1 and parts[1] else None
+
+
+def _kinds_of(tokenizer: Tokenizer) -> set[str]:
+    """The types of pre-tokenizers that a tokenizer has."""
+    if tokenizer.pre_tokenizer is None:
+        return set()
+    described = json.loads(tokenizer.pre_tokenizer.__getstate__())  # its part of tokenizer.json, without the vocabulary
+    return {part["type"] for part in (described, *described.get("pretokenizers", ()))}
+
+
 def _pieces(text: str) -> Iterator[tuple[int, int]]:
-    """Cut a text into pieces of bounded length: before white space, or else after punctuation.
+    """Cut a text into pieces of bounded length: before the first of some white space, or else after punctuation.
 
     Where there is neither for 32,000 characters, anywhere but within a character: that is no word.
     """
@@ -253,7 +335,7 @@ def _pieces(text: str) -> Iterator[tuple[int, int]]:
     while len(text) - begin > _PIECE:
         limit = begin + _PIECE
         cuts = range(limit, begin + _PIECE // 2, -1)
-        end = next((cut for cut in cuts if _is_space(text[cut])), None)
+        end = next((cut for cut in cuts if _is_space(text[cut]) and not _is_space(text[cut - 1])), None)
         if end is None:
             end = next((i for i in cuts if _is_punctuation(text[i - 1]) and not _continues(text[i])), limit)
         while end < min(len(text), limit + _MARKS) and _continues(text[end]):
@@ -281,9 +363,27 @@ def _continues(character: str) -> bool:
 def _marks_of_the_token_before(text: str, offsets: Ints) -> npt.NDArray[np.bool_]:
     """Which tokens begin with a mark that belongs to the last character of the token before."""
     marks = np.zeros(len(offsets), np.bool_)
-    for i in np.flatnonzero(offsets[1:, 0] <= offsets[:-1, 1]) + 1:
+    for i in np.flatnonzero((offsets[1:, 0] <= offsets[:-1, 1]) & (offsets[1:, 0] < offsets[1:, 1])) + 1:
         marks[i] = _continues(text[offsets[i, 0]])
     return marks
+
+
+def _at_punctuation(text: str, offsets: Ints) -> npt.NDArray[np.bool_]:
+    """Which tokens begin with punctuation or after it, as words of BERT do."""
+    return np.array(
+        [
+            begin < end and (_is_punctuation(text[begin]) or (begin > 0 and _is_punctuation(text[begin - 1])))
+            for begin, end in offsets.tolist()
+        ],
+        np.bool_,
+    )
+
+
+def _leave_spaces(text: str, offsets: Ints) -> None:
+    """Let each token begin after the white space that it holds; what is nothing else has no character then."""
+    for i, (begin, end) in enumerate(offsets.tolist()):
+        if begin < end and text[begin].isspace():
+            offsets[i, 0] = next((at for at in range(begin, end) if not text[at].isspace()), end)
 
 
 def _keep_characters_whole(text: str, offsets: Ints) -> None:

@@ -97,6 +97,16 @@ SHAPES = {
     "no longer than the batch": random_shape(positions=33),
     "the question votes": random_shape(layers=4, voters="question"),
     "the question votes, 12 heads": random_shape(layers=6, hidden=24, heads=12, voters="question"),
+    "as RoBERTa": random_shape(token_types=1, typed=False, first_position=2),
+    "types that are not read": random_shape(token_types=2, typed=False, voters="question"),
+    "as DistilBERT": random_shape(layers=3, token_types=0, typed=False),
+    "as ELECTRA": random_shape(layers=3, embedding=6, projected=True),
+    "as MPNet": random_shape(layers=4, token_types=0, typed=False, first_position=2, distances=32),
+    "as MPNet, the question votes": random_shape(
+        layers=4, hidden=24, heads=3, token_types=0, typed=False, distances=40, voters="question"
+    ),
+    "as ALBERT": random_shape(layers=3, embedding=8, projected=True, sharing=(0, 0, 0), activation="gelu_tanh"),
+    "as ALBERT, two groups": random_shape(layers=5, projected=True, sharing=(0, 0, 0, 1, 1)),
 }
 
 CONFIGS = {

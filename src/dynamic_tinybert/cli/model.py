@@ -34,7 +34,7 @@ def info(model: console.Model = "embedded", as_json: console.AsJson = False) -> 
     described: dict[str, Any] = {
         "model": folder.name,
         "path": str(folder.path),
-        "architecture": {"type": "BertForQuestionAnswering", **asdict(folder.shape)},
+        "architecture": {"type": folder.architecture, **asdict(folder.shape)},
         "parameters": parameters,
         "bytes": folder.source_bytes,
         "license": folder.license,
@@ -58,7 +58,7 @@ def info(model: console.Model = "embedded", as_json: console.AsJson = False) -> 
         return
     s = folder.shape
     print(f"model          {folder.name}   ({folder.path})")
-    print(f"architecture   BertForQuestionAnswering: {s.layers} layers, hidden {s.hidden}, {s.heads} heads, "
+    print(f"architecture   {folder.architecture}: {s.layers} layers, hidden {s.hidden}, {s.heads} heads, "
           f"feed-forward {s.feed_forward}, {s.activation}")  # fmt: skip
     print(f"size           {parameters / 1e6:.1f} million parameters, {folder.source_bytes / 1e6:.1f} MB on disk")
     print(f"reads          up to {s.positions} tokens at a time, from a vocabulary of {s.vocabulary:,}")

@@ -13,10 +13,19 @@ WEIGHTS: Final = "model.safetensors"
 INDEX: Final = "model.safetensors.index.json"
 TOKENIZER: Final = "tokenizer.json"
 VOCABULARY: Final = "vocab.txt"
+PAIRED_VOCABULARY: Final = "vocab.json"
+MERGES: Final = "merges.txt"
 LENGTH_CONFIGS: Final = "length_configs.json"
 CARD: Final = "README.md"
 
-TOKENIZER_FILES: Final = (TOKENIZER, "tokenizer_config.json", VOCABULARY, "special_tokens_map.json")
+TOKENIZER_FILES: Final = (
+    TOKENIZER,
+    "tokenizer_config.json",
+    VOCABULARY,
+    PAIRED_VOCABULARY,
+    MERGES,
+    "special_tokens_map.json",
+)
 COPIED: Final = (*TOKENIZER_FILES, LENGTH_CONFIGS, CARD)
 FETCHED: Final = (CONFIG, WEIGHTS, "model-*.safetensors", INDEX, *COPIED)
 

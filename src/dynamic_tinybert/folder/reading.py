@@ -16,8 +16,19 @@ import numpy as np
 import numpy.typing as npt
 
 from dynamic_tinybert.folder import hub
+from dynamic_tinybert.folder.architectures import ARCHITECTURES, BUCKETS
 from dynamic_tinybert.folder.errors import ModelFolderError
-from dynamic_tinybert.folder.files import CARD, CONFIG, LENGTH_CONFIGS, TOKENIZER, VOCABULARY, WEIGHTS, read_object
+from dynamic_tinybert.folder.files import (
+    CARD,
+    CONFIG,
+    LENGTH_CONFIGS,
+    MERGES,
+    PAIRED_VOCABULARY,
+    TOKENIZER,
+    VOCABULARY,
+    WEIGHTS,
+    read_object,
+)
 from dynamic_tinybert.folder.tensors import StoredTensor, find_tensors, find_weight_files
 from dynamic_tinybert.shape import Activation, ModelShape, read_voters
 
@@ -40,6 +51,7 @@ class ModelFolder:
     Attributes:
         name: The model as the user named it; `embedded` for the embedded one.
         path: The folder.
+        kind: The architecture, as `model_type` of `config.json` calls it: `bert`, `distilbert`, `roberta` ...
         shape: The sizes of the model.
         config: `config.json` as read.
         length_configs: `length_configs.json` as read, or None. What it means is checked elsewhere.
@@ -49,12 +61,18 @@ class ModelFolder:
 
     name: str
     path: Path
+    kind: str
     shape: ModelShape
     config: Mapping[str, Any]
     length_configs: Mapping[str, Any] | None
     license: str | None
     source_bytes: int
     _tensors: Mapping[str, StoredTensor] = field(repr=False)
+
+    @property
+    def architecture(self) -> str:
+        """Transformers' class for the model, as `BertForQuestionAnswering`."""
+        return ARCHITECTURES[self.kind].model
 
     @property
     def calibration(self) -> Mapping[str, Any] | None:
@@ -70,11 +88,13 @@ class ModelFolder:
     def weights(self) -> dict[str, npt.NDArray[np.float32]]:
         """The tensors in float32, by our names; read at the first access and kept as long as this object is.
 
-        With H the hidden and F the feed-forward size: `embeddings.word` `[vocabulary, H]`, `embeddings.position`
-        `[positions, H]`, `embeddings.token_type` `[token types, H]`; and as pairs, `.weight` of the shape given and
-        `.bias` of its first dimension: `embeddings.norm` `[H]`; of every layer `layers.{i}` the projections `query`,
-        `key`, `value`, `attention_output` `[H, H]`, `intermediate` `[F, H]`, `output` `[H, F]` and the norms
-        `attention_norm`, `output_norm` `[H]`; `span` `[2, H]`, start and end.
+        With H the hidden, F the feed-forward and E the embeddings' size, which is H unless the shape says otherwise:
+        `embeddings.word` `[vocabulary, E]`, `embeddings.position` `[first_position + positions, E]`,
+        `embeddings.token_type` `[token types, E]`, `distances` `[distances, heads]`; and as pairs, `.weight` of the
+        shape given and `.bias` of its first dimension: `embeddings.norm` `[E]`, `embeddings.projection` `[H, E]`; of
+        every `layers.{i}` the projections `query`, `key`, `value`, `attention_output` `[H, H]`, `intermediate`
+        `[F, H]`, `output` `[H, F]` and the norms `attention_norm`, `output_norm` `[H]`; `span` `[2, H]`, start and end.
+        What the shape says is not there is left out; i is the number of a layer's weights, `weights_of_layers`.
 
         Raises:
             ModelFolderError: A value is NaN or infinite, or a file has changed since the folder was opened.
@@ -142,14 +162,15 @@ def _read_folder(name: str, path: Path) -> ModelFolder:
             f"{path} has no {CONFIG}: give a folder as transformers writes it, with {CONFIG}, {WEIGHTS} and {TOKENIZER}"
         )
     config = read_object(path / CONFIG)
-    shape = _read_shape(path / CONFIG, config)
+    kind, shape = _read_shape(path / CONFIG, config)
     files = find_weight_files(path)
-    tensors = find_tensors(path, shape, files)
+    tensors = find_tensors(path, shape, kind, files)
     _check_vocabulary(path, shape)
     lengths = path / LENGTH_CONFIGS
     return ModelFolder(
         name=name,
         path=path,
+        kind=kind,
         shape=shape,
         config=config,
         length_configs=read_object(lengths) if lengths.is_file() else None,
@@ -159,25 +180,30 @@ def _read_folder(name: str, path: Path) -> ModelFolder:
     )
 
 
-def _read_shape(file: Path, config: Mapping[str, Any]) -> ModelShape:
+def _read_shape(file: Path, config: Mapping[str, Any]) -> tuple[str, ModelShape]:
+    """Read the architecture and the sizes from `config.json`."""
+
     def refuse(key: str, wanted: str) -> NoReturn:
         found = repr(config[key]) if key in config else "missing"
         raise ModelFolderError(f"{file}: {key} is {found}, but only {wanted} is supported: choose another model")
 
-    def count(key: str, default: int | None = None, most: int = _MOST) -> int:
+    def count(key: str, default: int | None = None, least: int = 1, most: int = _MOST) -> int:
         value = config.get(key, default)
-        if type(value) is not int or not 0 < value <= most:
-            refuse(key, f"an integer from 1 to {most}")
+        if type(value) is not int or not least <= value <= most:
+            refuse(key, f"an integer from {least} to {most}")
         return value
 
-    if config.get("model_type") != "bert":
-        refuse("model_type", "'bert', BERT question answering, for now")
+    kind = config.get("model_type")
+    if not isinstance(kind, str) or kind not in ARCHITECTURES:
+        refuse("model_type", " | ".join(ARCHITECTURES))
+    theirs = ARCHITECTURES[kind]
+    ours = {name for name, _ in theirs.names}
     for key, only in (("is_decoder", False), ("add_cross_attention", False), ("position_embedding_type", "absolute")):
         if config.get(key) not in (None, only):
             refuse(key, repr(only))
-    activation = _ACTIVATIONS.get(str(config.get("hidden_act", "gelu")))
+    activation = _ACTIVATIONS.get(str(config.get(theirs.settings["activation"], "gelu")))
     if activation is None:
-        refuse("hidden_act", " | ".join(_ACTIVATIONS))
+        refuse(theirs.settings["activation"], " | ".join(_ACTIVATIONS))
     try:
         voters = read_voters(config.get("dynamic_tinybert", {}))
     except ValueError as error:
@@ -185,21 +211,34 @@ def _read_shape(file: Path, config: Mapping[str, Any]) -> ModelShape:
     epsilon = config.get("layer_norm_eps", 1e-12)
     if type(epsilon) is not float or not 0 < epsilon < 1:
         refuse("layer_norm_eps", "a number between 0 and 1")
-    shape = ModelShape(
-        layers=count("num_hidden_layers", most=_MOST_LAYERS),
-        hidden=count("hidden_size"),
-        heads=count("num_attention_heads"),
-        feed_forward=count("intermediate_size"),
+    layers = count(theirs.settings["layers"], most=_MOST_LAYERS)
+    hidden, heads = count(theirs.settings["hidden"]), count(theirs.settings["heads"])
+    if hidden % heads:
+        refuse(theirs.settings["hidden"], f"a multiple of {theirs.settings['heads']} ({heads})")
+    embedding = count("embedding_size", 128) if theirs.narrow else hidden
+    first = count("pad_token_id", 1, least=0) + 1 if theirs.padded_positions else 0
+    shared = kind == "albert"
+    if shared:
+        count("inner_group_num", 1, most=1)
+    groups = count("num_hidden_groups", 1, most=layers) if shared else layers
+    return kind, ModelShape(
+        layers=layers,
+        hidden=hidden,
+        heads=heads,
+        feed_forward=count(theirs.settings["feed_forward"]),
         vocabulary=count("vocab_size"),
-        positions=count("max_position_embeddings", 512),
-        token_types=count("type_vocab_size", 2),
+        positions=count("max_position_embeddings", 512, least=first + 1) - first,
+        token_types=count("type_vocab_size", 2) if "embeddings.token_type" in ours else 0,
         activation=activation,
         norm_epsilon=epsilon,
         voters=voters,
+        typed=theirs.typed,
+        embedding=None if embedding == hidden else embedding,
+        projected=shared or embedding != hidden,
+        first_position=first,
+        distances=count("relative_attention_num_buckets", BUCKETS, least=BUCKETS) if "distances" in ours else 0,
+        sharing=tuple(int(i / (layers / groups)) for i in range(layers)) if shared else (),
     )
-    if shape.hidden % shape.heads:
-        refuse("hidden_size", f"a multiple of num_attention_heads ({shape.heads})")
-    return shape
 
 
 def _check_vocabulary(path: Path, shape: ModelShape) -> None:
@@ -208,10 +247,12 @@ def _check_vocabulary(path: Path, shape: ModelShape) -> None:
     elif (file := path / VOCABULARY).is_file():
         with file.open("rb") as lines:
             tokens = sum(1 for _ in lines)
+    elif (file := path / PAIRED_VOCABULARY).is_file() and (path / MERGES).is_file():
+        tokens = len(read_object(file))
     else:
         raise ModelFolderError(
-            f"{path} has neither {TOKENIZER} nor {VOCABULARY}: save the tokenizer of the same model there, with"
-            " save_pretrained of transformers"
+            f"{path} has neither {TOKENIZER} nor {VOCABULARY}, nor {PAIRED_VOCABULARY} and {MERGES}: save the"
+            " tokenizer of the same model there, with save_pretrained of transformers"
         )
     if tokens > shape.vocabulary:
         raise ModelFolderError(
@@ -224,8 +265,9 @@ def _count_tokens(file: Path) -> int:
     """Count the ids of a tokenizer.json; 0 where they cannot be found, which its own loader will report."""
     try:
         tokenizer = json.loads(file.read_text(encoding="utf-8"))
-        ids = [*tokenizer["model"]["vocab"].values(), *(token["id"] for token in tokenizer["added_tokens"])]
-        return int(max(ids)) + 1
+        vocabulary = tokenizer["model"]["vocab"]  # token -> id, or, of a unigram model, tokens in order
+        ids = [*(vocabulary.values() if isinstance(vocabulary, dict) else range(len(vocabulary)))]
+        return int(max([*ids, *(token["id"] for token in tokenizer["added_tokens"])])) + 1
     except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
         return 0
 

@@ -14,10 +14,10 @@ import numpy.typing as npt
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
+from dynamic_tinybert.folder.architectures import tensor_table
 from dynamic_tinybert.folder.errors import ModelFolderError
 from dynamic_tinybert.folder.files import CONFIG, COPIED, FETCHED, WEIGHTS
 from dynamic_tinybert.folder.reading import ModelFolder
-from dynamic_tinybert.folder.tensors import tensor_table
 
 _OURS: Final = "dynamic_tinybert"
 _NOT_KEPT: Final = (_OURS, "torch_dtype", "quantization_config", "_name_or_path")
@@ -85,7 +85,7 @@ def _check_target(target: Path, overwrite: bool) -> None:
 
 def _write_files(folder: ModelFolder, draft: Path, dtype: Literal["float32", "int8"]) -> None:
     config = {key: value for key, value in folder.config.items() if key not in _NOT_KEPT}
-    config |= {"architectures": ["BertForQuestionAnswering"], "dtype": "float32"}
+    config |= {"architectures": [folder.architecture], "dtype": "float32"}
     own = {"weights": "int8"} if dtype == "int8" else {}
     if folder.shape.voters != "all":
         own["voters"] = folder.shape.voters
@@ -94,9 +94,9 @@ def _write_files(folder: ModelFolder, draft: Path, dtype: Literal["float32", "in
     (draft / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
     tensors: dict[str, npt.NDArray[Any]] = {}
-    for ours, theirs, sizes in tensor_table(folder.shape):
+    for ours, theirs, sizes in tensor_table(folder.shape, folder.kind):
         tensors[theirs] = weight = folder.weights[ours]
-        if dtype == "int8" and len(sizes) == 2 and ours != "span.weight":
+        if dtype == "int8" and len(sizes) == 2 and ours not in ("span.weight", "distances"):
             tensors[theirs], tensors[f"{theirs}.scale"] = _round(weight)
     save_file(tensors, draft / WEIGHTS, metadata={"format": "pt"})
     shutil.copymode(draft / CONFIG, draft / WEIGHTS)  # safetensors writes for the owner only

@@ -1,4 +1,4 @@
-"""The tensors of a model folder: their names, here and in transformers, and how they are stored.
+"""The tensors of a model folder, and how they are stored. Their names are in `architectures`.
 
 A tensor is stored in float32, float16 or bfloat16; or in INT8 of our own: an int8 tensor of `[rows, columns]` beside a
 float32 one of `[rows]`, called as the first plus `.scale`. A value is then the int8 times its row's scale.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Final
@@ -17,51 +17,14 @@ import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 
+from dynamic_tinybert.folder.architectures import ARCHITECTURES, tensor_table
 from dynamic_tinybert.folder.errors import ModelFolderError
 from dynamic_tinybert.folder.files import CONFIG, INDEX, WEIGHTS, read_object
 from dynamic_tinybert.shape import ModelShape
 
-# Our name, that of transformers, and the sizes: Vocabulary, Positions, token Types, Hidden, Feed-forward.
-_SINGLE: Final = (
-    ("embeddings.word", "bert.embeddings.word_embeddings.weight", "VH"),
-    ("embeddings.position", "bert.embeddings.position_embeddings.weight", "PH"),
-    ("embeddings.token_type", "bert.embeddings.token_type_embeddings.weight", "TH"),
-)
-# The same of pairs: `.weight` of these sizes, and `.bias` of the first of them.
-_PAIRS: Final = (
-    ("embeddings.norm", "bert.embeddings.LayerNorm", "H"),
-    ("layers.{i}.query", "bert.encoder.layer.{i}.attention.self.query", "HH"),
-    ("layers.{i}.key", "bert.encoder.layer.{i}.attention.self.key", "HH"),
-    ("layers.{i}.value", "bert.encoder.layer.{i}.attention.self.value", "HH"),
-    ("layers.{i}.attention_output", "bert.encoder.layer.{i}.attention.output.dense", "HH"),
-    ("layers.{i}.attention_norm", "bert.encoder.layer.{i}.attention.output.LayerNorm", "H"),
-    ("layers.{i}.intermediate", "bert.encoder.layer.{i}.intermediate.dense", "FH"),
-    ("layers.{i}.output", "bert.encoder.layer.{i}.output.dense", "HF"),
-    ("layers.{i}.output_norm", "bert.encoder.layer.{i}.output.LayerNorm", "H"),
-    ("span", "qa_outputs", "2H"),
-)
-
 _DTYPES: Final = {"F32": "<f4", "F16": "<f2", "BF16": "<u2", "I8": "i1"}  # numpy has no bfloat16
 _PICKLES: Final = (".bin", ".bin.index.json", ".pt", ".pth", ".ckpt", ".pkl")
 _CONVERTED: Final = ("pytorch_model.bin", "pytorch_model.bin.index.json")  # transformers loads these
-
-
-def tensor_table(shape: ModelShape) -> Iterator[tuple[str, str, tuple[int, ...]]]:
-    """Name every tensor of a model: our name, that of transformers, its shape."""
-    sizes = {
-        "V": shape.vocabulary,
-        "P": shape.positions,
-        "T": shape.token_types,
-        "H": shape.hidden,
-        "F": shape.feed_forward,
-        "2": 2,
-    }
-    for ours, theirs, letters in _SINGLE:
-        yield ours, theirs, tuple(sizes[x] for x in letters)
-    for ours, theirs, letters in _PAIRS:
-        for i in range(shape.layers if "{i}" in ours else 1):
-            for part, of in (("weight", letters), ("bias", letters[0])):
-                yield f"{ours}.{part}".format(i=i), f"{theirs}.{part}".format(i=i), tuple(sizes[x] for x in of)
 
 
 @dataclass(frozen=True)
@@ -166,18 +129,19 @@ def refuse_pickle(where: str, names: Iterable[str], source: str, target: str) ->
     )
 
 
-def find_tensors(path: Path, shape: ModelShape, files: Iterable[Path]) -> dict[str, StoredTensor]:
+def find_tensors(path: Path, shape: ModelShape, kind: str, files: Iterable[Path]) -> dict[str, StoredTensor]:
     """Find a model's tensors in its files, by our names, and check names, shapes and dtypes. Reads headers only.
 
     Raises:
         ModelFolderError: A file is damaged, or a tensor is missing or has another shape or dtype.
         OSError: A file cannot be read.
     """
-    stored = {_common_name(name): tensor for file in files for name, tensor in _read_header(file).items()}
+    prefix = ARCHITECTURES[kind].prefix
+    stored = {_common_name(name, prefix): tensor for file in files for name, tensor in _read_header(file).items()}
     found = {}
     missing = []
-    for ours, theirs, sizes in tensor_table(shape):
-        tensor = stored.get(_common_name(theirs))
+    for ours, theirs, sizes in tensor_table(shape, kind):
+        tensor = stored.get(_common_name(theirs, prefix))
         if tensor is None:
             missing.append(theirs)
             continue
@@ -190,7 +154,7 @@ def find_tensors(path: Path, shape: ModelShape, files: Iterable[Path]) -> dict[s
         if tensor.dtype not in _DTYPES:
             raise ModelFolderError(f"{where} has dtype {tensor.dtype}: save it in float32, float16 or bfloat16")
         if tensor.dtype == "I8":
-            scale = stored.get(f"{_common_name(theirs)}.scale")
+            scale = stored.get(f"{_common_name(theirs, prefix)}.scale")
             if scale is None or (scale.dtype, scale.shape) != ("F32", sizes[:1]) or len(sizes) != 2:
                 raise ModelFolderError(
                     f"{where} is int8 without a float32 scale for each row: save it in float32, float16 or bfloat16"
@@ -211,9 +175,9 @@ def find_tensors(path: Path, shape: ModelShape, files: Iterable[Path]) -> dict[s
     return found
 
 
-def _common_name(name: str) -> str:
+def _common_name(name: str, prefix: str) -> str:
     """Bring transformers' names of one tensor, old and new, with and without a head on the model, to one."""
-    name = name.removeprefix("bert.")
+    name = name.removeprefix(prefix)
     return name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
 
 

@@ -1,4 +1,4 @@
-"""The ONNX graph of BERT question answering with drop-and-restore.
+"""The ONNX graph of question answering with drop-and-restore, for BERT and the encoders that are like it.
 
 Dynamic-TinyBERT (Guskin et al., 2021, arXiv 2111.09645) after the Length-Adaptive Transformer (Kim and Cho, 2020,
 arXiv 2010.07003): in each layer, after self-attention and before the feed-forward, only the tokens that receive most
@@ -38,11 +38,13 @@ class _State(NamedTuple):
     """What goes from layer to layer.
 
     x: states of the tokens, [batch, slots, hidden].
+    bias: what distances add to the attention scores, [batch or 1, heads, slots, slots]; empty where they add nothing.
     place: the row of `found` that each slot's token writes to, [batch, slots].
     found: what is known of each token, [batch * (tokens + 1), 3]; the last place of a row takes what nobody wants.
     """
 
     x: str
+    bias: str
     place: str
     found: str
 
@@ -53,8 +55,9 @@ def build_graph(
     """Build the graph of a model.
 
     Inputs, all int64: `input_ids`, `attention_mask`, `token_type_ids` of `[batch, tokens]`, each row filled from the
-    left and padded at its end; `lengths` of `[batch, layers]`, how many tokens each row keeps after each layer: none
-    greater than the one before it nor than the row's own tokens, and 1 at the least.
+    left and padded at its end, types 0 for the question and 1 for the text even where a model embeds none; `lengths` of
+    `[batch, layers]`, how many tokens each row keeps after each layer: none greater than the one before it nor than the
+    row's own tokens, and 1 at the least.
 
     Outputs: `start_logits` and `end_logits`, float32 `[batch, tokens]`, without meaning at padding; `layers_passed`,
     int64 `[batch, tokens]`: how many layers each token passed whole.
@@ -77,6 +80,7 @@ class _Builder:
         self.int8 = precision == "int8"
         self.fused_attention = fused_attention
         self.g = Graph("dynamic_tinybert")
+        self.added: set[str] = set()
 
     # The weights.
 
@@ -93,7 +97,13 @@ class _Builder:
         self.weight(f"{name}.scale", scale)
         self.g.weight(f"{name}.matrix", np.ascontiguousarray(np.rint(value / scale[:, None]).T.astype(np.int8)))
 
-    def layer_weights(self, name: str) -> None:
+    def layer_weights(self, number: int) -> str:
+        """Add the weights of that number, which layers may share, and return what their names begin with."""
+        name = f"layers.{number}"
+        if name in self.added:
+            return name
+        self.added.add(name)
+
         def given(part: str) -> npt.NDArray[np.float32]:
             return self.given[f"{name}.{part}"]
 
@@ -109,6 +119,7 @@ class _Builder:
         for part in ("attention_norm", "output_norm"):
             self.weight(f"{name}.{part}.weight")
             self.weight(f"{name}.{part}.bias")
+        return name
 
     # The graph.
 
@@ -134,7 +145,7 @@ class _Builder:
         slots = self.count_to(g, tokens)
         places = g.node("Add", tokens, self.one)
         self.rows = g.node("Unsqueeze", self.count_to(g, self.batch), self.one)
-        begin = g.node("Mul", self.rows, places)
+        self.begin = begin = g.node("Mul", self.rows, places)
         self.nowhere = g.node("Add", begin, tokens)
         width = g.constant([_FOUND])
         found = g.node("Concat", g.node("Mul", self.batch, places), width, axis=0)
@@ -146,11 +157,16 @@ class _Builder:
 
         span = self.given["span.weight"]
         self.span = self.weight("span.matrix", np.concatenate([span, np.zeros_like(span[:1])]).T)
-        state = _State(self.embeddings(ids, types, slots), g.node("Add", begin, slots), found)
-        for i in range(n):
-            context, votes = self.attention(i, state.x, kept[i], shortest[i])
-            state = self.reduce(i, state, context, votes, kept[i], longest[i + 1], dropping[i])
-            state = state._replace(x=self.feed_forward(f"layers.{i}", state.x))
+        bias = ""
+        if self.shape.distances:
+            self.distances = self.weight("distances.bias", distance_bias(self.given["distances"], self.shape.positions))
+            bias = self.bias(g, g.node("Unsqueeze", slots, self.zero))
+        state = _State(self.embeddings(ids, types, slots), bias, g.node("Add", begin, slots), found)
+        for i, number in enumerate(self.shape.weights_of_layers):
+            name = self.layer_weights(number)
+            context, votes = self.attention(name, state, kept[i], shortest[i])
+            state = self.reduce(i, name, state, context, votes, kept[i], longest[i + 1], dropping[i])
+            state = state._replace(x=self.feed_forward(name, state.x))
 
         restored, whole = g.subgraph("restored"), g.subgraph("whole")
         found = self.write(restored, n, state, kept[-1])
@@ -165,18 +181,31 @@ class _Builder:
         return g
 
     def embeddings(self, ids: str, types: str, slots: str) -> str:
-        g = self.g
+        g, shape = self.g, self.shape
+        places = self.given["embeddings.position"][shape.first_position :][: shape.positions]
+        if shape.token_types and not shape.typed:  # all tokens are of the first type
+            places = places + self.given["embeddings.token_type"][0]
         x = g.node("Gather", self.weight("embeddings.word"), ids)
-        x = g.node("Add", x, g.node("Gather", self.weight("embeddings.token_type"), types))
-        x = g.node("Add", x, g.node("Gather", self.weight("embeddings.position"), slots))
+        if shape.typed:
+            x = g.node("Add", x, g.node("Gather", self.weight("embeddings.token_type"), types))
+        x = g.node("Add", x, g.node("Gather", self.weight("embeddings.position", places), slots))
         for part in ("weight", "bias"):
             self.weight(f"embeddings.norm.{part}")
-        return self.norm(g, x, "embeddings.norm")
+        x = self.norm(g, x, "embeddings.norm")
+        if not shape.projected:
+            return x
+        self.projection_weights("embeddings.projection", self.given["embeddings.projection.weight"])
+        return g.node("Add", self.project(g, x, "embeddings.projection"), self.weight("embeddings.projection.bias"))
 
-    def attention(self, i: int, x: str, kept: str, shortest: str) -> tuple[str, str]:
+    def bias(self, g: Graph, positions: str) -> str:
+        """What distances add to the scores of tokens at `positions` [rows, slots]: [rows, heads, slots, slots]."""
+        queries, keys = (g.node("Unsqueeze", positions, g.constant([axis])) for axis in (2, 1))
+        apart = g.node("Add", g.node("Sub", keys, queries), g.constant(self.shape.positions - 1))
+        return g.node("Transpose", g.node("Gather", self.distances, apart, axis=1), perm=(1, 0, 2, 3))
+
+    def attention(self, name: str, state: _State, kept: str, shortest: str) -> tuple[str, str]:
         """Self-attention: the mixed values [batch, slots, hidden], the probabilities [batch, heads, slots, slots]."""
-        g, name = self.g, f"layers.{i}"
-        self.layer_weights(name)
+        g, x = self.g, state.x
         query = g.node("Add", self.project(g, x, f"{name}.query"), f"{name}.query.bias")
         key, value = self.project(g, x, f"{name}.key"), self.project(g, x, f"{name}.value")
         masked, plain = g.subgraph("masked"), g.subgraph("plain")
@@ -184,21 +213,25 @@ class _Builder:
             "Where", self.valid(masked, x, kept), g.constant(0, np.float32), g.constant(-1e30, np.float32)
         )
         hidden = masked.node("Unsqueeze", hidden, g.constant([1, 2]))
+        if state.bias:
+            hidden = masked.node("Add", hidden, state.bias)
         for output in self.mix(masked, query, key, value, hidden):
             masked.output(output)
-        for output in self.mix(plain, query, key, value, None):
+        for output in self.mix(plain, query, key, value, state.bias or None):
             plain.output(output)
         padded = g.node("Less", shortest, self.width(g, x))
         context, votes = g.nodes("If", padded, outputs=2, then_branch=masked, else_branch=plain)
         return context, votes
 
     def mix(self, g: Graph, query: str, key: str, value: str, hidden: str | None) -> tuple[str, str]:
+        """Mix values by their scores; `hidden`, [batch or 1, heads or 1, 1 or slots, slots], is added to these."""
         heads, size = self.shape.heads, self.shape.hidden // self.shape.heads
         if self.fused_attention:
             inputs = [query, key, value]
             if hidden is not None:
                 width = self.width(g, query)
-                square = g.node("Concat", self.batch, self.one, width, width, axis=0)
+                each = g.constant([heads]) if self.shape.distances else self.one
+                square = g.node("Concat", self.batch, each, width, width, axis=0)
                 inputs.append(g.node("Expand", hidden, square))
             context, _, _, votes = g.nodes(
                 "Attention", *inputs, outputs=4, q_num_heads=heads, kv_num_heads=heads, scale=1.0,
@@ -217,7 +250,9 @@ class _Builder:
         context = g.node("Transpose", g.node("MatMul", votes, value), perm=(0, 2, 1, 3))
         return g.node("Reshape", context, together), votes
 
-    def reduce(self, i: int, state: _State, context: str, votes: str, kept: str, longest: str, dropping: str) -> _State:
+    def reduce(
+        self, i: int, name: str, state: _State, context: str, votes: str, kept: str, longest: str, dropping: str
+    ) -> _State:
         """Let the most significant tokens through, restore what goes, and finish the attention of what stays.
 
         The output projection comes after the choice: a token that goes needs none.
@@ -225,14 +260,19 @@ class _Builder:
         g = self.g
         drop, stay = g.subgraph("drop"), g.subgraph("stay")
         chosen = self.choose(drop, state, votes, kept, longest)
-        places = drop.node("Reshape", state.place, g.constant([-1]))
-        drop.output(self.attended(drop, i, self.take(drop, context, chosen), self.take(drop, state.x, chosen)))
-        drop.output(drop.node("Gather", places, chosen))
+        places = drop.node("Gather", drop.node("Reshape", state.place, g.constant([-1])), chosen)
+        drop.output(self.attended(drop, name, self.take(drop, context, chosen), self.take(drop, state.x, chosen)))
+        if state.bias:
+            drop.output(self.bias(drop, drop.node("Sub", places, self.begin)))
+        drop.output(places)
         drop.output(self.write(drop, i, state, kept))
-        stay.output(self.attended(stay, i, context, state.x))
-        stay.output(stay.node("Identity", state.place))
-        stay.output(stay.node("Identity", state.found))
-        return _State(*g.nodes("If", dropping, outputs=3, then_branch=drop, else_branch=stay))
+        stay.output(self.attended(stay, name, context, state.x))
+        for kept_on in filter(None, state[1:]):
+            stay.output(stay.node("Identity", kept_on))
+        x, *bias, place, found = g.nodes(
+            "If", dropping, outputs=4 if state.bias else 3, then_branch=drop, else_branch=stay
+        )
+        return _State(x, bias[0] if bias else "", place, found)
 
     def choose(self, g: Graph, state: _State, votes: str, kept: str, count: str) -> str:
         """The slots of the `count` most significant tokens of each row, in states seen as [batch * slots, hidden].
@@ -256,8 +296,8 @@ class _Builder:
     def take(self, g: Graph, x: str, chosen: str) -> str:
         return g.node("Gather", g.node("Reshape", x, g.constant([-1, self.shape.hidden])), chosen)
 
-    def attended(self, g: Graph, i: int, context: str, x: str) -> str:
-        return self.add_and_norm(g, context, x, f"layers.{i}.attention_output", f"layers.{i}.attention_norm")
+    def attended(self, g: Graph, name: str, context: str, x: str) -> str:
+        return self.add_and_norm(g, context, x, f"{name}.attention_output", f"{name}.attention_norm")
 
     def feed_forward(self, name: str, x: str) -> str:
         g = self.g
@@ -309,3 +349,24 @@ class _Builder:
         if count == 1:
             return [x]
         return self.g.nodes("Split", x, outputs=count, axis=axis, num_outputs=count)
+
+
+def distance_bias(buckets: npt.NDArray[np.float32], positions: int) -> npt.NDArray[np.float32]:
+    """What each distance of two tokens adds to their attention score (Raffel et al., 2020; MPNet, Song et al., 2020).
+
+    32 buckets, half of them for tokens behind the query and half for those before it: in each half the 8 shortest
+    distances have one of their own, longer ones share some in steps of the logarithm, and from 128 on the last.
+
+    Args:
+        buckets: `[32 or more, heads]`.
+        positions: The longest sequence.
+
+    Returns:
+        `[heads, 2 positions - 1]`: by the key's position less the query's, from `1 - positions` on.
+    """
+    half, own, longest = 16, 8, 128
+    apart = np.arange(1 - positions, positions)
+    size = np.abs(apart)
+    far = np.log(np.maximum(size, own).astype(np.float32) / np.float32(own)) / np.float32(np.log(longest / own))
+    far = np.minimum(own + (far * np.float32(half - own)).astype(np.int64), half - 1)
+    return np.ascontiguousarray(buckets[np.where(size < own, size, far) + half * (apart > 0)].T)

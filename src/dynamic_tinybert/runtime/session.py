@@ -41,7 +41,7 @@ class Logits(NamedTuple):
 
 
 class Runtime:
-    """BERT question answering with drop-and-restore, in ONNX Runtime. Safe to use from many threads.
+    """Question answering with drop-and-restore, in ONNX Runtime. Safe to use from many threads.
 
     Args:
         shape: The sizes of the model.
@@ -130,14 +130,9 @@ class Runtime:
         steps = np.diff(np.concatenate([mask.sum(1, keepdims=True), lengths], axis=1), axis=1)
         if (steps > 0).any() or (lengths < 1).any():
             raise ValueError("each length is at least 1 and not greater than the one before it")
-        if (
-            min(ids.min(), types.min()) < 0
-            or ids.max() >= self.shape.vocabulary
-            or types.max() >= self.shape.token_types
-        ):
-            raise ValueError(
-                f"token ids are from 0 to {self.shape.vocabulary - 1}, token types to {self.shape.token_types - 1}"
-            )
+        kinds = self.shape.token_types if self.shape.typed else 2
+        if min(ids.min(), types.min()) < 0 or ids.max() >= self.shape.vocabulary or types.max() >= kinds:
+            raise ValueError(f"token ids are from 0 to {self.shape.vocabulary - 1}, token types to {kinds - 1}")
         return Logits(*self._session.run(list(OUTPUTS), feeds))
 
 
