@@ -337,7 +337,7 @@ def test_distances_are_those_of_mpnet() -> None:
     encoder = transformers.models.mpnet.modeling_mpnet.MPNetEncoder
     buckets = np.arange(64, dtype=np.float32).reshape(32, 2)
     wanted = encoder.relative_position_bucket(torch.arange(1 - 600, 600)).numpy()
-    np.testing.assert_array_equal(distance_bias(buckets, 600), np.stack([2 * wanted, 2 * wanted + 1]))
+    np.testing.assert_array_equal(distance_bias(buckets, 600), np.stack([2 * wanted, 2 * wanted + 1], 1))
 
 
 def test_a_model_without_types_takes_the_parts_all_the_same(roberta: Path) -> None:

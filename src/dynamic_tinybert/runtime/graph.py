@@ -201,7 +201,7 @@ class _Builder:
         """What distances add to the scores of tokens at `positions` [rows, slots]: [rows, heads, slots, slots]."""
         queries, keys = (g.node("Unsqueeze", positions, g.constant([axis])) for axis in (2, 1))
         apart = g.node("Add", g.node("Sub", keys, queries), g.constant(self.shape.positions - 1))
-        return g.node("Transpose", g.node("Gather", self.distances, apart, axis=1), perm=(1, 0, 2, 3))
+        return g.node("Transpose", g.node("Gather", self.distances, apart), perm=(0, 3, 1, 2))
 
     def attention(self, name: str, state: _State, kept: str, shortest: str) -> tuple[str, str]:
         """Self-attention: the mixed values [batch, slots, hidden], the probabilities [batch, heads, slots, slots]."""
@@ -362,11 +362,12 @@ def distance_bias(buckets: npt.NDArray[np.float32], positions: int) -> npt.NDArr
         positions: The longest sequence.
 
     Returns:
-        `[heads, 2 positions - 1]`: by the key's position less the query's, from `1 - positions` on.
+        `[2 positions - 1, heads]`: by the key's position less the query's, from `1 - positions` on.
     """
     half, own, longest = 16, 8, 128
     apart = np.arange(1 - positions, positions)
     size = np.abs(apart)
     far = np.log(np.maximum(size, own).astype(np.float32) / np.float32(own)) / np.float32(np.log(longest / own))
     far = np.minimum(own + (far * np.float32(half - own)).astype(np.int64), half - 1)
-    return np.ascontiguousarray(buckets[np.where(size < own, size, far) + half * (apart > 0)].T)
+    by_distance: npt.NDArray[np.float32] = buckets[np.where(size < own, size, far) + half * (apart > 0)]
+    return by_distance

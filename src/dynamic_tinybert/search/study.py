@@ -78,7 +78,7 @@ _NAMES: Final[Mapping[str, str]] = {
 def fingerprint(folder: ModelFolder) -> str:
     """Return a hash of a model's weights, settings and tokenizer: another model has another, wherever it lies."""
     digest = hashlib.sha256()
-    others = [folder.path / name for name in ("config.json", "tokenizer.json", "vocab.txt")]
+    others = [folder.path / name for name in ("config.json", "tokenizer.json", "vocab.txt", "vocab.json", "merges.txt")]
     for file in [*find_weight_files(folder.path), *others]:
         if file.is_file():
             with file.open("rb") as content:
