@@ -10,7 +10,6 @@ from typing import Annotated, Any
 
 import typer
 
-from dynamic_tinybert import __version__
 from dynamic_tinybert.cli import ask, batch, evaluation, index, model, search, train
 from dynamic_tinybert.cli.console import complain
 
@@ -51,6 +50,8 @@ _Misuse: Any = typer.BadParameter.__base__  # click's UsageError, wherever this 
 
 def _version(wanted: bool) -> None:
     if wanted:
+        from dynamic_tinybert import __version__
+
         print(f"dynamic-tinybert {__version__}")
         raise typer.Exit
 
