@@ -73,7 +73,7 @@ def _version() -> str:
     try:
         return version("dynamic-tinybert")
     except PackageNotFoundError:  # the files alone, on a path
-        return "0.0+unknown"
+        return "0.0"
 
 
 def __dir__() -> list[str]:
