@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from dynamic_tinybert.cli import ask, batch, evaluation, index, model, search, train
+from dynamic_tinybert.cli import ask, batch, evaluation, index, model, push, search, train
 from dynamic_tinybert.cli.console import complain
 
 _HELP = """Ask questions of texts, at any computational budget.
@@ -42,6 +42,7 @@ app.command("evaluate")(evaluation.evaluate)
 app.command("score")(evaluation.score)
 app.command("info")(model.info)
 app.command("export")(model.export)
+app.command("push")(push.push)
 app.command("train")(train.train)
 app.command("search")(search.search)
 
