@@ -146,7 +146,7 @@ def _lacking(words: str, body: str, folder: ModelFolder, table: ConfigTable, nam
     there = {
         "Architecture": re.search(r"\barchitecture|\blayers\b", words, re.IGNORECASE),
         usage: name in body,
-        "Length configurations": re.search(r"^\|.*\bshare\b", words, re.MULTILINE | re.IGNORECASE),
+        "Length configurations": re.search(r"^(\|.*\bshare\b|#.*\blength config)", words, re.MULTILINE | re.IGNORECASE),
         "Limits, bias, and what it is not for": _has(words, "limit|bias|out.of.scope"),
     }
     contents = (_architecture(folder, table), _usage(name), _lengths(table), _limits())

@@ -161,7 +161,8 @@ class Hub:
             ModelFolderError: The token has no right, or the Hub is out of reach.
         """
         with _in_one_line(name, self._api.token):
-            self._api.create_repo(name, private=private or None, exist_ok=True)
+            if not self._api.repo_exists(name):
+                self._api.create_repo(name, private=private or None, exist_ok=True)
             if revision is not None:
                 self._api.create_branch(name, branch=revision, exist_ok=True)
         made = self.find(name, revision=revision, private=private)
@@ -194,23 +195,18 @@ def _in_one_line(name: str, token: str | None) -> Iterator[None]:
 
     try:
         yield
-    except (ModelFolderError, KeyboardInterrupt):
+    except ModelFolderError:
         raise
-    except errors.HfHubHTTPError as error:
-        status = getattr(error.response, "status_code", 0)
-        said = error.server_message or next(iter(str(error).splitlines()), "")
-        raise ModelFolderError(_without(token, _of_status(name, int(status), said))) from None
-    except ValueError as error:  # of the card's metadata, and of what is malformed
-        raise ModelFolderError(_without(token, f"{name} cannot be pushed: {error}")) from None
     except Exception as error:  # what lies below huggingface_hub, and so its errors, differs from version to version
         cause = error.__cause__ if isinstance(error, RuntimeError) and error.__cause__ else error
-        why = next(iter(str(cause).strip().splitlines()), type(cause).__name__)
-        raise ModelFolderError(
-            _without(
-                token,
-                f"{name} could not be pushed: {constants.ENDPOINT} fails ({why}); check the network and push again",
-            )
-        ) from None
+        said = next(iter(str(cause).strip().splitlines()), type(cause).__name__)
+        if isinstance(cause, errors.HfHubHTTPError):
+            line = _of_status(name, int(getattr(cause.response, "status_code", 0)), cause.server_message or said)
+        elif isinstance(cause, ValueError):  # of the card's metadata, and of what is malformed
+            line = f"{name} could not be pushed: {cause}"
+        else:
+            line = f"{name} could not be pushed: {constants.ENDPOINT} fails ({said}); check the network and push again"
+        raise ModelFolderError(line.replace(token, "***") if token else line) from None
 
 
 def _of_status(name: str, status: int, said: str) -> str:
@@ -231,7 +227,3 @@ def _utils() -> Any:
     from huggingface_hub import utils
 
     return utils
-
-
-def _without(token: str | None, message: str) -> str:
-    return message.replace(token, "***") if token else message
