@@ -85,7 +85,9 @@ def check(output: Path, pythons: list[str], room: Path) -> None:
     print(f"| sdist | {sdist.stat().st_size / 1e6:.1f} | {len(inside)} |")
     if wheel.stat().st_size > WHEEL_MOST:
         raise SystemExit(f"the wheel is larger than {WHEEL_MOST / 1e6} MB")
-    print("\n| Python | of | installed, MB | of it ours | packages | answers |\n| --- | --- | --- | --- | --- | --- |")
+    print(
+        "\n| Python | of | installed, MB | of it ours | other packages | answers |\n| --- | --- | --- | --- | --- | --- |"
+    )
     for python in pythons:
         for archive in (wheel, sdist):
             print(installed(python, archive, room / "venv", version), flush=True)
@@ -162,7 +164,10 @@ def installed(python: str, archive: Path, venv: Path, version: str) -> str:
         "from dynamic_tinybert.shipped import SHIPPED; assert (SHIPPED[0] / 'cpu.yaml').is_file()",
     )
     whole, ours = size(site) - bare, size(site / PACKAGE)
-    packages = len(run(*pip, "list", "--format=freeze").split()) - len(("pip", "setuptools"))
+    count = (
+        "from importlib.metadata import distributions as d; print(len({x.name for x in d()} - {'pip', 'setuptools'}))"
+    )
+    packages = int(run(place / "python", "-c", count)) - 1
     found = run(place / "python", "-c", "import platform; print(platform.python_version())").strip()
     if whole > INSTALLED_MOST and not found.startswith("3.10"):
         raise SystemExit(f"{whole / 1e6:.0f} MB are installed, more than {INSTALLED_MOST / 1e6:.0f}")
