@@ -85,9 +85,8 @@ def check(output: Path, pythons: list[str], room: Path) -> None:
     print(f"| sdist | {sdist.stat().st_size / 1e6:.1f} | {len(inside)} |")
     if wheel.stat().st_size > WHEEL_MOST:
         raise SystemExit(f"the wheel is larger than {WHEEL_MOST / 1e6} MB")
-    print(
-        "\n| Python | of | installed, MB | of it ours | other packages | answers |\n| --- | --- | --- | --- | --- | --- |"
-    )
+    print("\n| Python | of | installed, MB | of it ours | other packages | answers |")
+    print("| --- | --- | --- | --- | --- | --- |")
     for python in pythons:
         for archive in (wheel, sdist):
             print(installed(python, archive, room / "venv", version), flush=True)
