@@ -128,6 +128,12 @@ def test_a_card_that_says_all_of_it_stays_whole(embedded: Path) -> None:
     assert (again.text, again.added) == (card.text, [])
 
 
+def test_another_models_name_is_not_its_own(tiny_model: ModelFolder) -> None:
+    old = f"---\nlicense: mit\n---\n# E\n\nLike {NAME}-2 and eve/{NAME}.\n"
+    assert "How to use it" in complete(old, tiny_model, NAME).added
+    assert "How to use it" not in complete(f"{old}See `{NAME}`.\n", tiny_model, NAME).added
+
+
 def test_code_in_a_card_is_no_heading(tiny_model: ModelFolder) -> None:
     old = "---\nlicense: mit\n---\n# E\n\n```sh\n# how to use it: limits, bias, training\n| share |\n```\n"
     card, _, _ = finished(old, tiny_model)

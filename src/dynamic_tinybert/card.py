@@ -145,7 +145,7 @@ def _lacking(words: str, body: str, folder: ModelFolder, table: ConfigTable, nam
     usage = "From the Hub" if _has(words, "how to use|usage|use it|started") else "How to use it"
     there = {
         "Architecture": re.search(r"\barchitecture|\blayers\b", words, re.IGNORECASE),
-        usage: name in body,
+        usage: re.search(rf"(?<![\w./-]){re.escape(name)}(?![\w/-])", body),
         "Length configurations": re.search(r"^(\|.*\bshare\b|#.*\blength config)", words, re.MULTILINE | re.IGNORECASE),
         "Limits, bias, and what it is not for": _has(words, "limit|bias|out.of.scope"),
     }
