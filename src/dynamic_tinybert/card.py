@@ -17,7 +17,7 @@ LIBRARY: Final = "dynamic-tinybert"
 TASK: Final = "question-answering"
 
 PREJUDICES: Final = """\
-- It has the prejudices of its sources: of the web text behind its base model, {sources}, and of the people who wrote
+- It has the prejudices of its sources: of {sources}, and of the people who wrote
   the questions. Names, groups and countries that are rare there are answered worse, and an ambiguous question may be
   resolved along a stereotype; predictions may hold disturbing or offensive content. None of this has been measured.
 - Out of scope: decisions that affect people (employment, credit, health, law, policing), establishing facts about a
@@ -203,8 +203,7 @@ def _architecture(folder: ModelFolder, table: ConfigTable) -> str:
 
 def _usage(name: str) -> str:
     return f"""\
-With dynamic-tinybert (`pip install dynamic-tinybert`), at any budget,
-without PyTorch:
+With dynamic-tinybert (`pip install dynamic-tinybert`), at any budget, without PyTorch:
 
 ```python
 from dynamic_tinybert import QuestionAnswerer
@@ -239,7 +238,7 @@ def _lengths(table: ConfigTable) -> str:
 
 
 def _limits() -> str:
-    return SPANS_ONLY + PREJUDICES.format(sources="of the texts it was trained on")
+    return SPANS_ONLY + PREJUDICES.format(sources="the texts it was trained on")
 
 
 def _cell(text: str) -> str:

@@ -30,7 +30,7 @@ model gives the span of the text that answers. A person who relies on an answer 
 - It was trained on questions about English Wikipedia articles, by people who had the paragraph in front of them. Other
   languages, speech, tables, code, legal or medical text are outside of what it was trained and measured on.
 - {{dropping}}
-{PREJUDICES.format(sources="of Wikipedia")}"""
+{PREJUDICES.format(sources="the web text behind its base model, of Wikipedia")}"""
 _NEVER_IMPOSSIBLE = (
     "It answers even when the text holds no answer: it has seen no question without one, and its confidence is not "
     "calibrated."
