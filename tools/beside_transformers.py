@@ -43,7 +43,9 @@ def main() -> None:
             ours = qa.reader.runtime.run(ids, types, mask, LengthConfig.full(qa.shape.layers).lengths([ids.shape[1]]))
             for mine, other in ((ours.start, theirs.start_logits), (ours.end, theirs.end_logits)):
                 worst = max(worst, float(np.abs(mine - other.numpy()).max()))
-            print(f"{question:24} {qa(question, text).text!r}, at 0.5 {qa(question, text, budget=0.5).text!r}")
+            print(
+                f"{ids.shape[1]:4} tokens: {qa(question, text).text!r}, at 0.5 {qa(question, text, budget=0.5).text!r}"
+            )
     print(", ".join(f"{name} {importlib.metadata.version(name)}" for name in OTHERS))
     print(f"imported from {Path(dynamic_tinybert.__file__).parent}; largest difference of a logit: {worst:.1e}")
     if worst > ATOL:
