@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 DEV    ?= ../shared/data/squad/dev-v1.1.json.gz
 
-.PHONY: demo test test-all lint format bench clean
+.PHONY: demo test test-all lint format bench dist clean
 .DEFAULT_GOAL := help
 
 help:
@@ -14,6 +14,7 @@ help:
 	@echo "make test-all  all tests, the slow ones too"
 	@echo "make lint      ruff and mypy"
 	@echo "make bench     measure speed side by side; the table and the picture go to results/"
+	@echo "make dist      build the wheel and the sdist, and prove both; PYTHONS=\"python3.12 ...\" names more interpreters"
 
 $(VENV)/.made:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "dynamic-tinybert needs Python 3.10 or later")'
@@ -39,6 +40,10 @@ $(VENV)/.bench: $(VENV)/.test
 	$(PIP) --editable '.[bench]'
 	@touch $@
 
+$(VENV)/.dist: $(VENV)/.installed
+	$(PIP) --editable '.[dist]'
+	@touch $@
+
 demo: $(VENV)/.installed
 	$(BIN)/python examples/demo.py
 
@@ -59,6 +64,9 @@ format: $(VENV)/.lint
 
 bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/speed.py --data $(DEV) --f1 results/dev.json --output results
+
+dist: $(VENV)/.dist
+	$(BIN)/python tools/check_dist.py $(foreach python,$(PYTHONS),--python $(python))
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

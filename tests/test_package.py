@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from importlib import import_module
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -108,5 +110,13 @@ def test_the_package_is_typed() -> None:
 
 
 def test_the_version_is_that_of_the_distribution() -> None:
-    project = Path(__file__).parents[1] / "pyproject.toml"
-    assert f'\nversion = "{dynamic_tinybert.__version__}"\n' in project.read_text("utf-8")
+    assert dynamic_tinybert.__version__ == version("dynamic-tinybert")
+    assert re.match(r"\d+\.\d+", dynamic_tinybert.__version__)
+
+
+def test_files_that_nobody_installed_have_a_version_too(tmp_path: Path) -> None:
+    """A copy on a path: it imports and answers, and does not pretend to be a release."""
+    (tmp_path / "dynamic_tinybert").symlink_to(Path(dynamic_tinybert.__file__).parent, target_is_directory=True)
+    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import dynamic_tinybert as d; print(d.__version__)"
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "0.0\n"

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from dynamic_tinybert.transformers_pipeline import QuestionAnsweringPipeline, pipeline
     from dynamic_tinybert.windows import WindowError
 
-__version__ = "0.1.0"
+    __version__: str
 
 _HOMES = {
     "Answer": "answer",
@@ -57,11 +57,23 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Import what is asked for when it is asked for, so that importing the package costs next to nothing."""
+    if name == "__version__":
+        return _version()
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
     return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def _version() -> str:
+    """Return the version that the distribution was installed under; it comes from the tags of the repository."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("dynamic-tinybert")
+    except PackageNotFoundError:  # the files alone, on a path
+        return "0.0"
 
 
 def __dir__() -> list[str]:

@@ -10,8 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from dynamic_tinybert import __version__
-from dynamic_tinybert.cli import ask, batch, evaluation, index, model, search, train
+from dynamic_tinybert.cli import ask, batch, evaluation, index, model, push, search, train
 from dynamic_tinybert.cli.console import complain
 
 _HELP = """Ask questions of texts, at any computational budget.
@@ -43,6 +42,7 @@ app.command("evaluate")(evaluation.evaluate)
 app.command("score")(evaluation.score)
 app.command("info")(model.info)
 app.command("export")(model.export)
+app.command("push")(push.push)
 app.command("train")(train.train)
 app.command("search")(search.search)
 
@@ -51,6 +51,8 @@ _Misuse: Any = typer.BadParameter.__base__  # click's UsageError, wherever this 
 
 def _version(wanted: bool) -> None:
     if wanted:
+        from dynamic_tinybert import __version__
+
         print(f"dynamic-tinybert {__version__}")
         raise typer.Exit
 

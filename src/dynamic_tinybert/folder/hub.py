@@ -1,4 +1,7 @@
-"""Models on the Hugging Face Hub. huggingface_hub is imported here alone, and only when such a model is asked for."""
+"""Models on the Hugging Face Hub.
+
+huggingface_hub is imported here and in `uploading` alone, and only when such a model is asked for.
+"""
 
 from __future__ import annotations
 

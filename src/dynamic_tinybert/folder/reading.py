@@ -84,6 +84,11 @@ class ModelFolder:
         """How many values the weights have. Needs no reading of them."""
         return sum(math.prod(tensor.shape) for tensor in self._tensors.values())
 
+    @property
+    def is_int8(self) -> bool:
+        """Whether weights are stored in our INT8, which transformers cannot read."""
+        return any(tensor.scale is not None for tensor in self._tensors.values())
+
     @cached_property
     def weights(self) -> dict[str, npt.NDArray[np.float32]]:
         """The tensors in float32, by our names; read at the first access and kept as long as this object is.

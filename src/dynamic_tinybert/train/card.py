@@ -11,14 +11,14 @@ from typing import Any
 
 import torch
 import transformers
-import yaml
 
+from dynamic_tinybert.card import PREJUDICES, SPANS_ONLY, compose, evaluation, metadata
 from dynamic_tinybert.folder import called
 from dynamic_tinybert.folder.hub import is_hub_name
 from dynamic_tinybert.shape import ModelShape
 from dynamic_tinybert.train.recipe import Recipe, Stage, dump_recipe
 
-_LIMITS = """\
+_LIMITS = f"""\
 ## Intended use
 
 Finding a fact that a given English text states, in prose like an encyclopedia's: asked a question about a text, the
@@ -26,19 +26,11 @@ model gives the span of the text that answers. A person who relies on an answer 
 
 ## Limits, bias, and what it is not for
 
-- An answer is a span of the text, word for word. The model does not reason over several passages, count, calculate,
-  answer yes or no, or know anything that the text does not say.
-- {impossible}
+{SPANS_ONLY}- {{impossible}}
 - It was trained on questions about English Wikipedia articles, by people who had the paragraph in front of them. Other
   languages, speech, tables, code, legal or medical text are outside of what it was trained and measured on.
-- {dropping}
-- It has the prejudices of its sources: of the web text behind its base model, of Wikipedia, and of the people who wrote
-  the questions. Names, groups and countries that are rare there are answered worse, and an ambiguous question may be
-  resolved along a stereotype; predictions may hold disturbing or offensive content. None of this has been measured.
-- Out of scope: decisions that affect people (employment, credit, health, law, policing), establishing facts about a
-  living person, and producing or supporting content that harasses, demeans or deceives, or creates a hostile or
-  alienating environment. A wrong text gives a wrong answer with the same assurance as a right one.
-"""
+- {{dropping}}
+{PREJUDICES.format(sources="the web text behind its base model, of Wikipedia")}"""
 _NEVER_IMPOSSIBLE = (
     "It answers even when the text holds no answer: it has seen no question without one, and its confidence is not "
     "calibrated."
@@ -97,24 +89,16 @@ def model_card(
         dropping: Whether it was trained for dropping tokens.
     """
     results = [
-        {
-            "task": {"type": "question-answering", "name": "Question Answering"},
-            "dataset": {"type": "rajpurkar/squad", "name": f"SQuAD, {data}", "split": data},
-            "metrics": [
-                {"type": kind, "value": round(float(found[kind]), 2), "name": name}
-                for kind, name in (("exact_match", "Exact match"), ("f1", "F1"))
-            ],
-        }
+        evaluation(
+            {"type": "rajpurkar/squad", "name": f"SQuAD, {data}", "split": data}, found["exact_match"], found["f1"]
+        )
         for data, found in figures.items()
     ]
     head: dict[str, Any] = {
         "license": recipe.license,
         "language": "en",
-        "library_name": "dynamic-tinybert",
-        "pipeline_tag": "question-answering",
         "datasets": ["rajpurkar/squad"],
-        "tags": ["question-answering", "extractive-qa", "bert", "squad"],
-        "model-index": [{"name": recipe.name, "results": results}],
+        **metadata(recipe.name, results),
     }
     if is_hub_name(base):
         head["base_model"] = base
@@ -133,9 +117,6 @@ def model_card(
         f"{torch.cuda.get_device_name() if torch.cuda.is_available() else f'CPU, {torch.get_num_threads()} threads'}"
     )
     lines = [
-        "---",
-        yaml.safe_dump(head, sort_keys=False, allow_unicode=True).rstrip(),
-        "---",
         f"# {recipe.name}",
         "",
         *([recipe.description.strip(), ""] if recipe.description.strip() else []),
@@ -169,7 +150,7 @@ def model_card(
         "paragraphs are from Wikipedia.",
         "",
     ]
-    return "\n".join(lines)
+    return compose(head, "\n".join(lines))
 
 
 def _without_folders(recipe: Recipe) -> Recipe:
