@@ -17,12 +17,14 @@ from __future__ import annotations
 import argparse
 import datetime
 import gzip
+import itertools
 import json
 import re
 import shlex
 import sys
 import time
 import traceback
+import unicodedata
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -34,22 +36,45 @@ RUNS: list[tuple[str, dict[str, Any]]] = [  # which questions, and the parameter
     ("short", {}),
     ("short", {"top_k": 3}),
     ("short", {"top_k": 20}),
+    ("short", {"max_answer_len": 1}),
     ("short", {"max_answer_len": 3}),
     ("short", {"max_answer_len": 40, "top_k": 3}),
     ("short", {"handle_impossible_answer": True}),
     ("short", {"handle_impossible_answer": True, "top_k": 3}),
     ("short", {"align_to_words": False}),
     ("short", {"align_to_words": False, "top_k": 3}),
-    ("short", {"max_question_len": 16}),
+    ("short", {"max_question_len": 64}),
     ("some", {"max_seq_len": 96, "doc_stride": 32}),
-    ("some", {"max_seq_len": 192, "top_k": 3}),
+    ("some", {"max_seq_len": 96, "doc_stride": 0, "top_k": 3}),
     ("some", {"max_seq_len": 128, "doc_stride": 0, "handle_impossible_answer": True}),
+    ("some", {"max_seq_len": 192, "top_k": 3}),
+    ("some", {"max_seq_len": 512}),
+    ("some", {"max_answer_len": 1, "top_k": 5}),
+    ("some", {"padding": "max_length"}),
+    ("some", {"padding": "longest", "max_seq_len": 128, "doc_stride": 16}),
+    ("some", {"padding": True, "batch_size": 8, "top_k": 3}),
     ("long", {}),
     ("long", {"top_k": 3}),
     ("long", {"top_k": 20}),
+    ("long", {"doc_stride": 0}),
     ("long", {"doc_stride": 200, "top_k": 3}),
+    ("long", {"max_seq_len": 512, "doc_stride": 1, "top_k": 3}),
+    ("long", {"max_seq_len": 128}),
+    ("long", {"handle_impossible_answer": True}),
+    ("long", {"handle_impossible_answer": True, "top_k": 5}),
     ("long", {"max_seq_len": 256, "doc_stride": 64, "handle_impossible_answer": True, "top_k": 3}),
+    ("long", {"max_answer_len": 1, "top_k": 3}),
+    ("long", {"max_answer_len": 100, "top_k": 3}),
     ("long", {"align_to_words": False, "top_k": 20}),
+    ("long", {"padding": "max_length", "top_k": 3}),
+    ("long", {"batch_size": 16, "top_k": 3}),
+    ("unicode", {}),
+    ("unicode", {"top_k": 3}),
+    ("unicode", {"align_to_words": False}),
+    ("unicode", {"align_to_words": False, "top_k": 3}),
+    ("unicode", {"handle_impossible_answer": True}),
+    ("unicode", {"max_answer_len": 1}),
+    ("unicode", {"max_seq_len": 48, "doc_stride": 8}),
 ]
 TOWER = "The tower stands in Paris. Everybody knows that it is in Paris. It was built in 1889."
 DEMONSTRATIONS: list[tuple[str, str, str, dict[str, Any]]] = [  # what, question, context, parameters
@@ -71,7 +96,41 @@ DEMONSTRATIONS: list[tuple[str, str, str, dict[str, Any]]] = [  # what, question
     ("half a surrogate pair", "Where is it?", "It is \ud83d in Paris.", {}),
     ("equal answers in windows that overlap: kept", "Where is it?", TOWER * 9, {"max_seq_len": 64, "doc_stride": 40}),
 ]
+SCRIPTS = [  # questions and texts beyond ASCII
+    ["Where does Zoë live?", "Zoë Müller-Lüdenscheidt wohnt in Köln; ihr Bruder Jürgen lebt in Århus."],
+    ["Où est la tour ?", "La tour « Eiffel » se trouve à Paris\u202f; l\u2019œuvre fut achevée en 1889\u00a0…"],
+    ["Who wrote it?", "Rene\u0301 Ba\u0308r wrote it in Sa\u0303o Paulo, not A\u030angstro\u0308m."],
+    ["Где находится башня?", "Башня стоит в Париже. Все знают, что она построена в 1889 году."],
+    ["Πού είναι ο πύργος;", "Ο πύργος βρίσκεται στο Παρίσι. Χτίστηκε το 1889."],
+    ["איפה המגדל?", "המגדל עומד בפריז. הוא נבנה בשנת 1889."],
+    ["أين البرج؟", "يقع البرج في باريس، وقد بُنِيَ في عام ١٨٨٩."],
+    ["टावर कहाँ है?", "टावर पेरिस में है। इसे 1889 में बनाया गया था।"],
+    ["塔在哪里？", "这座塔位于巴黎。它建于1889年，高330米。"],
+    ["塔はどこですか？", "エッフェル塔はパリにあります。1889年に建てられました。"],
+    ["탑은 어디에 있습니까?", "에펠탑은 파리에 있습니다. 1889년에 지어졌습니다."],
+    ["หออยู่ที่ไหน", "หอไอเฟลตั้งอยู่ที่กรุงปารีส สร้างเสร็จในปี ๑๘๘๙"],
+    [
+        "Where is the party?",
+        "The party \U0001f389 is in \U0001f1eb\U0001f1f7 Paris \U0001f469\u200d\U0001f680\ufe0f at 8!",
+    ],
+    ["Where is the tower?", "Line one.\r\nThe tower stands\r\nin Paris.\r\n\r\nIt was built\tin 1889.\r"],
+    [
+        "How high is it?",
+        "The tower is 330\u00a0m\u00a0high,\u2009or 1\u202f083\u00a0ft, and weighs 10\u2011100\u00a0t.",
+    ],
+    ["Where is the tower?", "The tow\u00ader stands in Pa\u200bris\ufeff, as every\u200cbody\u2060 knows\u200e."],
+    [
+        "What is the formula?",
+        "Water is H\u2082O, and E\u00a0= mc\u00b2; \U0001d54f \u2208 \u211d, \ufb01nally \u2460 \u215b \uff21.",
+    ],
+    [
+        "Where is \u0130stanbul?",
+        "\u0130stanbul is in T\u00fcrkiye; I\u0307zmir and \u0131spanak are not; STRASSE, Stra\u00dfe, \u01c5.",
+    ],
+    ["Who?", "A\u0301\u0302\u0303\u0304 b\u0336 c\u20dd; \u0301 alone; \ufffd and \x07 bell \x00 null \x1b escape."],
+]
 Ask = Callable[..., Any]
+Questions = dict[str, list[list[str]]]
 
 
 def main() -> None:
@@ -82,10 +141,12 @@ def main() -> None:
     reference.add_argument("--data", required=True)
     reference.add_argument("--limit", type=int, default=1000)
     reference.add_argument("--long", type=int, default=40)
+    reference.add_argument("--token-types", action="store_true", help="give the model token types if it has any")
     reference.add_argument("--output", type=Path, required=True)
     compared = commands.add_parser("compare")
     compared.add_argument("folder")
     compared.add_argument("reference", type=Path)
+    compared.add_argument("--data", help="where the reference lacks the questions: what it was made of")
     compared.add_argument("--output", type=Path)
     args = parser.parse_args()
     if args.command == "reference":
@@ -97,8 +158,12 @@ def main() -> None:
 # What is asked
 
 
-def questions(data: str, limit: int, long: int) -> dict[str, list[list[str]]]:
-    """Pairs of a question and a context: `short`, one paragraph each; `some` of these; `long`, many paragraphs."""
+def questions(data: str, limit: int, long: int) -> Questions:
+    """Pairs of a question and a context.
+
+    `short`: one paragraph each; `some`: a part of these; `long`: many paragraphs; `unicode`: contexts that hold all
+    characters there are beyond ASCII, and some of other scripts.
+    """
     if data == "examples":
         return _examples()
     opener = gzip.open if data.endswith(".gz") else open
@@ -112,15 +177,32 @@ def questions(data: str, limit: int, long: int) -> dict[str, list[list[str]]]:
         for text, article in zip(texts, articles, strict=True)
         for p in article["paragraphs"][:12:4]
     ]
-    return {"short": short, "some": short[::4], "long": joined[:: max(1, len(joined) // long)][:long]}
+    return {
+        "short": short,
+        "some": short[::4],
+        "long": joined[:: max(1, len(joined) // long)][:long],
+        "unicode": [*_foreign(pairs), *SCRIPTS],
+    }
 
 
-def _examples() -> dict[str, list[list[str]]]:
+def _foreign(pairs: Sequence[list[str]]) -> list[list[str]]:
+    """Of the contexts that hold a character beyond ASCII that none before did, one pair each."""
+    known: set[str] = set()
+    chosen = []
+    for pair in pairs:
+        new = {character for character in pair[1] if not character.isascii()} - known
+        if new:
+            known |= new
+            chosen.append(pair)
+    return chosen
+
+
+def _examples() -> Questions:
     asked = json.loads((ROOT / "examples/questions.json").read_text("utf-8"))
     texts = {item["text"]: (ROOT / "examples" / item["text"]).read_text("utf-8") for item in asked}
     long = [[item["question"], texts[item["text"]]] for item in asked]
     short = [[q, part] for i, (q, text) in enumerate(long) for part in text.split("\n\n")[i % 5 + 1 :: 9]]
-    return {"short": short, "some": short[::2], "long": long[::3]}
+    return {"short": short, "some": short[::2], "long": long[::3], "unicode": [*SCRIPTS]}
 
 
 # transformers 5.2
@@ -132,13 +214,15 @@ def make_reference(args: argparse.Namespace) -> None:
 
     transformers.logging.set_verbosity_error()
     torch.set_num_threads(1)
-    pipe = transformers.pipeline("question-answering", model=args.folder, dtype=torch.float32)
+    pipe = transformers.pipeline("question-answering", model=args.folder, dtype=torch.float32, device="cpu")
+    if args.token_types and "token_type_ids" not in pipe.tokenizer.model_input_names:
+        pipe.tokenizer.model_input_names = [*pipe.tokenizer.model_input_names, "token_type_ids"]
     forward, known = pipe.model.forward, {}
 
-    def remembered(input_ids: Any, token_type_ids: Any, attention_mask: Any) -> Any:
-        key = (input_ids.numpy().tobytes(), token_type_ids.numpy().tobytes())
+    def remembered(**inputs: Any) -> Any:
+        key = tuple((name, value.shape, value.numpy().tobytes()) for name, value in inputs.items())
         if key not in known:
-            known[key] = forward(input_ids=input_ids, token_type_ids=token_type_ids, attention_mask=attention_mask)
+            known[key] = forward(**inputs)
         return dict(known[key])
 
     asked = questions(args.data, args.limit, args.long)
@@ -147,25 +231,37 @@ def make_reference(args: argparse.Namespace) -> None:
     runs = []
     for which, options in RUNS:
         began = time.perf_counter()
-        results = [rounded(attempt(pipe, q, c, options)) for q, c in asked[which]]
-        runs.append({"which": which, "options": options, "results": results})
+        if "batch_size" in options:  # which means something for many questions
+            questions_, contexts = (list(part) for part in zip(*asked[which], strict=True))
+            results = pipe(question=questions_, context=contexts, **options)
+        else:
+            results = [attempt(pipe, q, c, options) for q, c in asked[which]]
+        runs.append({"which": which, "options": options, "results": rounded(results)})
         print(f"{which} {options}: {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
     stored = {
         "command": command(),
         "versions": {name: version(name) for name in ("transformers", "tokenizers", "torch")},
+        "model": pipe.model.config.model_type,
+        "inputs": pipe.tokenizer.model_input_names,
         "data": Path(args.data).name,
+        "limits": [args.limit, args.long],
         "questions": asked,
         "runs": runs,
         "demonstrated": demonstrated,
     }
-    args.output.write_text(json.dumps(stored, separators=(",", ":")), "utf-8")
+    if args.output.suffix == ".gz":  # to be kept: small, without what the data has
+        del stored["questions"]
+        text = json.dumps(stored, separators=(",", ":"), ensure_ascii=False)
+        args.output.write_bytes(gzip.compress(text.encode(), mtime=0))
+    else:
+        args.output.write_text(json.dumps(stored, separators=(",", ":")), "utf-8")
 
 
 def rounded(result: Any) -> Any:
     """Scores to seven digits, for a smaller file."""
     if isinstance(result, list):
         return [rounded(answer) for answer in result]
-    return {**result, "score": round(result["score"], 7)} if "score" in result else result
+    return {**result, "score": float(f"{result['score']:.7g}")} if "score" in result else result
 
 
 def attempt(pipe: Ask, question: str, context: str, options: dict[str, Any]) -> Any:
@@ -188,22 +284,27 @@ def compare(args: argparse.Namespace) -> None:
     from dynamic_tinybert import pipeline
 
     warnings.simplefilter("ignore")
-    reference = json.loads(args.reference.read_text("utf-8"))
-    asked = reference["questions"]
+    opener = gzip.open if args.reference.suffix == ".gz" else open
+    with opener(args.reference, "rt", encoding="utf-8") as file:
+        reference = json.load(file)
+    asked = reference.get("questions") or questions(args.data or "examples", *reference["limits"])
     pipe = pipeline("question-answering", model=args.folder)
     demonstrated = [attempt(pipe, *demonstration[1:]) for demonstration in DEMONSTRATIONS]
     pipe.model.reader.runtime = Remembering(pipe.model.reader.runtime)
     rows, details = [], []
-    for run in reference["runs"]:
+    for run, form in zip(reference["runs"], itertools.cycle(FORMS)):
         which, options, theirs = run["which"], run["options"], run["results"]
         began, pairs = time.perf_counter(), asked[which]
-        ours = pipe([{"question": q, "context": c} for q, c in pairs], **options)
-        verdicts = [verdict(a, b, options.get("top_k", 1)) for a, b in zip(theirs, ours, strict=True)]
+        ours = form(pipe, pairs, options)
+        top_k = options.get("top_k", 1)
+        verdicts = [verdict(c, a, b, top_k) for (_, c), a, b in zip(pairs, theirs, ours, strict=True)]
         same = sum(not why for why, _ in verdicts)
         worst = max((difference for why, difference in verdicts if not why), default=0.0)
-        shown = ", ".join(f"`{name}={value}`" for name, value in options.items()) or "defaults"
+        shown = shown_options(options)
         rows.append(f"| {which} | {shown} | {len(pairs)} | {same} | {worst:.1e} |")
-        details += [f"- {which}, {shown}: {pairs[i][0]!r}: {why}" for i, (why, _) in enumerate(verdicts) if why]
+        details += [
+            f"| {which} | {shown} | {cell(pairs[i][0])} | {why} |" for i, (why, _) in enumerate(verdicts) if why
+        ]
         print(f"{rows[-1]} {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
     lines = [
         *heading(reference),
@@ -218,13 +319,24 @@ def compare(args: argparse.Namespace) -> None:
         print("\n".join(lines))
 
 
+# How questions are put, one after the other of these
+FORMS: list[Callable[[Any, list[list[str]], dict[str, Any]], Any]] = [
+    lambda pipe, pairs, options: pipe([{"question": q, "context": c} for q, c in pairs], **options),
+    lambda pipe, pairs, options: pipe(question=[q for q, _ in pairs], context=[c for _, c in pairs], **options),
+    lambda pipe, pairs, options: pipe(({"question": q, "context": c} for q, c in pairs), **options),
+    lambda pipe, pairs, options: [pipe(question=q, context=c, **options) for q, c in pairs],
+]
+
+
 class Remembering:
     """A runtime that reads no window twice."""
 
     def __init__(self, runtime: Any) -> None:
-        self.shape, self.precision, self.batch_tokens = runtime.shape, runtime.precision, runtime.batch_tokens
         self._runtime = runtime
         self._known: dict[bytes, Any] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._runtime, name)
 
     def run(self, input_ids: Any, token_type_ids: Any, attention_mask: Any, lengths: Any) -> Any:
         import numpy as np
@@ -245,28 +357,51 @@ class Remembering:
         return Logits(*filled)
 
 
-def verdict(theirs: Any, ours: Any, top_k: int) -> tuple[str, float]:
-    """Why they disagree, or an empty string; and the largest difference of two scores."""
+def verdict(context: str, theirs: Any, ours: Any, top_k: int) -> tuple[str, float]:
+    """Why they disagree, as cells of a table, or an empty string; and the largest difference of two scores."""
     theirs = [theirs] if isinstance(theirs, dict) else theirs
+    if isinstance(ours, dict) != (top_k == 1):
+        return f"{type(ours).__name__} for `top_k` {top_k} | | ", 0.0
     ours = [ours] if isinstance(ours, dict) else ours
     if any("raised" in answer for answer in theirs):
-        return f"transformers raised {theirs[0]['raised']}", 0.0
+        return f"raised {cell(theirs[0]['raised'])} | {brief(ours)} | ", 0.0
     kept: list[Any] = []
     for answer in theirs:
-        if not any(answer["start"] < other["end"] and other["start"] < answer["end"] for other in kept):
-            kept.append(answer)
-    mine = {(answer["start"], answer["end"], answer["answer"]): answer["score"] for answer in ours}
-    if len(ours) > top_k or (top_k == 1 and len(kept) != len(ours)):
-        return f"{len(kept)} and {len(ours)} answers", 0.0
+        if any(answer["start"] < other["end"] and other["start"] < answer["end"] for other in kept):
+            continue  # on purpose
+        if kept and not answer["score"]:
+            continue  # no answer at all: on purpose
+        kept.append(answer)
+    both = f"{brief(kept)} | {brief(ours)} | "
+    places = [(answer["start"], answer["end"], answer["answer"]) for answer in ours]
+    if len(ours) > top_k or len(set(places)) < len(ours):
+        return f"{both} too many", 0.0
     worst = 0.0
     for answer in kept:
         place = (answer["start"], answer["end"], answer["answer"])
-        if place not in mine:
-            return f"transformers {brief(kept)}, here {brief(ours)}", 0.0
-        worst = max(worst, abs(answer["score"] - mine[place]))
+        if place not in places:
+            return both + reason(context, answer, ours), 0.0
+        worst = max(worst, abs(answer["score"] - ours[places.index(place)]["score"]))
     if worst > TOLERANCE:
-        return f"scores differ by {worst:.1e}: {brief(kept)}, {brief(ours)}", worst
+        return f"{both} scores differ by {worst:.1e}", worst
+    scores = [answer["score"] for answer in ours]
+    if sorted(scores, reverse=True) != scores:
+        return f"{both} not in order", 0.0
     return "", worst
+
+
+def reason(context: str, answer: Any, ours: Sequence[Any]) -> str:
+    """On which purpose an answer of transformers' is not among ours, if on any that is known."""
+    begin, end = answer["start"], answer["end"]
+    for other in ours:
+        if other["start"] > begin or other["end"] < end:
+            continue
+        cut = context[other["start"] : begin] + context[end : other["end"]]
+        if all(unicodedata.category(c).startswith("M") or c in "\u200c\u200d\ufe0e\ufe0f" for c in cut):
+            return "half a character"
+        if not re.search(r"\s", cut):
+            return "a word at the edge of a window"
+    return "?"
 
 
 # What is written
@@ -299,7 +434,11 @@ def heading(reference: dict[str, Any]) -> list[str]:
 
 
 def explained(details: Sequence[str]) -> list[str]:
-    return ["## Where they do not agree", "", *(details or ["Nowhere."]), ""]
+    title = ["## Where they do not agree", ""]
+    if not details:
+        return [*title, "Nowhere.", ""]
+    head = ["| questions | parameters | question | transformers 5.2 | here | why |", f"|{' --- |' * 6}"]
+    return [*title, *head, *details, ""]
 
 
 def demonstrations(theirs: Sequence[Any], ours: Sequence[Any]) -> list[str]:
@@ -310,9 +449,17 @@ def demonstrations(theirs: Sequence[Any], ours: Sequence[Any]) -> list[str]:
         "| --- | --- | --- | --- |",
     ]
     for (what, _, _, options), a, b in zip(DEMONSTRATIONS, theirs, ours, strict=True):
-        shown = ", ".join(f"`{name}={value}`" for name, value in options.items()) or "defaults"
-        lines.append(f"| {what} | {shown} | {brief(a)} | {brief(b)} |")
+        lines.append(f"| {what} | {shown_options(options)} | {brief(a)} | {brief(b)} |")
     return lines
+
+
+def shown_options(options: dict[str, Any]) -> str:
+    return ", ".join(f"`{name}={value}`" for name, value in options.items()) or "defaults"
+
+
+def cell(text: str) -> str:
+    """What a table can hold."""
+    return ascii(text)[1:-1].replace("|", "\\|") if not text.isprintable() else text.replace("|", "\\|")
 
 
 def brief(result: Any) -> str:
