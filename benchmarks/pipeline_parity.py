@@ -1,11 +1,14 @@
 """Our pipeline beside that of transformers 5.2, on the same weights, questions and parameters.
 
-usage: TF52/python pipeline_parity.py reference FOLDER --data DEV.json.gz [--limit 1000] --output REFERENCE.json
-       pipeline_parity.py compare FOLDER REFERENCE.json [--output results/pipeline.md]
+usage: TF52/python pipeline_parity.py reference FOLDER --data DEV.json.gz [--limit 1000] --output REFERENCE.json.gz
+       pipeline_parity.py compare FOLDER REFERENCE.json.gz [FOLDER REFERENCE.json.gz ...] --data DEV.json.gz
+           [--output results/pipeline.md]
 
 `reference` runs where transformers 5.2 and PyTorch are, and needs nothing of this package; `compare` runs where this
-package is. FOLDER is a model folder that both read: `dynamic-tinybert export embedded FOLDER`. `--data examples` takes
-the questions and texts of examples/, which tests/transformers_5_2.json was made with.
+package is. FOLDER is a model folder that both read: `dynamic-tinybert export embedded FOLDER`, or what
+`tests/random_checkpoints.py` makes. `--data examples` takes the questions and texts of examples/, which
+tests/transformers_5_2.json was made with. A REFERENCE.json.gz, as in results/pipeline-reference/, holds what
+transformers answered, a REFERENCE.json the questions too.
 
 Both remember the logits of a window, since parameters that change no window need no second reading; all else is the
 pipelines' own. An answer agrees if its place and words are the same and its score is within 1e-4. Of several answers,
@@ -25,7 +28,9 @@ import sys
 import time
 import traceback
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -79,7 +84,12 @@ RUNS: list[tuple[str, dict[str, Any]]] = [  # which questions, and the parameter
 TOWER = "The tower stands in Paris. Everybody knows that it is in Paris. It was built in 1889."
 DEMONSTRATIONS: list[tuple[str, str, str, dict[str, Any]]] = [  # what, question, context, parameters
     ("overlapping answers", "Where is the tower?", TOWER, {"top_k": 3}),
-    ("fewer than `top_k`", "Where is the tower?", "Paris! " * 9 + "It is not in Rome, London or Madrid.", {"top_k": 3}),
+    (
+        "fewer than `top_k`",
+        "Where is the tower?",
+        TOWER,
+        {"top_k": 3, "align_to_words": False, "max_answer_len": 1},
+    ),
     ("one answer for `top_k` 3: no list", "Where is the tower?", "Paris", {"top_k": 3}),
     ("window of as many spans as wanted", "Where", "Paris", {"top_k": 25, "align_to_words": False}),
     ("a letter and its combining mark", "Who wrote it?", "Rene\u0301 wrote it in 1898.", {}),
@@ -144,9 +154,8 @@ def main() -> None:
     reference.add_argument("--token-types", action="store_true", help="give the model token types if it has any")
     reference.add_argument("--output", type=Path, required=True)
     compared = commands.add_parser("compare")
-    compared.add_argument("folder")
-    compared.add_argument("reference", type=Path)
-    compared.add_argument("--data", help="where the reference lacks the questions: what it was made of")
+    compared.add_argument("pairs", nargs="+", metavar="FOLDER REFERENCE", help="one model, or one after the other")
+    compared.add_argument("--data", help="of the first, where its reference lacks the questions: what it was made of")
     compared.add_argument("--output", type=Path)
     args = parser.parse_args()
     if args.command == "reference":
@@ -279,44 +288,76 @@ def attempt(pipe: Ask, question: str, context: str, options: dict[str, Any]) -> 
 
 
 def compare(args: argparse.Namespace) -> None:
+    if len(args.pairs) % 2:
+        raise SystemExit("give a folder and a reference, or several such pairs")
+    found = [
+        compare_one(folder, Path(reference), args.data or "examples" if i == 0 else "examples")
+        for i, (folder, reference) in enumerate(zip(args.pairs[::2], args.pairs[1::2], strict=True))
+    ]
+    first = found[0]
+    lines = [
+        *heading(first),
+        *first.rows,
+        "",
+        *explained("## Where they do not agree", first.details),
+        *demonstrations(first.reference["demonstrated"], first.demonstrated),
+    ]
+    if found[1:]:
+        lines += others(found[1:])
+    if args.output:
+        args.output.write_text("\n".join(lines).strip() + "\n", "utf-8")
+    else:
+        print("\n".join(lines))
+
+
+@dataclass
+class Comparison:
+    """A model beside its reference: rows of the table of runs; of each that does not agree, why and its row."""
+
+    reference: dict[str, Any]
+    demonstrated: list[Any]
+    rows: list[str]
+    details: list[tuple[str, str]]
+    asked: int
+    worst: float
+
+
+def compare_one(folder: str, path: Path, data: str) -> Comparison:
     import warnings
 
     from dynamic_tinybert import pipeline
 
     warnings.simplefilter("ignore")
-    opener = gzip.open if args.reference.suffix == ".gz" else open
-    with opener(args.reference, "rt", encoding="utf-8") as file:
+    opener = gzip.open if path.suffix == ".gz" else open
+    with opener(path, "rt", encoding="utf-8") as file:
         reference = json.load(file)
-    asked = reference.get("questions") or questions(args.data or "examples", *reference["limits"])
-    pipe = pipeline("question-answering", model=args.folder)
+    asked = reference.get("questions") or questions(data, *reference["limits"])
+    pipe = pipeline("question-answering", model=folder)
     demonstrated = [attempt(pipe, *demonstration[1:]) for demonstration in DEMONSTRATIONS]
     pipe.model.reader.runtime = Remembering(pipe.model.reader.runtime)
-    rows, details = [], []
+    found = Comparison(reference, demonstrated, [], [], 0, 0.0)
     for run, form in zip(reference["runs"], itertools.cycle(FORMS)):
         which, options, theirs = run["which"], run["options"], run["results"]
         began, pairs = time.perf_counter(), asked[which]
-        ours = form(pipe, pairs, options)
+        try:
+            ours = form(pipe, pairs, options)
+        except ValueError:  # of one of them
+            ours = [attempt(pipe, q, c, options) for q, c in pairs]
         top_k = options.get("top_k", 1)
         verdicts = [verdict(c, a, b, top_k) for (_, c), a, b in zip(pairs, theirs, ours, strict=True)]
-        same = sum(not why for why, _ in verdicts)
-        worst = max((difference for why, difference in verdicts if not why), default=0.0)
+        same = sum(not why for why, _, _ in verdicts)
+        worst = max((difference for why, _, difference in verdicts if not why), default=0.0)
         shown = shown_options(options)
-        rows.append(f"| {which} | {shown} | {len(pairs)} | {same} | {worst:.1e} |")
-        details += [
-            f"| {which} | {shown} | {cell(pairs[i][0])} | {why} |" for i, (why, _) in enumerate(verdicts) if why
+        found.rows.append(f"| {which} | {shown} | {len(pairs)} | {same} | {worst:.1e} |")
+        found.details += [
+            (why, f"| {which} | {shown} | {cell(pairs[i][0])} | {both} |")
+            for i, (why, both, _) in enumerate(verdicts)
+            if why
         ]
-        print(f"{rows[-1]} {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
-    lines = [
-        *heading(reference),
-        *rows,
-        "",
-        *explained(details),
-        *demonstrations(reference["demonstrated"], demonstrated),
-    ]
-    if args.output:
-        args.output.write_text("\n".join(lines) + "\n", "utf-8")
-    else:
-        print("\n".join(lines))
+        found.asked += len(pairs)
+        found.worst = max(found.worst, worst)
+        print(f"{found.rows[-1]} {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
+    return found
 
 
 # How questions are put, one after the other of these
@@ -357,14 +398,15 @@ class Remembering:
         return Logits(*filled)
 
 
-def verdict(context: str, theirs: Any, ours: Any, top_k: int) -> tuple[str, float]:
-    """Why they disagree, as cells of a table, or an empty string; and the largest difference of two scores."""
+def verdict(context: str, theirs: Any, ours: Any, top_k: int) -> tuple[str, str, float]:
+    """Why they disagree, or an empty string; both as cells of a table; the largest difference of two scores."""
     theirs = [theirs] if isinstance(theirs, dict) else theirs
+    if "raised" in theirs[0] or "raised" in ours:
+        both_raised = "raised" in theirs[0] and "raised" in ours
+        return "" if both_raised else "one of them raised", f"{brief(theirs)} | {brief(ours)}", 0.0
     if isinstance(ours, dict) != (top_k == 1):
-        return f"{type(ours).__name__} for `top_k` {top_k} | | ", 0.0
+        return "a list or none", f"{brief(theirs)} | {type(ours).__name__}", 0.0
     ours = [ours] if isinstance(ours, dict) else ours
-    if any("raised" in answer for answer in theirs):
-        return f"raised {cell(theirs[0]['raised'])} | {brief(ours)} | ", 0.0
     kept: list[Any] = []
     for answer in theirs:
         if any(answer["start"] < other["end"] and other["start"] < answer["end"] for other in kept):
@@ -372,55 +414,63 @@ def verdict(context: str, theirs: Any, ours: Any, top_k: int) -> tuple[str, floa
         if kept and not answer["score"]:
             continue  # no answer at all: on purpose
         kept.append(answer)
-    both = f"{brief(kept)} | {brief(ours)} | "
+    both = f"{brief(kept)} | {brief(ours)}"
     places = [(answer["start"], answer["end"], answer["answer"]) for answer in ours]
     if len(ours) > top_k or len(set(places)) < len(ours):
-        return f"{both} too many", 0.0
+        return "too many", both, 0.0
     worst = 0.0
     for answer in kept:
         place = (answer["start"], answer["end"], answer["answer"])
         if place not in places:
-            return both + reason(context, answer, ours), 0.0
+            return reason(context, answer, ours), both, 0.0
         worst = max(worst, abs(answer["score"] - ours[places.index(place)]["score"]))
     if worst > TOLERANCE:
-        return f"{both} scores differ by {worst:.1e}", worst
+        return "scores differ", both, worst
     scores = [answer["score"] for answer in ours]
     if sorted(scores, reverse=True) != scores:
-        return f"{both} not in order", 0.0
-    return "", worst
+        return "not in order", both, 0.0
+    return "", both, worst
 
 
 def reason(context: str, answer: Any, ours: Sequence[Any]) -> str:
     """On which purpose an answer of transformers' is not among ours, if on any that is known."""
     begin, end = answer["start"], answer["end"]
     for other in ours:
-        if other["start"] > begin or other["end"] < end:
-            continue
-        cut = context[other["start"] : begin] + context[end : other["end"]]
-        if all(unicodedata.category(c).startswith("M") or c in "\u200c\u200d\ufe0e\ufe0f" for c in cut):
-            return "half a character"
-        if not re.search(r"\s", cut):
-            return "a word at the edge of a window"
+        low, high = other["start"], other["end"]
+        if low <= begin and end <= high:  # ours is longer
+            cut = context[low:begin] + context[end:high]
+            if all(unicodedata.category(c).startswith("M") or c in "\u200c\u200d\ufe0e\ufe0f" for c in cut):
+                return "half a character"
+            if not re.search(r"\s", cut):
+                return "a word at the edge of a window"
+        elif begin <= low < high <= end:  # theirs is
+            cut = context[begin:low] + context[high:end]
+            if cut.isspace():
+                return "white space at the end of an answer"
+            if all(c.isspace() or unicodedata.category(c).startswith("P") for c in cut):
+                return "punctuation at the end of a word"
     return "?"
 
 
 # What is written
 
 
-def heading(reference: dict[str, Any]) -> list[str]:
+def heading(found: Comparison) -> list[str]:
     from speed import describe_machine
 
-    machine = describe_machine()
+    machine, reference = describe_machine(), found.reference
     versions = {**reference["versions"], **{n: version(n) for n in ("dynamic-tinybert", "onnxruntime")}}
     return [
         "# The pipeline beside that of transformers 5.2",
         "",
         f"The same weights, questions of `{reference['data']}`; `short`: one paragraph each, `some`: a part of these, "
         "`long`:",
-        "many paragraphs together. An answer agrees if its place and words are the same and its score is within "
-        f"{TOLERANCE:g};",
-        "of several, all that transformers gave must be there, but for those that",
-        "overlap a better one ([why](../docs/migrating.md)).",
+        "many paragraphs together, `unicode`: contexts that hold every character beyond ASCII, and some of other",
+        "scripts. An answer agrees if its place and words are the same and its score is within "
+        f"{TOLERANCE:g}; of several,",
+        "all that transformers gave must be there, but for those that overlap a better one "
+        "([why](../docs/migrating.md)). Here",
+        "the questions came as a list of dicts, as lists by name, from a generator and one by one, in turn.",
         "",
         f"    {reference['command']}",
         f"    {command()}",
@@ -428,17 +478,49 @@ def heading(reference: dict[str, Any]) -> list[str]:
         f"{machine['cpu']}, {machine['cores']} cores; {', '.join(f'{name} {v}' for name, v in versions.items())}; "
         f"{datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d}.",
         "",
+        f"Of {found.asked} calls {found.asked - len(found.details)} agree; the largest difference of their scores is "
+        f"{found.worst:.1e}.",
+        "",
         "| questions | parameters | n | agree | largest difference of scores |",
         "| --- | --- | --- | --- | --- |",
     ]
 
 
-def explained(details: Sequence[str]) -> list[str]:
-    title = ["## Where they do not agree", ""]
+def explained(title: str, details: Sequence[tuple[str, str]], shown: int = 5) -> list[str]:
+    """For each reason how often, and the first of its cases."""
     if not details:
-        return [*title, "Nowhere.", ""]
-    head = ["| questions | parameters | question | transformers 5.2 | here | why |", f"|{' --- |' * 6}"]
-    return [*title, *head, *details, ""]
+        return [title, "", "Nowhere.", ""]
+    lines = [title, "", f"Of each reason the first {shown}.", ""]
+    for why, times in Counter(why for why, _ in details).most_common():
+        rows = [row for other, row in details if other == why][:shown]
+        head = ["| questions | parameters | question | transformers 5.2 | here |", f"|{' --- |' * 5}"]
+        lines += [f"**{why}**: {times}", "", *head, *rows, ""]
+    return lines
+
+
+def others(found: Sequence[Comparison]) -> list[str]:
+    """What the same came to with other models."""
+    lines = [
+        "",
+        "## Other architectures",
+        "",
+        "Small models of random weights, made by `tests/random_checkpoints.py`; the same parameters, questions of",
+        "`examples/`, which both read alike. Inputs: what transformers gave the model.",
+        "",
+        "| architecture | inputs | calls | agree | largest difference of scores | why not |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for one in found:
+        why = Counter(why for why, _ in one.details)
+        lines.append(
+            f"| {one.reference['model']} | {', '.join(f'`{name}`' for name in one.reference['inputs'])} | {one.asked} "
+            f"| {one.asked - len(one.details)} | {one.worst:.1e} "
+            f"| {'; '.join(f'{name}: {times}' for name, times in why.items())} |"
+        )
+    for one in found:
+        if one.details:
+            lines += ["", *explained(f"### {one.reference['model']}", one.details, 3)]
+    return lines
 
 
 def demonstrations(theirs: Sequence[Any], ours: Sequence[Any]) -> list[str]:
