@@ -18,6 +18,7 @@ those of transformers that overlap a better one are left out first: see docs/mig
 from __future__ import annotations
 
 import argparse
+import contextlib
 import datetime
 import gzip
 import itertools
@@ -27,10 +28,9 @@ import shlex
 import sys
 import time
 import traceback
-import unicodedata
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -344,7 +344,10 @@ def compare_one(folder: str, path: Path, data: str) -> Comparison:
         except ValueError:  # of one of them
             ours = [attempt(pipe, q, c, options) for q, c in pairs]
         top_k = options.get("top_k", 1)
-        verdicts = [verdict(c, a, b, top_k) for (_, c), a, b in zip(pairs, theirs, ours, strict=True)]
+        verdicts = [verdict(a, b, top_k) for a, b in zip(theirs, ours, strict=True)]
+        for i, (why, both, difference) in enumerate(verdicts):
+            if why:
+                verdicts[i] = (purpose(pipe, *pairs[i], options, theirs[i]) or why, both, difference)
         same = sum(not why for why, _, _ in verdicts)
         worst = max((difference for why, _, difference in verdicts if not why), default=0.0)
         shown = shown_options(options)
@@ -398,7 +401,7 @@ class Remembering:
         return Logits(*filled)
 
 
-def verdict(context: str, theirs: Any, ours: Any, top_k: int) -> tuple[str, str, float]:
+def verdict(theirs: Any, ours: Any, top_k: int) -> tuple[str, str, float]:
     """Why they disagree, or an empty string; both as cells of a table; the largest difference of two scores."""
     theirs = [theirs] if isinstance(theirs, dict) else theirs
     if "raised" in theirs[0] or "raised" in ours:
@@ -422,7 +425,7 @@ def verdict(context: str, theirs: Any, ours: Any, top_k: int) -> tuple[str, str,
     for answer in kept:
         place = (answer["start"], answer["end"], answer["answer"])
         if place not in places:
-            return reason(context, answer, ours), both, 0.0
+            return "another answer", both, 0.0
         worst = max(worst, abs(answer["score"] - ours[places.index(place)]["score"]))
     if worst > TOLERANCE:
         return "scores differ", both, worst
@@ -432,24 +435,83 @@ def verdict(context: str, theirs: Any, ours: Any, top_k: int) -> tuple[str, str,
     return "", both, worst
 
 
-def reason(context: str, answer: Any, ours: Sequence[Any]) -> str:
-    """On which purpose an answer of transformers' is not among ours, if on any that is known."""
-    begin, end = answer["start"], answer["end"]
-    for other in ours:
-        low, high = other["start"], other["end"]
-        if low <= begin and end <= high:  # ours is longer
-            cut = context[low:begin] + context[end:high]
-            if all(unicodedata.category(c).startswith("M") or c in "\u200c\u200d\ufe0e\ufe0f" for c in cut):
-                return "half a character"
-            if not re.search(r"\s", cut):
-                return "a word at the edge of a window"
-        elif begin <= low < high <= end:  # theirs is
-            cut = context[begin:low] + context[high:end]
-            if cut.isspace():
-                return "white space at the end of an answer"
-            if all(c.isspace() or unicodedata.category(c).startswith("P") for c in cut):
-                return "punctuation at the end of a word"
-    return "?"
+def purpose(pipe: Any, question: str, context: str, options: dict[str, Any], theirs: Any) -> str:
+    """Which differences on purpose make the disagreement: those without which both agree, the fewest that do."""
+    for count in range(1, len(PURPOSES) + 1):
+        for names in itertools.combinations(PURPOSES, count):
+            with contextlib.ExitStack() as without:
+                for name in names:
+                    without.enter_context(PURPOSES[name](pipe))
+                ours = attempt(pipe, question, context, options)
+            if not verdict(theirs, ours, options.get("top_k", 1))[0]:
+                return " and ".join(names)
+    return ""
+
+
+@contextlib.contextmanager
+def replaced(owner: Any, **values: Any) -> Iterator[None]:
+    before = {name: getattr(owner, name) for name in values}
+    for name, value in values.items():
+        setattr(owner, name, value)
+    yield
+    for name, value in before.items():
+        setattr(owner, name, value)
+
+
+@contextlib.contextmanager
+def words_cut_at_edges(pipe: Any) -> Iterator[None]:
+    import numpy as np
+
+    from dynamic_tinybert import transformers_pipeline
+
+    class Cutting(transformers_pipeline.WindowRanker):
+        def add(self, window: Any, start: Any, end: Any) -> None:
+            text = window.text
+            begins, ends = np.maximum(text.word_begin, text.begin[0]), np.minimum(text.word_end, text.end[-1])
+            super().add(replace(window, text=replace(text, word_begin=begins, word_end=ends)), start, end)
+
+    with replaced(transformers_pipeline, WindowRanker=Cutting):
+        yield
+
+
+def characters_cut(pipe: Any) -> Any:
+    from dynamic_tinybert import windows
+
+    def no_marks(text: str, offsets: Any) -> Any:
+        return offsets[:, 0] < 0
+
+    return replaced(windows, _keep_characters_whole=lambda *_: None, _marks_of_the_token_before=no_marks)
+
+
+def words_with_punctuation(pipe: Any) -> Any:
+    return replaced(pipe.model.reader.tokenizer, _splits_punctuation=True)
+
+
+@contextlib.contextmanager
+def answers_with_space(pipe: Any) -> Iterator[None]:
+    from dynamic_tinybert import transformers_spans, windows
+
+    def all_of_them(window: Any, start: Any, end: Any, **_: Any) -> Any:
+        inside = slice(window.offset, window.offset + len(window.text))
+        return start[inside], end[inside]
+
+    with replaced(windows, _leave_spaces=lambda *_: None), replaced(transformers_spans, text_logits=all_of_them):
+        yield
+
+
+def no_token_types(pipe: Any) -> Any:
+    runtime = pipe.model.reader.runtime
+    run = runtime.run
+    return replaced(runtime, run=lambda ids, types, mask, lengths: run(ids, 0 * types, mask, lengths))
+
+
+PURPOSES: dict[str, Callable[[Any], Any]] = {  # what is different on purpose, and how to do without it
+    "a word at the edge of a window": words_cut_at_edges,
+    "half a character": characters_cut,
+    "punctuation at the end of a word": words_with_punctuation,
+    "white space as an answer or its end": answers_with_space,
+    "token types": no_token_types,
+}
 
 
 # What is written
@@ -490,7 +552,12 @@ def explained(title: str, details: Sequence[tuple[str, str]], shown: int = 5) ->
     """For each reason how often, and the first of its cases."""
     if not details:
         return [title, "", "Nowhere.", ""]
-    lines = [title, "", f"Of each reason the first {shown}.", ""]
+    lines = [
+        title,
+        "",
+        f"Each reason is a difference on purpose without which both agree; the first {shown} of each.",
+        "",
+    ]
     for why, times in Counter(why for why, _ in details).most_common():
         rows = [row for other, row in details if other == why][:shown]
         head = ["| questions | parameters | question | transformers 5.2 | here |", f"|{' --- |' * 5}"]
