@@ -347,7 +347,7 @@ def compare_one(folder: str, path: Path, data: str) -> Comparison:
         verdicts = [verdict(a, b, top_k) for a, b in zip(theirs, ours, strict=True)]
         for i, (why, both, difference) in enumerate(verdicts):
             if why:
-                verdicts[i] = (purpose(pipe, *pairs[i], options, theirs[i]) or why, both, difference)
+                verdicts[i] = (purpose(pipe, pairs[i], options, theirs[i]) or why, both, difference)
         same = sum(not why for why, _, _ in verdicts)
         worst = max((difference for why, _, difference in verdicts if not why), default=0.0)
         shown = shown_options(options)
@@ -435,14 +435,14 @@ def verdict(theirs: Any, ours: Any, top_k: int) -> tuple[str, str, float]:
     return "", both, worst
 
 
-def purpose(pipe: Any, question: str, context: str, options: dict[str, Any], theirs: Any) -> str:
+def purpose(pipe: Any, pair: list[str], options: dict[str, Any], theirs: Any) -> str:
     """Which differences on purpose make the disagreement: those without which both agree, the fewest that do."""
     for count in range(1, len(PURPOSES) + 1):
         for names in itertools.combinations(PURPOSES, count):
             with contextlib.ExitStack() as without:
                 for name in names:
                     without.enter_context(PURPOSES[name](pipe))
-                ours = attempt(pipe, question, context, options)
+                ours = attempt(pipe, pair[0], pair[1], options)
             if not verdict(theirs, ours, options.get("top_k", 1))[0]:
                 return " and ".join(names)
     return ""
@@ -463,8 +463,9 @@ def words_cut_at_edges(pipe: Any) -> Iterator[None]:
     import numpy as np
 
     from dynamic_tinybert import transformers_pipeline
+    from dynamic_tinybert.transformers_spans import WindowRanker
 
-    class Cutting(transformers_pipeline.WindowRanker):
+    class Cutting(WindowRanker):
         def add(self, window: Any, start: Any, end: Any) -> None:
             text = window.text
             begins, ends = np.maximum(text.word_begin, text.begin[0]), np.minimum(text.word_end, text.end[-1])
