@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -152,6 +153,23 @@ def test_every_form_of_many_gives_a_list_in_order(ask: QuestionAnsweringPipeline
     assert len(ask(question=questions, context=TEXT)) == len(ask(question=QUESTION, context=texts)) == 2
 
 
+def test_columns_and_datasets_are_lists(quick: QuestionAnsweringPipeline) -> None:
+    items = [{"question": QUESTION, "context": text} for text in (TEXT, OTHER)]
+    expected = quick(items)
+
+    class Dataset:  # as PyTorch's
+        def __len__(self) -> int:
+            return 2
+
+        def __getitem__(self, i: int) -> dict[str, str]:
+            return items[i % 2]
+
+    assert quick(Dataset()) == quick(tuple(items)) == expected
+    questions, texts = ([item[name] for item in items] for name in ("question", "context"))
+    assert quick(question=np.array(questions), context=tuple(texts)) == expected
+    assert quick(question=QUESTION, context=np.array(texts)) == expected
+
+
 def test_a_generator_gives_a_generator(quick: QuestionAnsweringPipeline) -> None:
     read = []
 
@@ -260,6 +278,8 @@ def test_a_text_without_words_has_an_empty_answer(quick: QuestionAnsweringPipeli
     nothing = {"score": 0.0, "start": 0, "end": 0, "answer": ""}
     assert quick(question=QUESTION, context=" \n") == nothing
     assert quick(question=QUESTION, context=" \n", top_k=2) == [nothing]
+    surely = quick(question=QUESTION, context=" \n", handle_impossible_answer=True)
+    assert surely == {**nothing, "score": 1.0}
 
 
 # What is wrong
@@ -334,6 +354,15 @@ def test_what_pytorch_needed_is_taken(tiny_folder: Path) -> None:
         make(model=str(tiny_folder), torch_dtype="torch.float16")
     with pytest.warns(UserWarning, match="attn_implementation"):
         make(model=str(tiny_folder), model_kwargs={"attn_implementation": "eager"})
+
+
+@pytest.mark.skipif("CUDAExecutionProvider" in onnxruntime.get_available_providers(), reason="there is CUDA")
+def test_the_number_of_a_gpu_that_is_not_there_is_the_cpu(tiny_folder: Path) -> None:
+    with pytest.warns(UserWarning, match="the CPU answers"):
+        ask = make(model=str(tiny_folder), device=0)
+    assert ask(question=QUESTION, context=TEXT)["answer"]
+    with pytest.raises(ValueError, match="CUDA"):
+        make(model=str(tiny_folder), device="cuda")
 
 
 def test_the_function_is_what_is_imported_always() -> None:

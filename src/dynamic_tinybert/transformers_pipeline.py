@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set, Sized
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Protocol, TypeAlias
+
+import onnxruntime
 
 from dynamic_tinybert.qa import QuestionAnswerer, whole_number
 from dynamic_tinybert.reader import Reader
@@ -276,7 +278,8 @@ def pipeline(
         revision: A branch, tag or commit of a model on the Hub.
         use_fast: Without meaning: the tokenizer is the fast one.
         token: A token for the Hub, for private models.
-        device: `cpu` or -1; `cuda`, `cuda:1` or 1 where ONNX Runtime is built for CUDA.
+        device: `cpu` or -1, the default; `cuda`, `cuda:1` or 1 where ONNX Runtime is built for CUDA. Where it is not, a
+            number means the CPU, with a warning.
         device_map: `auto` or `cpu`: without meaning.
         dtype: Arithmetic is in float32; another is named in a warning.
         torch_dtype: The old name of `dtype`.
@@ -349,27 +352,42 @@ def _pairs(inputs: tuple[Inputs, ...], question: object, context: object) -> Ite
     if len(inputs) == 2:
         return _together(*inputs)
     if len(inputs) == 1 and not isinstance(inputs[0], (str, bytes, bytearray)):
-        try:
-            items: Iterator[Any] = iter(inputs[0])  # type: ignore[arg-type]
-        except TypeError:
-            raise TypeError(f"an input is a dict or a list of dicts, not {type(inputs[0]).__name__}") from None
-        return list(items) if isinstance(inputs[0], Sized) else items
+        return _items(inputs[0])
     raise TypeError("give question= and context=, or dicts with these two keys")
 
 
+def _items(many: object) -> list[Any] | Iterator[Any]:
+    """The inputs that a list, a dataset of whichever library, or a generator has.
+
+    Raises:
+        TypeError: It is none of these.
+    """
+    if isinstance(many, Sized) and hasattr(many, "__getitem__") and not hasattr(many, "__iter__"):
+        return [many[i] for i in range(len(many))]  # a dataset of PyTorch, which need not say where it ends
+    try:
+        items: Iterator[Any] = iter(many)  # type: ignore[call-overload]
+    except TypeError:
+        raise TypeError(f"an input is a dict or a list of dicts, not {type(many).__name__}") from None
+    return list(items) if isinstance(many, Sized) else items
+
+
 def _together(question: object, context: object) -> list[dict[str, Any]]:
+    sides: list[str | list[Any]] = []
     for name, value in (("question", question), ("context", context)):
-        if not isinstance(value, (str, list, tuple)):
+        if isinstance(value, str):
+            sides.append(value)
+        elif isinstance(value, Collection) and not isinstance(value, (bytes, bytearray, Mapping, Set)):
+            sides.append(list(value))  # of a list, or a column of a table
+        else:
             raise TypeError(
                 f"a {name} is a string or a list of strings, not {type(value).__name__}; "
                 'for a generator let it yield dicts of "question" and "context"'
             )
-    many = [value for value in (question, context) if not isinstance(value, str)]
-    count = len(many[0]) if many else 1  # type: ignore[arg-type]
-    if len(many) == 2 and len(many[1]) != count:  # type: ignore[arg-type]
-        raise ValueError(f"there are {count} questions and {len(many[1])} contexts: give as many of each")  # type: ignore[arg-type]
-    questions, contexts = ([value] * count if isinstance(value, str) else value for value in (question, context))
-    return [{"question": q, "context": c} for q, c in zip(questions, contexts, strict=True)]  # type: ignore[call-overload]
+    counts = [len(side) for side in sides if isinstance(side, list)] or [1]
+    if counts[0] != counts[-1]:
+        raise ValueError(f"there are {counts[0]} questions and {counts[1]} contexts: give as many of each")
+    questions, contexts = (side if isinstance(side, list) else [side] * counts[0] for side in sides)
+    return [{"question": q, "context": c} for q, c in zip(questions, contexts, strict=True)]
 
 
 def _is_input(item: object) -> bool:
@@ -439,6 +457,9 @@ def _providers(device: object) -> list[Provider] | None:
     if device is None or device == -1 or str(device) == "cpu":
         return None
     if isinstance(device, int) and not isinstance(device, bool) and device >= 0:
+        if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+            warn(f"device {device}: this ONNX Runtime has no CUDA, so the CPU answers; onnxruntime-gpu has it")
+            return None
         device = f"cuda:{device}"
     found = re.fullmatch(r"cuda(?::(\d+))?", str(device))
     if not found:

@@ -80,8 +80,8 @@ class WindowRanker(SpanRanker):
         chosen = self._apart_from([], answers)
         if len(chosen) < self._top_k:
             chosen = self._apart_from(chosen, self._others())
-        if self._may_be_none and math.isfinite(self.null):
-            chosen.append(_span(0, 0, math.exp(self.null)))
+        if self._may_be_none:  # surely so where there is nothing to read
+            chosen.append(_span(0, 0, math.exp(self.null) if math.isfinite(self.null) else 1.0))
         return sorted(chosen, key=lambda answer: -answer.score)[: self._top_k]
 
     def _merged(self) -> Iterable[Span]:
