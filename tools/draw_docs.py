@@ -1,10 +1,10 @@
 """Draws the pictures of the documentation, from the embedded model, its table and the recipes; and writes out the
 commands' help.
 
-usage: draw_docs.py [--output docs/pictures] [--commands docs/commands.md]
+usage: draw_docs.py [--output docs/pictures] [--commands docs/commands.md] [--style docs/_static/pictures.css]
 
-The pictures are SVG of a few kilobytes. Their colours are CSS variables: as files they follow the reader's light or dark
-scheme, and in a page of the site, which takes them in as they are, the page's.
+The pictures are SVG of a few kilobytes. Their colours are CSS variables: as files they follow the reader's light or
+dark scheme, and in a page of the site, which takes them in as they are, the page's.
 """
 
 from __future__ import annotations
@@ -136,8 +136,8 @@ class Drawing:
             f"{root} text{{font:{SIZE}px system-ui,-apple-system,'Segoe UI',Helvetica,Arial,sans-serif}}"
             f"{root} .m{{font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,'DejaVu Sans Mono',monospace}}"
             f"{root} .s{{font-size:11.5px}}{root} .b{{font-weight:600}}{root} .n{{fill:none}}</style>\n"
-            f'<defs><marker id="{self.name}-arrow" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" '
-            f'orient="auto"><path d="M0 0 8 4 0 8z" class="f-line"/></marker></defs>\n'
+            f'<defs><marker id="{self.name}-arrow" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" '
+            f'markerHeight="7" orient="auto"><path d="M0 0 8 4 0 8z" class="f-line"/></marker></defs>\n'
             f'<rect width="{WIDTH}" height="{height}" rx="6" class="f-paper"/>\n{drawn}\n</svg>\n'
         )
 
@@ -219,8 +219,9 @@ def draw_drop(qa: QuestionAnswerer) -> Drawing:
     reads = [(budget, read(qa, QUESTION, text, budget)) for budget in ("balanced", "fast")]
     d = Drawing(
         "drop",
-        f'The tokens of the question "{QUESTION}" and of a paragraph, each shaded by the number of layers that it passed '
-        "before it was dropped, at the budgets balanced and fast. " + " ".join(f"{b}: {r.answer}." for b, r in reads),
+        f'The tokens of the question "{QUESTION}" and of a paragraph, each shaded by the number of layers that it '
+        "passed before it was dropped, at the budgets balanced and fast. "
+        + " ".join(f"{b}: {r.answer}." for b, r in reads),
     )
     y = 28.0
     d.text(16, y, "layers passed whole:", "soft")
@@ -400,9 +401,9 @@ def draw_road(qa: QuestionAnswerer) -> Drawing:
     lengths = choice.config.lengths([len(w) for w in windows])
     d = Drawing(
         "road",
-        f"A question of {asked} tokens and a text of {len(tokens)} become {len(windows)} overlapping windows; the runtime "
-        f"drops tokens layer by layer and gives logits to all; the spans of all windows are ranked together; the best is "
-        f"the answer.",
+        f"A question of {asked} tokens and a text of {len(tokens)} become {len(windows)} overlapping windows; the "
+        "runtime drops tokens layer by layer and gives logits to all; the spans of all windows are ranked together; "
+        "the best is the answer.",
     )
     left, right = 130.0, WIDTH - 16.0
 
@@ -485,7 +486,9 @@ def draw_training() -> Drawing:
             d.text(x + width / 2, top + 42 + 16 * i, line, ink, anchor="middle", small=True)
         if n:
             d.line([(x - gap, top + height / 2), (x - 2, top + height / 2)], "line", arrow=True)
-        d.text(x + width / 2, top + height + 18, f"paper: {stage['epochs']} epochs", "soft", anchor="middle", small=True)
+        d.text(
+            x + width / 2, top + height + 18, f"paper: {stage['epochs']} epochs", "soft", anchor="middle", small=True
+        )
     y = top + height + 44
     last = 16 + (width + gap) * 3
     end = last + width / 2
@@ -502,6 +505,17 @@ def draw_training() -> Drawing:
     d.text(WIDTH - 16, y + 98, "articles held out: select, confirm", "soft", anchor="end", small=True)
     d.line([(end, y + 86), (end, y + 78)], "line", arrow=True)
     return d
+
+
+def style() -> str:
+    """What makes the pictures in a page of the site follow the scheme that its reader has chosen there."""
+    light, dark = ("".join(f"  --dt-{k}: {v[i]};\n" for k, v in COLOURS.items() if k != "paper") for i in (0, 1))
+    paper = "  --dt-paper: var(--color-background-primary);\n"
+    return (
+        "/* Written by tools/draw_docs.py. */\n"
+        f'body[data-theme="light"] svg.dt {{\n{light}}}\nbody[data-theme="dark"] svg.dt {{\n{dark}}}\n'
+        f"body[data-theme] svg.dt {{\n{paper}}}\n"
+    )
 
 
 def help_of(command: str) -> str:
@@ -536,8 +550,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=ROOT / "docs" / "pictures")
     parser.add_argument("--commands", type=Path, default=ROOT / "docs" / "commands.md")
+    parser.add_argument("--style", type=Path, default=ROOT / "docs" / "_static" / "pictures.css")
     args = parser.parse_args()
     args.commands.write_text(with_help(args.commands.read_text("utf-8")), "utf-8", newline="\n")
+    args.style.write_text(style(), "utf-8", newline="\n")
     args.output.mkdir(parents=True, exist_ok=True)
     for drawing in drawings(QuestionAnswerer()):
         file = args.output / f"{drawing.name}.svg"
