@@ -65,6 +65,7 @@ autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
 autodoc_class_signature = "mixed"
+maximum_signature_line_length = 88
 python_use_unqualified_type_names = True
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
@@ -204,9 +205,11 @@ def _fit_in(app: Sphinx, doctree: nodes.document) -> None:
 def _whole_signatures(app: Sphinx) -> None:
     """Show a call that has many forms once, with all its options and their defaults; its text says what it returns."""
     for name in ("qa", "corpus.corpus"):
-        analyzer = ModuleAnalyzer.for_module(f"dynamic_tinybert.{name}")
+        file = ROOT / "src" / "dynamic_tinybert" / f"{name.replace('.', '/')}.py"
+        analyzer = ModuleAnalyzer.for_file(str(file), f"dynamic_tinybert.{name}")
         analyzer.analyze()
         analyzer.overloads.clear()
+        ModuleAnalyzer.cache["module", f"dynamic_tinybert.{name}"] = analyzer
 
 
 def setup(app: Sphinx) -> None:

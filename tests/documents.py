@@ -266,7 +266,7 @@ def _run_shell(block: Block) -> None:
 
 def invoke(arguments: list[str]) -> str:
     """Call `dynamic-tinybert` and return what it prints."""
-    result = CliRunner().invoke(app, arguments, prog_name="dynamic-tinybert", terminal_width=100)
+    result = CliRunner().invoke(app, arguments, prog_name="dynamic-tinybert", terminal_width=88)
     assert result.exit_code == 0, f"dynamic-tinybert {shlex.join(arguments)}: {result.output} {result.exception!r}"
     return result.stdout
 

@@ -519,9 +519,9 @@ def style() -> str:
 
 
 def help_of(command: str) -> str:
-    """What `dynamic-tinybert COMMAND --help` prints, at a width of 100."""
+    """What `dynamic-tinybert COMMAND --help` prints, at a width of 88."""
     result = CliRunner().invoke(
-        app, [*command.split(), "--help"], prog_name="dynamic-tinybert", terminal_width=100, catch_exceptions=False
+        app, [*command.split(), "--help"], prog_name="dynamic-tinybert", terminal_width=88, catch_exceptions=False
     )
     assert result.exit_code == 0, result.output
     return "\n".join(line.rstrip() for line in result.stdout.splitlines()) + "\n"
