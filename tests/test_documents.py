@@ -18,7 +18,7 @@ from documents import PAGES, Block, Place, blocks, check, check_command, find_bl
 ALL = [block for page in PAGES for block in blocks(page)]
 
 # How many blocks of a page have a marker: one more is a decision, and stands here.
-NOT_RUN = {"docs/how-it-works.md": 4, "docs/training.md": 2}
+NOT_RUN = {"docs/architectures.md": 1, "docs/how-it-works.md": 4, "docs/training.md": 2}
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,9 @@ def test_a_block_that_does_not_run_could(block: Block) -> None:
 
 
 def test_what_does_not_run_is_counted() -> None:
-    assert Counter(block.page for block in ALL if block.reason) == NOT_RUN
+    assert Counter(block.page for block in ALL if block.reason) == {
+        page: count for page, count in NOT_RUN.items() if page in PAGES
+    }
 
 
 def test_no_page_of_the_api_hides_code() -> None:
