@@ -81,7 +81,10 @@ nitpick_ignore_regex = [
     ("py:.*", r"(collections|concurrent|contextlib|datetime|enum|os|pathlib|re|threading|types|typing)\..*"),
     ("py:.*", r"(annotated_types|huggingface_hub|np|npt|numpy|onnxruntime|optuna|pydantic|rich|typing_extensions)\..*"),
     ("py:.*", r"(tantivy|torch|transformers|typer)\..*"),
-    ("py:class", "FieldInfo|Ge|Gt|Le|Lt|MinLen|NoneType|_PydanticGeneralMetadata|QuestionAnsweringModelOutput|Tensor"),
+    (
+        "py:class",
+        "FieldInfo|Ge|Gt|Le|Lt|MinLen|NoneType|_PydanticGeneralMetadata|QuestionAnsweringModelOutput|Tensor|Unpack",
+    ),
     # What is inside of our rooms.
     ("py:class", r"dynamic_tinybert\.(runtime\.onnx_writer|folder\.tensors)\..*"),
 ]

@@ -54,6 +54,11 @@ def test_a_picture_shows_what_is_so_now(picture: Path, drawn: dict[str, str]) ->
     assert sum(a == b for a, b in zip(before, after, strict=True)) >= 0.95 * len(before)
 
 
+def test_the_commands_are_all_on_their_page() -> None:
+    page = (ROOT / "docs" / "commands.md").read_text("utf-8")
+    assert tool("draw_docs").with_help(page) == page, "python tools/draw_docs.py writes it"
+
+
 def test_every_picture_is_there_and_shown(drawn: dict[str, str]) -> None:
     assert {p.stem for p in PICTURES} == set(drawn)
     pages = "".join(p.read_text("utf-8") for p in [*ROOT.glob("docs/*.md"), *ROOT.glob("docs/*.rst")])

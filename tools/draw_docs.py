@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import typer.main
 import yaml
 from tokenizers import Tokenizer
 from typer.testing import CliRunner
@@ -527,8 +528,23 @@ def help_of(command: str) -> str:
     return "\n".join(line.rstrip() for line in result.stdout.splitlines()) + "\n"
 
 
+def commands() -> Iterator[str]:
+    """All commands, as `ask` and `index add`; a group comes before its own."""
+
+    def walk(command: Any, name: str) -> Iterator[str]:
+        for part, inner in getattr(command, "commands", {}).items():
+            whole = f"{name} {part}".strip()
+            yield whole
+            yield from walk(inner, whole)
+
+    return walk(typer.main.get_command(app), "")
+
+
 def with_help(page: str) -> str:
-    """A page with each block of help as it is now."""
+    """A page with each block of help as it is now; commands that it lacks come at its end."""
+    for command in commands():
+        if f"$ dynamic-tinybert {command} --help\n" not in page:
+            page += f"\n## {command}\n\n```console\n$ dynamic-tinybert {command} --help\n```\n"
     return re.sub(
         r"(?<=^```console\n)\$ dynamic-tinybert(.*?) --help\n.*?(?=^```$)",
         lambda found: f"$ dynamic-tinybert{found[1]} --help\n{help_of(found[1])}",
