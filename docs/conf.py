@@ -65,7 +65,7 @@ autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
 autodoc_class_signature = "mixed"
-maximum_signature_line_length = 88
+maximum_signature_line_length = 110
 python_use_unqualified_type_names = True
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
@@ -81,10 +81,8 @@ nitpick_ignore_regex = [
     ("py:.*", r"(collections|concurrent|contextlib|datetime|enum|os|pathlib|re|threading|types|typing)\..*"),
     ("py:.*", r"(annotated_types|huggingface_hub|np|npt|numpy|onnxruntime|optuna|pydantic|rich|typing_extensions)\..*"),
     ("py:.*", r"(tantivy|torch|transformers|typer)\..*"),
-    (
-        "py:class",
-        "FieldInfo|Ge|Gt|Le|Lt|MinLen|NoneType|_PydanticGeneralMetadata|QuestionAnsweringModelOutput|Tensor|Unpack",
-    ),
+    ("py:class", "FieldInfo|Ge|Gt|Le|Lt|MinLen|NoneType|_PydanticGeneralMetadata|QuestionAnsweringModelOutput"),
+    ("py:class", "ArrayLike|NDArray|Tensor|Unpack"),
     # What is inside of our rooms.
     ("py:class", r"dynamic_tinybert\.(runtime\.onnx_writer|folder\.tensors)\..*"),
 ]
@@ -166,13 +164,21 @@ def _house_reference(app: Sphinx, env: Any, node: Any, content: Any) -> Any:
 
 def _signature(
     app: Sphinx, what: str, name: str, obj: Any, options: Any, signature: str | None, returns: str | None
-) -> tuple[str, str | None] | None:
+) -> tuple[str | None, str | None] | None:
     """Show a recipe's settings with their defaults, without pydantic's constraints; and no default as <factory>."""
     fields = getattr(obj, "model_fields", None)
     if what == "class" and isinstance(fields, dict):
         settings = [key if field.is_required() else f"{key}={field.get_default()!r}" for key, field in fields.items()]
         return f"({', '.join(settings)})", None
-    return (signature.replace("<factory>", "..."), returns) if signature else None
+    return _plain(signature or "") or None, _plain(returns or "") or None
+
+
+def _plain(signature: str) -> str:
+    """Write types as the source does, and leave what is private out."""
+    signature = re.sub(r"~?numpy\.ndarray\[tuple\[.*?\], ~?numpy\.dtype\[~?([\w.]+)\]\]", r"NDArray[~\1]", signature)
+    signature = re.sub(r"~?[\w.]*_Buffer \|.*?complex \| bytes \| str\]", "ArrayLike", signature)
+    signature = re.sub(r", _\w+: (?:[^,\[\])]|\[[^\]]*\])+(?=[,)])", "", signature)
+    return signature.replace("<factory>", "...")
 
 
 def _colons(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
