@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 DEV    ?= ../shared/data/squad/dev-v1.1.json.gz
 
-.PHONY: demo test test-all lint format bench dist clean
+.PHONY: demo test test-all lint format bench dist docs clean
 .DEFAULT_GOAL := help
 
 help:
@@ -13,6 +13,7 @@ help:
 	@echo "make test      install what the tests need and run them (8 minutes at most)"
 	@echo "make test-all  all tests, the slow ones too"
 	@echo "make lint      ruff and mypy"
+	@echo "make docs      the documentation site, in build/docs; fails at a warning or a link that leads nowhere"
 	@echo "make bench     measure speed side by side; the table and the picture go to results/"
 	@echo "make dist      build the wheel and the sdist, and prove both; PYTHONS=\"python3.12 ...\" names more interpreters"
 
@@ -34,6 +35,10 @@ $(VENV)/.test: $(VENV)/.installed
 
 $(VENV)/.lint: $(VENV)/.installed
 	$(PIP) --editable '.[lint]'
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/.installed
+	$(PIP) --editable '.[docs]'
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.test
@@ -67,6 +72,10 @@ bench: $(VENV)/.bench
 
 dist: $(VENV)/.dist
 	$(BIN)/python tools/check_dist.py $(foreach python,$(PYTHONS),--python $(python))
+
+docs: $(VENV)/.docs
+	$(BIN)/python -m sphinx -W --keep-going -q -c docs . build/docs
+	$(BIN)/python tools/check_site.py build/docs
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

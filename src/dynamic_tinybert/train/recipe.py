@@ -195,7 +195,7 @@ class LengthDropStage(StudentStage):
     one without LengthDrop, where the sandwich's costs some three times as much.
 
     Attributes:
-        temperature, labels, logits: As in `prediction`, for the full model.
+        temperature: As in `prediction`, for the full model; so are `labels` and `logits`.
         rule: `sandwich` or `single`. `samples` and `learn_from` are the sandwich's alone, `full` and `untyped`
             the other's.
         full: By the rule `single`, the share of the steps that train the full model.
