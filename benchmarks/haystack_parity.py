@@ -8,10 +8,11 @@ this package and haystack-ai are. FOLDER is a model folder that both read: `dyna
 `--data examples` takes the questions and texts of examples/, which tests/transformers_haystack_2.json was made with.
 
 Both remember the logits of a window, since parameters that change no window need no second reading; all else is the
-readers' own. A call agrees if it gives the same answers in the same order, each in the same document at the same
-place, and with a score within 1e-4. TransformersExtractiveReader does not tell a model which tokens are the
-document's, and so runs beside `token_types=False`; where it says `told`, it was made to tell, and runs beside the
-default.
+readers' own. A call agrees if it gives the same answers in the same order (but for scores within 1e-6 of each other),
+each in the same document at the same place, and with a score within 1e-4.
+
+TransformersExtractiveReader does not tell a model which tokens are the document's, and so runs beside
+`token_types=False`; where it says `told`, it was made to tell, and runs beside the default.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ os.environ["HAYSTACK_TELEMETRY_ENABLED"] = "False"
 
 ROOT = Path(__file__).parents[1]
 TOLERANCE = 1e-4
+EQUAL = 1e-6  # scores that float32 and the order of a sum may put in either order
 RUNS: list[tuple[str, bool, dict[str, Any]]] = [  # which calls, whether the model is told, the parameters
     ("single", False, {}),
     ("single", False, {"top_k": 3, "answers_per_seq": 60}),
@@ -67,7 +69,6 @@ DEMONSTRATIONS: list[tuple[str, str, list[Any], dict[str, Any]]] = [  # what, qu
     ("an empty query", " ", [TOWER], {"top_k": 1}),
     ("the default `stride`, in a small window", WHERE, [TOWER * 9], {"max_seq_length": 64, "top_k": 1}),
     ("`stride` 0, of a call", WHERE, [TOWER * 9], {"max_seq_length": 160, "stride": 0, "top_k": 2}),
-    ("`overlap_threshold` 0, of a call", WHERE, [TOWER], {"overlap_threshold": 0.0, "top_k": 2}),
     ("`top_k` 0", WHERE, [TOWER], {"top_k": 0, "score_threshold": 0.6}),
     ("`max_seq_length` beyond the model", WHERE, [TOWER * 40], {"max_seq_length": 1000, "top_k": 1}),
     ("a query longer than the window", "Where is it? " * 120, [TOWER], {"top_k": 1}),
@@ -140,7 +141,11 @@ def _examples() -> dict[str, list[dict[str, Any]]]:
         for number, item in enumerate(asked)
     ]
     single = [{"query": call["query"], "documents": call["documents"][-1:], "gold": []} for call in lists]
-    long = [{"query": item["question"], "documents": [*texts.values()]} for item in asked[::4]]
+    long = [
+        {"query": item["question"], "documents": ["\n\n".join(part[:4]), "\n\n".join(part[4:])]}
+        for item in asked[5:6]
+        for part in [parts[item["text"]]]
+    ]
     return {"single": single, "lists": lists[::2], "some": lists[1::4], "long": long}
 
 
@@ -242,7 +247,7 @@ def compare(args: argparse.Namespace) -> None:
     for told in (True, False):
         readers[told] = reader = ExtractiveReader(model=args.folder, token_types=told)
         reader.warm_up()
-    demonstrated = [attempt(readers[True], query, texts, options) for _, query, texts, options in DEMONSTRATIONS]
+    demonstrated = [attempt(readers[False], query, texts, options) for _, query, texts, options in DEMONSTRATIONS]
     for reader in readers.values():
         reader._qa.reader.runtime = Remembering(reader._qa.reader.runtime)
     rows, details, first = [], [], {}
@@ -284,11 +289,15 @@ def verdict(theirs: Any, ours: Any) -> tuple[str, float]:
         return f"{brief(theirs)}, here {brief(ours)}", 0.0
     if len(theirs) != len(ours):
         return f"{len(theirs)} and {len(ours)} answers: {brief(theirs)}, here {brief(ours)}", 0.0
-    worst = max((abs(a[4] - b[4]) for a, b in zip(theirs, ours, strict=True)), default=0.0)
+    scores = {tuple(answer[:4]): answer[4] for answer in theirs}
+    worst = 0.0
+    for a, b in zip(theirs, ours, strict=True):
+        score = scores.pop(tuple(b[:4]), None)
+        if score is None or abs(score - a[4]) > EQUAL:
+            return f"{brief(theirs)}, here {brief(ours)}", worst
+        worst = max(worst, abs(score - b[4]))
     if worst > TOLERANCE:
         return f"scores differ by {worst:.1e}: {brief(theirs)}, here {brief(ours)}", worst
-    if [answer[:4] for answer in theirs] != [answer[:4] for answer in ours]:
-        return f"{brief(theirs)}, here {brief(ours)}", worst
     return "", worst
 
 
@@ -305,8 +314,8 @@ def heading(reference: dict[str, Any]) -> list[str]:
         "",
         f"The same weights, questions of `{reference['data']}`; `single`: the paragraph asked about; `lists`: five",
         "paragraphs of its article; `some`: a part of these; `long`: twelve paragraphs as two documents. A call agrees",
-        "if it gives the same answers in the same order, each in the same document at the same place, with a score",
-        f"within {TOLERANCE:g}.",
+        f"if it gives the same answers in the same order (but for scores within {EQUAL:g} of each other), each in the",
+        f"same document at the same place, with a score within {TOLERANCE:g}.",
         "",
         "TransformersExtractiveReader does not tell a model which tokens are the document's. Ours runs beside it with",
         "`token_types=False`; where it says `told`, theirs was made to tell, and ours runs by its default.",

@@ -63,7 +63,9 @@ class _Options:
             if value is not None and whole_number(value, name) < minimum:
                 raise ValueError(f"{name} is at least {minimum}, not {value}")
         if self.stride >= self.max_seq_length:
-            raise ValueError(f"stride {self.stride}, the overlap of windows, is less than max_seq_length")
+            raise ValueError(
+                f"stride {self.stride}, the overlap of windows, is not less than max_seq_length {self.max_seq_length}"
+            )
         for name in ("score_threshold", "overlap_threshold", "calibration_factor"):
             value = getattr(self, name)
             if value is not None and (isinstance(value, (bool, str)) or not 0 <= value < math.inf):
@@ -218,7 +220,7 @@ class ExtractiveReader:
             ValueError: The token is its own value, not the name of an environment variable.
         """
         model_kwargs = {name: _plain(value) for name, value in (self.model_kwargs or {}).items()}
-        return default_to_dict(
+        data: dict[str, Any] = default_to_dict(
             self,
             model=self.model,
             device=self.device,
@@ -239,11 +241,13 @@ class ExtractiveReader:
             threads=self.threads,
             providers=_plain(self.providers),
         )
+        return data
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> "ExtractiveReader":
         """Make the component of a dictionary that `to_dict` returned."""
-        return default_from_dict(cls, data)
+        reader: ExtractiveReader = default_from_dict(cls, data)
+        return reader
 
     def warm_up(self) -> None:
         """Load the model, if it is not; `run` does so too.
@@ -266,7 +270,7 @@ class ExtractiveReader:
                 **{"token": token, **loading},
             )
 
-    @component.output_types(answers=list[ExtractedAnswer])
+    @component.output_types(answers=list[ExtractedAnswer])  # type: ignore[untyped-decorator]
     def run(
         self,
         query: str,
