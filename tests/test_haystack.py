@@ -9,6 +9,7 @@ import json
 import logging
 import math
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -499,6 +500,24 @@ def test_a_model_may_be_told_which_tokens_are_the_documents(reader: ExtractiveRe
 
 
 # What is shown
+
+
+PAGE = (ROOT / "docs/haystack.md").read_text("utf-8")
+
+
+def test_what_the_page_shows_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    first, second = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    exec(compile(first, "docs/haystack.md", "exec"), {})
+    assert capsys.readouterr().out.split("\n")[0].split()[1] == "Paris"
+    names: dict[str, Any] = {}
+    exec(compile(second, "docs/haystack.md", "exec"), names)
+    assert names["TransformersExtractiveReader"] is ExtractiveReader
+    assert f"type: {NAME}\n" in PAGE
+
+
+def test_the_page_has_every_parameter() -> None:
+    for name in list(inspect.signature(ExtractiveReader.__init__).parameters)[1:]:
+        assert f"`{name}`" in PAGE.partition("## Parameters")[2].partition("\n## ")[0]
 
 
 def test_the_example_answers() -> None:
