@@ -255,20 +255,9 @@ class ExtractiveReader:
         Raises:
             ValueError: The model, or the provider of its arithmetic, is not there (`ModelFolderError` among them).
         """
-        with _LOADING:
-            if self._qa is not None:
-                return
-            token = self.token.resolve_value() if self.token else None
-            given = {name: value for name, value in (self.model_kwargs or {}).items() if name != "device_map"}
-            loading, rest = loading_options(given, revision=None, token=None)
-            check_dtype(rest.get("dtype") or rest.get("torch_dtype"))
-            self._qa = QuestionAnswerer(
-                self.model,
-                precision=self.precision,
-                threads=self.threads,
-                providers=self._providers(),
-                **{"token": token, **loading},
-            )
+        if self._qa is None:
+            with _LOADING:
+                self._qa = self._qa or self._load()
 
     @component.output_types(answers=list[ExtractedAnswer])  # type: ignore[untyped-decorator]
     def run(
@@ -340,6 +329,19 @@ class ExtractiveReader:
         if options.score_threshold is not None:
             answers = [answer for answer in answers if answer.score >= options.score_threshold]
         return {"answers": answers}
+
+    def _load(self) -> QuestionAnswerer:
+        token = self.token.resolve_value() if self.token else None
+        given = {name: value for name, value in (self.model_kwargs or {}).items() if name != "device_map"}
+        loading, rest = loading_options(given, revision=None, token=None)
+        check_dtype(rest.get("dtype") or rest.get("torch_dtype"))
+        return QuestionAnswerer(
+            self.model,
+            precision=self.precision,
+            threads=self.threads,
+            providers=self._providers(),
+            **{"token": token, **loading},
+        )
 
     def _options(self, **given: Any) -> _Options:
         """Return the options of a call, with the component's own where none is given.

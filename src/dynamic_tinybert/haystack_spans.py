@@ -37,7 +37,8 @@ class CandidateRanker(SpanRanker):
         inside = slice(window.offset, window.offset + len(text))
         for first, last, logit in best_spans(start[inside], end[inside], self._top_k):
             place = int(text.begin[first]), int(text.end[last])
-            self._logits[place] = max(logit, self._logits.get(place, -math.inf))
+            if place[0] < place[1]:  # a tokenizer may give a token no characters
+                self._logits[place] = max(logit, self._logits.get(place, -math.inf))
 
     def ranked(self) -> list[Span]:
         """Return the candidates of all windows, best first; none if the text has no tokens."""
