@@ -14,7 +14,7 @@ import pytest
 import dynamic_tinybert
 
 HEAVY = ["torch", "transformers", "onnx", "huggingface_hub", "optuna", "fastapi", "pandas", "scipy", "sklearn"]
-HEAVY += ["accelerate", "matplotlib", "yaml", "tantivy", "lxml", "inscriptis", "mammoth", "pypdfium2"]
+HEAVY += ["accelerate", "matplotlib", "yaml", "tantivy", "lxml", "inscriptis", "mammoth", "pypdfium2", "haystack"]
 
 
 def imported(code: str) -> set[str]:

@@ -27,7 +27,8 @@ _POOL = 128  # windows gathered, at the least, before they are sorted by length 
 class Settings:
     """How questions are answered: see `QuestionAnswerer.__call__`.
 
-    Without `top_k` each question has one answer, and be it an empty one.
+    Without `top_k` each question has one answer, and be it an empty one. `most_rows` is how many windows are read at
+    once at most; no answer depends on it.
     """
 
     choice: Choice
@@ -39,6 +40,7 @@ class Settings:
     handle_impossible_answer: bool
     align_to_words: bool
     calibration: Calibration | None = None
+    most_rows: int | None = None
 
     def ranker(self, text: str) -> SpanRanker:
         """Return what ranks the spans of a text."""
@@ -133,10 +135,11 @@ class AnswerStream:
         pool, self._pool = self._pool, []
         choice = self._settings.choice
         order = sorted(range(len(pool)), key=lambda i: len(pool[i][1]))
-        single = self._reader.runtime.precision == "int8"  # whose scales are a whole batch's
+        # At int8 the scales are a whole batch's.
+        most_rows = 1 if self._reader.runtime.precision == "int8" else self._settings.most_rows
         logits: dict[int, tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]] = {}
         lengths, tokens = [len(pool[i][1]) for i in order], self._reader.runtime.batch_tokens
-        for batch in batches(lengths, tokens, most_rows=1 if single else None):
+        for batch in batches(lengths, tokens, most_rows=most_rows):
             numbers = [order[i] for i in batch]
             start, end, _ = self._reader.read([pool[i][1] for i in numbers], [choice.config] * len(numbers))
             logits |= {i: (start[row], end[row]) for row, i in enumerate(numbers)}

@@ -72,7 +72,7 @@ class _Rules(Settings):
         )
 
 
-class _FittingReader(Reader):
+class FittingReader(Reader):
     """A reader that asks of each question and text by itself whether lengths fit each other.
 
     Args:
@@ -190,7 +190,7 @@ class QuestionAnsweringPipeline:
                 the windows, or an option is out of range (`WindowError` and `BudgetError` among them).
         """
         rules, fixed = self._rules(self._options(options))
-        stream = AnswerStream(_FittingReader(self.model.reader, fixed=fixed), rules)
+        stream = AnswerStream(FittingReader(self.model.reader, fixed=fixed), rules)
         found = _pairs(inputs, question, context)
         pairs = (_pair(item, number) for number, item in enumerate(found))
         if not isinstance(found, list):
@@ -309,10 +309,10 @@ def pipeline(
         _check_own(name, value, model)
     if device_map not in (None, "auto", "cpu"):
         raise ValueError(f"device_map is 'auto' or 'cpu', not {device_map!r:.50}: give device, as 'cuda:0'")
-    loading, rest = _loading(model_kwargs or {}, revision=revision, token=token)
-    _check_dtype(next((x for x in (dtype, torch_dtype, rest.get("dtype"), rest.get("torch_dtype")) if x), None))
+    loading, rest = loading_options(model_kwargs or {}, revision=revision, token=token)
+    check_dtype(next((x for x in (dtype, torch_dtype, rest.get("dtype"), rest.get("torch_dtype")) if x), None))
     qa = QuestionAnswerer(
-        model, precision=precision, threads=threads, providers=providers or _providers(device), **loading
+        model, precision=precision, threads=threads, providers=providers or providers_of(device), **loading
     )
     return QuestionAnsweringPipeline(qa, **options)
 
@@ -429,13 +429,14 @@ def _check_own(name: str, value: object, model: object) -> None:
         raise ValueError(f"a model folder brings its own {name}: leave {name} out, or save it into the folder")
 
 
-def _check_dtype(dtype: object) -> None:
+def check_dtype(dtype: object) -> None:
+    """Warn of a type of number, as PyTorch names it, that arithmetic is not in."""
     name = "float32" if dtype is None else str(dtype).rpartition(".")[2]
     if name not in ("auto", "float32", "float", "None"):
         warn(f"arithmetic is in float32, not {name}; precision='int8' is what is faster")
 
 
-def _loading(
+def loading_options(
     model_kwargs: Mapping[str, Any], *, revision: str | None, token: str | bool | None
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Divide `model_kwargs` into what opens a model and the rest."""
@@ -448,7 +449,7 @@ def _loading(
     return loading, given
 
 
-def _providers(device: object) -> list[Provider] | None:
+def providers_of(device: object) -> list[Provider] | None:
     """Return the execution providers for a device as PyTorch names it.
 
     Raises:

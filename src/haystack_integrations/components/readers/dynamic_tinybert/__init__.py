@@ -1,0 +1,5 @@
+"""The name by which haystack finds the reader in a saved pipeline."""
+
+from dynamic_tinybert.haystack import ExtractiveReader
+
+__all__ = ["ExtractiveReader"]
