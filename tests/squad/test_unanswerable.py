@@ -107,7 +107,7 @@ def test_a_paragraph_that_holds_an_answer_is_passed_over() -> None:
             "Who built Port Ellis's lighthouse?",
             {"Who built Barnaby Whitlock's lighthouse?", "Who built Zoë Brontë's lighthouse?"},
         ),
-        ("When did Port Ellis have 7,000 goats?", {f"When did {n} have 7,000 goats?" for n in ("Barnaby Whitlock", "Zoë Brontë")}),
+        ("When did Port Ellis have 7,000?", {f"When did {n} have 7,000?" for n in ("Barnaby Whitlock", "Zoë Brontë")}),
         ("Was it the most or the last?", {"Was it the least or the last?", "Was it the most or the first?"}),
     ],
 )  # fmt: skip

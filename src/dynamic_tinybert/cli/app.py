@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from dynamic_tinybert import __version__
-from dynamic_tinybert.cli import ask, batch, evaluation, index, model, search, train
+from dynamic_tinybert.cli import ask, batch, calibrate, evaluation, index, model, search, train
 from dynamic_tinybert.cli.console import complain
 
 _HELP = """Ask questions of texts, at any computational budget.
@@ -45,6 +45,7 @@ app.command("info")(model.info)
 app.command("export")(model.export)
 app.command("train")(train.train)
 app.command("search")(search.search)
+app.command("calibrate")(calibrate.calibrate)
 
 _Misuse: Any = typer.BadParameter.__base__  # click's UsageError, wherever this typer keeps it
 

@@ -9,7 +9,15 @@ from dynamic_tinybert.squad.data import (
     read_predictions,
     read_squad,
 )
-from dynamic_tinybert.squad.metrics import Scores, exact_match, f1_score, normalize_answer, score, score_question
+from dynamic_tinybert.squad.metrics import (
+    Scores,
+    exact_match,
+    f1_score,
+    normalize_answer,
+    oracle,
+    score,
+    score_question,
+)
 
 __all__ = [
     "Question",
@@ -20,6 +28,7 @@ __all__ = [
     "exact_match",
     "f1_score",
     "normalize_answer",
+    "oracle",
     "read_na_probs",
     "read_predictions",
     "read_squad",

@@ -158,8 +158,10 @@ def score(
         else (0.0, 0.0)
         for question in data.questions
     ]
-    best = {} if na_probs is None else _best(data, predictions, points, na_probs)
+    best: dict[str, float] = {}
     if na_probs is not None:
+        for name, (value, threshold) in _best(data, predictions, points, na_probs).items():
+            best |= {f"best_{name}": value, f"best_{name}_thresh": 0.0 if threshold is None else threshold}
         points = [
             (float(not question.answers),) * 2
             if question.id in predictions and na_probs[question.id] > na_prob_thresh
@@ -187,11 +189,11 @@ def score(
     )
 
 
-def best_threshold(gains: Sequence[float], na_probs: Sequence[float], without: int) -> tuple[float, float]:
+def best_threshold(gains: Sequence[float], na_probs: Sequence[float], without: int) -> tuple[float, float | None]:
     """Find the threshold on the probabilities of no answer that gives the best sum of points.
 
     A question whose probability is at most the threshold is answered. As in evaluate-v2.0.py the threshold is one of
-    the probabilities, or 0 if it is best to answer nothing; of equal ones, the least.
+    the probabilities, of equally good ones the least.
 
     Source: `find_best_thresh` of evaluate-v2.0.py (Rajpurkar et al., 2018).
 
@@ -201,10 +203,10 @@ def best_threshold(gains: Sequence[float], na_probs: Sequence[float], without: i
         without: The points of answering nothing: how many questions have no answer.
 
     Returns:
-        The sum of points, and the threshold.
+        The sum of points, and the threshold; None if it is best to answer nothing.
     """
     now = best = float(without)
-    threshold = 0.0
+    threshold = None
     for i in sorted(range(len(gains)), key=na_probs.__getitem__):
         now += gains[i]
         if now > best:
@@ -212,12 +214,33 @@ def best_threshold(gains: Sequence[float], na_probs: Sequence[float], without: i
     return best, threshold
 
 
+def oracle(
+    data: SquadFile, predictions: Mapping[str, str], na_probs: Mapping[str, float]
+) -> dict[str, tuple[float, float | None]]:
+    """Find the best figures that a threshold on the probabilities of no answer gives, on these very questions.
+
+    It is what `score` says as `best_exact` and `best_f1`, but for the threshold where it is best to answer nothing,
+    which is None: `na_probs` may be any numbers that grow with the probability.
+
+    Returns:
+        `exact` and `f1`, each the figure in percent and its threshold.
+
+    Raises:
+        SquadError: As `score` does.
+    """
+    _check_na_probs(data, predictions, na_probs)
+    points = [score_question(q, predictions.get(q.id, ""), version=data.version) for q in data.questions]
+    return _best(data, predictions, points, na_probs)
+
+
 def _check_na_probs(data: SquadFile, predictions: Mapping[str, str], na_probs: Mapping[str, float]) -> None:
     if data.version == "1.1":
         raise SquadError("every question of SQuAD 1.1 has an answer: probabilities of no answer are for 2.0")
     lacking = [q.id for q in data.questions if q.id in predictions and q.id not in na_probs]
     if lacking:
-        raise SquadError(f"{len(lacking):,} questions have a prediction, but no probability of no answer: {lacking[0]!r}")
+        raise SquadError(
+            f"{len(lacking):,} questions have a prediction, but no probability of no answer: {lacking[0]!r}"
+        )
 
 
 def _best(
@@ -225,7 +248,7 @@ def _best(
     predictions: Mapping[str, str],
     points: Sequence[tuple[float, float]],
     na_probs: Mapping[str, float],
-) -> dict[str, float]:
+) -> dict[str, tuple[float, float | None]]:
     """The best figures over all thresholds, and these."""
     answered = [(q, point) for q, point in zip(data.questions, points, strict=True) if q.id in predictions]
     # As there: in the order of the file of probabilities, which tells equal ones apart.
@@ -233,11 +256,11 @@ def _best(
     answered.sort(key=lambda x: place[x[0].id])
     probabilities = [na_probs[q.id] for q, _ in answered]
     without = sum(not q.answers for q, _ in answered)
-    found: dict[str, float] = {}
+    found: dict[str, tuple[float, float | None]] = {}
     for i, name in enumerate(("exact", "f1")):
         gains = [point[i] if q.answers else -float(bool(predictions[q.id])) for q, point in answered]
         total, threshold = best_threshold(gains, probabilities, without)
-        found |= {f"best_{name}": 100.0 * total / len(data.questions), f"best_{name}_thresh": threshold}
+        found[name] = (100.0 * total / len(data.questions), threshold)
     return found
 
 

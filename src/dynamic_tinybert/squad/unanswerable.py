@@ -41,11 +41,11 @@ _OPPOSITES = """
     eastern western, increase decrease, increased decreased, increases decreases, rise fall, begin end, began ended,
     begins ends, beginning end, start stop, started stopped, starts stops, best worst, better worse, strongest weakest,
     stronger weaker, strong weak, fastest slowest, faster slower, fast slow, male female, men women, man woman,
-    father mother, son daughter, brother sister, husband wife, king queen, win lose, won lost, winner loser, above below,
-    maximum minimum, upper lower, positive negative, internal external, inside outside, public private, major minor,
-    allowed forbidden, allow forbid, legal illegal, import export, imports exports, rich poor, wealthy poor,
-    summer winter, warm cold, hot cold, light dark, common rare, similar different,
-    accepted rejected, accept reject, approve reject, approved rejected, success failure, successful unsuccessful,
+    father mother, son daughter, brother sister, husband wife, king queen, win lose, won lost, winner loser,
+    above below, maximum minimum, upper lower, positive negative, internal external, inside outside,
+    public private, major minor, allowed forbidden, allow forbid, legal illegal,
+    import export, imports exports, rich poor, wealthy poor, summer winter, warm cold, hot cold, light dark,
+    common rare, similar different, accepted rejected, accept reject, approve reject, approved rejected, success failure, successful unsuccessful,
     support oppose, supported opposed, gained lost, gain lose, buy sell, bought sold, create destroy, created destroyed,
     include exclude, included excluded, agree disagree, agreed disagreed, possible impossible, usually rarely,
     always never, often rarely, popular unpopular, modern ancient, urban rural, heavy light, wide narrow, deep shallow,
@@ -205,7 +205,7 @@ def _names(text: str) -> Iterator[str]:
 
 
 def _swap_name(question: Question, names: list[str], draw: random.Random) -> str | None:
-    """A name of as many words, which neither the paragraph nor the question holds a word of, for one in the question."""
+    """For a name in the question, one of as many words, none of which the paragraph or the question holds."""
     there = set(_words(question.context)) | set(_words(question.question))
     places = [found for found in _NAME.finditer(question.question) if found.start() > 0]
     if not places:
@@ -219,7 +219,7 @@ def _swap_name(question: Question, names: list[str], draw: random.Random) -> str
 
 
 def _swap_number(question: Question, numbers: list[str], draw: random.Random) -> str | None:
-    """A number of as many digits that the paragraph does not hold, from the article or else made, for one in it."""
+    """For a number in it, one of as many digits that the paragraph does not hold, from the article or else made."""
     places = list(_NUMBER.finditer(question.question))
     if not places:
         return None
@@ -235,7 +235,7 @@ def _swap_number(question: Question, numbers: list[str], draw: random.Random) ->
 
 
 def _swap_opposite(question: Question, draw: random.Random) -> str | None:
-    """A word's opposite, which the paragraph does not hold, for the word."""
+    """For a word, its opposite, which the paragraph does not hold."""
     there = set(_words(question.context))
     places = [
         found

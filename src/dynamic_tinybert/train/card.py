@@ -54,8 +54,8 @@ _IMPOSSIBLE = (
     "real ones are harder. Its confidence was calibrated on such questions, and elsewhere is a hint."
 )
 _WRITTEN = (
-    "It has seen questions whose text holds no answer, written by people for SQuAD 2.0's paragraphs. How often it says so "
-    "on other texts is not known: `dynamic-tinybert calibrate` finds a threshold on yours."
+    "It has seen questions whose text holds no answer, written by people for SQuAD 2.0's paragraphs. How often it says "
+    "so on other texts is not known: `dynamic-tinybert calibrate` finds a threshold on yours."
 )
 _NO_DROPPING = (
     "It was not trained for dropping tokens: below a share of about 0.8 of the multiply-accumulates, expect it to be "
