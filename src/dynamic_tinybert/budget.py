@@ -305,13 +305,13 @@ def _no_answer(table: Mapping[str, Any] | None) -> float | None:
         raise BudgetError(f"length_configs.json: no_answer: {error}") from None
 
 
-def check_threshold(value: object) -> float:
+def check_threshold(value: Any) -> float:
     """Return a no-answer threshold as a float.
 
     Raises:
         BudgetError: It is no number, or none that it could be.
     """
-    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not abs(float(value)) <= _MOST:
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not -_MOST <= cast("float", value) <= _MOST:
         raise BudgetError(f"a no-answer threshold is a difference of logits, such as -10 or 0, not {value!r:.50}")
     return float(value)
 
