@@ -1,6 +1,7 @@
 """Questions whose text does not answer them, made of questions that have answers. Always the same of the same.
 
-Three kinds, after what Rajpurkar et al. (2018), table 3, found in SQuAD 2.0:
+Three kinds; the last is after what people wrote for SQuAD 2.0 (Rajpurkar et al., 2018; swaps as in Gautam et al., 2023,
+A Lightweight Method to Generate Unanswerable Questions in English):
 
 `other`    the question, asked of another paragraph of its article: any one.
 `nearest`  the same, of the paragraph that shares most with the question's words (BM25 within the article).
