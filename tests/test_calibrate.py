@@ -302,13 +302,17 @@ ARTICLE = squad(
 def test_a_sample_of_made_questions() -> None:
     sample = draw("here", ARTICLE, 4)
     assert sample == draw("here", ARTICLE, 4)
-    assert sample.answerable == ARTICLE.questions
-    kinds = [question.id.partition("-")[2] for question in sample.hard]
-    assert kinds == ["nearest", "nearest", "swapped", "swapped"]
-    assert {question.id.partition("-")[2] for question in sample.easy} == {"other"}
+    assert set(sample.answerable) == set(ARTICLE.questions)
+    asked_again = [tuple(question.id.split("-")) for question in sample.hard]
+    assert [kind for _, kind in asked_again] == ["swapped", "swapped", "nearest", "nearest"]
+    assert sorted(id_ for id_, _ in asked_again) == ["0", "1", "2", "3"]  # each once
+    assert [question.id for question in sample.easy] == [f"{question.id}-other" for question in sample.answerable]
     assert all(question.impossible for question in (*sample.hard, *sample.easy))
     assert sample.description == "4 questions of here and 4 made without an answer"
-    assert len(draw("here", ARTICLE, 2).answerable) == 2
+    fewer = draw("here", ARTICLE, 2)
+    assert fewer.answerable == sample.answerable[:2]
+    assert len(fewer.hard) == 2
+    assert set(draw("here", ARTICLE, 4, seed=1).answerable) == set(ARTICLE.questions)
 
 
 def test_a_file_s_own_unanswerable_questions_come_first() -> None:

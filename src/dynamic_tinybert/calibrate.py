@@ -21,10 +21,7 @@ from dynamic_tinybert.budget import Budget
 from dynamic_tinybert.calibration import Calibration, CalibrationError
 from dynamic_tinybert.qa import QuestionAnswerer
 from dynamic_tinybert.squad import Question, SquadFile, Version, score_question
-from dynamic_tinybert.squad.unanswerable import Kind, unanswerable
-
-HARD: tuple[Kind, ...] = ("nearest", "swapped")
-"""The kinds of made questions that thresholds are fitted on, in equal parts."""
+from dynamic_tinybert.squad.unanswerable import KINDS, unanswerable
 
 _BINS = 10
 _LEAST = 1e-12  # a score whose logarithm is taken
@@ -261,10 +258,11 @@ class Sample:
 
 
 def draw(name: str, data: SquadFile, number: int, *, seed: int = 0) -> Sample:
-    """Draw questions with and without an answer, always the same.
+    """Draw questions with and without an answer, always the same; fewer are among more.
 
-    Those without are the file's own, if it has any, and serve for both; or else they are made: for thresholds, in equal
-    parts, of the kinds `HARD`; for the confidence of the kind `other`, since what it tells apart is texts.
+    Those without are the file's own, if it has any, and serve for both; or else each question drawn is asked again. For
+    thresholds half of them are `swapped`, as far as they can be, and the others asked of the `nearest` paragraph; for
+    the confidence all are asked of any `other`, since what it tells apart is texts. See `squad.unanswerable`.
 
     Args:
         name: What to call them.
@@ -276,26 +274,28 @@ def draw(name: str, data: SquadFile, number: int, *, seed: int = 0) -> Sample:
         CalibrationError: There are none with an answer, or none without.
     """
 
-    def some(questions: Sequence[Question], most: int) -> tuple[Question, ...]:
-        chosen = random.Random(seed).sample(range(len(questions)), min(len(questions), most))
-        return tuple(questions[i] for i in sorted(chosen))
+    def some(questions: Sequence[Question]) -> list[Question]:
+        return random.Random(seed).sample(questions, len(questions))[:number]
 
-    possible = [question for question in data.questions if not question.impossible]
-    written = [question for question in data.questions if question.impossible]
-    if written:
-        hard = easy = some(written, number)
-    else:
-        nearest, swapped, other = (list(unanswerable(possible, kind, seed=seed)) for kind in (*HARD, "other"))
-        half = some(swapped, number // 2)
-        hard = some(nearest, number - len(half)) + half
-        easy = some(other, number)
-    if not possible or not hard or not easy:
-        raise CalibrationError(
-            f"{name}: no question has an answer"
-            if not possible
-            else f"{name}: no question without an answer can be made, which takes articles of several paragraphs"
+    possible = some([question for question in data.questions if not question.impossible])
+    written = some([question for question in data.questions if question.impossible])
+    hard, easy = written, written
+    if not written:
+        other, nearest, swapped = (
+            {made.id.removesuffix(f"-{kind}"): made for made in unanswerable(data.questions, kind, seed=seed)}
+            for kind in KINDS
         )
-    return Sample(name, some(possible, number), hard, easy, not written)
+        half = dict.fromkeys([question.id for question in possible if question.id in swapped][: number // 2])
+        hard = [swapped[id_] for id_ in half]
+        hard += [nearest[q.id] for q in possible if q.id in nearest and q.id not in half]
+        easy = [other[question.id] for question in possible if question.id in other]
+    if not possible:
+        raise CalibrationError(f"{name}: no question has an answer")
+    if not hard or not easy:
+        raise CalibrationError(
+            f"{name}: no question without an answer can be made, which takes articles of several paragraphs"
+        )
+    return Sample(name, tuple(possible), tuple(hard), tuple(easy), not written)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -93,8 +93,8 @@ def test_what_is_installed_is_what_answers_use(run: Run, home: Path) -> None:
     assert qa.calibration == Calibration(**found["calibration"])
     assert qa.table.measured_on is None  # it has no table, as before
     assert Path(found["installed"]) == Path("mitt modell", "length_configs.json")
-    assert found["fitted_on"] == "4 questions of select and 6 made without an answer"
-    assert found["measured_on"] == "4 questions of confirm and 6 made without an answer"
+    assert found["fitted_on"] == "4 questions of select and 4 made without an answer"
+    assert found["measured_on"] == "4 questions of confirm and 4 made without an answer"
     assert (found["threshold_before"], found["quality_before"]) == (0.0, None)
     assert found["figures_at_best"]["f1"] >= found["figures"]["f1"]
     stored = json.loads((home / "mitt modell" / "length_configs.json").read_text("utf-8"))
