@@ -24,6 +24,8 @@ from dynamic_tinybert.squad import Question, SquadFile, Version, score_question
 from dynamic_tinybert.squad.unanswerable import KINDS, unanswerable
 
 _BINS = 10
+_RESAMPLES = 200
+_COLUMNS = ("margin", "log_score", "exact", "f1", "answerable")  # of observations
 _LEAST = 1e-12  # a score whose logarithm is taken
 
 
@@ -157,18 +159,44 @@ def stored(calibration: Calibration, measured_on: str, figures: dict[str, float]
 # Thresholds.
 
 
-def fit_threshold(found: Observations, *, share: float = 0.5) -> float:
-    """Find the no-answer threshold of the best F1 by the rules of SQuAD 2.0.
+def fit_threshold(found: Observations, *, share: float = 0.5, seed: int = 0) -> float:
+    """Fit the no-answer threshold: the mean of the best ones of 200 resamples (bagging; Breiman, 1996).
 
-    Where the logit of no answer less the span's exceeds it, there is none. Of thresholds that are equally good, the
-    middle of the range from one observation to the next.
+    F1 is flat around its best, and the best of a single sample lies anywhere there; the mean varies less. Questions with
+    an answer and those without are resampled by themselves.
 
     Args:
         found: Answers to questions with and without an answer.
         share: Of the questions that it is for, the share that has no answer: the observations are weighted so.
+        seed: Of the resamples.
 
     Raises:
-        CalibrationError: All questions have an answer, or none has, or the share is not between 0 and 1.
+        CalibrationError: As `best_threshold`.
+    """
+    best_threshold(found, share=share)  # what is wrong with all of them is said of all of them
+    rng = np.random.default_rng(seed)
+    groups = [np.flatnonzero(found.answerable), np.flatnonzero(~found.answerable)]
+    fitted = []
+    for _ in range(_RESAMPLES):
+        sample = _at(found, np.concatenate([rng.choice(group, len(group)) for group in groups]))
+        if np.isfinite(sample.margin).any():
+            fitted.append(best_threshold(sample, share=share))
+    return round(float(np.mean(fitted)), 4)
+
+
+def best_threshold(found: Observations, *, share: float = 0.5) -> float:
+    """Find the no-answer threshold of the best F1 on some observations, by the rules of SQuAD 2.0.
+
+    Where the logit of no answer less the span's exceeds it, there is none. It lies in the middle between two
+    observations.
+
+    Args:
+        found: Answers to questions with and without an answer.
+        share: The share of questions without an answer, by which the observations are weighted.
+
+    Raises:
+        CalibrationError: All questions have an answer, or none has; no text has words; or the share is not between 0
+            and 1.
     """
     has, weights = found.answerable, _weights(found, share)
     gains = np.where(has, weights * found.f1, -weights)
@@ -187,12 +215,12 @@ def threshold_figures(found: Observations, threshold: float, *, share: float = 0
     """What a threshold is worth, in percent.
 
     Returns:
-        `exact_match` and `f1`, weighted as `fit_threshold` does; `HasAns_f1` and `NoAns_f1`, over those that have an
+        `exact_match` and `f1`, weighted as `best_threshold` does; `HasAns_f1` and `NoAns_f1`, over those that have an
         answer and those that have none; `auc`, how often a question with an answer has the greater margin than one
         without, which no threshold changes.
 
     Raises:
-        CalibrationError: As `fit_threshold`.
+        CalibrationError: As `best_threshold`.
     """
     has, weights = found.answerable, _weights(found, share)
     none = -found.margin > threshold
@@ -411,7 +439,7 @@ def calibrate(
     fitting, holding = (_joined(found[i], found[i + 1]) for i in (0, 3))
     rows, held = (np.concatenate([found[i].rows, found[i + 2].rows]) for i in (0, 3))
     calibration, threshold = fit(rows), fit_threshold(fitting, share=share)
-    before, best = qa.table.no_answer_threshold or 0.0, fit_threshold(holding, share=share)
+    before, best = qa.table.no_answer_threshold or 0.0, best_threshold(holding, share=share)
     return Fitted(
         calibration=calibration,
         quality=quality(calibration, held),
@@ -433,6 +461,9 @@ def _move(progress: Callable[[int, int], None], before: int, total: int, done: i
     progress(before + done, total)
 
 
+def _at(found: Observations, which: npt.NDArray[np.int64]) -> Observations:
+    return Observations(*(getattr(found, name)[which] for name in _COLUMNS))
+
+
 def _joined(*parts: Observations) -> Observations:
-    names = ("margin", "log_score", "exact", "f1", "answerable")
-    return Observations(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+    return Observations(*(np.concatenate([getattr(part, name) for part in parts]) for name in _COLUMNS))
