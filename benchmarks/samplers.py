@@ -30,9 +30,9 @@ from dynamic_tinybert.budget import LengthConfig, share
 from dynamic_tinybert.evaluate import evaluate
 from dynamic_tinybert.qa import QuestionAnswerer
 from dynamic_tinybert.search import SearchError, SearchSpace, beginning, hypervolume, make_sampler
-from dynamic_tinybert.search.data import Questions, sample
 from dynamic_tinybert.shape import ModelShape
 from dynamic_tinybert.squad import read_squad
+from dynamic_tinybert.squad.parts import Questions, sample
 
 LOW = 0.4
 SAMPLERS = ("tpe", "multivariate", "gp", "nsga2", "evolution", "random")

@@ -13,7 +13,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dynamic_tinybert.budget import BERT_BASE, BudgetError, ConfigTable, LengthConfig, macs, parse_budget, share
+from dynamic_tinybert.budget import (
+    BERT_BASE,
+    BudgetError,
+    ConfigTable,
+    LengthConfig,
+    dump_table,
+    macs,
+    parse_budget,
+    share,
+)
 from dynamic_tinybert.shape import ModelShape
 
 TINYBERT_6L = ModelShape(layers=6, hidden=768, heads=12, feed_forward=3072, vocabulary=30522, positions=512)
@@ -285,7 +294,6 @@ MALFORMED = {
     "text": "configs",
     "a number": 5,
     "empty": {},
-    "only a calibration": {"calibration": {}},
     "no measured_on": {"configs": table_json(FULL)["configs"]},
     "configs null": {"configs": None, "measured_on": "dev"},
     "configs a number": {"configs": 3, "measured_on": "dev"},
@@ -582,3 +590,42 @@ def test_any_text_is_a_budget_or_refused(text: str) -> None:
         lines = ["a budget"]
         assert budget in ("full", "balanced", "fast") or 0 < budget <= 1
     assert len(lines) == 1
+
+
+# The no-answer threshold.
+
+
+def test_a_threshold_stands_beside_the_table() -> None:
+    assert ConfigTable.read(TINY, table_json(FULL)).no_answer_threshold is None
+    assert ConfigTable.read(TINY, None).no_answer_threshold is None
+    for value in (-13.5, 0, 2):
+        stored = {**table_json(FULL), "no_answer": {"threshold": value, "measured_on": "x", "f1": 60.0}}
+        table = ConfigTable.read(TINY, stored)
+        assert (table.no_answer_threshold, table.measured_on) == (value, table_json(FULL)["measured_on"])
+        assert json.loads(dump_table(stored)) == stored
+
+
+@pytest.mark.parametrize("key", ["no_answer", "calibration"])
+def test_a_file_without_a_table_is_a_table_that_nobody_measured(key: str) -> None:
+    stored = {key: {"threshold": -3.0, "measured_on": "Łódź"}}
+    table, bare = ConfigTable.read(TINY, stored), ConfigTable.read(TINY, None)
+    assert (table.choices, table.measured_on) == (bare.choices, None)
+    assert table.no_answer_threshold == (-3.0 if key == "no_answer" else None)
+    assert json.loads(dump_table(stored)) == stored
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        [],
+        {},
+        "none",
+        3,
+        {"threshold": None},
+        *({"threshold": x} for x in ("0", True, [1], math.nan, math.inf, 10**400)),
+    ],
+    ids=repr,
+)
+def test_a_senseless_threshold_is_refused_in_one_line(value: Any) -> None:
+    for table in ({"no_answer": value}, {**table_json(FULL), "no_answer": value}):
+        assert "length_configs.json: no_answer" in refused(ConfigTable.read, TINY, table)

@@ -127,6 +127,51 @@ def test_whether_there_may_be_no_answer_goes_by_the_version_or_by_the_caller(
     assert all(evaluate(qa, data, handle_impossible_answer=False).predictions.values())
 
 
+def test_the_threshold_is_the_model_s_or_the_caller_s(qa: QuestionAnswerer, data: SquadFile) -> None:
+    of_2 = data.version == "2.0"
+    own = qa.table.no_answer_threshold or 0.0
+    assert evaluate(qa, data).no_answer_threshold == (own if of_2 else None)
+    result = evaluate(qa, data, no_answer_threshold=1e9)
+    assert all(result.predictions.values())
+    assert ("no_answer_threshold" in result.to_dict()) == of_2
+    if of_2:
+        none = evaluate(qa, data, no_answer_threshold=-1e9)
+        assert not any(none.predictions.values())
+        assert (none.scores.f1, none.scores.no_ans_f1, none.scores.has_ans_f1) == (20.0, 100.0, 0.0)
+
+
+def test_the_oracle_is_what_the_official_metric_finds(qa: QuestionAnswerer, data: SquadFile) -> None:
+    spans = evaluate(qa, data, no_answer_threshold=1e9)
+    if data.version == "1.1":
+        assert (spans.na_probs, spans.oracle) == (None, None)
+        assert evaluate(qa, data, handle_impossible_answer=True).oracle is None
+        return
+    result = evaluate(qa, data)
+    assert result.oracle == spans.oracle  # whatever the threshold
+    assert result.na_probs == spans.na_probs is not None
+    assert all(0 <= p <= 1 for p in spans.na_probs.values())
+    official = score(data, spans.predictions, na_probs=spans.na_probs)
+    assert spans.oracle is not None
+    assert (spans.oracle["exact"][0], spans.oracle["f1"][0]) == (official.best_exact, official.best_f1)
+    # The threshold is one that evaluate takes.
+    best = evaluate(qa, data, no_answer_threshold=spans.oracle["f1"][1])
+    assert best.scores.f1 == pytest.approx(official.best_f1)
+    printed = result.to_dict()
+    assert (printed["oracle_f1"], printed["oracle_f1_threshold"]) == spans.oracle["f1"]
+    assert printed["oracle_f1"] >= printed["f1"]
+
+
+def test_texts_without_words_have_no_answer(tiny: QuestionAnswerer, tmp_path: Path) -> None:
+    content = document("v2.0")
+    content["data"][0]["paragraphs"].append(
+        {"context": " ", "qas": [{"id": "empty", "question": "Who?", "answers": [], "is_impossible": True}]}
+    )
+    (tmp_path / "dev.json").write_text(json.dumps(content), "utf-8")
+    result = evaluate(tiny, read_squad(tmp_path / "dev.json"), no_answer_threshold=1e9)
+    assert result.na_probs is not None
+    assert (result.predictions["empty"], result.na_probs["empty"]) == ("", 1.0)
+
+
 def test_a_budget_without_sense_is_refused(tiny: QuestionAnswerer, easy: SquadFile) -> None:
     for budget in (0, 2, "cheap"):
         with pytest.raises(BudgetError):

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -272,6 +273,17 @@ def test_offsets_are_exact_in_any_text(quick: QuestionAnsweringPipeline, text: s
     for answer in answers:
         assert text[answer["start"] : answer["end"]] == answer["answer"]
         assert answer["score"] >= 0
+
+
+def test_a_model_s_no_answer_threshold_is_none_of_the_pipeline_s_business(tiny: QuestionAnswerer) -> None:
+    """transformers has none."""
+    options: dict[str, Any] = {"question": QUESTION, "context": LONG, "handle_impossible_answer": True, "top_k": 5}
+    found = make(model=tiny)(**options)
+    for threshold in (-1e6, 1e6):
+        table = replace(tiny.table, no_answer_threshold=threshold)
+        tuned = QuestionAnswerer.from_reader(tiny.reader, tiny.shape, table, name="tuned")
+        assert make(model=tuned)(**options) == found
+        assert bool(tuned(QUESTION, LONG, handle_impossible_answer=True).text) == (threshold > 0)
 
 
 def test_a_text_without_words_has_an_empty_answer(quick: QuestionAnsweringPipeline) -> None:

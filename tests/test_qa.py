@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import itertools
 import json
+import math
 import shutil
 import subprocess
 import sys
@@ -174,6 +175,51 @@ def test_there_may_be_no_answer(qa: QuestionAnswerer) -> None:
     without = qa("Where is the tower?", text, top_k=20)
     assert all(answer.text for answer in without)
     assert without[0].score > answers[0].score
+    assert {answer.no_answer_logit for answer in (*answers, *without)} == {none.logit}
+
+
+def with_threshold(folder: Path, embedded: Path, threshold: Any) -> QuestionAnswerer:
+    folder.mkdir()
+    for name in ("config.json", "model.safetensors", "tokenizer.json"):
+        shutil.copyfile(embedded / name, folder / name)
+    table = json.loads((embedded / "length_configs.json").read_text("utf-8"))
+    table.pop("no_answer", None)
+    if threshold is not None:
+        table["no_answer"] = {"threshold": threshold}
+    (folder / "length_configs.json").write_text(json.dumps(table), "utf-8")
+    return QuestionAnswerer(folder, threads=1)
+
+
+def test_a_model_s_threshold_holds_unless_the_caller_gives_another(embedded: Path, tmp_path: Path) -> None:
+    models = {x: with_threshold(tmp_path / str(x), embedded, x) for x in (None, 0.0, -1e6, 1e6)}
+    copper = "What is the price of copper in Chile?"
+    for question in (QUESTION, copper):
+        for config in ("full", "fast", 0.4, LengthConfig.uniform(6, 0.8)):
+            plain = models[None](question, TEXT, budget=config)
+            margin = plain.no_answer_logit - plain.logit
+
+            def ask(
+                of: float | None, given: float | None = None, question: str = question, config: Any = config
+            ) -> str:
+                options: Any = {} if given is None else {"no_answer_threshold": given}
+                return models[of](question, TEXT, budget=config, handle_impossible_answer=True, **options).text
+
+            assert ask(-1e6) == ask(0.0, -1e6) == ask(None, margin - 0.01) == ""
+            assert ask(1e6) == ask(0.0, 1e6) == ask(-1e6, margin + 0.01) == plain.text
+            assert ask(0.0) == ask(None) == ask(1e6, 0.0)
+    assert models[-1e6](copper, TEXT).text  # there must be an answer
+    mixed = models[0.0]([QUESTION, copper] * 3, TEXT, handle_impossible_answer=True, no_answer_threshold=-5.0)
+    alone = [models[0.0](q, TEXT, handle_impossible_answer=True, no_answer_threshold=-5.0) for q in (QUESTION, copper)]
+    assert [a.text for a in mixed] == [a.text for a in alone] * 3
+    for one, other in zip(mixed, alone * 3, strict=True):
+        assert (one.score, one.confidence) == pytest.approx((other.score, other.confidence), abs=1e-4)
+
+
+@pytest.mark.parametrize("value", ["0", True, [1], math.nan, math.inf])
+def test_a_threshold_without_sense_is_refused(qa: QuestionAnswerer, value: Any) -> None:
+    with pytest.raises(BudgetError, match="a no-answer threshold is a difference of logits") as error:
+        qa(QUESTION, TEXT, handle_impossible_answer=True, no_answer_threshold=value)
+    assert "\n" not in str(error.value)
 
 
 # What a model is called with

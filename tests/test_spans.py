@@ -90,6 +90,7 @@ def reference(
     max_answer_len: int = 30,
     align_to_words: bool = True,
     handle_impossible_answer: bool = False,
+    no_answer_threshold: float = 0.0,
 ) -> list[Span]:
     text = case.text
     begins, ends = (text.word_begin, text.word_end) if align_to_words else (text.begin, text.end)
@@ -97,14 +98,18 @@ def reference(
     listed = [(float(logit), int(begins[i]), int(ends[j])) for (i, j), logit in sorted(spans.items())]
     if handle_impossible_answer and case.windows:
         listed.append((min(float(start[0]) + float(end[0]) for start, end in case.logits), 0, 0))
+
+    def counts(candidate: tuple[float, int, int]) -> float:
+        return candidate[0] - (no_answer_threshold if candidate[2] == 0 else 0.0)
+
     if not listed:
         return []
-    values = np.array([logit for logit, _, _ in listed])
+    values = np.array([counts(candidate) for candidate in listed])
     total = values.max() + np.log(np.exp(values - values.max()).sum())
     chosen: list[Span] = []
-    for logit, begin, end in sorted(listed, key=lambda c: -c[0]):  # stable: of equals, the first in the text
+    for logit, begin, end in sorted(listed, key=lambda c: -counts(c)):  # stable: of equals, the first in the text
         if all(end <= other.begin or other.end <= begin or end == 0 for other in chosen):
-            chosen.append(Span(begin, end, logit, float(np.exp(logit - total))))
+            chosen.append(Span(begin, end, logit, float(np.exp(counts((logit, begin, end)) - total))))
     return chosen[:top_k]
 
 
@@ -129,6 +134,7 @@ options = st.fixed_dictionaries(
         "max_answer_len": st.integers(1, 8),
         "align_to_words": st.booleans(),
         "handle_impossible_answer": st.booleans(),
+        "no_answer_threshold": st.sampled_from([0.0, 0.0, -5.0, 3.0, 1e9, -1e9]),
     }
 )
 
@@ -241,7 +247,7 @@ def test_scores_are_a_distribution(case: Case, seed: int, impossible: bool) -> N
 @given(case=cases, options=options, seed=st.integers(0, 1 << 30))
 def test_answers_do_not_overlap_and_come_best_first(case: Case, options: dict[str, Any], seed: int) -> None:
     found = rank(fill(case, seed), **options)
-    assert [s.logit for s in found] == sorted((s.logit for s in found), reverse=True)
+    assert [s.score for s in found] == sorted((s.score for s in found), reverse=True)
     assert sum(s.score for s in found) <= 1 + 1e-6
     spans = sorted((s.begin, s.end) for s in found if s.end)
     assert all(a[1] <= b[0] for a, b in itertools.pairwise(spans))
@@ -330,6 +336,23 @@ def test_that_there_is_no_answer_is_weighed_by_the_least_sure_window() -> None:
     start[4] = end[4] = 0.5
     (best,) = rank(case, handle_impossible_answer=True)
     assert (best.begin, best.end, best.logit) == (0, 0, 2.0)
+
+
+def test_no_answer_must_exceed_the_best_span_by_more_than_the_threshold() -> None:
+    case = make([1] * 6, room_for_text=9, overlap=0)
+    ((start, end),) = case.logits
+    start[0] = end[0] = 2.0
+    start[4] = end[4] = 1.0
+
+    def best(threshold: float) -> Span:
+        (span,) = rank(case, handle_impossible_answer=True, no_answer_threshold=threshold)
+        return span
+
+    assert (best(1.99).end, best(1.99).logit) == (0, 4.0)  # the logit stays as it is
+    assert (best(2.0).end, best(2.0).logit) == (2, 2.0)  # of equals, no answer comes last
+    assert best(-3.0).score > best(1.0).score
+    assert best(1e9).score == pytest.approx(rank(case)[0].score)
+    assert rank(case, no_answer_threshold=-1e9) == rank(case)  # without handle_impossible_answer it says nothing
 
 
 @pytest.mark.parametrize("size", [1.0, 1000.0])

@@ -42,6 +42,9 @@ class Answer:
         logit: Start logit plus end logit, raw; minus infinity where the text has no words.
         confidence: Calibrated probability that the text answers the question and that this is the answer; None for a
             model without calibration.
+        no_answer_logit: The logit of there being no answer: start plus end logit of [CLS], raw, in the window that is
+            least sure of it; infinite where the text has no words. Less `logit` it is held against a no-answer
+            threshold.
         spent: What was spent on the question.
     """
 
@@ -51,6 +54,7 @@ class Answer:
     score: float
     logit: float
     confidence: float | None = None
+    no_answer_logit: float = field(default=math.inf, repr=False)
     spent: Spent = field(repr=False)
 
     def to_dict(self) -> dict[str, Any]:

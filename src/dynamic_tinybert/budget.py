@@ -23,6 +23,7 @@ SHARE_TOKENS = 384
 """The length at which a configuration's share is counted, in tokens."""
 
 _ROUNDING = 5e-5  # shares are printed to four digits, and a budget may be copied from there
+_MOST = 1e9  # any number that could be one
 _FLOOR = 2  # tokens that a sequence keeps at the least
 _WITHIN = {"balanced": 1.0, "fast": 3.0}  # F1 that a named budget may cost
 
@@ -134,24 +135,30 @@ class ConfigTable:
     Attributes:
         choices: The configurations.
         measured_on: What the figures were measured on, or None: then they are a geometric series nobody measured.
+        no_answer_threshold: By how much the logit of no answer must exceed the best span's for there to be none, at any
+            configuration; None where nobody measured it.
     """
 
     choices: Sequence[Choice]
     measured_on: str | None
+    no_answer_threshold: float | None = None
     _warned: bool = field(default=False, repr=False)
 
     @classmethod
     def read(cls, shape: ModelShape, table: Mapping[str, Any] | None) -> ConfigTable:
         """Make the table of a model from its `length_configs.json`, or a geometric series if there is none.
 
+        A file that has no `configs`, but a `calibration` or `no_answer`, has no table either.
+
         Raises:
             BudgetError: The table is not of the documented form, or not of this model.
         """
-        if table is None:
+        threshold = _no_answer(table)
+        if table is None or _without_table(table):
             series = (round(1 - 0.02 * i, 2) for i in range(31))
             choices = [_choice(shape, f"uniform-{r:.2f}", LengthConfig.uniform(shape.layers, r)) for r in series]
             choices[0] = _choice(shape, "full", LengthConfig.full(shape.layers))
-            return cls(choices, None)
+            return cls(choices, None, threshold)
         try:
             measured_on = _text(table, "measured_on")
             choices = [
@@ -172,7 +179,7 @@ class ConfigTable:
         for choice in choices:
             if not (0 <= (choice.f1 or 0) <= 100 and 0 <= (choice.exact_match or 0) <= 100):
                 raise BudgetError(f"length_configs.json: the figures of {choice.name!r} are no percentages")
-        return cls(sorted(choices, key=lambda c: -c.share), measured_on)
+        return cls(sorted(choices, key=lambda c: -c.share), measured_on, threshold)
 
     def select(self, shape: ModelShape, budget: Budget) -> Choice:
         """Return what a budget buys.
@@ -229,6 +236,8 @@ def table_row(name: str, config: LengthConfig, share: float, exact_match: float,
 
 def dump_table(table: Mapping[str, Any]) -> bytes:
     """Write a table as JSON, a configuration a line."""
+    if "configs" not in table:
+        return (json.dumps(table, ensure_ascii=False, indent=2) + "\n").encode()
     rows = ",\n".join("    " + json.dumps(row) for row in table["configs"])
     rest = "".join(
         f",\n  {json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}"
@@ -271,8 +280,39 @@ def _rows(table: Mapping[str, Any], key: str) -> list[Any]:
 
 
 def _number(value: object, what: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or abs(value) > 1e9:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or abs(value) > _MOST:
         raise BudgetError(f"{what} is {value!r:.50}, no number that it could be")
+    return float(value)
+
+
+def _without_table(stored: Mapping[str, Any]) -> bool:
+    """Whether `length_configs.json` holds other things than a table alone."""
+    return (
+        isinstance(stored, Mapping) and "configs" not in stored and bool({"calibration", "no_answer"} & stored.keys())
+    )
+
+
+def _no_answer(table: Mapping[str, Any] | None) -> float | None:
+    """Read `no_answer` of `length_configs.json`; None where there is none."""
+    stored = table.get("no_answer") if isinstance(table, Mapping) else None
+    if stored is None:
+        return None
+    if not isinstance(stored, Mapping) or "threshold" not in stored:
+        raise BudgetError("length_configs.json: no_answer is not an object with a threshold")
+    try:
+        return check_threshold(stored["threshold"])
+    except BudgetError as error:
+        raise BudgetError(f"length_configs.json: no_answer: {error}") from None
+
+
+def check_threshold(value: Any) -> float:
+    """Return a no-answer threshold as a float.
+
+    Raises:
+        BudgetError: It is no number, or none that it could be.
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not -_MOST <= cast("float", value) <= _MOST:
+        raise BudgetError(f"a no-answer threshold is a difference of logits, such as -10 or 0, not {value!r:.50}")
     return float(value)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Set, Sized
 from typing import TYPE_CHECKING, Any, TypedDict, overload
 
 from dynamic_tinybert.answer import Answer, Spent
-from dynamic_tinybert.budget import Budget, ConfigTable
+from dynamic_tinybert.budget import Budget, ConfigTable, check_threshold
 from dynamic_tinybert.calibration import Calibration
 from dynamic_tinybert.folder import open_folder
 from dynamic_tinybert.reader import Reader
@@ -34,6 +34,7 @@ class Options(TypedDict, total=False):
     max_question_len: int
     max_answer_len: int
     handle_impossible_answer: bool
+    no_answer_threshold: float | None
     align_to_words: bool
     progress: Progress | None
 
@@ -155,6 +156,7 @@ class QuestionAnswerer:
         max_question_len: int = 64,
         max_answer_len: int = 30,
         handle_impossible_answer: bool = False,
+        no_answer_threshold: float | None = None,
         align_to_words: bool = True,
         progress: Progress | None = None,
     ) -> Any:
@@ -179,6 +181,9 @@ class QuestionAnswerer:
             max_question_len: The longest question, in tokens; a longer one is cut, with a warning.
             max_answer_len: The longest answer, in tokens, before it is stretched to whole words.
             handle_impossible_answer: Let the answer be that there is none: an `Answer` of no text, with its score.
+            no_answer_threshold: With `handle_impossible_answer`: there is no answer if its logit exceeds the best
+                span's by more than this (`null_score_diff_threshold` elsewhere). The lower, the more often there is
+                none; by default the model's own (`table.no_answer_threshold`), or 0.
             align_to_words: Stretch an answer that begins or ends inside a word to the whole word.
             progress: Called with the characters of text read and those there are (of a generator: known of so far).
 
@@ -192,6 +197,8 @@ class QuestionAnswerer:
         longest_question = whole_number(max_question_len, "max_question_len")
         if doc_stride is None:
             doc_stride = max(0, min(128, (longest - longest_question - specials) // 2))
+        if no_answer_threshold is None:
+            no_answer_threshold = self.table.no_answer_threshold or 0.0
         settings = Settings(
             choice=self.table.select(self.shape, budget),
             top_k=None if top_k is None else whole_number(top_k, "top_k"),
@@ -200,6 +207,7 @@ class QuestionAnswerer:
             max_question_len=longest_question,
             max_answer_len=min(whole_number(max_answer_len, "max_answer_len"), positions),
             handle_impossible_answer=handle_impossible_answer,
+            no_answer_threshold=check_threshold(no_answer_threshold),
             align_to_words=align_to_words,
             calibration=self.calibration,
         )

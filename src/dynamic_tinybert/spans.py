@@ -19,7 +19,8 @@ class Span(NamedTuple):
         begin: Where it begins, in characters of the text as given.
         end: Where it ends; both 0 for the answer that there is none.
         logit: Start logit plus end logit.
-        score: Softmax of `logit` over the candidate spans of all windows of the text.
+        score: Softmax of `logit` over the candidate spans of all windows of the text; that of no answer counts less by
+            the threshold.
     """
 
     begin: int
@@ -51,13 +52,21 @@ class SpanRanker:
         align_to_words: Whether an answer that begins or ends inside a word is stretched to the whole word.
         handle_impossible_answer: Whether the answer may be that there is none: the logits of [CLS], of the window
             that is least sure of it (as the SQuAD 2.0 baselines do).
+        no_answer_threshold: By how much the logit of no answer must exceed that of the best span to come before it:
+            among the candidates it counts that much less, in the order and in the scores.
 
     Raises:
         ValueError: `top_k` or `max_answer_len` is below 1.
     """
 
     def __init__(
-        self, *, top_k: int, max_answer_len: int, align_to_words: bool = True, handle_impossible_answer: bool = False
+        self,
+        *,
+        top_k: int,
+        max_answer_len: int,
+        align_to_words: bool = True,
+        handle_impossible_answer: bool = False,
+        no_answer_threshold: float = 0.0,
     ) -> None:
         if top_k < 1:
             raise ValueError(f"top_k is at least 1, not {top_k}")
@@ -67,6 +76,7 @@ class SpanRanker:
         self._longest = max_answer_len
         self._align = align_to_words
         self._impossible = handle_impossible_answer
+        self._threshold = no_answer_threshold
         # Different spans that overlap one span of m words are at most (2m - 1) m, itself among them.
         self._enough = top_k * (2 * max_answer_len - 1) * max_answer_len
         self._null = np.inf
@@ -102,13 +112,14 @@ class SpanRanker:
     def ranked(self) -> list[Span]:
         """Return the best answers, best first, at most `top_k`; none if the text has no tokens."""
         chosen = self._apart(self._best(self._pool))
-        found = [(float(logit), int(begin), int(end)) for logit, begin, end in zip(*chosen, strict=True)]
+        found = [(float(logit), float(logit), int(begin), int(end)) for logit, begin, end in zip(*chosen, strict=True)]
         total = self._total
         if self._impossible and np.isfinite(self._null):
-            total = float(np.logaddexp(total, self._null))
-            found.append((self._null, 0, 0))  # overlaps nothing; of equals it comes last
+            counted = self._null - self._threshold
+            total = float(np.logaddexp(total, counted))
+            found.append((counted, self._null, 0, 0))  # overlaps nothing; of equals it comes last
             found = sorted(found, key=lambda x: -x[0])[: self._top_k]
-        return [Span(begin, end, logit, float(np.exp(logit - total))) for logit, begin, end in found]
+        return [Span(begin, end, logit, float(np.exp(counted - total))) for counted, logit, begin, end in found]
 
     def _settle(self, window: Window, band: npt.NDArray[np.float32]) -> None:
         first, extra = np.nonzero(band > -np.inf)

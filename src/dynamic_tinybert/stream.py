@@ -39,6 +39,7 @@ class Settings:
     max_answer_len: int
     handle_impossible_answer: bool
     align_to_words: bool
+    no_answer_threshold: float = 0.0
     calibration: Calibration | None = None
     most_rows: int | None = None
 
@@ -49,6 +50,7 @@ class Settings:
             max_answer_len=self.max_answer_len,
             align_to_words=self.align_to_words,
             handle_impossible_answer=self.handle_impossible_answer,
+            no_answer_threshold=self.no_answer_threshold,
         )
 
 
@@ -170,6 +172,7 @@ class AnswerStream:
                 score=span.score,
                 logit=span.logit,
                 confidence=self._confidence(span, request.ranker),
+                no_answer_logit=request.ranker.null,
                 spent=spent,
             )
             for span in request.ranker.ranked()

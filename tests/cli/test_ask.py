@@ -126,6 +126,12 @@ def test_options_are_passed_on(ask: Ask, qa: QuestionAnswerer) -> None:
     assert "" in [answer["text"] for answer in objects(several)]
 
 
+def test_there_may_be_no_answer_by_a_threshold(ask: Ask) -> None:
+    arguments = ["Who designed it?", "--context", TEXT, "--handle-impossible-answer", "--no-answer-threshold"]
+    assert "(the text holds no answer)" in ask(*arguments, "-1e9").stdout
+    assert "(the text holds no answer)" not in ask(*arguments, "1e9").stdout
+
+
 def test_a_model_is_named(ask: Ask, tiny: QuestionAnswerer, tiny_folder: Path) -> None:
     (answer,) = objects(ask(QUESTION, "--context", TEXT, "--json", "--model", str(tiny_folder), "--threads", "1"))
     expected = tiny(QUESTION, TEXT)
@@ -239,6 +245,8 @@ def test_a_file_without_a_name_is_refused(ask: Ask) -> None:
         ([QUESTION, "--context", TEXT, "--budget", "cheap"], "'cheap'"),
         ([QUESTION, "--context", TEXT, "--budget", ""], "budget"),
         ([QUESTION, "--context", TEXT, "--max-seq-len", "60"], "max_seq_len 60"),
+        ([QUESTION, "--context", TEXT, "--no-answer-threshold", "-5"], "goes with --handle-impossible-answer"),
+        ([QUESTION, "--context", TEXT, "--handle-impossible-answer", "--no-answer-threshold", "nan"], "threshold"),
         ([QUESTION, "--context", TEXT, "--max-seq-len", "9999"], "512"),
         ([QUESTION, "--context", TEXT, "--doc-stride", "500"], "doc_stride 500"),
         ([QUESTION, "--context", TEXT, "--max-question-len", "400"], "max_question_len 400"),
@@ -443,11 +451,15 @@ def test_help_names_the_commands_and_shows_examples() -> None:
     ("name", "options"),
     [
         ("ask", "QUESTION - --context --text --top-k --budget --model --json --max-seq-len --doc-stride "
-         "--max-question-len --max-answer-len --handle-impossible-answer --precision --threads --help"),
-        ("evaluate", "DATA --budget --limit --model --predictions --json --precision --threads --help"),
-        ("score", "DATA PREDICTIONS --json --help"),
+         "--max-question-len --max-answer-len --handle-impossible-answer --no-answer-threshold --precision --threads "
+         "--help"),
+        ("evaluate", "DATA --budget --limit --model --predictions --na-probs --no-answer-threshold --json --precision "
+         "--threads --help"),
+        ("score", "DATA PREDICTIONS --na-probs --na-prob-thresh --json --help"),
         ("info", "--model --json --help"),
         ("export", "MODEL DIR --force --help"),
+        ("calibrate", "MODEL --data --titles --confirm --confirm-titles --questions --share --budget --seed "
+         "--precision --threads --install --json --help"),
     ],
 )  # fmt: skip
 def test_help_of_a_command_names_its_options_and_shows_an_example(name: str, options: str) -> None:

@@ -124,6 +124,49 @@ def test_evaluate_reads_gzip_and_takes_a_model(run: Run, tmp_path: Path, tiny_fo
     assert found["total"] == 3
 
 
+def test_evaluate_of_2_tells_the_threshold_and_the_oracle(run: Run, tmp_path: Path) -> None:
+    path = write(tmp_path / "dev.json", document("v2.0"))
+    answers, na_probs = tmp_path / "answers.json", tmp_path / "na.json.gz"
+    options = ("--no-answer-threshold", "1e9", "--predictions", answers, "--na-probs", na_probs)
+    found = printed(run("evaluate", path, *options, "--json"))
+    assert found["no_answer_threshold"] == 1e9
+    assert (found["NoAns_f1"], found["HasAns_total"]) == (0.0, 3)
+    # score, and evaluate-v2.0.py, find the same best figures in what was written.
+    scored = printed(run("score", path, answers, "--na-probs", na_probs, "--json"))
+    assert (scored["best_f1"], scored["best_exact"]) == (found["oracle_f1"], found["oracle_exact"])
+    assert scored["f1"] == found["f1"]  # probabilities are at most 1, the threshold there
+    tuned = printed(
+        run(
+            "score", path, answers, "--na-probs", na_probs, "--na-prob-thresh", repr(scored["best_f1_thresh"]), "--json"
+        )
+    )
+    assert tuned["f1"] == pytest.approx(scored["best_f1"])
+    shown = run("evaluate", path, *options[:2]).stdout
+    assert "oracle_f1" in shown
+    assert "the threshold best for these very questions" in shown
+    assert f"best_f1      {scored['best_f1']:.3f}" in run("score", path, answers, "--na-probs", na_probs).stdout
+
+
+def test_what_goes_with_2_is_refused_with_1(run: Run, data: Path, tmp_path: Path) -> None:
+    for option, value in (("--na-probs", tmp_path / "na.json"), ("--no-answer-threshold", "0")):
+        line = complaint(run("evaluate", data, option, value), 2)
+        assert f"{option} goes with data of SQuAD 2.0" in line
+    assert not (tmp_path / "na.json").exists()
+    answers = write(tmp_path / "answers.json", {"a": "Agnes Moreau"})
+    na_probs = write(tmp_path / "na.json", {"a": 0.5})
+    assert "probabilities of no answer are for 2.0" in complaint(run("score", data, answers, "--na-probs", na_probs), 1)
+
+
+@pytest.mark.parametrize("value", ["0.5", None, True, [0.5], float("nan"), 10**400])
+def test_score_refuses_what_is_no_probability(run: Run, tmp_path: Path, value: object) -> None:
+    path = write(tmp_path / "dev.json", document("v2.0"))
+    answers = write(tmp_path / "answers.json", {"ç": "nobody"})
+    na_probs = write(tmp_path / "na.json", {"ç": value})
+    assert "has 'ç', but it is no number" in complaint(run("score", path, answers, "--na-probs", na_probs), 1)
+    assert "not an object" in complaint(run("score", path, answers, "--na-probs", write(na_probs, [0.5])), 1)
+    assert "no probability of no answer" in complaint(run("score", path, answers, "--na-probs", write(na_probs, {})), 1)
+
+
 def test_evaluate_in_a_process_of_its_own(data: Path, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "dynamic_tinybert", "evaluate", str(data), "--json"], capture_output=True, check=False

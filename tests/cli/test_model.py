@@ -97,6 +97,25 @@ def test_info_says_where_nothing_was_measured(tiny_folder: Path) -> None:
     assert "not stated" in shown
 
 
+def test_info_tells_the_no_answer_threshold(tiny_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_folder, folder)
+    assert described("--model", folder)["no_answer_threshold"] is None
+    assert "exceeds the best span's by more than 0, not tuned" in run("info", "--model", folder).stdout
+    (folder / "length_configs.json").write_text('{"no_answer": {"threshold": -13.5}}')
+    assert described("--model", folder)["no_answer_threshold"] == -13.5
+    assert "exceeds the best span's by more than -13.5\n" in run("info", "--model", folder).stdout
+    (folder / "length_configs.json").write_text('{"no_answer": {"threshold": "low"}}')
+    assert "no_answer: a no-answer threshold" in complaint(run("info", "--model", folder), 1)
+
+
+def test_an_exported_folder_keeps_the_threshold(tiny_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_folder, tmp_path / "model")
+    (tmp_path / "model" / "length_configs.json").write_text('{"no_answer": {"threshold": -13.5}}')
+    assert run("export", tmp_path / "model", tmp_path / "copy").exit_code == 0
+    assert described("--model", tmp_path / "copy")["no_answer_threshold"] == -13.5
+
+
 def test_info_refuses_what_is_no_model(tmp_path: Path) -> None:
     assert "no such folder" in complaint(run("info", "--model", tmp_path / "nowhere"))
     assert "config.json" in complaint(run("info", "--model", tmp_path))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 from pathlib import Path
 
@@ -190,3 +191,77 @@ def test_published_predictions_have_their_published_scores(
     scores = score(read_squad(SHARED / f"{data}.json.gz"), read_predictions(SHARED / f"{predictions}.json.gz"))
     assert scores.exact_match == pytest.approx(exact, abs=1e-3)
     assert scores.f1 == pytest.approx(f1, abs=1e-3)
+
+
+# Probabilities of no answer.
+
+ASKED = SquadFile(
+    "2.0",
+    (
+        ask("right", "Paris"),
+        ask("half", "Agnes Moreau"),
+        ask("wrong", "1871"),
+        ask("none", impossible=True),
+        ask("none either", impossible=True),
+    ),
+)
+SAID = {"right": "paris", "half": "Moreau", "wrong": "Rome", "none": "Brno", "none either": ""}
+
+
+def test_the_best_threshold_by_hand() -> None:
+    na_probs = {"right": 0.1, "half": 0.2, "wrong": 0.3, "none": 0.4, "none either": 0.5}
+    found = score(ASKED, SAID, na_probs=na_probs)
+    # Answering up to 0.2 gives the two questions without an answer, `right`, and of `half` two thirds of F1.
+    assert (found.best_exact, found.best_exact_thresh) == (60.0, 0.1)
+    assert found.best_f1 == pytest.approx(100 * (3 + 2 / 3) / 5)
+    assert found.best_f1_thresh == 0.2
+    # At the threshold 1 nothing is turned into no answer, and what is empty stays so.
+    assert found.exact_match == score(ASKED, SAID).exact_match == 40.0
+    assert (found.no_ans_exact, found.has_ans_exact) == (50.0, pytest.approx(100 / 3))
+
+
+def test_a_threshold_turns_answers_into_none_as_the_official_script_does() -> None:
+    na_probs = {"right": 0.1, "half": 0.2, "wrong": 0.3, "none": 0.4, "none either": 0.0}
+    found = score(ASKED, SAID, na_probs=na_probs, na_prob_thresh=0.3)  # greater than, not equal
+    blank = score(ASKED, {**SAID, "none": ""})
+    assert (found.exact_match, found.f1, found.no_ans_f1) == (blank.exact_match, blank.f1, 100.0)
+    assert found.best_f1 == score(ASKED, SAID, na_probs=na_probs).best_f1  # of the answers as given
+
+
+def test_where_it_is_best_to_answer_nothing_the_threshold_is_0() -> None:
+    found = score(ASKED, {q.id: "Brno" for q in ASKED.questions}, na_probs=dict.fromkeys(SAID, 0.7))
+    assert (found.best_exact, found.best_exact_thresh, found.best_f1, found.best_f1_thresh) == (40.0, 0.0, 40.0, 0.0)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_best_threshold_is_the_best_of_all(seed: int) -> None:
+    """As slow as can be: every threshold is tried."""
+    draw = random.Random(seed)
+    questions = [ask(str(i), "Port Ellis") if draw.random() < 0.5 else ask(str(i)) for i in range(30)]
+    data = SquadFile("2.0", tuple(questions))
+    said = {q.id: draw.choice(["Port Ellis", "Port", "Brno", ""]) for q in questions}
+    na_probs = {q.id: draw.random() for q in questions}
+    found = score(data, said, na_probs=na_probs)
+    tried = {t: score(data, said, na_probs=na_probs, na_prob_thresh=t) for t in (0.0, *na_probs.values())}
+    assert found.best_f1 == pytest.approx(max(s.f1 for s in tried.values()))
+    assert found.best_exact == pytest.approx(max(s.exact_match for s in tried.values()))
+    assert found.best_f1_thresh is not None
+    assert tried[found.best_f1_thresh].f1 == pytest.approx(found.best_f1)
+
+
+def test_probabilities_are_for_2_and_for_every_prediction() -> None:
+    with pytest.raises(SquadError, match=r"of SQuAD 1\.1 has an answer"):
+        score(SquadFile("1.1", ASKED.questions[:2]), SAID, na_probs=dict.fromkeys(SAID, 0.5))
+    with pytest.raises(SquadError, match="4 questions have a prediction, but no probability of no answer: 'half'"):
+        score(ASKED, SAID, na_probs={"right": 0.5})
+    score(ASKED, {"right": "Paris"}, na_probs={"right": 0.5})
+
+
+@pytest.mark.shared
+@pytest.mark.skipif(not SHARED.is_dir(), reason="needs the developers' ../shared/data/squad")
+def test_published_predictions_gain_nothing_from_probabilities_that_say_what_they_say() -> None:
+    data = read_squad(SHARED / "dev-v2.0.json.gz")
+    said = read_predictions(SHARED / "predictions-v2.0-bert-single.json.gz")
+    found = score(data, said, na_probs={id_: float(not text) for id_, text in said.items()})
+    assert (round(found.exact_match, 3), round(found.f1, 3)) == (78.742, 81.775)
+    assert (found.best_exact, found.best_f1) == pytest.approx((found.exact_match, found.f1))

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from dynamic_tinybert import QuestionAnswerer, WindowError
 from dynamic_tinybert.squad import Question
+from dynamic_tinybert.squad.unanswerable import other_paragraphs
 from dynamic_tinybert.train.features import (
     NO_ANSWER,
     NO_SPAN,
@@ -25,7 +26,6 @@ from dynamic_tinybert.train.features import (
     FeatureSettings,
     collate,
     fingerprint,
-    impossible_pairs,
     make_features,
 )
 from dynamic_tinybert.windows import TextTokenizer, Tokens, Window
@@ -380,12 +380,26 @@ def test_no_questions_give_nothing(tokenizer: TextTokenizer, impossible: float) 
         make_features(tokenizer, [], FeatureSettings(impossible=impossible))
 
 
-def test_an_unanswerable_question_of_a_file_teaches_only_where_that_is_wanted(tokenizer: TextTokenizer) -> None:
+@pytest.mark.parametrize("impossible", [0.0, 0.001])
+def test_an_unanswerable_question_of_a_file_teaches_that_there_is_no_answer(
+    tokenizer: TextTokenizer, impossible: float
+) -> None:
     nothing = ask(question="Who painted it?")
-    with pytest.raises(FeatureError):
-        make_features(tokenizer, [nothing], FeatureSettings())
-    (feature,) = make_features(tokenizer, [nothing], FeatureSettings(impossible=0.001))
+    (feature,) = make_features(tokenizer, [nothing], FeatureSettings(impossible=impossible))
     assert feature.spans == NO_ANSWER
+    plausible = dataclasses.replace(ask("two goats", question="Who painted it?"), impossible=True)
+    (feature,) = make_features(tokenizer, [plausible], FeatureSettings(impossible=impossible))
+    assert feature.spans == NO_ANSWER
+
+
+def test_beside_unanswerable_questions_every_window_without_an_answer_is_kept(qa: QuestionAnswerer) -> None:
+    """As where they are made: half of the windows of a long text must not pass for answerable."""
+    question, nothing = ask("1895", TEXT.index("1895")), ask(question="Who painted it?")
+    features = make_features(qa.reader.tokenizer, [question, nothing], SHORT)
+    wanted = windows_of(qa, question, SHORT) + windows_of(qa, nothing, SHORT)
+    assert [f.ids.tolist() for f in features] == [w.ids.tolist() for w in wanted]
+    empty = [f.spans == NO_ANSWER for f in features]
+    assert empty == [w.text.end[-1] < TEXT.index("1895") or i >= len(wanted) // 2 for i, w in enumerate(wanted)]
 
 
 def test_lengths_that_do_not_fit_are_refused(tokenizer: TextTokenizer) -> None:
@@ -428,7 +442,7 @@ def test_impossible_questions_are_of_the_same_article_and_hold_no_answer() -> No
     alone = ask("Mars", text="Mars is red.", title="Planets")
     questions = [*article(), *other, alone]
     for seed in range(10):
-        pairs = list(impossible_pairs(questions, len(questions), seed=seed))
+        pairs = list(other_paragraphs(questions, len(questions), seed=seed))
         assert len(pairs) == 6  # the planet has no other paragraph
         for question, text in pairs:
             assert text != question.context
@@ -439,14 +453,14 @@ def test_impossible_questions_are_of_the_same_article_and_hold_no_answer() -> No
 def test_no_reference_answer_may_be_there() -> None:
     texts = ["One is red.", "Two is blue."]
     question = ask(["red", "TWO"], text=texts[0], title="Colours")
-    assert list(impossible_pairs([question, ask("blue", text=texts[1], title="Colours")], 2, seed=0))[1:] == []
-    pairs = list(impossible_pairs([question, ask("blue", text=texts[1], title="Colours")], 2, seed=0))
+    assert list(other_paragraphs([question, ask("blue", text=texts[1], title="Colours")], 2, seed=0))[1:] == []
+    pairs = list(other_paragraphs([question, ask("blue", text=texts[1], title="Colours")], 2, seed=0))
     assert [q.answers[0] for q, _ in pairs] == ["blue"]
 
 
 def test_a_draw_is_the_same_by_seed_and_another_by_another() -> None:
     questions = [q for i in range(20) for q in article(f"A{i}")]
-    draws = [[(q.question, t) for q, t in impossible_pairs(questions, 20, seed=seed)] for seed in (0, 0, 1)]
+    draws = [[(q.question, t) for q, t in other_paragraphs(questions, 20, seed=seed)] for seed in (0, 0, 1)]
     assert draws[0] == draws[1] != draws[2]
     assert len(draws[0]) == 20
     assert len({q for q, _ in draws[0]}) == 20
@@ -466,7 +480,7 @@ def test_the_share_says_how_many(tokenizer: TextTokenizer) -> None:
 
 
 def test_more_than_there_are_is_all() -> None:
-    assert len(list(impossible_pairs(article(), 100, seed=0))) == 4
+    assert len(list(other_paragraphs(article(), 100, seed=0))) == 4
 
 
 # Batches.

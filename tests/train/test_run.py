@@ -6,6 +6,7 @@ import csv
 import gzip
 import json
 import random
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -157,6 +158,50 @@ def test_the_table_is_measured(whole: Ran) -> None:
     ]  # fmt: skip
     assert table["configs"][0]["f1"] == round(whole.figures["confirm"]["f1"], 2)
     assert {"margin", "log_score", "bias", "brier", "measured_on"} <= table["calibration"].keys()
+
+
+def test_what_tells_right_from_wrong_is_fitted_on_select_and_measured_on_confirm(whole: Ran) -> None:
+    table = json.loads((whole.model / "length_configs.json").read_text("utf-8"))
+    for key in ("calibration", "no_answer"):
+        assert re.match(
+            r"fitted on \d questions of select .*; figures of \d questions of confirm", table[key]["measured_on"]
+        )
+    assert QuestionAnswerer(whole.model).table.no_answer_threshold == table["no_answer"]["threshold"]
+
+
+def test_a_file_of_squad_2_is_learned_from_with_its_unanswerable_questions(
+    tmp_path: Path, data: dict[str, Any], student: str, without_plots: None
+) -> None:
+    with gzip.open(data["train"], "rt", encoding="utf-8") as file:
+        content = json.load(file)
+    for article in content["data"]:
+        for number, paragraph in enumerate(article["paragraphs"]):
+            id_ = f"{article['title']}/{number}/none"
+            plausible = [{"text": "€5", "answer_start": paragraph["context"].index("€5")}]
+            none = {"id": id_, "question": "Who painted it?", "answers": [], "plausible_answers": plausible}
+            paragraph["qas"] = [
+                *({**qa, "is_impossible": False} for qa in paragraph["qas"]),
+                {**none, "is_impossible": True},
+            ]
+    train_file = tmp_path / "train-v2.0.json"
+    train_file.write_text(json.dumps({"version": "v2.0", "data": content["data"]}), "utf-8")
+    stage = {"stage": "lengthdrop", "epochs": 12, "learning_rate": 3e-3, "layer_drop": 0}
+    ran = go(tmp_path, {**data, "train": str(train_file)}, [stage], student={"checkpoint": student})
+    qa = QuestionAnswerer(ran.model)
+    questions = {kind: "Who painted it?" if kind else "Who built the bridge?" for kind in (True, False)}
+    for paragraph in content["data"][2]["paragraphs"]:
+        asked = {kind: qa(question, paragraph["context"]) for kind, question in questions.items()}
+        none, some = ((asked[kind].no_answer_logit - asked[kind].logit) for kind in (True, False))
+        assert none > 0  # it has learned which questions have no answer
+        assert none > some
+    assert {"NoAns_f1", "HasAns_f1"} <= ran.figures["confirm"].keys()
+    table = json.loads((ran.model / "length_configs.json").read_text("utf-8"))
+    assert table["measured_on"].startswith("SQuAD 2.0, 12 questions of confirm")
+    assert "9 questions of select and 3 written without an answer" in table["no_answer"]["measured_on"]
+    card = (ran.model / "README.md").read_text("utf-8")
+    assert "rajpurkar/squad_v2" in card
+    assert "windows of SQuAD 2.0's train questions" in card
+    assert "written by people" in card
 
 
 def test_predictions_are_those_of_the_figures(whole: Ran, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from dynamic_tinybert.cli import ask, batch, evaluation, index, model, push, search, train
+from dynamic_tinybert.cli import ask, batch, calibrate, evaluation, index, model, push, search, train
 from dynamic_tinybert.cli.console import complain
 
 _HELP = """Ask questions of texts, at any computational budget.
@@ -45,6 +45,7 @@ app.command("export")(model.export)
 app.command("push")(push.push)
 app.command("train")(train.train)
 app.command("search")(search.search)
+app.command("calibrate")(calibrate.calibrate)
 
 _Misuse: Any = typer.BadParameter.__base__  # click's UsageError, wherever this typer keeps it
 

@@ -44,6 +44,7 @@ def ask(
     handle_impossible_answer: Annotated[
         bool, typer.Option("--handle-impossible-answer", help="Let the answer be that the text holds none.")
     ] = False,
+    no_answer_threshold: console.NoAnswerThreshold = None,
     max_latency_ms: Annotated[
         float | None, typer.Option(metavar="MS", help="With --index: milliseconds that the answer may take.")
     ] = None,
@@ -71,6 +72,8 @@ def ask(
         console.fail("--max-latency-ms and --passages go with --index", misuse=True)
     if index is not None and handle_impossible_answer:
         console.fail("--handle-impossible-answer goes with a text: --index shows a confidence instead", misuse=True)
+    if no_answer_threshold is not None and not handle_impossible_answer:
+        console.fail("--no-answer-threshold goes with --handle-impossible-answer", misuse=True)
     from dynamic_tinybert.budget import parse_budget
 
     with console.errors_in_one_line():
@@ -90,7 +93,11 @@ def ask(
             content = context if context is not None else console.read_text("-" if text is None else text)
             qa = console.load(model, precision, threads)
             with console.progress_bar("reading", "characters", show=len(content) > _LONG) as progress:
-                options |= {"handle_impossible_answer": handle_impossible_answer, "progress": progress}
+                options |= {
+                    "handle_impossible_answer": handle_impossible_answer,
+                    "no_answer_threshold": no_answer_threshold,
+                    "progress": progress,
+                }
                 answers = (
                     [qa(question, content, **options)] if top_k == 1 else qa(question, content, top_k=top_k, **options)
                 )

@@ -41,6 +41,14 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object per 
 PrecisionOption = Annotated[
     Precision, typer.Option(help="Arithmetic: int8 is faster where the processor has VNNI, and less accurate.")
 ]
+NoAnswerThreshold = Annotated[
+    float | None,
+    typer.Option(
+        metavar="X",
+        help="No answer where its logit exceeds the best span's by more than X; the lower, the more often.  "
+        "[default: the model's own, or 0]",
+    ),
+]
 Threads = Annotated[
     int | None, typer.Option(metavar="N", min=1, max=1024, help="Threads to use.  [default: one for each core]")
 ]

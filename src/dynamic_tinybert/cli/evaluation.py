@@ -22,6 +22,14 @@ def evaluate(
     predictions: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the answers here, as the official script reads them.")
     ] = None,
+    na_probs: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="With data of 2.0: write the probabilities of no answer here, as the official script reads them.",
+        ),
+    ] = None,
+    no_answer_threshold: console.NoAnswerThreshold = None,
     as_json: console.AsJson = False,
     precision: console.PrecisionOption = console.Precision.fp32,
     threads: console.Threads = None,
@@ -31,6 +39,12 @@ def evaluate(
     \b
       dynamic-tinybert evaluate dev-v1.1.json --budget 0.5
       dynamic-tinybert evaluate dev-v2.0.json.gz --limit 500 --predictions answers.json --json
+      dynamic-tinybert evaluate dev-v2.0.json --predictions answers.json --na-probs na.json --no-answer-threshold 1e9
+
+    On data of 2.0 the answer may be that there is none: where its logit exceeds that of the best span by more than the
+    threshold, which the model brings along (`calibrate` finds it) or --no-answer-threshold gives. What the best
+    threshold for these very questions would have given is printed too, as the oracle: an upper bound, no result. With a
+    threshold of 1e9 every question has an answer, and evaluate-v2.0.py, or `score`, given --na-probs, finds the same.
     """
     from dynamic_tinybert.budget import parse_budget
     from dynamic_tinybert.evaluate import evaluate as run
@@ -41,12 +55,18 @@ def evaluate(
         questions = read_squad(data, limit=limit)
         if predictions is not None:
             console.check_writable(predictions, but_not=Path(data))
+        if na_probs is not None:
+            console.check_writable(na_probs, but_not=Path(data))
+        given = {"--na-probs": na_probs, "--no-answer-threshold": no_answer_threshold}
+        for name in (name for name, value in given.items() if value is not None and questions.version == "1.1"):
+            raise ValueError(f"{name} goes with data of SQuAD 2.0: in {data} every question has an answer")
         qa = console.load(model, precision, threads)
         with console.progress_bar("answering", "questions") as progress, console.errors_of_the_model():
-            result = run(qa, questions, budget=spend, progress=progress)
-        if predictions is not None:
-            content = json.dumps(result.predictions).encode()
-            console.write_result(predictions, gzip.compress(content) if predictions.suffix == ".gz" else content)
+            result = run(qa, questions, budget=spend, no_answer_threshold=no_answer_threshold, progress=progress)
+        for path, values in ((predictions, result.predictions), (na_probs, result.na_probs)):
+            if path is not None:
+                content = json.dumps(values).encode()
+                console.write_result(path, gzip.compress(content) if path.suffix == ".gz" else content)
     if as_json:
         console.print_json(result.to_dict())
         return
@@ -54,6 +74,13 @@ def evaluate(
     print(f"macs_share   {result.macs_share:.4f}   ({result.configuration})")
     print(f"speedup      {result.speedup:.2f}x over BERT-base, in multiply-accumulates on the same windows")
     print(f"seconds      {result.seconds:.1f}")
+    if result.no_answer_threshold is not None:
+        print(
+            f"threshold    {result.no_answer_threshold:g}   (no answer where its logit exceeds the best span's by more)"
+        )
+    for name, (value, threshold) in (result.oracle or {}).items():
+        at = "always none" if threshold is None else f"at {threshold:g}"
+        print(f"oracle_{name:<5} {value:.3f}   ({at}: the threshold best for these very questions)")
 
 
 def score(
@@ -61,18 +88,39 @@ def score(
     predictions: Annotated[
         str, typer.Argument(metavar="PREDICTIONS", help="A JSON object of question ids and answers, .json or .json.gz.")
     ],
+    na_probs: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="With data of 2.0: a JSON object of question ids and probabilities of no answer. Adds the best "
+            "figures that a threshold on them gives.",
+        ),
+    ] = None,
+    na_prob_thresh: Annotated[
+        float,
+        typer.Option(metavar="P", help="With --na-probs: where the probability is greater, the answer is none."),
+    ] = 1.0,
     as_json: console.AsJson = False,
 ) -> None:
     """Score a file of predictions by the official metric of its data set, SQuAD 1.1 or 2.0.
 
     \b
       dynamic-tinybert score dev-v1.1.json predictions.json
+      dynamic-tinybert score dev-v2.0.json predictions.json --na-probs na_probs.json
+
+    With --na-probs it prints best_exact and best_f1 and their thresholds, as evaluate-v2.0.py does: the thresholds are
+    chosen on the very questions that they are measured on, so these are upper bounds, and no results.
     """
-    from dynamic_tinybert.squad import read_predictions, read_squad
+    from dynamic_tinybert.squad import read_na_probs, read_predictions, read_squad
     from dynamic_tinybert.squad import score as run
 
     with console.errors_in_one_line():
-        scores = run(read_squad(data), read_predictions(predictions))
+        scores = run(
+            read_squad(data),
+            read_predictions(predictions),
+            na_probs=None if na_probs is None else read_na_probs(na_probs),
+            na_prob_thresh=na_prob_thresh,
+        )
     if scores.missing:
         console.complain(
             "warning", f"{scores.missing} of {scores.total} questions have no prediction, and count as wrong"
@@ -85,4 +133,5 @@ def score(
 
 def _print_scores(scores: dict[str, float | int]) -> None:
     for name, value in scores.items():
-        print(f"{name:<12} {value:.3f}" if isinstance(value, float) else f"{name:<12} {value}")
+        exact = ".6g" if name.endswith("_thresh") else ".3f"
+        print(f"{name:<12} {value:{exact}}" if isinstance(value, float) else f"{name:<12} {value}")

@@ -41,6 +41,7 @@ def info(model: console.Model = "embedded", as_json: console.AsJson = False) -> 
         "macs": full,
         "speedup_over_bert_base": round(macs(BERT_BASE, SHARE_TOKENS) / full, 2),
         "confidence": folder.calibration is not None,
+        "no_answer_threshold": table.no_answer_threshold,
         "measured_on": table.measured_on,
         "configurations": [
             {
@@ -68,6 +69,8 @@ def info(model: console.Model = "embedded", as_json: console.AsJson = False) -> 
     print(f"cost           {full / 1e9:.2f} billion multiply-accumulates for {SHARE_TOKENS} tokens: "
           f"{described['speedup_over_bert_base']}x less than BERT-base")  # fmt: skip
     print(f"confidence     {'calibrated' if folder.calibration else 'not calibrated: answers have none'}")
+    threshold = "0, not tuned" if table.no_answer_threshold is None else f"{table.no_answer_threshold:g}"
+    print(f"no answer      where its logit exceeds the best span's by more than {threshold}")
     print(f"\nlength configurations, {table.measured_on or 'not measured: a geometric series'}")
     print(f"  {'name':<16} {'share':>6} {'EM':>7} {'F1':>7}   kept after each layer")
     for c in table.choices:

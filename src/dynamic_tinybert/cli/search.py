@@ -14,13 +14,20 @@ import typer
 
 from dynamic_tinybert.cli import console
 from dynamic_tinybert.cli.model import ModelArgument
+from dynamic_tinybert.cli.questions import (
+    LENGTH_CONFIGS,
+    Confirm,
+    ConfirmTitles,
+    Titles,
+    check_install,
+    read_parts,
+)
 
 if TYPE_CHECKING:
     from dynamic_tinybert.folder import ModelFolder
     from dynamic_tinybert.search import Candidate, Questions, Search, Settings
 
 _STUDY = "study.db"
-_TABLE = "length_configs.json"
 _BEFORE = "length_configs.before.json"
 _NAME = "search"  # of the study in its own file; in a storage that others may share, the output folder's name
 _SPACE = 20_000_000  # bytes that must be free; a search leaves less than one
@@ -46,16 +53,9 @@ class Cost(str, Enum):
 def search(
     model: ModelArgument,
     data: Annotated[str, typer.Option(metavar="DATA", help="A SQuAD file whose questions choose.")],
-    titles: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Only the articles of DATA with these titles, one a line.")
-    ] = None,
-    confirm: Annotated[
-        str | None,
-        typer.Option(metavar="DATA", help="A SQuAD file whose questions confirm.  [default: half of DATA's articles]"),
-    ] = None,
-    confirm_titles: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Only the articles with these titles confirm, one a line.")
-    ] = None,
+    titles: Titles = None,
+    confirm: Confirm = None,
+    confirm_titles: ConfirmTitles = None,
     questions: Annotated[int, typer.Option(metavar="N", min=1, help="Choose by so many questions, drawn once.")] = 500,
     trials: Annotated[int, typer.Option(metavar="N", min=1, help="Configurations to measure in all.")] = 150,
     sampler: Annotated[Sampler, typer.Option(help="Who proposes the next configuration.")] = Sampler.bayesian,
@@ -127,7 +127,7 @@ def search(
         space = SearchSpace(folder.shape.layers, low)
         proposer = make_sampler(sampler.value, space, seed, noisy=cost is Cost.latency)
         output = (output or Path(f"search-{Path(called(folder.name)).name}")).expanduser()
-        _check_install(install, model, folder)
+        check_install(install, model, folder)
         _check_output(output, storage, resume)
         select, confirming = _read_questions(data, titles, confirm, confirm_titles, questions, seed)
         settings = Settings(
@@ -155,7 +155,7 @@ def search(
         search, candidates, table = run(proposer, trials)
         if install:
             _install(output, folder)
-    _report(output, search, candidates, table, as_json, folder.path / _TABLE if install else None)
+    _report(output, search, candidates, table, as_json, folder.path / LENGTH_CONFIGS if install else None)
 
 
 class _Run:
@@ -231,32 +231,14 @@ def _candidate(config: Any, full: Any, uniform: Any, front: Any, select: Any, co
     return Candidate(kind=kind, config=config, select=select, confirm=confirmed, chosen=config in front)
 
 
-def _check_install(install: bool, model: str, folder: ModelFolder) -> None:
-    """Find out before the search whether its table can be put into the model folder.
-
-    Raises:
-        OSError: It cannot be written there.
-    """
-    from dynamic_tinybert.folder import EMBEDDED
-
-    if not install:
-        return
-    if model == EMBEDDED or not Path(os.path.expanduser(model)).is_dir():
-        console.fail(
-            f"--install needs a model folder, and {model} is none: dynamic-tinybert export {model} DIR makes one",
-            misuse=True,
-        )
-    console.check_writable(folder.path / _TABLE, but_not=Path(os.devnull))
-
-
 def _install(output: Path, folder: ModelFolder) -> None:
     """Put the table into the model folder; the one that was there stays in the output folder."""
     from dynamic_tinybert.files import write_whole
 
-    table, before = folder.path / _TABLE, output / _BEFORE
+    table, before = folder.path / LENGTH_CONFIGS, output / _BEFORE
     if table.is_file() and not before.exists():
         write_whole(before, table.read_bytes())
-    write_whole(table, (output / _TABLE).read_bytes())
+    write_whole(table, (output / LENGTH_CONFIGS).read_bytes())
 
 
 def _check_output(output: Path, storage: str | None, resume: bool) -> None:
@@ -283,37 +265,11 @@ def _check_output(output: Path, storage: str | None, resume: bool) -> None:
 def _read_questions(
     data: str, titles: Path | None, confirm: str | None, confirm_titles: Path | None, number: int, seed: int
 ) -> tuple[Questions, Questions]:
-    """Read the questions that choose, and those that confirm.
+    """Read the questions that choose, and those that confirm: see `questions.read_parts`."""
+    from dynamic_tinybert.search import sample
 
-    Raises:
-        SquadError: A file is not what it should be.
-        SearchError: The questions cannot be told apart.
-        OSError: A list of titles cannot be read.
-    """
-    from dynamic_tinybert.search import check_apart, halves, sample
-
-    select = _read(data, titles)
-    if confirm is None and confirm_titles is None:
-        select, confirming = halves(select)
-    else:
-        confirming = _read(confirm or data, confirm_titles)
-        check_apart(select, confirming)
+    select, confirming = read_parts(data, titles, confirm, confirm_titles)
     return sample(select, number, seed), confirming
-
-
-def _read(data: str, titles: Path | None) -> Questions:
-    from dynamic_tinybert.search import Questions, SearchError
-    from dynamic_tinybert.shipped import find_list
-    from dynamic_tinybert.squad import read_squad
-
-    wanted = None
-    if titles is not None:
-        wanted = {line for line in map(str.strip, console.read_text(str(find_list(titles))).splitlines()) if line}
-    name = titles.stem if titles else Path(data).name.removesuffix(".gz").removesuffix(".json")
-    questions = read_squad(data, titles=wanted)
-    if missing := (wanted or set()) - {question.title for question in questions.questions}:
-        raise SearchError(f"{titles}: {data} has no article {min(missing)!r}")
-    return Questions(name, questions)
 
 
 def _report(
@@ -346,5 +302,9 @@ def _report(
     for row in table["configs"]:
         fractions = " ".join(f"{fraction:.2f}" for fraction in row["fractions"])
         print(f"  {row['name']:<16} {row['share']:6.3f} {row['exact_match']:7.2f} {row['f1']:7.2f}   {fractions}")
-    print(f"in {output}: {_TABLE}, trials.csv, front.csv, front.png")
-    print(f"installed as {installed}" if installed else f"to use it, copy {_TABLE} into the model folder (--install)")
+    print(f"in {output}: {LENGTH_CONFIGS}, trials.csv, front.csv, front.png")
+    print(
+        f"installed as {installed}"
+        if installed
+        else f"to use it, copy {LENGTH_CONFIGS} into the model folder (--install)"
+    )

@@ -14,6 +14,7 @@ from typing import Literal, TypeAlias, TypeVar
 Version: TypeAlias = Literal["1.1", "2.0"]
 _T = TypeVar("_T")
 
+_MOST = 1e9  # a logit that could be, since files hold logits for probabilities too
 _GZIP_MAGIC = b"\x1f\x8b"
 _KINDS: dict[type, str] = {str: "a string", list: "a list", bool: "true or false", int: "an integer"}
 
@@ -97,6 +98,22 @@ def read_predictions(path: str | os.PathLike[str]) -> dict[str, str]:
     file = os.fspath(path)
     document = _Node(_read_json(file), file)
     return {id_: document.get(id_, str) for id_ in document.members()}
+
+
+def read_na_probs(path: str | os.PathLike[str]) -> dict[str, float]:
+    """Read a file of probabilities of no answer, plain or gzipped: a JSON object from question ids to numbers.
+
+    Raises:
+        SquadError: The file cannot be read, is not UTF-8 or JSON, or is not an object of finite numbers.
+    """
+    file = os.fspath(path)
+    document = _Node(_read_json(file), file)
+    found: dict[str, float] = {}
+    for id_, value in document.members().items():
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= _MOST:
+            raise document.error(f"has {id_!r}, but it is no number that a probability could be: {value!r:.50}")
+        found[id_] = float(value)
+    return found
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,11 @@ class Scores:
         no_ans_exact: `exact_match` over the questions without an answer; None for 1.1, or where there are none.
         no_ans_f1: `f1` over the same.
         no_ans_total: How many they are.
+        best_exact: The best `exact_match` that any threshold on the probabilities of no answer gives. The threshold is
+            chosen on the very questions that it is measured on: an upper bound, no result. None without probabilities.
+        best_exact_thresh: That threshold: a question whose probability is greater has no answer.
+        best_f1: The best `f1`, likewise.
+        best_f1_thresh: Its threshold.
     """
 
     exact_match: float
@@ -54,6 +59,10 @@ class Scores:
     no_ans_exact: float | None = None
     no_ans_f1: float | None = None
     no_ans_total: int | None = None
+    best_exact: float | None = None
+    best_exact_thresh: float | None = None
+    best_f1: float | None = None
+    best_f1_thresh: float | None = None
 
     def to_dict(self) -> dict[str, float | int]:
         """Return the scores under the official names, without those that are None.
@@ -110,18 +119,35 @@ def score_question(question: Question, prediction: str, *, version: Version) -> 
     return float(normalized in truths), max(_f1(normalized, truth, version) for truth in truths)
 
 
-def score(data: SquadFile, predictions: Mapping[str, str]) -> Scores:
+def score(
+    data: SquadFile,
+    predictions: Mapping[str, str],
+    *,
+    na_probs: Mapping[str, float] | None = None,
+    na_prob_thresh: float = 1.0,
+) -> Scores:
     """Score predictions by the official rules of the data's version.
 
     Predictions with other ids are ignored. A question without a prediction scores 0, even one of 2.0 whose right
     answer is none; so evaluate-v1.1.py has it, while evaluate-v2.0.py leaves the question out and then fails.
     As in evaluate-v2.0.py, the breakdown goes by whether a question has references, not by its `is_impossible`.
 
-    Source: `evaluate` of evaluate-v1.1.py, `make_eval_dict` of evaluate-v2.0.py (Rajpurkar et al., 2016 and 2018).
+    Args:
+        data: The questions.
+        predictions: Question id -> answer.
+        na_probs: Question id -> how probable it is that there is no answer, for data of 2.0. With them come the best
+            figures that a threshold on them gives: see `Scores.best_f1`.
+        na_prob_thresh: Where the probability is greater, the prediction counts as no answer, whatever it is.
+
+    Source: `evaluate` of evaluate-v1.1.py; `make_eval_dict`, `apply_no_ans_threshold` and `find_best_thresh` of
+    evaluate-v2.0.py (Rajpurkar et al., 2016 and 2018).
 
     Raises:
-        SquadError: No question has a prediction, or one of 1.1 has no reference.
+        SquadError: No question has a prediction, one of 1.1 has no reference, the data are of 1.1 and there are
+            `na_probs`, or a question with a prediction has none.
     """
+    if na_probs is not None:
+        _check_na_probs(data, predictions, na_probs)
     missing = sum(question.id not in predictions for question in data.questions)
     if missing == len(data.questions):
         asked, given = _like(question.id for question in data.questions), _like(predictions)
@@ -132,6 +158,16 @@ def score(data: SquadFile, predictions: Mapping[str, str]) -> Scores:
         else (0.0, 0.0)
         for question in data.questions
     ]
+    best: dict[str, float] = {}
+    if na_probs is not None:
+        for name, (value, threshold) in _best(data, predictions, points, na_probs).items():
+            best |= {f"best_{name}": value, f"best_{name}_thresh": 0.0 if threshold is None else threshold}
+        points = [
+            (float(not question.answers),) * 2
+            if question.id in predictions and na_probs[question.id] > na_prob_thresh
+            else point
+            for question, point in zip(data.questions, points, strict=True)
+        ]
     exact, f1, total = _mean(points)
     parts: dict[bool, list[tuple[float, float]]] = {True: [], False: []}
     if data.version == "2.0":
@@ -149,7 +185,83 @@ def score(data: SquadFile, predictions: Mapping[str, str]) -> Scores:
         no_ans_exact=no_ans[0],
         no_ans_f1=no_ans[1],
         no_ans_total=no_ans[2],
+        **best,
     )
+
+
+def best_threshold(gains: Sequence[float], na_probs: Sequence[float], without: int) -> tuple[float, float | None]:
+    """Find the threshold on the probabilities of no answer that gives the best sum of points.
+
+    A question whose probability is at most the threshold is answered. As in evaluate-v2.0.py the threshold is one of
+    the probabilities, of equally good ones the least.
+
+    Source: `find_best_thresh` of evaluate-v2.0.py (Rajpurkar et al., 2018).
+
+    Args:
+        gains: What is gained by answering each question: its points, or -1 where it has no answer and gets one.
+        na_probs: The probabilities.
+        without: The points of answering nothing: how many questions have no answer.
+
+    Returns:
+        The sum of points, and the threshold; None if it is best to answer nothing.
+    """
+    now = best = float(without)
+    threshold = None
+    for i in sorted(range(len(gains)), key=na_probs.__getitem__):
+        now += gains[i]
+        if now > best:
+            best, threshold = now, na_probs[i]
+    return best, threshold
+
+
+def oracle(
+    data: SquadFile, predictions: Mapping[str, str], na_probs: Mapping[str, float]
+) -> dict[str, tuple[float, float | None]]:
+    """Find the best figures that a threshold on the probabilities of no answer gives, on these very questions.
+
+    It is what `score` says as `best_exact` and `best_f1`, but for the threshold where it is best to answer nothing,
+    which is None: `na_probs` may be any numbers that grow with the probability.
+
+    Returns:
+        `exact` and `f1`, each the figure in percent and its threshold.
+
+    Raises:
+        SquadError: As `score` does.
+    """
+    _check_na_probs(data, predictions, na_probs)
+    points = [score_question(q, predictions.get(q.id, ""), version=data.version) for q in data.questions]
+    return _best(data, predictions, points, na_probs)
+
+
+def _check_na_probs(data: SquadFile, predictions: Mapping[str, str], na_probs: Mapping[str, float]) -> None:
+    if data.version == "1.1":
+        raise SquadError("every question of SQuAD 1.1 has an answer: probabilities of no answer are for 2.0")
+    lacking = [q.id for q in data.questions if q.id in predictions and q.id not in na_probs]
+    if lacking:
+        raise SquadError(
+            f"{len(lacking):,} questions have a prediction, but no probability of no answer: {lacking[0]!r}"
+        )
+
+
+def _best(
+    data: SquadFile,
+    predictions: Mapping[str, str],
+    points: Sequence[tuple[float, float]],
+    na_probs: Mapping[str, float],
+) -> dict[str, tuple[float, float | None]]:
+    """The best figures over all thresholds, and these."""
+    answered = [(q, point) for q, point in zip(data.questions, points, strict=True) if q.id in predictions]
+    # As there: in the order of the file of probabilities, which tells equal ones apart.
+    place = {id_: i for i, id_ in enumerate(na_probs)}
+    answered.sort(key=lambda x: place[x[0].id])
+    probabilities = [na_probs[q.id] for q, _ in answered]
+    without = sum(not q.answers for q, _ in answered)
+    found: dict[str, tuple[float, float | None]] = {}
+    for i, name in enumerate(("exact", "f1")):
+        gains = [point[i] if q.answers else -float(bool(predictions[q.id])) for q, point in answered]
+        total, threshold = best_threshold(gains, probabilities, without)
+        found[name] = (100.0 * total / len(data.questions), threshold)
+    return found
 
 
 def _f1(prediction: str, truth: str, version: Version) -> float:

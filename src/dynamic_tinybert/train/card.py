@@ -16,6 +16,7 @@ from dynamic_tinybert.card import PREJUDICES, SPANS_ONLY, compose, evaluation, m
 from dynamic_tinybert.folder import called
 from dynamic_tinybert.folder.hub import is_hub_name
 from dynamic_tinybert.shape import ModelShape
+from dynamic_tinybert.squad import Version
 from dynamic_tinybert.train.recipe import Recipe, Stage, dump_recipe
 
 _LIMITS = f"""\
@@ -31,6 +32,11 @@ model gives the span of the text that answers. A person who relies on an answer 
   languages, speech, tables, code, legal or medical text are outside of what it was trained and measured on.
 - {{dropping}}
 {PREJUDICES.format(sources="the web text behind its base model, of Wikipedia")}"""
+_DATASETS: Mapping[Version, str] = {"1.1": "rajpurkar/squad", "2.0": "rajpurkar/squad_v2"}
+_PUBLISHED: Mapping[Version, str] = {
+    "1.1": "SQuAD 1.1 (Rajpurkar et al., 2016)",
+    "2.0": "SQuAD 2.0 (Rajpurkar et al., 2018)",
+}
 _NEVER_IMPOSSIBLE = (
     "It answers even when the text holds no answer: it has seen no question without one, and its confidence is not "
     "calibrated."
@@ -38,6 +44,10 @@ _NEVER_IMPOSSIBLE = (
 _IMPOSSIBLE = (
     "It has seen questions whose text holds no answer, made by asking a question of another paragraph of its article; "
     "real ones are harder. Its confidence was calibrated on such questions, and elsewhere is a hint."
+)
+_WRITTEN = (
+    "It has seen questions whose text holds no answer, written by people for SQuAD 2.0's paragraphs. How often it says "
+    "so on other texts is not known: `dynamic-tinybert calibrate` finds a threshold on yours."
 )
 _NO_DROPPING = (
     "It was not trained for dropping tokens: below a share of about 0.8 of the multiply-accumulates, expect it to be "
@@ -76,6 +86,8 @@ def model_card(
     base: str,
     features: int,
     dropping: bool,
+    version: Version = "1.1",
+    unanswerable: bool = False,
 ) -> str:
     """Write a model card with `model-index` metadata.
 
@@ -87,17 +99,19 @@ def model_card(
         base: What the model started from.
         features: How many windows it was trained on.
         dropping: Whether it was trained for dropping tokens.
+        version: Of the SQuAD file that it was trained on.
+        unanswerable: Whether questions of that file have no answer.
     """
     results = [
         evaluation(
-            {"type": "rajpurkar/squad", "name": f"SQuAD, {data}", "split": data}, found["exact_match"], found["f1"]
+            {"type": _DATASETS[version], "name": f"SQuAD, {data}", "split": data}, found["exact_match"], found["f1"]
         )
         for data, found in figures.items()
     ]
     head: dict[str, Any] = {
         "license": recipe.license,
         "language": "en",
-        "datasets": ["rajpurkar/squad"],
+        "datasets": [_DATASETS[version]],
         **metadata(recipe.name, results),
     }
     if is_hub_name(base):
@@ -109,7 +123,7 @@ def model_card(
     done = ["| stage | steps | epochs | F1 on select, kept checkpoint |", "| --- | --- | --- | --- |"]
     done += [f"| {s.name} | {s.steps:,} | {s.epochs:.2f} | {s.figures.get('full_f1', 0):.2f} |" for s in stages]
     limits = _LIMITS.format(
-        impossible=_IMPOSSIBLE if recipe.data.impossible else _NEVER_IMPOSSIBLE,
+        impossible=_WRITTEN if unanswerable else _IMPOSSIBLE if recipe.data.impossible else _NEVER_IMPOSSIBLE,
         dropping=_DROPPING if dropping else _NO_DROPPING,
     )
     made = (
@@ -132,8 +146,8 @@ def model_card(
         "",
         "## How it was trained",
         "",
-        f"From {base}, on {features:,} windows of SQuAD 1.1's train questions, without the articles held out as select "
-        "and confirm.",
+        f"From {base}, on {features:,} windows of SQuAD {version}'s train questions, without the articles held out as "
+        "select and confirm.",
         "",
         *done,
         "",
@@ -146,8 +160,8 @@ def model_card(
         limits,
         "## Licence",
         "",
-        f"{recipe.license}. The training data, SQuAD 1.1 (Rajpurkar et al., 2016), is under CC BY-SA 4.0, and its "
-        "paragraphs are from Wikipedia.",
+        f"{recipe.license}. The training data, {_PUBLISHED[version]}, is under CC BY-SA 4.0, and its paragraphs are "
+        "from Wikipedia.",
         "",
     ]
     return compose(head, "\n".join(lines))

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import random
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
@@ -15,6 +13,7 @@ import torch
 from torch import Tensor
 
 from dynamic_tinybert.squad import Question
+from dynamic_tinybert.squad.unanswerable import other_paragraphs
 from dynamic_tinybert.stream import Progress
 from dynamic_tinybert.train.errors import TrainingError
 from dynamic_tinybert.windows import TextTokenizer, Tokens, check_lengths, windows
@@ -60,7 +59,8 @@ class FeatureSettings:
         answers: `all` takes every occurrence of an answer's text, as whole words, for correct (the loss sums their
             probabilities); `first` trusts the offset of the first answer alone.
         impossible: As many questions as this share of all are asked a second time, of another paragraph of their
-            article that holds none of their answers. Above 0, every window without an answer is kept too.
+            article that holds none of their answers. Above 0, or where some questions have no answer by themselves, as
+            in SQuAD 2.0, every window without an answer is kept too.
         max_seq_len: The longest window, in tokens.
         doc_stride: How much neighbouring windows overlap, in tokens.
         max_question_len: The longest question, in tokens; a longer one is cut.
@@ -100,9 +100,10 @@ def make_features(
         max_question_len=settings.max_question_len,
         positions=settings.max_seq_len,
     )
-    asked = [(question, question.context, bool(question.answers)) for question in questions]
+    asked = [(question, question.context, not question.impossible) for question in questions]
     again = round(settings.impossible * len(questions))
-    asked += [(question, text, False) for question, text in impossible_pairs(questions, again, seed=settings.seed)]
+    asked += [(question, text, False) for question, text in other_paragraphs(questions, again, seed=settings.seed)]
+    keep_empty = settings.impossible > 0 or any(question.impossible for question in questions)
     features: list[Feature] = []
     context, text = "", _tokens(tokenizer, "")
     for number, (question, about, possible) in enumerate(asked):
@@ -110,35 +111,13 @@ def make_features(
             context, text = about, _tokens(tokenizer, about)
         ids = tokenizer.question(question.question)[: settings.max_question_len]
         places = list(_places(question, text, settings.answers)) if possible else []
-        if len(ids) and (places or settings.impossible) and not (possible and not places):
-            features += _windows(tokenizer, ids, text, places, settings)
+        if len(ids) and (places or not possible):
+            features += _windows(tokenizer, ids, text, places, settings, keep_empty=keep_empty)
         if progress:
             progress(number + 1, len(asked))
     if not features:
         raise FeatureError(f"none of {len(questions):,} questions has an answer that can be found in its text")
     return features
-
-
-def impossible_pairs(questions: Sequence[Question], count: int, *, seed: int) -> Iterator[tuple[Question, str]]:
-    """Yield questions with another paragraph of their article, which holds none of their answers.
-
-    Args:
-        questions: The questions; their paragraphs are those to choose from.
-        count: How many questions to draw; one whose article has no such paragraph gives none.
-        seed: Of the draw.
-    """
-    paragraphs: dict[str, dict[str, None]] = defaultdict(dict)
-    for question in questions:
-        paragraphs[question.title][question.context] = None
-    draw = random.Random(seed)
-    for question in (questions[i] for i in sorted(draw.sample(range(len(questions)), min(len(questions), count)))):
-        answers = [answer.casefold() for answer in question.answers]
-        others = [text for text in paragraphs[question.title] if text != question.context]
-        draw.shuffle(others)
-        for text in others:
-            if not any(answer in text.casefold() for answer in answers):
-                yield question, text
-                break
 
 
 def collate(features: Sequence[tuple[int, Feature]], pad_id: int) -> Batch:
@@ -216,8 +195,10 @@ def _windows(
     text: Tokens,
     places: list[tuple[int, int]],
     settings: FeatureSettings,
+    *,
+    keep_empty: bool,
 ) -> Iterator[Feature]:
-    """Yield the windows that hold a whole answer and, where impossible questions are wanted, those that touch none."""
+    """Yield the windows that hold a whole answer and, where wanted, those that touch none."""
     start = 0  # of the window, in the text's tokens
     for window in windows(
         tokenizer,
@@ -230,6 +211,6 @@ def _windows(
         shift = window.offset - start
         spans = tuple((a + shift, b + shift) for a, b in places if a >= start and b < end)
         touched = any(b >= start and a < end for a, b in places)
-        if spans or (settings.impossible and not touched):
+        if spans or (keep_empty and not touched):
             yield Feature(window.ids.astype(np.int32), window.offset, spans or NO_ANSWER)
         start += window.settled

@@ -6,25 +6,21 @@ import csv
 import gzip
 import io
 import json
-import random
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from dynamic_tinybert.budget import ConfigTable, LengthConfig, dump_table, share, table_row
+from dynamic_tinybert.calibrate import calibrate, draw
+from dynamic_tinybert.calibration import CalibrationError
 from dynamic_tinybert.files import write_whole
 from dynamic_tinybert.folder.files import TOKENIZER_FILES
 from dynamic_tinybert.qa import QuestionAnswerer
 from dynamic_tinybert.squad import Scores, SquadFile
-from dynamic_tinybert.train.calibrate import examples, fit, quality, stored
 from dynamic_tinybert.train.errors import TrainingError
 from dynamic_tinybert.train.evaluation import evaluate_at
-from dynamic_tinybert.train.features import impossible_pairs
 from dynamic_tinybert.train.prepare import Sets
 from dynamic_tinybert.train.progress import Reporter
 from dynamic_tinybert.train.recipe import Recipe
@@ -60,7 +56,7 @@ def first_table(
 ) -> dict[str, Any]:
     """The table that a model has before any search: full and uniform configurations, measured on `confirm`.
 
-    With it goes the calibration of a model that has seen impossible questions.
+    With it go the calibration and the no-answer threshold of a model that has seen impossible questions.
 
     Args:
         qa: The model.
@@ -80,19 +76,13 @@ def first_table(
         cost = share(qa.shape, config)
         reporter.say(f"confirm at a retention of {retention}, share {cost:.2f}: F1 {scores.f1:.2f}")
     table: dict[str, Any] = {
-        "measured_on": f"SQuAD 1.1, {int(full['total']):,} questions of confirm; not searched",
+        "measured_on": f"SQuAD {sets.confirm.version}, {int(full['total']):,} questions of confirm; not searched",
         "configs": [
             table_row(name, config, share(qa.shape, config), exact_match, f1) for name, config, exact_match, f1 in rows
         ],
     }
-    if recipe.data.impossible:
-        calibration = fit(_examples(qa, recipe, sets.select))
-        held = _examples(qa, recipe, sets.confirm)
-        figures = quality(calibration, held)
-        reporter.say(
-            f"confidence: Brier {figures['brier']:.3f}, expected error {figures['expected_error']:.3f} on confirm"
-        )
-        table["calibration"] = stored(calibration, f"fitted on select; figures of {len(held):,} of confirm", figures)
+    if recipe.data.impossible or sets.unanswerable:
+        table = _calibrated(qa, recipe, sets, table, reporter)
     ConfigTable.read(qa.shape, table)
     return table
 
@@ -176,9 +166,23 @@ def _measure(
     return result.scores, result.predictions
 
 
-def _examples(qa: QuestionAnswerer, recipe: Recipe, data: SquadFile) -> npt.NDArray[np.float64]:
-    """Answers to some questions, and to as many of texts that hold no answer."""
-    count = min(recipe.data.report_limit or _CALIBRATED_ON, _CALIBRATED_ON, len(data.questions))
-    asked = [(question, question.context, True) for question in random.Random(0).sample(data.questions, count)]
-    asked += [(question, text, False) for question, text in impossible_pairs(data.questions, count, seed=0)]
-    return examples(qa, asked)
+def _calibrated(
+    qa: QuestionAnswerer, recipe: Recipe, sets: Sets, table: dict[str, Any], reporter: Reporter
+) -> dict[str, Any]:
+    """A table with what tells right answers from wrong ones; as it was, where the data are too few for that."""
+    number = min(recipe.data.report_limit or _CALIBRATED_ON, _CALIBRATED_ON)
+    try:
+        select, confirm = (
+            draw(name, data, number) for name, data in (("select", sets.select), ("confirm", sets.confirm))
+        )
+        with reporter.bar("calibrating") as bar:
+            found = calibrate(qa, select, confirm, progress=lambda done, total: bar.update(done / total))
+    except CalibrationError as error:
+        reporter.say(f"not calibrated: {error}")
+        return table
+    quality, figures = found.quality, found.figures
+    reporter.say(
+        f"confidence: Brier {quality['brier']:.3f}, expected error {quality['expected_error']:.3f} on confirm; "
+        f"no answer: threshold {found.threshold:g}, F1 {figures['f1']:.2f} where half of the questions have none"
+    )
+    return found.store(table)

@@ -34,6 +34,11 @@ class Sets:
     confirm: SquadFile
     dev: SquadFile | None
 
+    @property
+    def unanswerable(self) -> bool:
+        """Whether questions to train on have no answer."""
+        return any(question.impossible for question in self.train)
+
 
 def read_sets(recipe: Recipe) -> Sets:
     """Read the data of a recipe.
@@ -47,7 +52,7 @@ def read_sets(recipe: Recipe) -> Sets:
         path = getattr(data, key)
         if path is not None and not path.is_file():
             raise TrainingError(
-                f"data.{key}: there is no file {path}; SQuAD 1.1 is at https://rajpurkar.github.io/SQuAD-explorer, and "
+                f"data.{key}: there is no file {path}; SQuAD is at https://rajpurkar.github.io/SQuAD-explorer, and "
                 f"--set data.{key}=FILE says where yours is"
             )
     whole = read_squad(data.train)

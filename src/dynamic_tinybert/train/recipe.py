@@ -30,7 +30,7 @@ class Data(_Strict):
     """What is learned from, and what is chosen by.
 
     Attributes:
-        train: A SQuAD 1.1 file.
+        train: A SQuAD file; the questions of 2.0 that have no answer are learned from as such.
         select: A file of titles, one a line: the articles of `train` by which checkpoints are chosen.
         confirm: Likewise, those on which the chosen one is measured again. Neither is trained on.
         dev: A SQuAD file to report on at the end; nothing is chosen by it.

@@ -335,6 +335,8 @@ class _Run:
             base=base,
             features=len(self.features),
             dropping=any(isinstance(stage, LengthDropStage) for stage in recipe.stages),
+            version=self.sets.select.version,
+            unanswerable=self.sets.unanswerable,
         )
         write_whole(figures_file, (json.dumps(figures, indent=1) + "\n").encode())
         write_model(model.to("cpu"), source, finished, card=card, table=table)

@@ -1,4 +1,4 @@
-"""The questions of a search: those that choose, and those that confirm."""
+"""Parts of a SQuAD file: the questions that choose, and those that confirm."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import json
 import random
 from dataclasses import dataclass, replace
 
-from dynamic_tinybert.search.errors import SearchError
-from dynamic_tinybert.squad import SquadFile
-from dynamic_tinybert.squad.data import Question
+from dynamic_tinybert.squad.data import Question, SquadFile
+
+
+class PartError(ValueError):
+    """Questions that cannot choose and confirm; one line that says why, and what to do."""
 
 
 @dataclass(frozen=True)
@@ -45,10 +47,10 @@ def sample(questions: Questions, number: int | None, seed: int) -> Questions:
         seed: Another seed draws others.
 
     Raises:
-        SearchError: `number` is below 1.
+        PartError: `number` is below 1.
     """
     if number is not None and number < 1:
-        raise SearchError(f"a search needs at least one question, not {number}")
+        raise PartError(f"a sample is of at least one question, not {number}")
     everything = questions.data.questions
     if number is None or number >= len(everything):
         return questions
@@ -66,7 +68,7 @@ def halves(questions: Questions) -> tuple[Questions, Questions]:
         Those that choose, and those that confirm.
 
     Raises:
-        SearchError: There is only one article.
+        PartError: There is only one article.
     """
 
     def article(question: Question) -> str:
@@ -74,7 +76,7 @@ def halves(questions: Questions) -> tuple[Questions, Questions]:
 
     articles = sorted({article(x) for x in questions.data.questions}, key=lambda x: hashlib.sha256(x.encode()).digest())
     if len(articles) < 2:
-        raise SearchError(
+        raise PartError(
             f"{questions.name} has a single article, and what chooses must not confirm: give other questions to confirm"
         )
     choosing = set(articles[::2])
@@ -91,11 +93,11 @@ def check_apart(select: Questions, confirm: Questions) -> None:
     """Make sure that no paragraph both chooses and confirms.
 
     Raises:
-        SearchError: Some do.
+        PartError: Some do.
     """
     both = {x.context for x in select.data.questions} & {x.context for x in confirm.data.questions}
     if both:
-        raise SearchError(
+        raise PartError(
             f"what chooses must not confirm: {len(both):,} paragraphs are in both {select.name} and {confirm.name}; "
             "give other articles to confirm, or none, and the articles are split in two halves"
         )

@@ -1,0 +1,81 @@
+"""What `search` and `calibrate` share: the questions that choose and those that confirm, and where the result goes."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dynamic_tinybert.cli import console
+
+if TYPE_CHECKING:
+    from dynamic_tinybert.folder import ModelFolder
+    from dynamic_tinybert.squad.parts import Questions
+
+Titles = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Only the articles of DATA with these titles, one a line.")
+]
+Confirm = Annotated[
+    str | None,
+    typer.Option(metavar="DATA", help="A SQuAD file whose questions confirm.  [default: half of DATA's articles]"),
+]
+ConfirmTitles = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Only the articles with these titles confirm, one a line.")
+]
+
+LENGTH_CONFIGS = "length_configs.json"
+
+
+def read_parts(
+    data: str, titles: Path | None, confirm: str | None, confirm_titles: Path | None
+) -> tuple[Questions, Questions]:
+    """Read the questions that choose, and those that confirm.
+
+    Raises:
+        SquadError: A file is not what it should be.
+        PartError: The questions cannot be told apart.
+        typer.Exit: A list of titles cannot be read; one line says so.
+    """
+    from dynamic_tinybert.squad.parts import check_apart, halves
+
+    select = _read(data, titles)
+    if confirm is None and confirm_titles is None:
+        return halves(select)
+    confirming = _read(confirm or data, confirm_titles)
+    check_apart(select, confirming)
+    return select, confirming
+
+
+def _read(data: str, titles: Path | None) -> Questions:
+    from dynamic_tinybert.shipped import find_list
+    from dynamic_tinybert.squad import read_squad
+    from dynamic_tinybert.squad.parts import PartError, Questions
+
+    wanted = None
+    if titles is not None:
+        wanted = {line for line in map(str.strip, console.read_text(str(find_list(titles))).splitlines()) if line}
+    name = titles.stem if titles else Path(data).name.removesuffix(".gz").removesuffix(".json")
+    questions = read_squad(data, titles=wanted)
+    if missing := (wanted or set()) - {question.title for question in questions.questions}:
+        raise PartError(f"{titles}: {data} has no article {min(missing)!r}")
+    return Questions(name, questions)
+
+
+def check_install(install: bool, model: str, folder: ModelFolder) -> None:
+    """Find out before long work whether its result can be put into the model folder.
+
+    Raises:
+        OSError: It cannot be written there.
+    """
+    from dynamic_tinybert.folder import EMBEDDED
+
+    if not install:
+        return
+    if model == EMBEDDED or not Path(os.path.expanduser(model)).is_dir():
+        console.fail(
+            f"--install needs a model folder, and {model} is none: dynamic-tinybert export {model} DIR makes one",
+            misuse=True,
+        )
+    console.check_writable(folder.path / LENGTH_CONFIGS, but_not=Path(os.devnull))

@@ -1,0 +1,250 @@
+"""Questions whose text does not answer them, made of questions that have answers. Always the same of the same.
+
+Three kinds; the last is after what people wrote for SQuAD 2.0 (Rajpurkar et al., 2018; swaps as in Gautam et al., 2023,
+A Lightweight Method to Generate Unanswerable Questions in English):
+
+`other`    the question, asked of another paragraph of its article: any one.
+`nearest`  the same, of the paragraph that shares most with the question's words (BM25 within the article).
+`swapped`  the question with one thing in it exchanged, asked of its own paragraph: a name for one of another paragraph,
+           a number for another, or a word for its opposite. What takes the place does not occur in the paragraph.
+
+`other` is what training draws; it is much easier than what people write. None is checked by a person: another paragraph
+may answer in other words than the reference's, and a swapped question may be odd, or still have its answer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import random
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Final, Literal, TypeAlias
+
+from dynamic_tinybert.squad.data import Question
+from dynamic_tinybert.squad.metrics import normalize_answer
+
+Kind: TypeAlias = Literal["other", "nearest", "swapped"]
+KINDS: Final[tuple[Kind, ...]] = ("other", "nearest", "swapped")
+
+_K1, _B = 1.2, 0.75  # of BM25, as usual
+_WORD = re.compile(r"\w+")
+_NUMBER = re.compile(r"(?<![\w.,–-])\d+(?:,\d{3})*(?![\w–-]|[.,]\d)")
+_CAPITALIZED = r"[A-Z](?:['’](?!s\b)|[\w.-])*\w"
+_NAME = re.compile(rf"(?<![\w.'’-]){_CAPITALIZED}(?: (?:(?:of|the|de|von|van|del|di|la) )?{_CAPITALIZED})*")
+_SENTENCE_START = re.compile(r"(?:^|[.!?:;\n][\"'”)\]]*\s*|[\"'“(\[])$")
+_OPPOSITES = """
+    first last, before after, largest smallest, larger smaller, biggest smallest, most least, more less,
+    highest lowest, higher lower, high low, longest shortest, longer shorter, long short, oldest newest, older younger,
+    oldest youngest, old new, earliest latest, earlier later, early late, north south, northern southern, east west,
+    eastern western, increase decrease, increased decreased, increases decreases, rise fall, begin end, began ended,
+    begins ends, beginning end, start stop, started stopped, starts stops, best worst, better worse, strongest weakest,
+    stronger weaker, strong weak, fastest slowest, faster slower, fast slow, male female, men women, man woman,
+    father mother, son daughter, brother sister, husband wife, king queen, win lose, won lost, winner loser,
+    above below, maximum minimum, upper lower, positive negative, internal external, inside outside,
+    public private, major minor, allowed forbidden, allow forbid, legal illegal,
+    import export, imports exports, rich poor, wealthy poor, summer winter, warm cold, hot cold, light dark,
+    common rare, similar different, accepted rejected, accept reject, approve reject, approved rejected,
+    success failure, successful unsuccessful,
+    support oppose, supported opposed, gained lost, gain lose, buy sell, bought sold, create destroy, created destroyed,
+    include exclude, included excluded, agree disagree, agreed disagreed, possible impossible, usually rarely,
+    always never, often rarely, popular unpopular, modern ancient, urban rural, heavy light, wide narrow, deep shallow,
+    primary secondary, active passive, native foreign, single multiple, front back, top bottom, with without
+"""
+
+
+def _pairs_of_opposites() -> dict[str, str]:
+    found: dict[str, str] = {}
+    for pair in _OPPOSITES.split(","):
+        one, other = pair.split()
+        found.setdefault(one, other)
+        found.setdefault(other, one)
+    return found
+
+
+OPPOSITES: Final = _pairs_of_opposites()
+"""Words and what `swapped` puts in their place."""
+
+
+def other_paragraphs(questions: Sequence[Question], count: int, *, seed: int) -> Iterator[tuple[Question, str]]:
+    """Yield questions with another paragraph of their article, which holds none of their answers.
+
+    Args:
+        questions: The questions; their paragraphs are those to choose from. Those without an answer are passed over.
+        count: How many questions to draw; one whose article has no such paragraph gives none.
+        seed: Of the draw.
+    """
+    paragraphs = _paragraphs(questions)
+    questions = [question for question in questions if question.answers]
+    draw = random.Random(seed)
+    for question in (questions[i] for i in sorted(draw.sample(range(len(questions)), min(len(questions), count)))):
+        answers = [answer.casefold() for answer in question.answers]
+        others = [text for text in paragraphs[question.title] if text != question.context]
+        draw.shuffle(others)
+        for text in others:
+            if not any(answer in text.casefold() for answer in answers):
+                yield question, text
+                break
+
+
+def unanswerable(questions: Sequence[Question], kind: Kind, *, seed: int = 0) -> Iterator[Question]:
+    """Yield, for each question that has an answer and allows it, one without, in order.
+
+    Its id is the question's with `-` and the kind; it has no answers, and `impossible` is true. A question gives none
+    where its article has no other paragraph without its answer, or where nothing in it can be exchanged.
+
+    Args:
+        questions: The questions. The paragraphs to choose from, and the names and numbers to put in, are those of all
+            questions of the same title.
+        kind: See the module.
+        seed: Another seed, other draws; `nearest` has none.
+
+    Raises:
+        ValueError: There is no such kind.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"a kind of unanswerable questions is {', '.join(KINDS)}, not {kind!r}")
+    pairs: Iterator[tuple[Question, str, str]]
+    if kind == "other":
+        drawn = other_paragraphs(questions, len(questions), seed=seed)
+        pairs = ((question, question.question, text) for question, text in drawn)
+    elif kind == "nearest":
+        pairs = ((question, question.question, text) for question, text in _nearest(questions))
+    else:
+        pairs = ((question, words, question.context) for question, words in _swapped(questions, seed))
+    for question, words, text in pairs:
+        yield replace(
+            question,
+            id=f"{question.id}-{kind}",
+            question=words,
+            context=text,
+            answers=(),
+            answer_starts=(),
+            impossible=True,
+        )
+
+
+def _paragraphs(questions: Sequence[Question]) -> dict[str, dict[str, None]]:
+    """The paragraphs of each article, in order."""
+    found: dict[str, dict[str, None]] = defaultdict(dict)
+    for question in questions:
+        found[question.title][question.context] = None
+    return found
+
+
+def _nearest(questions: Sequence[Question]) -> Iterator[tuple[Question, str]]:
+    articles = {title: _Article(list(texts)) for title, texts in _paragraphs(questions).items()}
+    for question in questions:
+        if question.answers and (text := articles[question.title].nearest(question)) is not None:
+            yield question, text
+
+
+class _Article:
+    """The paragraphs of an article, ranked by BM25."""
+
+    def __init__(self, texts: list[str]) -> None:
+        self._texts = texts
+        self._plain = [normalize_answer(text) for text in texts]
+        self._counts = [Counter(_words(text)) for text in texts]
+        lengths = [sum(counts.values()) for counts in self._counts]
+        mean = sum(lengths) / len(lengths) or 1.0
+        self._norms = [_K1 * (1 - _B + _B * length / mean) for length in lengths]
+        self._holding = Counter(word for counts in self._counts for word in counts)
+
+    def nearest(self, question: Question) -> str | None:
+        """The paragraph nearest to a question of those without its answers, its own left out; of equals the first."""
+        answers = [normalize_answer(answer) for answer in question.answers]
+        words = set(_words(question.question))
+        best, most = None, -1.0
+        for i, text in enumerate(self._texts):
+            if text != question.context and not any(answer and answer in self._plain[i] for answer in answers):
+                score = sum(self._weight(word, i) for word in sorted(words))
+                if score > most:
+                    best, most = text, score
+        return best
+
+    def _weight(self, word: str, i: int) -> float:
+        count = self._counts[i][word]
+        rarity = math.log(1 + (len(self._texts) - self._holding[word] + 0.5) / (self._holding[word] + 0.5))
+        return rarity * count * (_K1 + 1) / (count + self._norms[i])
+
+
+def _words(text: str) -> list[str]:
+    return [word.casefold() for word in _WORD.findall(text)]
+
+
+def _swapped(questions: Sequence[Question], seed: int) -> Iterator[tuple[Question, str]]:
+    names: dict[str, dict[str, None]] = defaultdict(dict)
+    numbers: dict[str, dict[str, None]] = defaultdict(dict)
+    for title, texts in _paragraphs(questions).items():
+        for text in texts:
+            names[title] |= dict.fromkeys(_names(text))
+            numbers[title] |= dict.fromkeys(_NUMBER.findall(text))
+    for question in questions:
+        if not question.answers:
+            continue
+        draw = random.Random(hashlib.sha256(f"{seed} {question.id} {question.question}".encode()).digest())
+        ways = [
+            way
+            for way in (
+                _swap_name(question, list(names[question.title]), draw),
+                _swap_number(question, list(numbers[question.title]), draw),
+                _swap_opposite(question, draw),
+            )
+            if way is not None
+        ]
+        if ways:
+            yield question, draw.choice(ways)
+
+
+def _names(text: str) -> Iterator[str]:
+    """Runs of capitalized words that do not begin a sentence."""
+    for found in _NAME.finditer(text):
+        if not _SENTENCE_START.search(text[max(0, found.start() - 4) : found.start()]):
+            yield found[0]
+
+
+def _swap_name(question: Question, names: list[str], draw: random.Random) -> str | None:
+    """For a name in the question, one of as many words, none of which the paragraph or the question holds."""
+    there = set(_words(question.context)) | set(_words(question.question))
+    places = [found for found in _NAME.finditer(question.question) if found.start() > 0]
+    if not places:
+        return None
+    place = draw.choice(places)
+    size = len(place[0].split())
+    fitting = [name for name in names if len(name.split()) == size and not there & set(_words(name))]
+    if not fitting:
+        return None
+    return question.question[: place.start()] + draw.choice(fitting) + question.question[place.end() :]
+
+
+def _swap_number(question: Question, numbers: list[str], draw: random.Random) -> str | None:
+    """For a number in it, one of as many digits that the paragraph does not hold, from the article or else made."""
+    places = list(_NUMBER.finditer(question.question))
+    if not places:
+        return None
+    place = draw.choice(places)
+    there = {*_NUMBER.findall(question.context), *_NUMBER.findall(question.question)}
+    fitting = [n for n in numbers if len(n) == len(place[0]) and n not in there]
+    if not fitting and "," not in place[0]:
+        near = [str(int(place[0]) + step) for step in (-3, -2, -1, 1, 2, 3, 4)]
+        fitting = [n for n in near if len(n) == len(place[0]) and n not in there]
+    if not fitting:
+        return None
+    return question.question[: place.start()] + draw.choice(fitting) + question.question[place.end() :]
+
+
+def _swap_opposite(question: Question, draw: random.Random) -> str | None:
+    """For a word, its opposite, which the paragraph does not hold."""
+    there = set(_words(question.context))
+    places = [
+        found
+        for found in _WORD.finditer(question.question)
+        if OPPOSITES.get(found[0]) is not None and OPPOSITES[found[0]] not in there
+    ]
+    if not places:
+        return None
+    place = draw.choice(places)
+    return question.question[: place.start()] + OPPOSITES[place[0]] + question.question[place.end() :]
