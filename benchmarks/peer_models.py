@@ -143,8 +143,8 @@ def _nothing(layer: Weights, norm: Weights, seed: int) -> Weights:
     """Return a layer that changes nothing of what the widened normalization `norm` puts out.
 
     That is [x, x], x = w n + b, with n of mean 0 and variance 1. The attention is computed with the queries, keys and
-    values of `layer`, and multiplied by (nearly) 0: its output is a bias, K for one copy and -K for the other. Beside K the
-    variance of x is nothing, so that normalization can be undone, but for the mean m of x: y = [x - m, x - m]. And
+    values of `layer`, and multiplied by (nearly) 0: its output is a bias, K for one copy and -K for the other. Beside K
+    the variance of x is nothing, so that normalization can be undone, but for the mean m of x: y = [x - m, x - m]. And
     since n has mean 0, m and n are linear in y. What is linear the feed-forward can do, for GELU(u) - GELU(-u) = u: it
     puts out n - y. Then y + n - y, normalized with w and b, is [x, x] again.
     """
@@ -179,7 +179,10 @@ def _nothing(layer: Weights, norm: Weights, seed: int) -> Weights:
 
 
 def stretch(config: LengthConfig) -> LengthConfig:
-    """Return the configuration with which the deepened model is the same function: what changes nothing drops nothing."""
+    """Return the configuration with which the deepened model is the same function.
+
+    What changes nothing drops nothing.
+    """
     fractions: list[float] = []
     for fraction, before in zip(config.fractions, _BEFORE, strict=True):
         fractions += [fractions[-1] if fractions else 1.0, fraction] if before else [fraction, fraction]

@@ -7,7 +7,7 @@ one line of JSON on standard output:
 
     one NAME I   question I of a set, by itself: its answer
     many NAME    all questions of a set, as this peer's users ask many: their answers
-    peak         the most memory held so far, in bytes
+    peak         the most memory held since the start, or since last asked, in bytes
     versions     what is installed
 
 With `--first` it answers one question, prints the answer, and is done: this is what start-up is measured with.
@@ -19,6 +19,7 @@ Nothing but the peer itself and the standard library is imported.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import sys
@@ -76,7 +77,10 @@ def _reply(peer: Peer, sets: dict[str, list[Pair]], command: str, rest: list[str
     if command == "peak":
         from peak import peak_bytes
 
-        return peak_bytes()
+        peak = peak_bytes()
+        with contextlib.suppress(OSError):  # Linux's way to begin anew
+            Path("/proc/self/clear_refs").write_text("5")
+        return peak
     return {x.metadata["Name"]: x.version for x in distributions()}
 
 

@@ -107,9 +107,7 @@ def export(folder: Path, exporter: str, path: Path) -> None:
     sample = torch.randint(1000, 2000, (2, 100))
     axes = {0: "batch", 1: "tokens"}
     default = exporter == "default exporter"
-    dynamic = (
-        {"dynamic_shapes": (axes,) * len(names)} if default else {"dynamic_axes": dict.fromkeys(names, axes)}
-    )
+    dynamic = {"dynamic_shapes": (axes,) * len(names)} if default else {"dynamic_axes": dict.fromkeys(names, axes)}
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")
         torch.onnx.export(
