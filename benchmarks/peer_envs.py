@@ -22,7 +22,7 @@ ENVIRONMENTS: dict[str, Sequence[str]] = {
     "onnx": ("onnxruntime==1.32.0 tokenizers==0.23.3 numpy==2.4.6",),
     OURS: (f"{ROOT} onnxruntime==1.32.0 tokenizers==0.23.3 numpy==2.4.6",),
 }
-_SHIPPED = ("src", "recipes", "pyproject.toml", "README.md")
+_SHIPPED = ("src", "recipes", "pyproject.toml")
 
 
 def make_environments(folder: Path, say: Callable[[str], None]) -> dict[str, Path]:
@@ -58,7 +58,7 @@ def python(folder: Path, name: str) -> Path:
 
 
 def source_hash() -> str:
-    """Of all that the wheel is made of."""
+    """Of all that the wheel is made of, its description apart."""
     digest = hashlib.sha256()
     for part in _SHIPPED:
         path = ROOT / part

@@ -88,7 +88,11 @@ def _has_date(part: object) -> bool:
 
 
 def to_json(report: PeersReport) -> str:
-    return json.dumps(asdict(report), indent=1, ensure_ascii=False) + "\n"
+    """Return all of it but the answers to the list, which are many and judged already."""
+    kept = asdict(report)
+    for found in kept["shapes"].values():
+        found["many"].pop("answers")
+    return json.dumps(kept, indent=1, ensure_ascii=False) + "\n"
 
 
 @dataclass(frozen=True)
@@ -145,12 +149,14 @@ def markdown(report: PeersReport) -> str:
         + (". " if report.others < _UNDISTURBED else ", **too much for these figures to mean anything**. ")
         + f"Python {report.python}, {report.threads} threads for every system, fp32.",
         f"Every system has the same weights: those of the {report.model} model (6 layers of 384: MiniLM's shape), made "
-        "wider and deeper without training (benchmarks/peer_models.py), so that all of them answer. BERT-base's shape "
-        "is the same function as MiniLM's, to 1e-4 in the logits. DistilBERT's has no token types, which costs some "
-        "F1. Shapes are compared by their speed; the real models of these shapes answer better than this one.",
+        "wider and deeper without training (benchmarks/peer_models.py), so that all of them answer. The shape of "
+        "DistilBERT has no token types, which its model then does without; else nothing is lost"
+        f"{_agreement(report)}. F1 says whether a system gets out of these weights what is in them; a model trained in "
+        "one of the larger shapes answers better than these.",
         "- **answers/s**: a list of "
         f"{counts['many']} questions of SQuAD dev with their paragraphs, asked as each peer's users ask many; "
-        f"**F1** is of these answers\n- **median, 95%**: {counts['one']} of them one at a time, the systems taking "
+        "**F1** is of these answers; **silent**: to how many it gave none\n"
+        f"- **median, 95%**: {counts['one']} of them one at a time, the systems taking "
         'turns; "as fast" is against the median of transformers 5.2, 2.0 being twice as fast\n'
         f"- **last sentence**: of {counts['long']} texts of {min(report.words):,} to {max(report.words):,} words whose "
         "last sentence answers (by itself the model answers it rightly from each), how many times the answer was "
@@ -162,12 +168,28 @@ def markdown(report: PeersReport) -> str:
     for shape, found in report.shapes.items():
         parts += [f"## {_title(shape)}", _shape_table(report, found)]
         parts += [
-            f"{system.name} does not run: `{found['failed'][system.key]}`"
-            for system in report.systems
-            if system.key in found["failed"]
+            f"Does not run: {', '.join(x.name for x in report.systems if found['failed'].get(x.key) == reason)}: `{reason}`"
+            for reason in dict.fromkeys(found["failed"].values())
         ]
     parts += ["## Installed", _installed(report), _NOTES]
     return "\n\n".join(parts) + "\n"
+
+
+def _agreement(report: PeersReport) -> str:
+    """Say how often the shapes give the same answers in transformers."""
+    answers = {
+        shape: found["many"]["answers"][_BASE]
+        for shape, found in report.shapes.items()
+        if _BASE in found["many"]["answers"]
+    }
+    small = answers.pop("MiniLM", None)
+    if small is None or not answers:
+        return ""
+    same = {
+        shape: sum(x == y for x, y in zip(small, given, strict=True)) / len(small) for shape, given in answers.items()
+    }
+    said = ", ".join(f"{shape}'s {share:.1%}" for shape, share in same.items())
+    return f" (of the answers that transformers gives with MiniLM's shape, it gives the very same with {said})"
 
 
 _NOTES = """Sizes are of everything in site-packages, in environments without pip, compiled modules included, models
@@ -191,19 +213,19 @@ def _shape_table(report: PeersReport, found: Mapping[str, Any]) -> str:
     for system in report.systems:
         x = figures(found, system, report.counts["many"])
         if x is None:
-            rows.append((system.name, *["-"] * 10))
+            rows.append((system.name, *["-"] * 11))
             continue
         rows.append(
             (
                 system.name, f"{x.per_second:.1f}", f"{x.median * 1000:.1f} ms", f"{x.p95 * 1000:.1f} ms",
-                f"{x.speedup:.2f}x" if x.speedup else "-", f"{x.f1:.1f}",
+                f"{x.speedup:.2f}x" if x.speedup else "-", f"{x.f1:.1f}", str(x.unanswered),
                 f"{x.found} of {report.counts['long']}", f"{x.long:.2f} s",
                 f"{x.peak / 1e6:,.0f} MB", f"{x.long_peak / 1e6:,.0f} MB", f"{x.start:.2f} s",
             )
         )  # fmt: skip
     return table(
         (
-            "system", "answers/s", "median", "95%", "as fast", "F1", "last sentence", "a long text", "peak",
+            "system", "answers/s", "median", "95%", "as fast", "F1", "silent", "last sentence", "a long text", "peak",
             "... long texts", "start",
         ),
         rows,
@@ -273,7 +295,8 @@ def draw(report: PeersReport, path: Path) -> None:
             place.bar_label(bars, fmt="%.1f" if scale == 1 else "%.0f", padding=3, fontsize=7)
         place.set(title=title)
         place.margins(x=0.12)
-        place.legend(loc="lower right", fontsize=8)
+    handles, labels = axes[1][0].get_legend_handles_labels()
+    figure.legend(handles, [f"{label}'s shape" for label in labels], loc="outside lower center", ncols=len(labels))
     sizes = [report.installed[x.environment] / 1e6 for x in report.systems]
     bars = axes[1][2].barh(range(len(names)), sizes, color=_GREY)
     axes[1][2].bar_label(bars, fmt="%.0f", padding=3, fontsize=8)

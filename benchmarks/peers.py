@@ -430,6 +430,7 @@ class Runner:
             self._say(f"{shape}: a list, {turn + 1} of {_REPEATS[shape]}")
         return {
             "seconds": seconds,
+            "answers": answers,
             "f1": {key: f1(asked, found) for key, found in answers.items()},
             "unanswered": {key: found.count(None) for key, found in answers.items()},
             "peak": {key: worker.ask("peak") for key, worker in workers.items()},
