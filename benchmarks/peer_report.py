@@ -167,10 +167,9 @@ def markdown(report: PeersReport) -> str:
     ]  # fmt: skip
     for shape, found in report.shapes.items():
         parts += [f"## {_title(shape)}", _shape_table(report, found)]
-        parts += [
-            f"Does not run: {', '.join(x.name for x in report.systems if found['failed'].get(x.key) == reason)}: `{reason}`"
-            for reason in dict.fromkeys(found["failed"].values())
-        ]
+        for reason in dict.fromkeys(found["failed"].values()):
+            names = [x.name for x in report.systems if found["failed"].get(x.key) == reason]
+            parts.append(f"Does not run: {', '.join(names)}: `{reason}`")
     parts += ["## Installed", _installed(report), _NOTES]
     return "\n\n".join(parts) + "\n"
 
