@@ -13,7 +13,8 @@ The systems of a shape live at once, each in a process of its own, and take turn
 for each (as in speed.py): a machine that slows down does so for all alike. They are timed from outside, over a pipe.
 All have the same number of threads. Leave the machine alone meanwhile; how much of it others took is written down.
 
-What is measured is kept in WORK/run.json as it comes: an interrupted run goes on there, unless anything has changed.
+What is measured is kept in WORK/run.json as it comes: an interrupted run goes on there, unless anything has changed. A
+report is written after each shape.
 """
 
 from __future__ import annotations
@@ -114,25 +115,27 @@ def main() -> None:
 
     if "installed" not in store.kept:
         store.keep("installed", {name: peer_envs.installed_bytes(args.work / "envs", name) for name in pythons})
-    for shape in args.shapes:
+    done: set[Shape] = set()
+    for shape in reversed([x for x in SHAPES if x in args.shapes]):  # the small first: a report comes soon
         runner.measure(shape, sets, store)
-    result = peer_report.PeersReport(
-        command=shlex.join(["python", *sys.argv]),
-        machine=describe_machine(),
-        python=platform.python_version(),
-        threads=args.threads,
-        model=folder.name,
-        systems=list(SYSTEMS),
-        counts={name: len(found) for name, found in sets.items()},
-        words=[len(x.context.split()) for x in sets["long"]],
-        installed=store.kept["installed"],
-        versions=store.kept["versions"],
-        shapes={shape: store.kept[shape] for shape in args.shapes},
-    )
-    (args.output / "peers.json").write_text(peer_report.to_json(result), "utf-8")
-    (args.output / "peers.md").write_text(peer_report.markdown(result), "utf-8")
-    peer_report.draw(result, args.output / "peers.png")
-    say(f"{args.output}: peers.json, peers.md, peers.png")
+        done.add(shape)
+        result = peer_report.PeersReport(
+            command=shlex.join(["python", *sys.argv]),
+            machine=describe_machine(),
+            python=platform.python_version(),
+            threads=args.threads,
+            model=folder.name,
+            systems=list(SYSTEMS),
+            counts={name: len(found) for name, found in sets.items()},
+            words=[len(x.context.split()) for x in sets["long"]],
+            installed=store.kept["installed"],
+            versions=store.kept["versions"],
+            shapes={shape: store.kept[shape] for shape in SHAPES if shape in done},
+        )
+        (args.output / "peers.json").write_text(peer_report.to_json(result), "utf-8")
+        (args.output / "peers.md").write_text(peer_report.markdown(result), "utf-8")
+        peer_report.draw(result, args.output / "peers.png")
+        say(f"{args.output}: peers.json, peers.md, peers.png")
 
 
 def parse() -> argparse.Namespace:
@@ -168,7 +171,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--fresh", action="store_true", help="forget what was measured so far")
     args = parser.parse_args()
     if args.quick:
-        args.questions, args.many, args.long, args.repeats = 4, 20, 2, 1
+        args.questions, args.many, args.long, args.repeats = 2, 6, 1, 1
     return args
 
 
