@@ -194,10 +194,12 @@ def _agreement(report: PeersReport) -> str:
 _NOTES = """Sizes are of everything in site-packages, in environments without pip, compiled modules included, models
 apart (ours brings the embedded model, 23 MB, which is not used here).
 
-How each is asked: transformers' pipeline with lists and no batching, which its documentation advises on a CPU;
-Haystack's reader a question at a time, for it takes one, with `top_k=1, no_answer=False`; txtai's `Questions` with
-lists; the exported graph padded to 384 tokens in batches of 8, with the text truncated to one window and the argmax of
-start and of end, as such scripts usually are, and unpadded one by one, as a careful one would be; ours with lists.
+How each is asked: transformers' pipeline with lists and no batching, as its documentation advises on a CPU; Haystack's
+reader a question at a time, for it takes one, with `top_k=1, no_answer=False`; txtai's `Questions` likewise, whose
+lists are a loop; the exported graph padded to 384 tokens in batches of 8, with the text truncated to one window and the
+argmax of start and of end, as such scripts usually are, and unpadded one by one, as a careful one would be; ours with
+lists, which it batches by length.
+
 Haystack's reader passes no token types to the model, and so answers worse where the model has them. An answer that a
 peer withholds (txtai below a score of 0.05, the script where end precedes start) or fails to give counts as empty."""
 

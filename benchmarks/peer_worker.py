@@ -37,10 +37,10 @@ _BATCH = 8  # of the hand-written one: more is no faster on a processor
 
 
 class Peer(NamedTuple):
-    """How a peer's users ask."""
+    """How a peer's users ask: one question; and many, where it does more with a list than ask one by one."""
 
     one: Callable[[str, str], str | None]
-    many: Callable[[list[str], list[str]], Answers]
+    many: Callable[[list[str], list[str]], Answers] | None = None
 
 
 def main() -> None:
@@ -69,11 +69,9 @@ def _reply(peer: Peer, sets: dict[str, list[Pair]], command: str, rest: list[str
         return _attempt(peer, sets[rest[0]][int(rest[1])])
     if command == "many":
         pairs = sets[rest[0]]
-        try:
-            return peer.many([question for question, _ in pairs], [text for _, text in pairs])
-        except Exception as error:  # what is left to its user is to ask one by one
-            print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        if peer.many is None:
             return [_attempt(peer, pair) for pair in pairs]
+        return peer.many([question for question, _ in pairs], [text for _, text in pairs])
     if command == "peak":
         from peak import peak_bytes
 
@@ -119,17 +117,17 @@ def haystack(folder: str, threads: int, _: str) -> Peer:
         found = reader.run(query=question, documents=[Document(content=text)])["answers"]
         return str(found[0].data) if found else None
 
-    return Peer(one, lambda questions, texts: [one(*pair) for pair in zip(questions, texts, strict=True)])
+    return Peer(one)
 
 
 def txtai(folder: str, threads: int, _: str) -> Peer:
-    """txtai's pipeline; None where it finds its answer too improbable. A list is not batched."""
+    """txtai's pipeline; None where it finds its answer too improbable. Its lists are a loop over the questions."""
     import torch
     from txtai.pipeline import Questions
 
     torch.set_num_threads(threads)
     ask = Questions(folder)
-    return Peer(lambda question, text: ask([question], [text])[0], ask)
+    return Peer(lambda question, text: ask([question], [text])[0])
 
 
 def onnx(folder: str, threads: int, _: str) -> Peer:
