@@ -163,7 +163,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--threads", type=count, default=cores(), help="of every system [default: %(default)s]")
     parser.add_argument("--questions", type=count, default=50, metavar="N", help="one at a time [default: %(default)s]")
     parser.add_argument("--many", type=count, default=200, metavar="N", help="in the list [default: %(default)s]")
-    parser.add_argument("--long", type=count, default=12, metavar="N", help="long texts [default: %(default)s]")
+    parser.add_argument("--long", type=count, default=10, metavar="N", help="long texts [default: %(default)s]")
     parser.add_argument("--repeats", type=count, default=2, metavar="N", help="fresh starts [default: %(default)s]")
     parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=list(SHAPES), metavar="SHAPE")
     parser.add_argument("--prepare", action="store_true", help="make environments and models, and measure nothing")
