@@ -159,10 +159,11 @@ def markdown(report: PeersReport) -> str:
         f"- **median, 95%**: {counts['one']} of them one at a time, the systems taking "
         'turns; "as fast" is against the median of transformers 5.2, 2.0 being twice as fast\n'
         f"- **last sentence**: of {counts['long']} texts of {min(report.words):,} to {max(report.words):,} words whose "
-        "last sentence answers (by itself the model answers it rightly from each), how many times the answer was "
-        "found (F1 of one half or more), and the median seconds a text takes\n"
-        "- **peak**: the process's memory at its highest, one question at a time from the start on, and with the long "
-        "texts\n"
+        "last sentence answers, how many times the answer was found (F1 of one half or more), and the median seconds a "
+        "text takes. The questions are those of whose answers the model is surest when it reads nothing but that "
+        "sentence\n"
+        "- **peak**: the process's memory at its highest, one question at a time from the start on; and then with the "
+        "long texts\n"
         "- **start**: process start to first answer, the disk's cache warm",
     ]  # fmt: skip
     for shape, found in report.shapes.items():
