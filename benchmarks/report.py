@@ -160,7 +160,7 @@ def markdown(report: Report) -> str:
             "MB are 10^6 bytes. \"As fast as\" is the other's median time over this one's: 2.0 is twice as fast. "
             '"Promised" is what the multiply-accumulates alone would give, against BERT-base.',
             "## Targets",
-            _table(
+            table(
                 ("target", "measured", "wanted", ""),
                 [
                     (
@@ -187,7 +187,7 @@ def markdown(report: Report) -> str:
             "counts; there every window costs what a filled one does, so these columns are the figures from above.",
             "## Start-up and footprint",
             f"Medians of {len(next(iter(report.startup_seconds.values())))} fresh processes.",
-            _table(
+            table(
                 ("", "median", "slowest"),
                 [
                     *(
@@ -207,7 +207,7 @@ def markdown(report: Report) -> str:
 
 def _filled_table(filled: Sequence[Measurement]) -> str:
     base, fastest, default = named(filled, BERT_BASE), fastest_export(filled), named(filled, DEFAULT_EXPORT)
-    return _table(
+    return table(
         (
             "system", "share", "median", "p95", "as fast as the faster exported graph", "... the default exporter's",
             "... BERT-base in PyTorch", "promised",
@@ -224,7 +224,7 @@ def _filled_table(filled: Sequence[Measurement]) -> str:
 
 def _real_table(real: Sequence[Measurement], filled: Sequence[Measurement]) -> str:
     base, padded_base = named(real, BERT_BASE), named(filled, BERT_BASE)
-    return _table(
+    return table(
         (
             "system", "share", "F1", "median", "p95", "as fast as BERT-base in PyTorch", "promised", "peak memory",
             "padded: median", "padded: as fast as BERT-base",
@@ -245,10 +245,10 @@ def _installed(sizes: dict[str, int] | None) -> str:
         return "Disk space was not measured: dynamic-tinybert is not installed here."
     rows = [(name, _number(size / 1e6, " MB", 1)) for name, size in sizes.items()]
     total = ("**all that `pip install .` brings**", _number(sum(sizes.values()) / 1e6, " MB", 1))
-    return _table(("installed", "size"), [total, *rows])
+    return table(("installed", "size"), [total, *rows])
 
 
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     lines = [header, ["---"] + ["---:"] * (len(header) - 1), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
+from typing import IO
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -28,8 +29,8 @@ def measure_seconds(model: str | None, repeats: int) -> dict[str, list[float]]:
     ask = ["-m", "dynamic_tinybert", "ask", QUESTION, "--context", TEXT, "--model", model or "embedded"]
     kinds: dict[str, Callable[[], float]] = {
         **{code: partial(_printed, _TIMED.format(code)) for code in _IMPORTS},
-        "process start to first answer, Python": partial(_first_line, ["-c", _ANSWER.format(model, QUESTION, TEXT)]),
-        "process start to first answer, command": partial(_first_line, ask),
+        "process start to first answer, Python": partial(first_line, ["-c", _ANSWER.format(model, QUESTION, TEXT)]),
+        "process start to first answer, command": partial(first_line, ask),
     }
     rounds = [{name: measure() for name, measure in kinds.items()} for _ in range(1 + repeats)]
     return {name: [one[name] for one in rounds[1:]] for name in kinds}
@@ -39,10 +40,22 @@ def _printed(code: str) -> float:
     return float(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout)
 
 
-def _first_line(arguments: list[str]) -> float:
-    """Seconds from the start of a process to the first line that it prints."""
+def first_line(
+    arguments: list[str],
+    python: str | Path = sys.executable,
+    environment: Mapping[str, str] | None = None,
+    log: IO[str] | None = None,
+) -> float:
+    """Seconds from the start of a process to the first line that it prints.
+
+    Args:
+        arguments: What Python is to run.
+        python: Which Python.
+        environment: Its environment variables; by default this process's.
+        log: Where its standard error goes; by default to this process's.
+    """
     began = time.perf_counter()
-    with subprocess.Popen([sys.executable, *arguments], stdout=subprocess.PIPE) as process:
+    with subprocess.Popen([python, *arguments], stdout=subprocess.PIPE, stderr=log, env=environment) as process:
         assert process.stdout
         line = process.stdout.readline()
         seconds = time.perf_counter() - began

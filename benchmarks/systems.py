@@ -61,7 +61,7 @@ def run_pytorch(model: Any) -> RunWindow:
     """Return what runs a window through a model of transformers."""
     import torch
 
-    names = _INPUTS[: 2 if model.config.model_type == "distilbert" else 3]
+    names = _inputs(model)
 
     def run(window: Window) -> Logits:
         inputs = {name: torch.from_numpy(getattr(window, name)) for name in names}
@@ -77,33 +77,8 @@ def run_exported(folder: Path, exporter: str, threads: int) -> RunWindow:
 
     ONNX Runtime has its default options, but for the threads.
     """
-    import torch
-    from transformers import AutoModelForQuestionAnswering
-    from transformers.utils.logging import disable_progress_bar
-
-    disable_progress_bar()
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    model = AutoModelForQuestionAnswering.from_pretrained(
-        folder, dtype=torch.float32, attn_implementation=EXPORTED[exporter]
-    ).eval()
-    model.config.return_dict = False
-    sample = torch.randint(1000, 2000, (2, 100))
-    axes = {0: "batch", 1: "tokens"}
-    default = exporter == "default exporter"
-    dynamic = {"dynamic_shapes": (axes,) * 3} if default else {"dynamic_axes": dict.fromkeys(_INPUTS, axes)}
     path = folder / f"{exporter}.onnx"
-    with warnings.catch_warnings(), torch.inference_mode():
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            model,
-            (sample, torch.ones_like(sample), torch.zeros_like(sample)),
-            str(path),
-            input_names=_INPUTS,
-            output_names=("start_logits", "end_logits"),
-            dynamo=default,
-            verbose=False,
-            **dynamic,
-        )
+    export(folder, exporter, path)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = _ERRORS_ONLY
@@ -114,6 +89,42 @@ def run_exported(folder: Path, exporter: str, threads: int) -> RunWindow:
         return start, end
 
     return run
+
+
+def export(folder: Path, exporter: str, path: Path) -> None:
+    """Export a model folder to ONNX with one of PyTorch's exporters (`EXPORTED`), of any batch and length."""
+    import torch
+    from transformers import AutoModelForQuestionAnswering
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    model = AutoModelForQuestionAnswering.from_pretrained(
+        folder, dtype=torch.float32, attn_implementation=EXPORTED[exporter]
+    ).eval()
+    model.config.return_dict = False
+    names = _inputs(model)
+    sample = torch.randint(1000, 2000, (2, 100))
+    axes = {0: "batch", 1: "tokens"}
+    default = exporter == "default exporter"
+    dynamic = {"dynamic_shapes": (axes,) * len(names)} if default else {"dynamic_axes": dict.fromkeys(names, axes)}
+    with warnings.catch_warnings(), torch.inference_mode():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            model,
+            (sample, torch.ones_like(sample), torch.zeros_like(sample))[: len(names)],
+            str(path),
+            input_names=names,
+            output_names=("start_logits", "end_logits"),
+            dynamo=default,
+            verbose=False,
+            **dynamic,
+        )
+
+
+def _inputs(model: Any) -> tuple[str, ...]:
+    """Name the inputs of a model of transformers: DistilBERT has no token types."""
+    return _INPUTS[: 2 if model.config.model_type == "distilbert" else 3]
 
 
 def run_ours(runtime: Runtime, config: LengthConfig) -> RunWindow:
