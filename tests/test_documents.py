@@ -18,7 +18,13 @@ from documents import PAGES, Block, Place, blocks, check, check_command, find_bl
 ALL = [block for page in PAGES for block in blocks(page)]
 
 # How many blocks of a page have a marker: one more is a decision, and stands here.
-NOT_RUN = {"docs/architectures.md": 1, "docs/how-it-works.md": 4, "docs/training.md": 2}
+NOT_RUN = {
+    "docs/architectures.md": 1,
+    "docs/how-it-works.md": 4,
+    "docs/publishing.md": 1,
+    "docs/squad2.md": 1,
+    "docs/training.md": 2,
+}
 
 
 @pytest.fixture(scope="module")

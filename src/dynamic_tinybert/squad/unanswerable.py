@@ -3,10 +3,10 @@
 Three kinds; the last is after what people wrote for SQuAD 2.0 (Rajpurkar et al., 2018; swaps as in Gautam et al., 2023,
 A Lightweight Method to Generate Unanswerable Questions in English):
 
-`other`    the question, asked of another paragraph of its article: any one.
-`nearest`  the same, of the paragraph that shares most with the question's words (BM25 within the article).
-`swapped`  the question with one thing in it exchanged, asked of its own paragraph: a name for one of another paragraph,
-           a number for another, or a word for its opposite. What takes the place does not occur in the paragraph.
+- `other`: the question, asked of another paragraph of its article: any one.
+- `nearest`: the same, of the paragraph that shares most with the question's words (BM25 within the article).
+- `swapped`: the question with one thing in it exchanged, asked of its own paragraph: a name for one of another
+  paragraph, a number for another, or a word for its opposite. What takes the place does not occur in the paragraph.
 
 `other` is what training draws; it is much easier than what people write. None is checked by a person: another paragraph
 may answer in other words than the reference's, and a swapped question may be odd, or still have its answer.
