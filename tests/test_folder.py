@@ -479,6 +479,15 @@ def test_other_pickles(checkpoint: Path, name: str) -> None:
     assert "save_pretrained" in line
 
 
+def test_weights_may_be_read_one_by_one(checkpoint: Path) -> None:
+    folder = open_folder(checkpoint)
+    assert set(folder.stored_weights) == set(folder.weights)
+    assert len(folder.stored_weights) == len(folder.weights)
+    for name, value in folder.stored_weights.items():
+        np.testing.assert_array_equal(value, folder.weights[name])
+    assert folder.stored_weights["span.weight"] is not folder.stored_weights["span.weight"]
+
+
 def test_no_weights(checkpoint: Path) -> None:
     (checkpoint / "model.safetensors").unlink()
     assert f"{checkpoint} has no model.safetensors" in refusal(open_folder, checkpoint)

@@ -25,6 +25,7 @@ from hypothesis import strategies as st
 
 from dynamic_tinybert import Answer, BudgetError, LengthConfig, QuestionAnswerer, WindowError
 from dynamic_tinybert.budget import BERT_BASE, macs
+from dynamic_tinybert.folder import open_folder
 from dynamic_tinybert.spans import SpanRanker
 from dynamic_tinybert.windows import TextTokenizer, windows
 
@@ -865,3 +866,15 @@ def test_windows_of_several_requests_are_read_each_at_its_own_configuration(qa: 
         alone = qa.reader.read([window], [config])
         np.testing.assert_allclose(together.start[row, : len(window)], alone.start[0], atol=1e-4)
         assert (together.layers_passed[row, : len(window)] == alone.layers_passed[0]).all()
+
+
+def test_a_loaded_model_takes_little_more_than_twice_its_weights(embedded: Path) -> None:
+    code = (
+        "import psutil; from dynamic_tinybert import QuestionAnswerer; import onnxruntime, tokenizers, safetensors\n"
+        "before = psutil.Process().memory_info().rss\n"
+        "qa = QuestionAnswerer()\n"
+        "qa('Where is it?', 'It is in Paris.')\n"
+        "print(psutil.Process().memory_info().rss - before)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 2.4 * 4 * open_folder(embedded).parameters

@@ -92,7 +92,9 @@ class QuestionAnswerer:
         self.shape = folder.shape
         self.table = ConfigTable.read(folder.shape, folder.length_configs)
         self.calibration = Calibration.read(folder.calibration)
-        runtime = Runtime(folder.shape, folder.weights, precision=precision, threads=threads, providers=providers)
+        runtime = Runtime(
+            folder.shape, folder.stored_weights, precision=precision, threads=threads, providers=providers
+        )
         self.reader = Reader(TextTokenizer(folder.path), runtime)
 
     @classmethod

@@ -6,7 +6,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -105,6 +105,30 @@ class ModelFolder:
             ModelFolderError: A value is NaN or infinite, or a file has changed since the folder was opened.
         """
         return {name: tensor.read() for name, tensor in self._tensors.items()}
+
+    @property
+    def stored_weights(self) -> Mapping[str, npt.NDArray[np.float32]]:
+        """The tensors of `weights`, each read whenever it is asked for and kept nowhere.
+
+        For those who go through them once and keep something else: at no time are all of them in memory.
+        """
+        return _Stored(self._tensors)
+
+
+class _Stored(Mapping[str, npt.NDArray[np.float32]]):
+    """Tensors that are read when they are asked for."""
+
+    def __init__(self, tensors: Mapping[str, StoredTensor]) -> None:
+        self._tensors = tensors
+
+    def __getitem__(self, name: str) -> npt.NDArray[np.float32]:
+        return self._tensors[name].read()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tensors)
+
+    def __len__(self) -> int:
+        return len(self._tensors)
 
 
 def open_folder(

@@ -85,10 +85,12 @@ class Runtime:
             options.intra_op_num_threads = threads
         fused = _version(onnxruntime.__version__) >= _FUSED_SINCE and names[0] == "CPUExecutionProvider"
         graph = build_graph(shape, weights, precision=precision, fused_attention=fused)
-        # The large weights stay where they are: the session reads numpy's memory, and no copy is serialized.
+        # The large weights stay where they are: no copy is serialized, and the session computes with numpy's memory.
         large = [name for name, value in graph.weights.items() if value.nbytes >= _LARGE]
         self._kept = [onnxruntime.OrtValue.ortvalue_from_numpy(graph.weights[name]) for name in large]
-        options.add_external_initializers(large, self._kept)
+        options.add_external_initializers(large, self._kept)  # for what looks into them beforehand
+        for name, value in zip(large, self._kept, strict=True):
+            options.add_initializer(name, value)
         self._session = onnxruntime.InferenceSession(
             encode_model(graph, external=large, opset=DEFAULT_OPSET if fused else PORTABLE_OPSET),
             options,
