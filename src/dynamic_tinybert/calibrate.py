@@ -162,8 +162,8 @@ def stored(calibration: Calibration, measured_on: str, figures: dict[str, float]
 def fit_threshold(found: Observations, *, share: float = 0.5, seed: int = 0) -> float:
     """Fit the no-answer threshold: the mean of the best ones of 200 resamples (bagging; Breiman, 1996).
 
-    F1 is flat around its best, and the best of a single sample lies anywhere there; the mean varies less. Questions with
-    an answer and those without are resampled by themselves.
+    F1 is flat around its best, and the best of a single sample lies anywhere there; the mean varies less. Questions
+    with an answer and those without are resampled by themselves.
 
     Args:
         found: Answers to questions with and without an answer.
