@@ -92,6 +92,7 @@ def main() -> None:
     reference.add_argument("--data", required=True)
     reference.add_argument("--limit", type=int, default=200)
     reference.add_argument("--long", type=int, default=30)
+    reference.add_argument("--double", action="store_true", help="logits in float64, which keeps scores near 1 apart")
     reference.add_argument("--output", type=Path, required=True)
     compared = commands.add_parser("compare")
     compared.add_argument("folder")
@@ -167,7 +168,7 @@ def make_reference(args: argparse.Namespace) -> None:
     reader.warm_up()
     asked = calls(args.data, args.limit, args.long)
     demonstrated = [attempt(reader, query, texts, options) for _, query, texts, options in DEMONSTRATIONS]
-    reader.model = remembering = Remembered(reader.model, reader.tokenizer.sep_token_id)
+    reader.model = remembering = Remembered(reader.model, reader.tokenizer.sep_token_id, double=args.double)
     runs = []
     for which, told, options in RUNS:
         began = time.perf_counter()
@@ -189,9 +190,9 @@ def make_reference(args: argparse.Namespace) -> None:
 class Remembered:
     """A model that reads no window twice, and that may be told which tokens are the document's."""
 
-    def __init__(self, model: Any, separator: int) -> None:
+    def __init__(self, model: Any, separator: int, *, double: bool = False) -> None:
         self.told = False
-        self._model, self._separator = model, separator
+        self._model, self._separator, self._double = model, separator, double
         self._known: dict[Any, Any] = {}
 
     def __call__(self, input_ids: Any, attention_mask: Any) -> Any:
@@ -199,7 +200,8 @@ class Remembered:
         from transformers.modeling_outputs import QuestionAnsweringModelOutput
 
         shape = input_ids.shape
-        start, end = torch.zeros(shape), torch.zeros(shape)
+        kind = torch.float64 if self._double else torch.float32
+        start, end = torch.zeros(shape, dtype=kind), torch.zeros(shape, dtype=kind)
         for row, length in enumerate(attention_mask.sum(1).tolist()):
             ids = input_ids[row : row + 1, :length]
             key = self.told, tuple(ids[0].tolist())
