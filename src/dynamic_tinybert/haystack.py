@@ -106,7 +106,7 @@ class _QueryReader(FittingReader):
         self, question: str, text: str, *, max_seq_len: int, doc_stride: int, max_question_len: int
     ) -> Iterator[Window]:
         """Yield the windows of a query and a document: see `Reader.windows`."""
-        room = max_seq_len - 3
+        room = max_seq_len - self.tokenizer.specials
         asked = len(self.tokenizer.question(question))
         if asked > room // 2 and asked + sum(map(len, self.tokenizer.text(text))) > room:
             max_question_len = room // 2
