@@ -324,6 +324,21 @@ def test_a_word_cut_by_a_window_is_stretched_all_the_same() -> None:
     assert rank(case)[0][:2] == (9, 17)
 
 
+@pytest.mark.parametrize("align", [True, False])
+def test_an_answer_may_begin_with_the_space_of_its_word_but_not_with_a_word_of_spaces(align: bool) -> None:
+    case = make([1, 3, 1], room_for_text=9, overlap=0)  # ab cdefgh ij, of which cd and ij shall be spaces
+    text = case.windows[0].text
+    text.begin[1] = text.word_begin[1:4] = text.end[1]
+    text.word_begin[4] = text.begin[4] = text.end[4]
+    (start, end), offset = case.logits[0], case.windows[0].offset
+    start[offset + 4], start[offset + 1], end[offset + 3], end[offset + 4] = 9, 5, 5, 9
+    ranker = SpanRanker(top_k=2, max_answer_len=5, align_to_words=align)
+    ranker.add(case.windows[0], start, end)
+    (best, *rest) = ranker.ranked()
+    assert (best.begin, best.end, best.logit) == (5, 9, 10)
+    assert all(span.begin < span.end for span in rest)
+
+
 def test_that_there_is_no_answer_is_weighed_by_the_least_sure_window() -> None:
     case = make([1] * 12, room_for_text=6, overlap=0)
     for (start, end), null in zip(case.logits, (4.0, 1.0), strict=True):

@@ -94,7 +94,7 @@ class SpanRanker:
             end: Its end logits, likewise.
         """
         self._null = min(self._null, float(start[0]) + float(end[0]))
-        band = span_logits(*text_logits(window, start, end), self._longest)
+        band = span_logits(*text_logits(window, start, end, align_to_words=self._align), self._longest)
         overlap = len(self._shared)
         band[:overlap] = np.maximum(band[:overlap], self._shared)
         self._shared = band[window.settled :]
@@ -174,18 +174,23 @@ class SpanRanker:
 
 
 def text_logits(
-    window: Window, start: npt.NDArray[np.float32], end: npt.NDArray[np.float32]
+    window: Window, start: npt.NDArray[np.float32], end: npt.NDArray[np.float32], *, align_to_words: bool
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """Return the start and end logits of a window's tokens of the text, `[tokens of the text]` each.
 
-    No answer begins or ends with a token that is nothing but white space: its logits are minus infinity.
+    No answer begins or ends with a word that is nothing but white space, and none that is not stretched to words ends
+    with such a token: its logits are minus infinity. A word may begin with such a token (as RoBERTa's and ALBERT's do),
+    and with it an answer, which has no space before it for that.
     """
     inside = slice(window.offset, window.offset + len(window.text))
-    nothing = window.text.begin == window.text.end
-    if not nothing.any():
+    blank = window.text.begin == window.text.end
+    if not blank.any():
         return start[inside], end[inside]
+    text = window.text
+    words = np.cumsum((np.diff(text.word_begin, prepend=-1) != 0) | (np.diff(text.word_end, prepend=-1) != 0))
+    void = ~np.isin(words, words[~blank])
     no = np.float32(-np.inf)
-    return np.where(nothing, no, start[inside]), np.where(nothing, no, end[inside])
+    return np.where(void, no, start[inside]), np.where(void if align_to_words else blank, no, end[inside])
 
 
 def span_logits(start: npt.NDArray[np.float32], end: npt.NDArray[np.float32], longest: int) -> npt.NDArray[np.float32]:

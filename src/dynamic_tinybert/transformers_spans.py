@@ -65,7 +65,7 @@ class WindowRanker(SpanRanker):
         """Add the next window of the text: see `SpanRanker.add`."""
         start, end = _log_softmax(window, start), _log_softmax(window, end)
         super().add(window, start, end)  # its pool is what fills up the answers
-        logit = span_logits(*text_logits(window, start, end), self._longest).ravel()
+        logit = span_logits(*text_logits(window, start, end, align_to_words=self._align), self._longest).ravel()
         best = np.argpartition(-logit, min(self._each, len(logit)) - 1)[: self._each]
         best = best[logit[best] > -np.inf]
         best = best[np.argsort(-logit[best], kind="stable")]
