@@ -3,9 +3,9 @@
 usage: random_checkpoints.py FOLDER [KIND ...]     a subfolder of FOLDER for each kind
 
 Each has a tokenizer of its architecture's own kind, trained on the texts of examples/: WordPiece (BERT, DistilBERT,
-ELECTRA, MPNet), byte-level BPE (RoBERTa), Unigram as SentencePiece's (ALBERT). The weights tell tokens, positions and
-layers apart, no bias is 0, and logits lie some units apart, so that what is wrong shows. The same call makes the same
-checkpoint, whichever transformers 5 makes it (but for what its files say of themselves).
+ELECTRA, MPNet), byte-level BPE (RoBERTa), Unigram as SentencePiece's (XLM-R, ALBERT). The weights tell tokens,
+positions and layers apart, no bias is 0, and logits lie some units apart, so that what is wrong shows. The same call
+makes the same checkpoint, whichever transformers 5 makes it (but for what its files say of themselves).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import torch
 import transformers
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
-KINDS = ("bert", "roberta", "distilbert", "electra", "mpnet", "albert")
+KINDS = ("bert", "roberta", "xlm-roberta", "distilbert", "electra", "mpnet", "albert")
 POSITIONS = 512  # the longest window
 _ROOT = Path(__file__).parents[1]
 _SCRIPTS = "Zoë Müller œuvre naïve Ελλάδα Москва שלום مرحبا नमस्ते 東京 京都 서울 ประเทศไทย €5 50% “a” — 1’000"
@@ -73,8 +73,10 @@ def make_model(kind: str, vocabulary: int, *, layers: int, hidden: int) -> Any:
     # The rest is as the published checkpoints have it, where that differs from transformers' defaults.
     if kind == "bert":
         return transformers.BertForQuestionAnswering(transformers.BertConfig(**sizes))
-    if kind == "roberta":
+    if kind in ("roberta", "xlm-roberta"):
         sizes |= {"max_position_embeddings": POSITIONS + 2, "type_vocab_size": 1, "layer_norm_eps": 1e-5}
+        if kind == "xlm-roberta":
+            return transformers.XLMRobertaForQuestionAnswering(transformers.XLMRobertaConfig(**sizes))
         return transformers.RobertaForQuestionAnswering(transformers.RobertaConfig(**sizes))
     if kind == "distilbert":
         names = {"hidden_size": "dim", "num_hidden_layers": "n_layers", "num_attention_heads": "n_heads"}
@@ -128,6 +130,13 @@ def make_tokenizer(kind: str) -> Any:
         model = _train(trained, trainer)
         words = {**model["vocab"], "<mask>": len(model["vocab"])}
         return transformers.RobertaTokenizer(vocab=words, merges=[tuple(pair) for pair in model["merges"]], **longest)
+    if kind == "xlm-roberta":
+        special = ["<s>", "<pad>", "</s>", "<unk>"]
+        trained = Tokenizer(models.Unigram())
+        trained.normalizer = normalizers.NFKC()
+        trained.pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always")
+        pieces = _pieces(trained, special)
+        return transformers.XLMRobertaTokenizer(vocab=[*pieces, ("<mask>", 0.0)], **longest)
     if kind == "albert":
         special = ["<pad>", "<unk>", "[CLS]", "[SEP]", "[MASK]"]
         trained = Tokenizer(models.Unigram())
@@ -137,12 +146,7 @@ def make_tokenizer(kind: str) -> Any:
         trained.pre_tokenizer = pre_tokenizers.Sequence(
             [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always")]
         )
-        trainer = trainers.UnigramTrainer(
-            vocab_size=_WORDS, special_tokens=special, unk_token="<unk>", show_progress=False
-        )
-        pieces = [(piece, round(score, 6)) for piece, score in _train(trained, trainer)["vocab"]]
-        pieces[len(special) :] = sorted(pieces[len(special) :], key=lambda piece: (-piece[1], piece[0]))
-        return transformers.AlbertTokenizer(vocab=pieces, **longest)
+        return transformers.AlbertTokenizer(vocab=_pieces(trained, special), **longest)
     words = _wordpieces()
     if kind == "mpnet":  # BERT's words between the special tokens of RoBERTa
         words = ["<s>", "<pad>", "</s>", "<unk>", *words, "<mask>"]
@@ -150,6 +154,13 @@ def make_tokenizer(kind: str) -> Any:
     return getattr(transformers, f"{names[kind]}Tokenizer")(
         vocab={word: i for i, word in enumerate(words)}, do_lower_case=True, **longest
     )
+
+
+def _pieces(tokenizer: Any, special: list[str]) -> list[tuple[str, float]]:
+    """A vocabulary of a unigram model: the special tokens, and pieces, the likeliest first."""
+    trainer = trainers.UnigramTrainer(vocab_size=_WORDS, special_tokens=special, unk_token="<unk>", show_progress=False)
+    pieces = [(piece, round(score, 6)) for piece, score in _train(tokenizer, trainer)["vocab"]]
+    return [*pieces[: len(special)], *sorted(pieces[len(special) :], key=lambda piece: (-piece[1], piece[0]))]
 
 
 def _wordpieces() -> list[str]:

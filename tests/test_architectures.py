@@ -41,8 +41,8 @@ TEXTS = [
 
 
 def _as(folder: Path, kind: str) -> Path:
-    """RoBERTa's checkpoint as one of the models that are it under another name."""
-    make("roberta", folder)
+    """XLM-R's checkpoint as another model that is the same under another name."""
+    make("xlm-roberta", folder)
     config = json.loads((folder / "config.json").read_text("utf-8"))
     (folder / "config.json").write_text(json.dumps({**config, "model_type": kind}), "utf-8")
     return folder
@@ -61,7 +61,6 @@ def _variant(folder: Path, kind: str, **settings: Any) -> Path:
 
 MAKERS: dict[str, Callable[[Path], Path]] = {
     **{kind: lambda folder, kind=kind: make(kind, folder) for kind in KINDS},
-    "xlm-roberta": lambda folder: _as(folder, "xlm-roberta"),
     "camembert": lambda folder: _as(folder, "camembert"),
     "roberta of two types": lambda folder: _variant(folder, "roberta", type_vocab_size=2, hidden_act="relu"),
     "electra, wide embeddings": lambda folder: _variant(folder, "electra", embedding_size=32),
@@ -105,8 +104,14 @@ def test_windows_are_those_of_the_models_own_tokenizer(
     wanted = encode(theirs[0], text, max_length=96, stride=16)
     theirs[0].split_special_tokens = False
     options = {"max_seq_len": 96, "doc_stride": 16, "max_question_len": 64}
-    found = [window.ids.tolist() for window in qa.reader.windows(QUESTION, text, **options)]
-    assert found == wanted["input_ids"]
+    found = list(qa.reader.windows(QUESTION, text, **options))
+    special, unknown = set(theirs[0].all_special_ids), theirs[0].unk_token_id
+    for window, ids in zip(found, wanted["input_ids"], strict=True):
+        text_ids = [
+            unknown if i in special else i for i in ids[window.offset : -1]
+        ]  # of a unigram model they are pieces
+        assert window.ids.tolist() == [*ids[: window.offset], *text_ids, ids[-1]]
+        assert not special & set(window.text.ids.tolist()) - {unknown}
     assert len(found) > (len(text) > 1000)
 
 
@@ -196,9 +201,11 @@ def test_a_long_text_reads_as_one_piece_would(folder: Path, theirs: Any) -> None
     found = np.concatenate([piece.ids for piece in pieces])
     assert found.tolist() == theirs[0](text, add_special_tokens=False)["input_ids"]
     for piece in pieces:
+        there = piece.begin < piece.end
         assert (piece.begin <= piece.end).all()
-        assert (piece.word_begin <= piece.begin).all()
-        assert (piece.word_end >= piece.end).all()
+        assert (piece.word_begin <= piece.word_end).all()
+        assert (piece.word_begin <= piece.begin)[there].all()
+        assert (piece.word_end >= piece.end)[there].all()
 
 
 def test_what_is_written_is_read_by_transformers(folder: Path, theirs: Any, tmp_path: Path) -> None:
@@ -328,6 +335,103 @@ def test_a_question_that_leaves_no_room_counts_all_special_tokens(roberta: Path)
     with pytest.raises(WindowError, match="4 special tokens leaves 0 tokens"):
         qa("Who?", TEXTS[1], max_seq_len=12, max_question_len=8)
     assert qa("Who?", TEXTS[1], max_seq_len=13, max_question_len=8, doc_stride=0).text
+
+
+@pytest.mark.parametrize("token", ["<s>", "</s>", "<pad>", "<mask>"])
+@pytest.mark.parametrize("kind", ["xlm-roberta", "albert"])
+def test_special_tokens_in_a_text_are_text(kind: str, token: str, tmp_path: Path) -> None:
+    qa = quiet(QuestionAnswerer(make(kind, tmp_path / "model")))
+    (window,) = qa.reader.windows(
+        f"Is {token} it?", f"It {token} is.", max_seq_len=64, doc_stride=0, max_question_len=32
+    )
+    tokenizer = qa.reader.tokenizer
+    special = {tokenizer.cls, tokenizer.sep, tokenizer.pad}
+    inside = [*window.ids[1 : window.offset - len(tokenizer.between)], *window.ids[window.offset : -1]]
+    assert not special & set(map(int, inside))
+
+
+def test_a_post_processor_at_odds_with_the_rest_changes_no_offset(roberta: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(roberta, tmp_path / "model"))
+    content = json.loads((folder / "tokenizer.json").read_text("utf-8"))
+    content["pre_tokenizer"]["add_prefix_space"] = True
+    (folder / "tokenizer.json").write_text(json.dumps(content), "utf-8")
+    (piece,) = TextTokenizer(folder).text("Paris is big")
+    assert (piece.begin[0], piece.word_begin[0], piece.word_end[-1]) == (0, 0, 12)
+
+
+def test_a_template_of_another_form_is_one_line(roberta: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(roberta, tmp_path / "model"))
+    content = json.loads((folder / "tokenizer.json").read_text("utf-8"))
+    special = {"id": "</s>", "ids": [2], "tokens": ["</s>"]}
+    first, second, mark = ({"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 0}},
+                           {"SpecialToken": {"id": "</s>", "type_id": 0}})  # fmt: skip
+    content["post_processor"] = {
+        "type": "TemplateProcessing", "single": [first, mark], "pair": [first, mark, second, mark],
+        "special_tokens": {"</s>": special},
+    }  # fmt: skip
+    (folder / "tokenizer.json").write_text(json.dumps(content), "utf-8")
+    with pytest.raises(WindowError, match="puts 0, 1 and 1 special tokens"):
+        QuestionAnswerer(folder)
+
+
+def test_a_vocabulary_with_another_name_for_the_unknown(tmp_path: Path) -> None:
+    words = ["<s>", "<pad>", "</s>", "<unk>", "paris"]
+    (tmp_path / "vocab.txt").write_text("\n".join(words) + "\n", "utf-8")
+    (piece,) = TextTokenizer(tmp_path).text("Paris Rome")
+    assert piece.ids.tolist() == [4, 3]
+    (tmp_path / "vocab.txt").write_text("\n".join([*words[:3], "paris"]) + "\n", "utf-8")
+    with pytest.raises(WindowError, match=r"has no \[UNK\] or <unk>$"):
+        TextTokenizer(tmp_path)
+
+
+def test_settings_that_are_null_are_as_if_missing(tmp_path: Path) -> None:
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "paris"]
+    (tmp_path / "vocab.txt").write_text("\n".join(words) + "\n", "utf-8")
+    settings = {"do_lower_case": None, "tokenize_chinese_chars": None, "cls_token": None}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings), "utf-8")
+    (piece,) = TextTokenizer(tmp_path).text("Paris")
+    assert piece.ids.tolist() == [4]
+
+
+@pytest.mark.parametrize("kind", ["roberta", "xlm-roberta", "albert"])
+def test_words_with_marks_are_whole_and_no_space_is_at_an_end(kind: str, tmp_path: Path) -> None:
+    qa = quiet(QuestionAnswerer(make(kind, tmp_path / "model")))
+    text = "Il est à Paris\u00a0: 19th\r\n🙂 cafe\u0301s et नमस्ते\u00a0!"
+    answers = qa("Où est-il?", text, top_k=99, max_answer_len=4)
+    for answer in answers:
+        assert answer.text == answer.text.strip() != ""
+        assert not answer.text.startswith(("\u0301", "s ", "ते", "्"))
+        assert not answer.text.endswith(("cafe", "नमस", "नमस्"))
+
+
+# What settings leave out
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes"),
+    [
+        ("mpnet", {"pad_token_id": 0}),
+        ("albert", {"hidden_act": None}),
+        ("distilbert", {"layer_norm_eps": 1e-3}),
+        ("bert", {"hidden_act": "gelu_python"}),
+        ("electra", {"hidden_act": "gelu_fast"}),
+    ],
+    ids=str,
+)
+def test_settings_mean_what_they_mean_to_transformers(kind: str, changes: dict[str, Any], tmp_path: Path) -> None:
+    folder = make(kind, tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    config = {name: value for name, value in {**config, **changes}.items() if value is not None}
+    (folder / "config.json").write_text(json.dumps(config), "utf-8")
+    qa = quiet(QuestionAnswerer(folder))
+    (window,) = qa.reader.windows(QUESTION, TEXTS[1], max_seq_len=384, doc_stride=0, max_question_len=64)
+    model = transformers.AutoModelForQuestionAnswering.from_pretrained(folder, dtype=torch.float32).eval()
+    inputs = {"input_ids": [window.ids.tolist()], "attention_mask": [[1] * len(window)]}
+    if qa.shape.typed:
+        inputs["token_type_ids"] = [window.type_ids.tolist()]
+    found = qa.reader.read([window], [LengthConfig.full(qa.shape.layers)])
+    for ours, wanted in zip(found[:2], read(model, inputs), strict=True):
+        np.testing.assert_allclose(ours, wanted, rtol=0, atol=1e-4)
 
 
 # Distances

@@ -335,7 +335,7 @@ def test_int8_needs_sound_scales(checkpoint: Path, scale: np.ndarray | None) -> 
         ({"is_decoder": True}, "is_decoder"),
         ({"add_cross_attention": True}, "add_cross_attention"),
         ({"position_embedding_type": "relative_key"}, "'relative_key', but only 'absolute'"),
-        ({"hidden_act": "silu"}, "gelu | gelu_new | gelu_pytorch_tanh | relu"),
+        ({"hidden_act": "silu"}, "gelu | gelu_python | gelu_fast | gelu_new | gelu_pytorch_tanh | relu"),
         ({"hidden_act": ["gelu"]}, "hidden_act"),
         ({"hidden_size": 0}, "hidden_size is 0"),
         ({"hidden_size": "8"}, "hidden_size is '8'"),

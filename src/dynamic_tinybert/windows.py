@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from tokenizers import Encoding, Tokenizer, decoders, models, normalizers, pre_tokenizers
+from tokenizers import Encoding, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 from dynamic_tinybert.warning import warn
 
@@ -25,7 +25,12 @@ Ints = npt.NDArray[np.int64]
 _PIECE = 1 << 16  # characters tokenized at a time
 _MARKS = 64  # marks that a character may have before it is cut from them
 _SURROGATES = re.compile("[\ud800-\udfff]")
-_USUAL = {"cls_token": ("[CLS]", "<s>"), "sep_token": ("[SEP]", "</s>"), "pad_token": ("[PAD]", "<pad>")}
+_USUAL = {
+    "cls_token": ("[CLS]", "<s>"),
+    "sep_token": ("[SEP]", "</s>"),
+    "pad_token": ("[PAD]", "<pad>"),
+    "unk_token": ("[UNK]", "<unk>"),
+}
 _JOINERS = frozenset("\u200c\u200d\ufe0e\ufe0f")  # joiners and variation selectors belong to the character before
 
 
@@ -90,7 +95,8 @@ class Window:
 class TextTokenizer:
     """A model's tokenizer, as this package uses it. Safe to use from many threads.
 
-    Texts and questions are data: what looks like a special token in them ("[SEP]") is read as the characters it is.
+    Texts and questions are data: what looks like a special token in them ("[SEP]") is read as the characters it is, or,
+    by a unigram model, as one that nobody knows.
 
     Args:
         folder: A folder that holds `tokenizer.json`; or `vocab.txt` (WordPiece) or `vocab.json` and `merges.txt`
@@ -116,13 +122,19 @@ class TextTokenizer:
         self._spaced = bool(kinds & {"ByteLevel", "Metaspace"})  # a token may hold the space before it
         self._splits_punctuation = not kinds & {"Metaspace", "WhitespaceSplit"}
         self.pad = self._special("pad_token", config, folder)
-        template = _template(self._tokenizer)
+        template = _template(self._tokenizer, folder)
         if template is None:
             self.cls, self.sep = (self._special(name, config, folder) for name in ("cls_token", "sep_token"))
             doubled = self._tokenizer.id_to_token(self.sep) == "</s>"
             template = [self.cls], [self.sep] * (1 + doubled), [self.sep]
         (self.cls,), between, (self.sep,) = template
         self.between = np.array(between, np.int64)
+        # It would trim offsets by rules of its own.
+        self._tokenizer.post_processor = processors.TemplateProcessing(single="$A", pair="$A $B", special_tokens=[])
+        # A unigram model has special tokens among its pieces, and finds them in texts.
+        self._unknown = self._special("unk_token", config, folder) if "Unigram" in kinds else None
+        special = {i for i, token in self._tokenizer.get_added_tokens_decoder().items() if token.special}
+        self._never = np.array(sorted({self.cls, self.sep, self.pad, *special} - {self._unknown}), np.int64)
 
     @property
     def specials(self) -> int:
@@ -131,10 +143,8 @@ class TextTokenizer:
 
     def _special(self, name: str, config: Mapping[str, Any], folder: Path) -> int:
         """The id of a special token: of that which the settings name, or else of one of the usual names."""
-        said = config.get(name)
-        said = said.get("content") if isinstance(said, dict) else said
-        for token in (said, *_USUAL[name]):
-            index: int | None = self._tokenizer.token_to_id(token) if isinstance(token, str) else None
+        for token in _names(name, config):
+            index: int | None = self._tokenizer.token_to_id(token)
             if index is not None:
                 return index
         usual = " or ".join(_USUAL[name])
@@ -142,7 +152,7 @@ class TextTokenizer:
 
     def question(self, question: str, *, longest: int | None = None) -> Ints:
         """Return the token ids of a question, cut to the longest allowed, with a warning if it is longer."""
-        ids = np.array(self._encode(question.strip()).ids, np.int64)
+        ids = self._ids(self._encode(question.strip()))
         if longest is not None and len(ids) > longest:
             warn(f"a question of {len(ids)} tokens was cut to max_question_len, {longest}")
             ids = ids[:longest]
@@ -167,15 +177,14 @@ class TextTokenizer:
             if not piece.isascii():
                 begins &= ~_marks_of_the_token_before(piece, offsets)
             starts, which = np.flatnonzero(begins), np.cumsum(begins) - 1
-            ends = np.append(starts[1:], len(words)) - 1
             offsets += begin
-            yield Tokens(
-                np.array(encoding.ids, np.int64),
-                offsets[:, 0],
-                offsets[:, 1],
-                offsets[starts, 0][which],
-                offsets[ends, 1][which],
-            )
+            bounds = _bounds(offsets, starts)[which]
+            yield Tokens(self._ids(encoding), offsets[:, 0], offsets[:, 1], bounds[:, 0], bounds[:, 1])
+
+    def _ids(self, encoding: Encoding) -> Ints:
+        """The ids of tokens of a text, none of them a special token's."""
+        ids = np.array(encoding.ids, np.int64)
+        return ids if self._unknown is None else np.where(np.isin(ids, self._never), self._unknown, ids)
 
     def _encode(self, text: str) -> Encoding:
         # Half a surrogate pair, as bad JSON has, is a character that nobody knows.
@@ -264,7 +273,14 @@ def _settings(folder: Path) -> dict[str, Any]:
         raise WindowError(f"the tokenizer of {folder} cannot be read: its settings are no JSON ({error})") from None
     if not all(isinstance(settings, dict) for settings in found):
         raise WindowError(f"the tokenizer of {folder} cannot be read: its settings are no object")
-    return {name: value for settings in found for name, value in settings.items()}
+    return {name: value for settings in found for name, value in settings.items() if value is not None}
+
+
+def _names(role: str, config: Mapping[str, Any]) -> list[str]:
+    """What the special token of a role may be called: as the settings say, or else one of the usual names."""
+    said = config.get(role)
+    said = said.get("content") if isinstance(said, dict) else said
+    return [*([said] if isinstance(said, str) else []), *_USUAL[role]]
 
 
 def _load(folder: Path, config: Mapping[str, Any]) -> Tokenizer:
@@ -283,7 +299,10 @@ def _load(folder: Path, config: Mapping[str, Any]) -> Tokenizer:
             raise WindowError(f"{folder} has neither tokenizer.json nor vocab.txt")
         lines = vocabulary.read_bytes().decode("utf-8").removesuffix("\n").split("\n")
         tokens = {line.removesuffix("\r"): i for i, line in enumerate(lines)}
-        tokenizer = Tokenizer(models.WordPiece(tokens, unk_token="[UNK]"))
+        unknown = next((name for name in _names("unk_token", config) if name in tokens), None)
+        if unknown is None:
+            raise WindowError(f"the tokenizer of {folder} has no {' or '.join(_USUAL['unk_token'])}")
+        tokenizer = Tokenizer(models.WordPiece(tokens, unk_token=unknown))
         tokenizer.normalizer = normalizers.BertNormalizer(
             clean_text=True,
             handle_chinese_chars=config.get("tokenize_chinese_chars", True),
@@ -299,15 +318,20 @@ def _load(folder: Path, config: Mapping[str, Any]) -> Tokenizer:
         raise WindowError(f"the tokenizer of {folder} cannot be read: {str(error).splitlines()[0]}") from None
 
 
-def _template(tokenizer: Tokenizer) -> tuple[list[int], list[int], list[int]] | None:
+def _template(tokenizer: Tokenizer, folder: Path) -> tuple[list[int], list[int], list[int]] | None:
     """The special tokens before a question, between it and a text, and after that, as the tokenizer puts them.
 
-    None if it puts none, or not one before, one after and some between.
+    None if it puts none.
+
+    Raises:
+        WindowError: It is not one before, one after and some between; or the tokenizer has no token for what it does
+            not know.
     """
-    word = tokenizer.encode("a", add_special_tokens=False)
-    if tokenizer.post_processor is None or not word.ids:
-        return None
-    pair = tokenizer.post_process(word, word)
+    try:
+        tokenizer.encode("\U0010fffd")
+        pair = tokenizer.encode("a", "a")
+    except Exception as error:  # the tokenizers library raises bare Exception
+        raise WindowError(f"the tokenizer of {folder} cannot be used: {str(error).splitlines()[0]}") from None
     parts: tuple[list[int], list[int], list[int]] = [], [], []
     part = 0
     for index, sequence in zip(pair.ids, pair.sequence_ids, strict=True):
@@ -315,15 +339,23 @@ def _template(tokenizer: Tokenizer) -> tuple[list[int], list[int], list[int]] | 
             parts[part].append(index)
         else:
             part = sequence + 1
-    return parts if len(parts[0]) == len(parts[2]) == 1 and parts[1] else None
+    if part < 2 or not any(parts):  # no word at all, or nothing around it
+        return None
+    if len(parts[0]) != 1 or not parts[1] or len(parts[2]) != 1:
+        raise WindowError(
+            f"the tokenizer of {folder} puts {len(parts[0])}, {len(parts[1])} and {len(parts[2])} special tokens before"
+            " a question, between it and a text, and after that: only 1, 1 or more, and 1 are supported"
+        )
+    return parts
 
 
 def _kinds_of(tokenizer: Tokenizer) -> set[str]:
-    """The types of pre-tokenizers that a tokenizer has."""
+    """The types of a tokenizer's model and of its pre-tokenizers."""
+    model = type(tokenizer.model).__name__
     if tokenizer.pre_tokenizer is None:
-        return set()
+        return {model}
     described = json.loads(tokenizer.pre_tokenizer.__getstate__())  # its part of tokenizer.json, without the vocabulary
-    return {part["type"] for part in (described, *described.get("pretokenizers", ()))}
+    return {model, *(part["type"] for part in (described, *described.get("pretokenizers", ())))}
 
 
 def _pieces(text: str) -> Iterator[tuple[int, int]]:
@@ -335,7 +367,8 @@ def _pieces(text: str) -> Iterator[tuple[int, int]]:
     while len(text) - begin > _PIECE:
         limit = begin + _PIECE
         cuts = range(limit, begin + _PIECE // 2, -1)
-        end = next((cut for cut in cuts if _is_space(text[cut]) and not _is_space(text[cut - 1])), None)
+        spaces = [cut for cut in cuts if _is_space(text[cut]) and not _is_space(text[cut - 1])]
+        end = next((cut for cut in spaces if text[cut] == " "), spaces[0] if spaces else None)
         if end is None:
             end = next((i for i in cuts if _is_punctuation(text[i - 1]) and not _continues(text[i])), limit)
         while end < min(len(text), limit + _MARKS) and _continues(text[end]):
@@ -361,10 +394,11 @@ def _continues(character: str) -> bool:
 
 
 def _marks_of_the_token_before(text: str, offsets: Ints) -> npt.NDArray[np.bool_]:
-    """Which tokens begin with a mark that belongs to the last character of the token before."""
+    """Which tokens begin with a mark that belongs to the token before, or with a letter right after a mark."""
     marks = np.zeros(len(offsets), np.bool_)
     for i in np.flatnonzero((offsets[1:, 0] <= offsets[:-1, 1]) & (offsets[1:, 0] < offsets[1:, 1])) + 1:
-        marks[i] = _continues(text[offsets[i, 0]])
+        first = int(offsets[i, 0])
+        marks[i] = _continues(text[first]) or (text[first].isalnum() and first > 0 and _continues(text[first - 1]))
     return marks
 
 
@@ -380,10 +414,24 @@ def _at_punctuation(text: str, offsets: Ints) -> npt.NDArray[np.bool_]:
 
 
 def _leave_spaces(text: str, offsets: Ints) -> None:
-    """Let each token begin after the white space that it holds; what is nothing else has no character then."""
+    """Leave the white space around each token out; what is nothing else has no character then."""
     for i, (begin, end) in enumerate(offsets.tolist()):
         if begin < end and text[begin].isspace():
-            offsets[i, 0] = next((at for at in range(begin, end) if not text[at].isspace()), end)
+            offsets[i, 0] = begin = next((at for at in range(begin, end) if not text[at].isspace()), end)
+        while begin < end and text[end - 1].isspace():
+            offsets[i, 1] = end = end - 1
+
+
+def _bounds(offsets: Ints, starts: Ints) -> Ints:
+    """Where words begin and end, `[words, 2]`, by the tokens with which they begin: from those that are not blank."""
+    ends = np.append(starts[1:], len(offsets)) - 1
+    blank = offsets[:, 0] == offsets[:, 1]
+    if not blank.any():
+        return np.stack([offsets[starts, 0], offsets[ends, 1]], 1)
+    begin = np.minimum.reduceat(np.where(blank, np.iinfo(np.int64).max, offsets[:, 0]), starts)
+    end = np.maximum.reduceat(np.where(blank, -1, offsets[:, 1]), starts)
+    nothing = end < begin
+    return np.stack([np.where(nothing, offsets[ends, 1], begin), np.where(nothing, offsets[ends, 1], end)], 1)
 
 
 def _keep_characters_whole(text: str, offsets: Ints) -> None:

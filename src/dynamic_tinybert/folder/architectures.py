@@ -121,6 +121,9 @@ class Architecture:
         settings: How its `config.json` calls a size, by our names of them.
         typed: Whether its inputs tell the question from the text by token types.
         padded_positions: Whether a sequence's first position is that after the padding token's id.
+        padding: That id, where transformers does not read it from the settings.
+        activation: What `config.json` means if it names no activation.
+        epsilon: What layer normalization adds to the variance, where transformers does not read it from the settings.
         narrow: Whether its embeddings may have a width of their own.
     """
 
@@ -130,6 +133,9 @@ class Architecture:
     settings: Mapping[str, str] = field(default_factory=lambda: _USUAL)
     typed: bool = True
     padded_positions: bool = False
+    padding: int | None = None
+    activation: str = "gelu"
+    epsilon: float | None = None
     narrow: bool = False
 
 
@@ -148,6 +154,7 @@ ARCHITECTURES: Final[Mapping[str, Architecture]] = MappingProxyType(
                 "activation": "activation",
             },
             typed=False,
+            epsilon=1e-12,
         ),
         "roberta": Architecture(
             model="RobertaForQuestionAnswering", prefix="roberta.", typed=False, padded_positions=True
@@ -165,9 +172,20 @@ ARCHITECTURES: Final[Mapping[str, Architecture]] = MappingProxyType(
             narrow=True,
         ),
         "mpnet": Architecture(
-            model="MPNetForQuestionAnswering", prefix="mpnet.", names=_MPNET, typed=False, padded_positions=True
+            model="MPNetForQuestionAnswering",
+            prefix="mpnet.",
+            names=_MPNET,
+            typed=False,
+            padded_positions=True,
+            padding=1,
         ),
-        "albert": Architecture(model="AlbertForQuestionAnswering", prefix="albert.", names=_ALBERT, narrow=True),
+        "albert": Architecture(
+            model="AlbertForQuestionAnswering",
+            prefix="albert.",
+            names=_ALBERT,
+            activation="gelu_new",
+            narrow=True,
+        ),
     }
 )
 """By `model_type` of `config.json`."""

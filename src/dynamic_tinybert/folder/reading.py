@@ -36,6 +36,8 @@ EMBEDDED: Final = "embedded"
 
 _ACTIVATIONS: Final[Mapping[str, Activation]] = {
     "gelu": "gelu",
+    "gelu_python": "gelu",
+    "gelu_fast": "gelu_tanh",
     "gelu_new": "gelu_tanh",
     "gelu_pytorch_tanh": "gelu_tanh",
     "relu": "relu",
@@ -230,14 +232,14 @@ def _read_shape(file: Path, config: Mapping[str, Any]) -> tuple[str, ModelShape]
     for key, only in (("is_decoder", False), ("add_cross_attention", False), ("position_embedding_type", "absolute")):
         if config.get(key) not in (None, only):
             refuse(key, repr(only))
-    activation = _ACTIVATIONS.get(str(config.get(theirs.settings["activation"], "gelu")))
+    activation = _ACTIVATIONS.get(str(config.get(theirs.settings["activation"], theirs.activation)))
     if activation is None:
         refuse(theirs.settings["activation"], " | ".join(_ACTIVATIONS))
     try:
         voters = read_voters(config.get("dynamic_tinybert", {}))
     except ValueError as error:
         raise ModelFolderError(f"{file}: {error}: choose another model") from None
-    epsilon = config.get("layer_norm_eps", 1e-12)
+    epsilon = config.get("layer_norm_eps", 1e-12) if theirs.epsilon is None else theirs.epsilon
     if type(epsilon) is not float or not 0 < epsilon < 1:
         refuse("layer_norm_eps", "a number between 0 and 1")
     layers = count(theirs.settings["layers"], most=_MOST_LAYERS)
@@ -245,7 +247,9 @@ def _read_shape(file: Path, config: Mapping[str, Any]) -> tuple[str, ModelShape]
     if hidden % heads:
         refuse(theirs.settings["hidden"], f"a multiple of {theirs.settings['heads']} ({heads})")
     embedding = count("embedding_size", 128) if theirs.narrow else hidden
-    first = count("pad_token_id", 1, least=0) + 1 if theirs.padded_positions else 0
+    first = 0
+    if theirs.padded_positions:
+        first = 1 + (count("pad_token_id", 1, least=0) if theirs.padding is None else theirs.padding)
     shared = kind == "albert"
     if shared:
         count("inner_group_num", 1, most=1)
