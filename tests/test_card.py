@@ -59,14 +59,14 @@ def measured(tiny_folder: Path, tmp_path: Path) -> Measured:
 
 
 def test_a_card_is_written_where_there_is_none(measured: Measured) -> None:
-    card, values, body = finished(None, measured("SQuAD 1.1, the questions of confirm"), license="mit")
+    card, values, body = finished(None, measured("SQuAD 1.1, the questions of heldout-confirm"), license="mit")
     assert values["license"] == "mit"
     assert values["library_name"] == "dynamic-tinybert"
     assert values["pipeline_tag"] == "question-answering"
     assert {"question-answering", "extractive-qa", "bert", "squad"} <= {*values["tags"]}
     ((result,),) = (index["results"] for index in values["model-index"])
     assert result["task"]["type"] == "question-answering"
-    assert result["dataset"] == {"type": "rajpurkar/squad", "name": "SQuAD 1.1, the questions of confirm"}
+    assert result["dataset"] == {"type": "rajpurkar/squad", "name": "SQuAD 1.1, the questions of heldout-confirm"}
     assert {m["type"]: m["value"] for m in result["metrics"]} == {"exact_match": 61.23, "f1": 71.5}
     assert "2 layers, hidden 32, 2 heads, feed-forward 64" in body
     assert re.search(r"^\| a\\\|b \| 0\.\d\d \| 50\.00 \| 60\.00 \| 0\.50 0\.25 \|$", body, re.MULTILINE)
@@ -88,11 +88,29 @@ def test_what_the_card_shows_runs(
 
 @pytest.mark.parametrize(
     ("data", "kind"),
-    [("SQuAD 1.1", "rajpurkar/squad"), ("dev of SQuAD v2.0", "rajpurkar/squad_v2"), ("our mail", "other")],
+    [
+        ("SQuAD 1.1, the 4,790 questions of heldout-confirm", "rajpurkar/squad"),
+        ("SQuAD 2.0, the 11,873 questions of dev-v2.0", "rajpurkar/squad_v2"),
+        ("SQuAD 2.0, the 18 questions of our-mail", "other"),
+        ("our mail", "other"),
+    ],
 )
 def test_figures_are_of_the_data_they_were_measured_on(measured: Measured, data: str, kind: str) -> None:
     _, values, _ = finished(None, measured(data), license="mit")
     assert values["model-index"][0]["results"][0]["dataset"] == {"type": kind, "name": data}
+
+
+def test_a_card_that_is_nothing_but_metadata_without_a_line_end(tiny_model: ModelFolder) -> None:
+    _, values, body = finished("---\nlicense: mit\n---", tiny_model)
+    assert (values["license"], values["library_name"]) == ("mit", "dynamic-tinybert")
+    assert body.startswith("# engine\n")
+
+
+def test_figures_of_another_table_are_noticed(measured: Measured) -> None:
+    folder = measured("SQuAD 1.1, the 4,790 questions of heldout-confirm")
+    prose = f"---\nlicense: mit\n---\n# Engine\n\n| configuration | share | F1 |\n\nmodel {NAME}, {{}} F1\n"
+    assert not finished(prose.format("70.00"), folder)[0].has_figures
+    assert finished(prose.format("71.50"), folder)[0].has_figures
 
 
 def test_nothing_is_claimed_that_nobody_measured(tiny_model: ModelFolder) -> None:

@@ -223,6 +223,8 @@ def test_what_transformers_reader_saved_loads_by_the_other_name(tiny_folder: Pat
 def test_a_token_is_never_saved() -> None:
     with pytest.raises(ValueError, match="Cannot serialize token"):
         ExtractiveReader(token=Secret.from_token("hf_secret")).to_dict()
+    with pytest.raises(ValueError, match="model_kwargs holds a token"):
+        ExtractiveReader(model_kwargs={"token": "hf_secret"}).to_dict()
     with pytest.raises(TypeError, match="Secret") as raised:
         ExtractiveReader(token="hf_secret")
     assert "hf_secret" not in str(raised.value)

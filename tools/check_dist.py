@@ -21,6 +21,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = "dynamic_tinybert"
+OTHERS = "haystack_integrations"  # the namespace in which haystack looks for components
 CONTEXT = "The report was written by Ada Lovelace in 1843."
 WHEEL_MOST, INSTALLED_MOST = 26e6, 250e6  # bytes; on Python 3.10 ONNX Runtime brings sympy, and the second is no limit
 SDIST_ONLY = ("CHANGELOG.md", "LICENSE", "README.md", "pyproject.toml", ".gitignore", "PKG-INFO")
@@ -69,7 +70,7 @@ def check(output: Path, pythons: list[str], room: Path) -> None:
     run(sys.executable, "-m", "build", "--outdir", output, ROOT)  # the sdist, and from it the wheel
     (sdist,), (wheel,) = output.glob("*.tar.gz"), output.glob("*.whl")
     run(sys.executable, "-m", "twine", "check", "--strict", sdist, wheel)
-    run(Path(sys.executable).parent / "check-wheel-contents", wheel)
+    run(Path(sys.executable).parent / "check-wheel-contents", "--toplevel", f"{PACKAGE},{OTHERS}", wheel)
 
     version = wheel.name.split("-")[1]
     names = wheel_contents(wheel, version)
@@ -110,7 +111,7 @@ def tracked(*folders: str) -> set[str]:
 def wheel_contents(wheel: Path, version: str) -> list[str]:
     """Check that a wheel holds the package, the recipes and its metadata, every file of them, and nothing else."""
     names = zipfile.ZipFile(wheel).namelist()
-    wanted = {name.removeprefix("src/") for name in tracked(f"src/{PACKAGE}")}
+    wanted = {name.removeprefix("src/") for name in tracked("src")}
     wanted |= {f"{PACKAGE}/{name}" for name in tracked("recipes")}
     info = f"{PACKAGE}-{version}.dist-info"
     wanted |= {f"{info}/{name}" for name in ("METADATA", "WHEEL", "RECORD", "entry_points.txt", "licenses/LICENSE")}
@@ -122,7 +123,7 @@ def sdist_contents(sdist: Path) -> list[str]:
     """Check the same of an sdist."""
     with tarfile.open(sdist) as archive:
         names = [name.partition("/")[2] for name in archive.getnames()]
-    wanted = {*tracked(f"src/{PACKAGE}", "recipes"), *SDIST_ONLY}
+    wanted = {*tracked("src", "recipes"), *SDIST_ONLY}
     same(sdist.name, {*names}, wanted)
     return names
 
@@ -134,9 +135,8 @@ def same(name: str, found: set[str], wanted: set[str]) -> None:
 
 def contents(wheel: Path) -> dict[str, int]:
     """The files of a wheel that are the package, and their checksums."""
-    return {
-        item.filename: item.CRC for item in zipfile.ZipFile(wheel).infolist() if item.filename.startswith(f"{PACKAGE}/")
-    }
+    own = (f"{PACKAGE}/", f"{OTHERS}/")
+    return {item.filename: item.CRC for item in zipfile.ZipFile(wheel).infolist() if item.filename.startswith(own)}
 
 
 def installed(python: str, archive: Path, venv: Path, version: str) -> str:
@@ -162,7 +162,7 @@ def installed(python: str, archive: Path, venv: Path, version: str) -> str:
         "-c",
         "from dynamic_tinybert.shipped import SHIPPED; assert (SHIPPED[0] / 'cpu.yaml').is_file()",
     )
-    whole, ours = size(site) - bare, size(site / PACKAGE)
+    whole, ours = size(site) - bare, size(site / PACKAGE) + size(site / OTHERS)
     count = (
         "from importlib.metadata import distributions as d; print(len({x.name for x in d()} - {'pip', 'setuptools'}))"
     )

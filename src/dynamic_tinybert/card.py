@@ -32,6 +32,7 @@ SPANS_ONLY: Final = """\
 _BLOCK: Final = re.compile(
     r"\A(\ufeff?\s*---\r?\n)(.*?)^(---[ \t]*(?:\r?\n|\Z))", re.DOTALL | re.MULTILINE
 )  # as the Hub
+_OF_SQUAD: Final = r"dev-v[12]|train-v[12]|heldout-(?:select|confirm)"
 _FENCED: Final = re.compile(r"^(```|~~~).*?^\1", re.DOTALL | re.MULTILINE)
 _MARK: Final = re.compile(r"\n<!-- Written by dynamic-tinybert push[^\n]* sha256:([0-9a-f]{64}) -->\n\Z")
 _USUAL: Final = ("language", "datasets")  # what a card says beside its licence, and no folder knows; and headings:
@@ -46,11 +47,13 @@ class Card:
         text: The card.
         added: What was added to the words that were there: keys of the metadata, and titles of sections.
         missing: What a card should say and no folder knows.
+        has_figures: Whether it has the F1 of `full` that the folder's table has; true where there is no table.
     """
 
     text: str
     added: Sequence[str]
     missing: Sequence[str]
+    has_figures: bool = True
 
 
 def evaluation(dataset: Mapping[str, str], exact_match: float, f1: float) -> dict[str, Any]:
@@ -115,6 +118,8 @@ def complete(text: str | None, folder: ModelFolder, name: str, *, license: str |
         text = None
     old = text or ""
     block, known = _read_block(old)
+    if block and not block.endswith("\n"):  # the card ends with its metadata
+        block = old = block + _line_end(old)
     body = old[len(block) :]
     stated = known.get("license")
     if license and stated and license != stated:
@@ -133,11 +138,14 @@ def complete(text: str | None, folder: ModelFolder, name: str, *, license: str |
     missing += [what for what, heading in _SAID if not _has(words, heading)]
     title = [] if body.strip() else [f"# {name.partition('/')[2]}\n\n{_WHAT}"]
     added = [*title, *(f"## {heading}\n\n{content}" for heading, content in sections.items())]
-    new = _with_values(block, known, values) + _with_sections(body, added, _line_end(old))
+    whole = _with_sections(body, added, _line_end(old))
+    new = _with_values(block, known, values) + whole
     if text is None:
         digest = hashlib.sha256(new.encode()).hexdigest()
         new += f"\n<!-- Written by dynamic-tinybert push, and anew until somebody changes it. sha256:{digest} -->\n"
-    return Card(text=new, added=[*values, *sections], missing=missing)
+    full = next((c.f1 for c in table.choices if c.share == 1), None)
+    shown = full is None or f"{full:.2f}" in whole
+    return Card(text=new, added=[*values, *sections], missing=missing, has_figures=shown)
 
 
 def _lacking(words: str, body: str, folder: ModelFolder, table: ConfigTable, name: str) -> dict[str, str]:
@@ -173,11 +181,12 @@ def _metadata_of(folder: ModelFolder, table: ConfigTable, name: str) -> dict[str
     results = []
     full = next((c for c in table.choices if c.share == 1), None)
     if measured and full and full.exact_match is not None and full.f1 is not None:
-        version = re.search(r"squad\D{0,3}([12])", measured, re.IGNORECASE)
-        kind = {"1": "rajpurkar/squad", "2": "rajpurkar/squad_v2"}[version[1]] if version else "other"
+        # A file of anybody's questions may be in the format of SQuAD: these names are of SQuAD's own.
+        own = re.search(rf"squad\D{{0,3}}([12]).*\b(?:{_OF_SQUAD})", measured, re.IGNORECASE)
+        kind = {"1": "rajpurkar/squad", "2": "rajpurkar/squad_v2"}[own[1]] if own else "other"
         results = [evaluation({"type": kind, "name": measured}, full.exact_match, full.f1)]
     family = str(folder.config.get("model_type", "bert"))
-    return metadata(name, results, family=family, squad=bool(measured and "squad" in measured.lower()))
+    return metadata(name, results, family=family, squad=any(x["dataset"]["type"] != "other" for x in results))
 
 
 def _architecture(folder: ModelFolder, table: ConfigTable) -> str:

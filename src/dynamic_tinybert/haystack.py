@@ -1,6 +1,7 @@
 """An extractive reader for haystack pipelines: a door for code that was written for `TransformersExtractiveReader`."""
 
 import math
+import numbers
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -32,7 +33,11 @@ __all__ = ["ExtractiveReader"]
 
 _CANDIDATES = 20  # of a window, where `answers_per_seq` is not given
 _SHORTEST = 5  # tokens of a window: three special ones, one of the query, one of the document
-_LOADING = threading.Lock()  # not an attribute: a component can be copied
+_SAVED = (
+    "top_k", "score_threshold", "max_seq_length", "stride", "max_batch_size", "answers_per_seq", "no_answer",
+    "calibration_factor", "overlap_threshold", "budget", "token_types", "precision", "threads", "providers",
+)  # fmt: skip
+_LOADING = threading.Lock()  # not an attribute: a component that has not loaded its model can be copied
 _log = logging.getLogger(__name__)
 
 
@@ -68,7 +73,8 @@ class _Options:
             )
         for name in ("score_threshold", "overlap_threshold", "calibration_factor"):
             value = getattr(self, name)
-            if value is not None and (isinstance(value, (bool, str)) or not 0 <= value < math.inf):
+            number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+            if value is not None and not (number and 0 <= value < math.inf):
                 raise ValueError(f"{name} is a number of at least 0, not {value!r:.50}")
         if not self.calibration_factor:
             raise ValueError("calibration_factor is more than 0")
@@ -140,8 +146,8 @@ class ExtractiveReader:
             stays; None keeps both.
         model_kwargs: Of these `revision`, `cache_dir`, `local_files_only`, `token` and `device_map` count; others are
             named in a warning.
-        budget: What may be spent, as in `QuestionAnswerer.__call__`. Below `full`, an answer's `meta` says what was:
-            `configuration` and `share`.
+        budget: What may be spent: a share in (0, 1], `full`, `balanced` or `fast`. Below `full`, an answer's `meta`
+            says what was: `configuration` and `share`.
         token_types: Tell the model which tokens are the document's, as in its training.
             `TransformersExtractiveReader` does not; False answers as it does, at `full` only.
         precision: See `QuestionAnswerer`.
@@ -181,7 +187,7 @@ class ExtractiveReader:
         overlap_threshold: float | None = 0.01,
         model_kwargs: dict[str, Any] | None = None,
         *,
-        budget: Budget = "full",
+        budget: float | str = "full",
         token_types: bool = True,
         precision: Precision = "fp32",
         threads: int | None = None,
@@ -217,29 +223,18 @@ class ExtractiveReader:
         """Return the component as a dictionary that a pipeline can save.
 
         Raises:
-            ValueError: The token is its own value, not the name of an environment variable.
+            ValueError: The token is its own value, not the name of an environment variable; or is in `model_kwargs`.
         """
+        if "token" in (self.model_kwargs or {}):
+            raise ValueError("model_kwargs holds a token, which no saved pipeline has: give token, a Secret")
         model_kwargs = {name: _plain(value) for name, value in (self.model_kwargs or {}).items()}
         data: dict[str, Any] = default_to_dict(
             self,
             model=self.model,
             device=self.device,
             token=self.token,
-            top_k=self.top_k,
-            score_threshold=self.score_threshold,
-            max_seq_length=self.max_seq_length,
-            stride=self.stride,
-            max_batch_size=self.max_batch_size,
-            answers_per_seq=self.answers_per_seq,
-            no_answer=self.no_answer,
-            calibration_factor=self.calibration_factor,
-            overlap_threshold=self.overlap_threshold,
+            **{name: _plain(getattr(self, name)) for name in _SAVED},
             model_kwargs=model_kwargs or None,
-            budget=self.budget,
-            token_types=self.token_types,
-            precision=self.precision,
-            threads=self.threads,
-            providers=_plain(self.providers),
         )
         return data
 
@@ -272,7 +267,7 @@ class ExtractiveReader:
         answers_per_seq: int | None = None,
         no_answer: bool | None = None,
         overlap_threshold: float | None = None,
-        budget: Budget | None = None,
+        budget: float | str | None = None,
     ) -> dict[str, Any]:
         """Find answers to a query in documents.
 
@@ -451,4 +446,6 @@ def _plain(value: Any) -> Any:
         return {name: _plain(item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
     return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)

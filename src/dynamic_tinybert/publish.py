@@ -14,9 +14,11 @@ from safetensors import SafetensorError
 from dynamic_tinybert.budget import BudgetError
 from dynamic_tinybert.card import Card, complete
 from dynamic_tinybert.folder import ModelFolder, ModelFolderError, open_folder, save_folder
-from dynamic_tinybert.folder.files import CARD, CONFIG, COPIED, INDEX, WEIGHTS
+from dynamic_tinybert.folder.files import CARD, CONFIG, COPIED, INDEX, WEIGHTS, read_object
 from dynamic_tinybert.folder.tensors import find_weight_files
 from dynamic_tinybert.folder.uploading import Hub, HubModel, check_hub_name
+
+_PATHS = frozenset({"_name_or_path", "name_or_path", "special_tokens_map_file", "tokenizer_file"})  # in settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,8 +91,9 @@ def push(
             files = model_files(folder)
             hub = None if dry_run else Hub(token)
             there = None if hub is None else hub.find(name, revision=revision, private=private)
-            if own is None and there is not None:
-                own = there.read_card()
+            if own is None and hub is not None:
+                main = there or (revision and hub.find(name, revision=None, private=False))
+                own = main.read_card() if main else None
             card = complete(own, folder, name, license=license)
             if hub is not None and there is None:
                 there = hub.make(name, revision=revision, private=private)
@@ -99,6 +102,8 @@ def push(
         except BudgetError as error:
             raise ModelFolderError(str(error)) from error
         files[CARD] = card.text.encode()
+        if not card.has_figures:
+            say(f"{folder.name}: the card has other figures than length_configs.json: bring it up to date")
         sizes = {file: len(x) if isinstance(x, bytes) else x.stat().st_size for file, x in files.items()}
         url = _page(name) if there is None else there.url
         done = Push(name=name, url=url, commit=None, private=None, files=sizes, removed=(), card=card)
@@ -108,14 +113,17 @@ def push(
 def model_files(folder: ModelFolder) -> dict[str, bytes | Path]:
     """Return the files of a model by name, without its card: their places, or what they hold."""
     files: dict[str, bytes | Path] = {CONFIG: folder.path / CONFIG}
-    if "_name_or_path" in folder.config:  # where it lay on some machine is nobody's business
-        config = {key: value for key, value in folder.config.items() if key != "_name_or_path"}
-        files[CONFIG] = (json.dumps(config, indent=2) + "\n").encode()
     weights = find_weight_files(folder.path)
     files |= {file.name: file for file in weights}
     if weights[0].name != WEIGHTS:
         files[INDEX] = folder.path / INDEX
-    return files | {file: folder.path / file for file in COPIED if file != CARD and (folder.path / file).is_file()}
+    files |= {file: folder.path / file for file in COPIED if file != CARD and (folder.path / file).is_file()}
+    for name in {CONFIG, "tokenizer_config.json"} & files.keys():  # where it lay on some machine is nobody's business
+        settings = read_object(folder.path / name)
+        if _PATHS & settings.keys():
+            kept = {key: value for key, value in settings.items() if key not in _PATHS}
+            files[name] = (json.dumps(kept, indent=2, ensure_ascii=False) + "\n").encode()
+    return files
 
 
 def read_card(folder: ModelFolder) -> str | None:

@@ -154,6 +154,10 @@ def test_what_goes_with_2_is_refused_with_1(run: Run, data: Path, tmp_path: Path
     assert not (tmp_path / "na.json").exists()
     answers = write(tmp_path / "answers.json", {"a": "Agnes Moreau"})
     na_probs = write(tmp_path / "na.json", {"a": 0.5})
+    assert "goes with --na-probs" in complaint(run("score", data, answers, "--na-prob-thresh", "0.5"), 2)
+    assert "not nan" in complaint(run("score", data, answers, "--na-probs", na_probs, "--na-prob-thresh", "nan"), 2)
+    both = ("--predictions", tmp_path / "x.json", "--na-probs", tmp_path / "x.json")
+    assert "name the same file" in complaint(run("evaluate", data, *both), 2)
     assert "probabilities of no answer are for 2.0" in complaint(run("score", data, answers, "--na-probs", na_probs), 1)
 
 

@@ -195,8 +195,18 @@ def test_a_card_on_the_hub_is_kept_where_the_folder_has_none(hub: FakeHub, model
 def test_a_machines_folders_are_not_told(hub: FakeHub, model: Path) -> None:
     config = json.loads((model / "config.json").read_text("utf-8"))
     (model / "config.json").write_text(json.dumps({**config, "_name_or_path": "/home/ada/secret"}), "utf-8")
+    settings = {"tokenizer_class": "BertTokenizer", "name_or_path": "/home/ada/x", "special_tokens_map_file": "/home/x"}
+    (model / "tokenizer_config.json").write_text(json.dumps(settings), "utf-8")
     pushed(model, NAME)
     assert json.loads(hub.files(NAME)["config.json"]) == config
+    assert json.loads(hub.files(NAME)["tokenizer_config.json"]) == {"tokenizer_class": "BertTokenizer"}
+
+
+def test_a_card_on_main_is_kept_on_a_new_branch(hub: FakeHub, model: Path) -> None:
+    pushed(model, NAME)
+    (model / "README.md").unlink()
+    pushed(model, NAME, "--revision", "v2")
+    assert "Wörter, 言葉 ✓" in hub.files(NAME, "v2")["README.md"].decode()
 
 
 def test_a_trial_shows_all_and_asks_nobody(hub: FakeHub, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:

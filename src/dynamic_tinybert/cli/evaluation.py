@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -48,6 +49,9 @@ def evaluate(
     """
     from dynamic_tinybert.budget import parse_budget
     from dynamic_tinybert.evaluate import evaluate as run
+
+    if predictions is not None and na_probs is not None and predictions.resolve() == na_probs.resolve():
+        console.fail("--predictions and --na-probs name the same file: give each its own", misuse=True)
     from dynamic_tinybert.squad import read_squad
 
     with console.errors_in_one_line():
@@ -97,9 +101,12 @@ def score(
         ),
     ] = None,
     na_prob_thresh: Annotated[
-        float,
-        typer.Option(metavar="P", help="With --na-probs: where the probability is greater, the answer is none."),
-    ] = 1.0,
+        float | None,
+        typer.Option(
+            metavar="P",
+            help="With --na-probs: where the probability is greater, the answer is none.  [default: 1.0]",
+        ),
+    ] = None,
     as_json: console.AsJson = False,
 ) -> None:
     """Score a file of predictions by the official metric of its data set, SQuAD 1.1 or 2.0.
@@ -114,12 +121,17 @@ def score(
     from dynamic_tinybert.squad import read_na_probs, read_predictions, read_squad
     from dynamic_tinybert.squad import score as run
 
+    if na_prob_thresh is not None and na_probs is None:
+        console.fail("--na-prob-thresh goes with --na-probs", misuse=True)
+    if na_prob_thresh is not None and math.isnan(na_prob_thresh):
+        console.fail("--na-prob-thresh is a number, not nan", misuse=True)
+
     with console.errors_in_one_line():
         scores = run(
             read_squad(data),
             read_predictions(predictions),
             na_probs=None if na_probs is None else read_na_probs(na_probs),
-            na_prob_thresh=na_prob_thresh,
+            na_prob_thresh=1.0 if na_prob_thresh is None else na_prob_thresh,
         )
     if scores.missing:
         console.complain(

@@ -63,7 +63,11 @@ class HubModel:
             return None
         with _in_one_line(self.name, self._api.token):
             file = hf_hub_download(self.name, CARD, revision=self._head, token=self._api.token)
-            return Path(file).read_bytes().decode("utf-8", errors="replace")
+            content = Path(file).read_bytes()
+        try:
+            return content.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise ModelFolderError(f"{CARD} of {self.name} is no UTF-8 (byte {error.start:,}): mend it there") from None
 
     def superseded(self, files: Mapping[str, Any]) -> list[str]:
         """Name the files of a model that are there and not among `files`, by which an old model would be read."""
