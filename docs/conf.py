@@ -93,7 +93,7 @@ nitpick_ignore_regex = [
 # -- HTML -------------------------------------------------------------------------------------------------------------
 
 html_theme = "furo"  # of the themes that are kept, the one that by itself asks no other host for anything
-html_title = f"dynamic-tinybert {__version__}"
+html_title = f"dynamic-tinybert {__version__.partition('+')[0]}"
 html_static_path = ["_static"]
 html_css_files = ["pictures.css", "site.css"]
 templates_path = ["_templates"]
