@@ -496,7 +496,14 @@ def answers_with_space(pipe: Any) -> Iterator[None]:
         inside = slice(window.offset, window.offset + len(window.text))
         return start[inside], end[inside]
 
-    with replaced(windows, _leave_spaces=lambda *_: None), replaced(transformers_spans, text_logits=all_of_them):
+    def plain_spaces(text: str, offsets: Any) -> None:
+        """As RoBERTa's post-processor has it: line breaks are characters like others."""
+        for i, (begin, end) in enumerate(offsets.tolist()):
+            token = text[begin:end]
+            offsets[i, 0] = min(end, begin + len(token) - len(token.lstrip(" ")))
+            offsets[i, 1] = max(offsets[i, 0], end - (len(token) - len(token.rstrip(" "))))
+
+    with replaced(windows, _leave_spaces=plain_spaces), replaced(transformers_spans, text_logits=all_of_them):
         yield
 
 
