@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dynamic_tinybert.haystack_spans import CandidateRanker, best_spans, logistic
+from dynamic_tinybert.calibration import logistic
+from dynamic_tinybert.haystack_spans import CandidateRanker, best_spans
 from dynamic_tinybert.windows import Tokens, Window
 
 

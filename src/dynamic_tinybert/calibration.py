@@ -64,4 +64,9 @@ class Calibration:
         if not math.isfinite(logit - null) or score <= 0:
             return 0.0
         x = self.margin * (logit - null) + self.log_score * math.log(score) + self.bias
-        return 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x))
+        return logistic(x)
+
+
+def logistic(x: float) -> float:
+    """The logistic function, without overflow."""
+    return 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from dynamic_tinybert.calibration import logistic
 from dynamic_tinybert.qa import Options, QuestionAnswerer
 from dynamic_tinybert.squad import Scores, SquadFile, oracle, score
 
@@ -114,10 +114,6 @@ def evaluate(qa: QuestionAnswerer, data: SquadFile, **options: Unpack[Options]) 
         seconds=time.perf_counter() - began,
         predictions=predictions,
         no_answer_threshold=float(threshold) if may_be_none else None,
-        na_probs={id_: _logistic(x) for id_, x in differences.items()} if may_be_none else None,
+        na_probs={id_: logistic(x) for id_, x in differences.items()} if may_be_none else None,
         oracle=oracle(data, spans, differences) if unsure else None,
     )
-
-
-def _logistic(x: float) -> float:
-    return 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x))

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
+from dynamic_tinybert.calibration import logistic
 from dynamic_tinybert.spans import Span, SpanRanker
 from dynamic_tinybert.windows import Window
 
@@ -66,8 +67,3 @@ def best_spans(
     best = best[np.argsort(-flat[best], kind="stable")]
     rows, last = np.divmod(best[flat[best] > -np.inf], len(end))
     return list(zip(first[rows].tolist(), last.tolist(), logit[rows, last].tolist(), strict=True))
-
-
-def logistic(x: float) -> float:
-    """The logistic function, without overflow."""
-    return 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x))

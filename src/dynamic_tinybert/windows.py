@@ -367,8 +367,9 @@ def _pieces(text: str) -> Iterator[tuple[int, int]]:
     while len(text) - begin > _PIECE:
         limit = begin + _PIECE
         cuts = range(limit, begin + _PIECE // 2, -1)
-        spaces = [cut for cut in cuts if _is_space(text[cut]) and not _is_space(text[cut - 1])]
-        end = next((cut for cut in spaces if text[cut] == " "), spaces[0] if spaces else None)
+        end = next((cut for cut in cuts if text[cut] == " " and not _is_space(text[cut - 1])), None)
+        if end is None:
+            end = next((cut for cut in cuts if _is_space(text[cut]) and not _is_space(text[cut - 1])), None)
         if end is None:
             end = next((i for i in cuts if _is_punctuation(text[i - 1]) and not _continues(text[i])), limit)
         while end < min(len(text), limit + _MARKS) and _continues(text[end]):
