@@ -21,11 +21,9 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import gzip
 import json
 import os
 import re
-import shlex
 import sys
 import time
 import traceback
@@ -33,6 +31,8 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+from pipeline_parity import articles_of, command
 
 os.environ["HAYSTACK_TELEMETRY_ENABLED"] = "False"
 
@@ -115,9 +115,7 @@ def calls(data: str, limit: int, long: int) -> dict[str, list[dict[str, Any]]]:
     `long`, the article's first paragraphs as two documents."""
     if data == "examples":
         return _examples()
-    opener = gzip.open if data.endswith(".gz") else open
-    with opener(data, "rt", encoding="utf-8") as file:
-        articles = json.load(file)["data"]
+    articles = articles_of(data)
     found = []
     for article in articles:
         texts = [paragraph["context"] for paragraph in article["paragraphs"]]
@@ -424,10 +422,6 @@ def brief(result: Any) -> str:
         )
         text = f"[{text}{'; …' if len(result) > 6 else ''}]"
     return text.replace("|", "\\|")
-
-
-def command() -> str:
-    return shlex.join([Path(sys.executable).name, *sys.argv])
 
 
 if __name__ == "__main__":

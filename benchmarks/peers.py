@@ -42,7 +42,7 @@ import peer_report
 import systems
 from peer_models import SHAPES, Shape, make_models
 from peer_report import System
-from speed import Others, Progress, cores, describe_machine, interleave
+from speed import Others, Progress, cores, count, describe_machine, interleave
 from startup import first_line
 
 from dynamic_tinybert import QuestionAnswerer
@@ -140,11 +140,6 @@ def main() -> None:
 
 
 def parse() -> argparse.Namespace:
-    def count(text: str) -> int:
-        if (value := int(text)) < 1:
-            raise ValueError
-        return value
-
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -167,6 +167,13 @@ def main() -> None:
 # What is asked
 
 
+def articles_of(data: str) -> Any:
+    """The articles of a SQuAD file, plain or gzipped."""
+    opener = gzip.open if data.endswith(".gz") else open
+    with opener(data, "rt", encoding="utf-8") as file:
+        return json.load(file)["data"]
+
+
 def questions(data: str, limit: int, long: int) -> Questions:
     """Pairs of a question and a context.
 
@@ -175,9 +182,7 @@ def questions(data: str, limit: int, long: int) -> Questions:
     """
     if data == "examples":
         return _examples()
-    opener = gzip.open if data.endswith(".gz") else open
-    with opener(data, "rt", encoding="utf-8") as file:
-        articles = json.load(file)["data"]
+    articles = articles_of(data)
     pairs = [[q["question"], p["context"]] for a in articles for p in a["paragraphs"] for q in p["qas"]]
     short = pairs[:: max(1, len(pairs) // limit)][:limit]
     texts = ["\n\n".join(p["context"] for p in a["paragraphs"][:12]) for a in articles]

@@ -115,12 +115,14 @@ def read_f1(path: Path) -> dict[str, float]:
     return {name: float(row["f1"]) for name, row in rows.items() if isinstance(row, dict) and "f1" in row}
 
 
-def parse() -> argparse.Namespace:
-    def count(text: str) -> int:
-        if (value := int(text)) < 1:
-            raise ValueError
-        return value
+def count(text: str) -> int:
+    """A whole number of at least 1, of a command line."""
+    if (value := int(text)) < 1:
+        raise ValueError
+    return value
 
+
+def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
