@@ -181,6 +181,10 @@ class ConfigTable:
                 raise BudgetError(f"length_configs.json: the figures of {choice.name!r} are no percentages")
         return cls(sorted(choices, key=lambda c: -c.share), measured_on, threshold)
 
+    def threshold(self, given: float | None = None) -> float:
+        """Return the no-answer threshold that is given, or else the model's own, or else 0."""
+        return (self.no_answer_threshold or 0.0) if given is None else given
+
     def select(self, shape: ModelShape, budget: Budget) -> Choice:
         """Return what a budget buys.
 

@@ -439,7 +439,7 @@ def calibrate(
     fitting, holding = (_joined(found[i], found[i + 1]) for i in (0, 3))
     rows, held = (np.concatenate([found[i].rows, found[i + 2].rows]) for i in (0, 3))
     calibration, threshold = fit(rows), fit_threshold(fitting, share=share)
-    before, best = qa.table.no_answer_threshold or 0.0, best_threshold(holding, share=share)
+    before, best = qa.table.threshold(), best_threshold(holding, share=share)
     return Fitted(
         calibration=calibration,
         quality=quality(calibration, held),

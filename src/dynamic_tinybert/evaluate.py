@@ -85,9 +85,7 @@ def evaluate(qa: QuestionAnswerer, data: SquadFile, **options: Unpack[Options]) 
     choice = qa.table.select(qa.shape, options.get("budget", "full"))
     progress = options.pop("progress", None)
     may_be_none = options.setdefault("handle_impossible_answer", data.version == "2.0")
-    threshold = options.get("no_answer_threshold")
-    if threshold is None:
-        threshold = qa.table.no_answer_threshold or 0.0
+    threshold = qa.table.threshold(options.get("no_answer_threshold"))
     predictions: dict[str, str] = {}
     spans: dict[str, str] = {}  # the best of each text, even where there was no answer
     differences: dict[str, float] = {}

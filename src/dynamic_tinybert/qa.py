@@ -199,8 +199,6 @@ class QuestionAnswerer:
         longest_question = whole_number(max_question_len, "max_question_len")
         if doc_stride is None:
             doc_stride = max(0, min(128, (longest - longest_question - specials) // 2))
-        if no_answer_threshold is None:
-            no_answer_threshold = self.table.no_answer_threshold or 0.0
         settings = Settings(
             choice=self.table.select(self.shape, budget),
             top_k=None if top_k is None else whole_number(top_k, "top_k"),
@@ -209,7 +207,7 @@ class QuestionAnswerer:
             max_question_len=longest_question,
             max_answer_len=min(whole_number(max_answer_len, "max_answer_len"), positions),
             handle_impossible_answer=handle_impossible_answer,
-            no_answer_threshold=check_threshold(no_answer_threshold),
+            no_answer_threshold=check_threshold(self.table.threshold(no_answer_threshold)),
             align_to_words=align_to_words,
             calibration=self.calibration,
         )
