@@ -1,0 +1,1 @@
+"""Serving: HTTP, dynamic batching, load control, the page. Needs the extra `serve`."""
