@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,11 +19,10 @@ import pytest
 pytest.importorskip("fastapi", reason="needs the extra: pip install 'dynamic-tinybert[serve]'")
 pytest.importorskip("uvicorn", reason="needs the extra: pip install 'dynamic-tinybert[serve]'")
 
-from edge_app import WAIT_S, Client, Served, eventually, get, post, serving
-
 from dynamic_tinybert.serve import server as server_module
 from dynamic_tinybert.serve.options import ServeOptions
 from dynamic_tinybert.serve.server import Server, serve
+from edge_app import WAIT_S, Client, Served, eventually, get, post, serving
 
 pytestmark = pytest.mark.serve
 
@@ -42,7 +43,7 @@ def patient_server(protocol: Any) -> Iterator[Served]:
 
 @pytest.fixture(scope="module")
 def impatient_server(protocol: Any) -> Iterator[Served]:
-    options = {name: 0.2 for name in ("header_timeout_s", "body_timeout_s", "keep_alive_s", "write_timeout_s")}
+    options = dict.fromkeys(("header_timeout_s", "body_timeout_s", "keep_alive_s", "write_timeout_s"), 0.2)
     with serving(protocol, max_body_bytes=1000, **options) as served:
         yield served
 
@@ -81,7 +82,7 @@ def test_a_taken_address_is_one_error(served: Served) -> None:
 
 @pytest.mark.parametrize(("host", "port"), [("no.such.host.invalid", 0), ("127.0.0.1", 70000), ("203.0.113.1", 0)])
 def test_an_address_that_is_not_ours_is_one_error(host: str, port: int) -> None:
-    with pytest.raises(OSError, match="\\w"):
+    with pytest.raises(OSError, match=r"\w"):
         Server(None, ServeOptions(host=host, port=port))  # type: ignore[arg-type]
 
 
@@ -350,7 +351,8 @@ from dynamic_tinybert.serve.options import ServeOptions
 from dynamic_tinybert.serve.server import serve
 logs.setup()
 application = Application()
-serve(application.edged(), ServeOptions(port=0), stopping=application.stopping, ready=lambda url: print(url, flush=True))
+tell = lambda url: print(url, flush=True)
+serve(application.edged(), ServeOptions(port=0), stopping=application.stopping, ready=tell)
 print("shut down" if application.shut_down.is_set() else "cut off")
 """
 
@@ -409,13 +411,12 @@ def test_a_second_signal_ends_at_once(process: subprocess.Popen[str]) -> None:
 def eventually_sent(client: Client, piece: bytes) -> bool:
     """Send pieces until the server hangs up; whether it never does."""
     client.socket.settimeout(0.02)
-    for _ in range(1000):
-        try:
+    end = time.monotonic() + WAIT_S
+    with contextlib.suppress(ConnectionError):
+        while time.monotonic() < end:
             client.socket.sendall(piece)
-            if not client.socket.recv(1000):
-                return False
-        except TimeoutError:
-            continue
-        except ConnectionError:
-            return False
-    return True
+            with contextlib.suppress(TimeoutError):
+                if not client.socket.recv(1000):
+                    return False
+        return True
+    return False

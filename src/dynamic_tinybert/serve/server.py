@@ -160,6 +160,7 @@ class _Limits(_Protocol):
         self.head_timer: asyncio.TimerHandle | None = None
         self.write_timer: asyncio.TimerHandle | None = None
         self.deaf = False
+        self.ahead = 0
 
     @property
     def running(self) -> Any:
@@ -197,6 +198,16 @@ class _Limits(_Protocol):
         if self.cycle is not before:
             self._cancel(self.head_timer)
             self.head_timer = None
+        running = self.running
+        if self.flow.read_paused and running is not None and not running.more_body:
+            # uvicorn reads nothing while a second request waits for the first, and would not see the client leave.
+            self.ahead += len(data)
+            if self.ahead <= _MAX_HEAD_BYTES and not self.transport.is_closing():
+                self.flow.resume_reading()
+
+    def on_response_complete(self) -> None:
+        self.ahead = 0
+        super().on_response_complete()
 
     def send_400_response(self, msg: str) -> None:
         self.reject(Problem(400, "invalid_request", "this is no HTTP/1.1 request"))
