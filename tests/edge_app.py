@@ -9,27 +9,28 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 from starlette.types import ASGIApp
 
 from dynamic_tinybert.serve import problems
 from dynamic_tinybert.serve.edge import wrap
 from dynamic_tinybert.serve.options import ServeOptions
-from dynamic_tinybert.serve.problems import FieldError, Problem
+from dynamic_tinybert.serve.problems import FieldError, Problem, RequestModel
 from dynamic_tinybert.serve.server import Server
 from dynamic_tinybert.serve.stopping import Stopping
 
 WAIT_S = 20  # for what comes at once, unless the machine is slow
 
 
-class Asked(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+Question = Annotated[str, Field(max_length=100_000)]
 
-    question: str | list[str]
+
+class Asked(RequestModel):
+    question: Question | Annotated[list[Question], Field(max_length=1000)]
     budget: float | str = 1.0
     top_k: int = Field(1, ge=1)
     word: str = "fine"
