@@ -27,9 +27,14 @@ logger = logging.getLogger("dynamic_tinybert.serve")
 
 _MAX_HEAD_BYTES = 64 << 10
 _MIN_BYTES_PER_S = 1024  # that a client must take of a response that waits for it
+_MAX_HEADERS = 128
+_MAX_PIPELINED = 64
+_MAX_AHEAD_BYTES = 1 << 20
 _UNSENT_BYTES = 128 << 10
 _REFUSED_S = 1.0  # that a connection too many has to take its refusal
 _GRACE_S = 0.1  # from the end of accepting to the closing of idle connections, so that what has arrived is read
+_BAD = Problem(400, "invalid_request", "this is no HTTP/1.1 request")
+_LONG_HEAD = Problem(431, "too_large", "send fewer or shorter headers")
 _STATUS_LINES = {
     400: b"HTTP/1.1 400 Bad Request",
     431: b"HTTP/1.1 431 Request Header Fields Too Large",
@@ -97,12 +102,14 @@ class Server(uvicorn.Server):
         """Start the app, then listen."""
         asyncio.get_running_loop().set_exception_handler(_log_loop)
         await super().startup(sockets)
+        logger.info("listening", extra={"url": self.url})
         if self.ready is not None:
             self.ready(self.url)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Take no more connections, close the idle ones, wait for the others, then stop the app."""
         self.stopping.set()
+        logger.info("stopping", extra={"requests": len(self.server_state.tasks)})
         for server in self.servers:
             server.close()
         await asyncio.sleep(_GRACE_S)
@@ -160,7 +167,6 @@ class _Limits(_Protocol):
         self.head_timer: asyncio.TimerHandle | None = None
         self.write_timer: asyncio.TimerHandle | None = None
         self.deaf = False
-        self.ahead = 0
 
     @property
     def running(self) -> Any:
@@ -199,18 +205,20 @@ class _Limits(_Protocol):
             self._cancel(self.head_timer)
             self.head_timer = None
         running = self.running
-        if self.flow.read_paused and running is not None and not running.more_body:
-            # uvicorn reads nothing while a second request waits for the first, and would not see the client leave.
-            self.ahead += len(data)
-            if self.ahead <= _MAX_HEAD_BYTES and not self.transport.is_closing():
+        if running is not None and not (running.more_body or running.response_complete or self.deaf):
+            ahead = self.ahead()
+            if ahead > _MAX_AHEAD_BYTES:
+                self.reject(_BAD)
+            elif ahead <= _MAX_HEAD_BYTES and not self.transport.is_closing():
+                # uvicorn reads nothing while another request waits for this one, and would not see the client leave.
                 self.flow.resume_reading()
 
-    def on_response_complete(self) -> None:
-        self.ahead = 0
-        super().on_response_complete()
+    def ahead(self) -> int:
+        """How many bytes are held of requests that wait for the one that the app has."""
+        raise NotImplementedError
 
     def send_400_response(self, msg: str) -> None:
-        self.reject(Problem(400, "invalid_request", "this is no HTTP/1.1 request"))
+        self.reject(_BAD)
 
     def reject(self, problem: Problem) -> None:
         """Read no more from the connection, answer what came, and close it."""
@@ -228,8 +236,8 @@ class _Limits(_Protocol):
         elif running is self.cycle and running.more_body and not running.response_started:
             self.transport.write(_raw(problem))
             self.transport.close()
-        else:  # something after the request that the app has
-            running.keep_alive = False
+        else:  # something after requests that are still to be answered
+            self.cycle.keep_alive = False
 
     def _unsupported_upgrade_warning(self) -> None:
         # The request is answered as any other. The parser takes nothing after it.
@@ -269,6 +277,9 @@ class _Limits(_Protocol):
 class _H11(_Limits, H11Protocol):
     """In Python; where httptools cannot be installed."""
 
+    def ahead(self) -> int:
+        return len(self.conn.trailing_data[0])
+
 
 try:
     from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -277,12 +288,13 @@ except ImportError:
 else:
 
     class _Httptools(_Limits, HttpToolsProtocol):  # type: ignore[misc]  # the two of uvicorn are alike, but not related
-        """In C. Unlike h11 it has no limit on heads, on trailers and on what stands between chunks."""
+        """In C. Unlike h11 it has no limit on heads, on trailers, on what stands between chunks, and on pipelining."""
 
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__(*args, **kwargs)
             self.started: Any = None
             self.in_head = False
+            self.rejection: Problem | None = None
             self.message_ended = False
             self.body_bytes = 0
             self.other_bytes = 0
@@ -307,26 +319,37 @@ else:
             self.message_ended = False
             self.body_bytes = 0
             super().data_received(data)
-            # A chunk of one byte has five around it.
-            others = self.other_bytes + len(data) - 8 * self.body_bytes
+            # A chunk has five bytes and more around it: a body of many tiny ones ends here too.
+            others = self.other_bytes + len(data) - 2 * self.body_bytes
             self.other_bytes = 0 if self.message_ended else max(0, others)
             if self.other_bytes > _MAX_HEAD_BYTES and not self.deaf:
-                self.reject(Problem(431, "too_large", "send fewer or shorter headers"))
+                self.reject(_LONG_HEAD)
 
-        def reject(self, problem: Problem) -> None:
-            super().reject(problem)
-            self.pipeline.clear()
+        def ahead(self) -> int:
+            return sum(len(cycle.body) for cycle, _ in self.pipeline)
+
+        def send_400_response(self, msg: str) -> None:
+            self.reject(self.rejection or _BAD)
+
+        def _stop_parsing(self, problem: Problem) -> None:
+            self.rejection = problem
+            raise ValueError  # which httptools makes an error of the request
 
         def on_message_begin(self) -> None:
             self.in_head = True
             super().on_message_begin()
 
         def on_header(self, name: bytes, value: bytes) -> None:
-            if self.in_head:  # trailers would become headers of a request that has begun
-                super().on_header(name, value)
+            if not self.in_head:
+                return  # a trailer, which would become a header of a request that has begun
+            if len(self.headers) >= _MAX_HEADERS:
+                self._stop_parsing(_LONG_HEAD)
+            super().on_header(name, value)
 
         def on_headers_complete(self) -> None:
             self.in_head = False
+            if len(self.pipeline) >= _MAX_PIPELINED:
+                self._stop_parsing(_BAD)
             super().on_headers_complete()
 
         def on_body(self, body: bytes) -> None:
