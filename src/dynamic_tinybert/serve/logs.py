@@ -10,7 +10,7 @@ import threading
 import traceback
 from collections.abc import Iterator
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pythonjsonlogger.core import RESERVED_ATTRS
 from pythonjsonlogger.json import JsonFormatter
@@ -79,7 +79,13 @@ class Formatter(JsonFormatter):
         return "".join(_exception_lines(ei[1], self.text)) if ei[1] is not None else ""
 
 
-class _Handler(logging.StreamHandler[Any]):
+if TYPE_CHECKING:
+    _StreamHandler = logging.StreamHandler[Any]
+else:
+    _StreamHandler = logging.StreamHandler  # no generic before Python 3.11
+
+
+class _Handler(_StreamHandler):
     """Says of a record that cannot be written only that: logging itself would print what is in it."""
 
     def handleError(self, record: logging.LogRecord) -> None:
