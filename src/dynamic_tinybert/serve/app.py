@@ -171,7 +171,8 @@ class _Call:
     async def __call__(self) -> Response:
         asked, engine = self._asked, self._engine
         questions = asked.questions
-        self._log(questions=len(questions), characters=sum(map(len, asked.texts)), index=asked.index)
+        index = asked.index if asked.index in engine.corpora else None  # another is a user's text
+        self._log(questions=len(questions), characters=sum(map(len, asked.texts)), index=index)
         if self._options.log_text:
             self._log(question=asked.question, text=asked.text)
         try:
