@@ -44,6 +44,7 @@ WAITING, OPEN = "dynamic_tinybert_waiting_questions", "dynamic_tinybert_open_req
 _SETTLED_S = 60.0  # in which all of a round must be over
 _GROWTH = 1.05  # of memory, from the first half of the rounds to the second, that is no leak
 _RETRIES = 100
+_IDLE_S, _IDLE = 2.0, 0.05  # how long it is watched when all is over, and the cores that nothing takes
 _VERSIONS = ("fastapi", "uvicorn", "onnxruntime", "numpy")
 
 
@@ -86,6 +87,7 @@ class Siege:
         good_p50: Milliseconds to their answers, from the attempt that was answered; `good_p99` likewise.
         states: What the server held before, and after each round.
         logged: Lines of the log, by what must not be there: `Traceback`, status 500.
+        idle_cores: Processors that the server kept busy when all was over: it had nothing to do.
         exit_status: With what the server ended on SIGTERM.
     """
 
@@ -101,6 +103,7 @@ class Siege:
     good_p99: float
     states: list[State]
     logged: dict[str, int]
+    idle_cores: float
     exit_status: int
 
 
@@ -191,7 +194,9 @@ def besiege(questions: Sequence[Question], library: Library, args: argparse.Name
             asyncio.run(ask(server.port, request))
         began = time.perf_counter()
         found = asyncio.run(_siege(server, material, args, say))
-        seconds = time.perf_counter() - began
+        seconds, worked = time.perf_counter() - began, server.cpu_seconds()
+        time.sleep(_IDLE_S)
+        idle_cores = (server.cpu_seconds() - worked) / _IDLE_S
         status = server.end()
         log = server.log_text()
         bad = {"Traceback": log.count("Traceback"), "status 500": sum(_is_500(x) for x in server.logged())}
@@ -212,6 +217,7 @@ def besiege(questions: Sequence[Question], library: Library, args: argparse.Name
         good_p99=round(float(np.percentile(times, 99)), 1),
         states=states,
         logged=bad,
+        idle_cores=round(idle_cores, 3),
         exit_status=status,
     )
 
@@ -340,6 +346,9 @@ def claims(siege: Siege | None, endings: Sequence[Ending]) -> list[Claim]:
                 f"memory, median of the first and the second half of the rounds (at most {_GROWTH - 1:.0%} more)",
                 f"{early / 1e6:.0f} MB, {late / 1e6:.0f} MB",
                 late <= _GROWTH * early,
+            ),
+            Claim(
+                "cores that the server kept busy when all was over", f"{siege.idle_cores:.2f}", siege.idle_cores < _IDLE
             ),
             Claim("exit status after all that, on SIGTERM", f"{siege.exit_status}", siege.exit_status == 0),
         ]

@@ -35,6 +35,7 @@ SIEGE = Siege(
     good_p99=50.0,
     states=[STATE] * 5,
     logged={"Traceback": 0, "status 500": 0},
+    idle_cores=0.0,
     exit_status=0,
 )
 ENDING = Ending(
@@ -89,6 +90,7 @@ def test_all_is_well() -> None:
         ({"states": [STATE, replace(STATE, files=21)]}, "file"),
         ({"states": [STATE, replace(STATE, threads=10)]}, "threads"),
         ({"states": [STATE, STATE, replace(STATE, rss=400_000_000)]}, "memory"),
+        ({"idle_cores": 1.0}, "busy"),
         ({"exit_status": 1}, "exit"),
     ],
 )
