@@ -88,6 +88,10 @@ class Server:
         """Send SIGTERM and return the exit status; kill it if it takes a minute."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
+        return self.wait()
+
+    def wait(self) -> int:
+        """Wait for its end, for a minute, and return the exit status; then kill it."""
         try:
             status: int = self.process.wait(_END_S)
         except (psutil.TimeoutExpired, subprocess.TimeoutExpired):

@@ -112,7 +112,7 @@ def end_once(
         given, signalled = asyncio.run(
             _load(server.port, requests, after, lambda: process.send_signal(signal.SIGTERM), draw.random())
         )
-        status = server.end()
+        status = server.wait()  # a second signal would end it at once
         took = time.monotonic() - signalled
         last: dict[str, Any] = next((x for x in reversed(server.logged()) if x.get("message") == "stopped"), {})
     right, wrong = library.judge(x for x in given if x.status == 200)

@@ -34,7 +34,7 @@ SIEGE = Siege(
     good_p50=20.0,
     good_p99=50.0,
     states=[STATE] * 5,
-    logged={"Traceback": 0, "status 500": 0},
+    logged={"Traceback": 0, "errors": 0, "status 500": 0},
     idle_cores=0.0,
     exit_status=0,
 )
@@ -81,8 +81,9 @@ def test_all_is_well() -> None:
     ("changes", "word"),
     [
         ({"endings": {"garbage": {"500": 1}}}, "500"),
-        ({"logged": {"Traceback": 0, "status 500": 1}}, "500"),
-        ({"logged": {"Traceback": 1, "status 500": 0}}, "tracebacks"),
+        ({"logged": {"Traceback": 0, "errors": 0, "status 500": 1}}, "500"),
+        ({"logged": {"Traceback": 1, "errors": 0, "status 500": 0}}, "tracebacks"),
+        ({"logged": {"Traceback": 0, "errors": 1, "status 500": 0}}, "errors"),
         ({"endings": {"slow": {HELD: 1}}}, "held"),
         ({"right": 9}, "rightly"),
         ({"states": [STATE, replace(STATE, waiting=1), STATE]}, "waiting"),
@@ -104,6 +105,7 @@ def test_each_fault_is_a_claim_missed(changes: dict[str, Any], word: str) -> Non
     [
         ({"right": 89}, True),
         ({"accepted": 91}, True),
+        ({"accepted": -1}, True),
         ({"answered": 89}, False),
         ({"cut": 1}, False),
         ({"wrong": 1}, False),
