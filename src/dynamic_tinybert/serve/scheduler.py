@@ -291,7 +291,7 @@ class Scheduler:
 
 
 class _View(NamedTuple):
-    """What load control looks at: questions, what a window of each costs `[questions, configurations]`, and its place."""
+    """What load control looks at, `[questions]`; what a window of each costs, `[questions, configurations]`."""
 
     seen: Sequence[Waiting]
     cost: Floats
