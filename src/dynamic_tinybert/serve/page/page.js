@@ -1,7 +1,8 @@
 // The page of `dynamic-tinybert serve`. What users and servers say becomes text nodes, never markup.
 
 const CANDIDATES = 5;
-const WHOLE = 20_000; // characters: a text of more is shown in part
+const EDITABLE = 100_000; // characters: a field with more is slow to lay out, and takes many seconds for emoji
+const WHOLE = 20_000; // a text of more is shown in part
 const PART = 12_000; // how much of it
 const SETTLED_MS = 220; // a slider that rests this long asks
 const TRIES = 5; // of a question that the server is too busy for
@@ -55,6 +56,9 @@ function firstIndex(count, passes) {
   }
   return low;
 }
+
+/** A string without half characters, which no JSON can hold for the server. */
+const wellFormed = (value) => value.toWellFormed?.() ?? value;
 
 // The server
 
@@ -116,10 +120,21 @@ let heat = false;
 let view = null; // the part of a long text that is shown: {from, to}
 let only = null; // the layer that alone is shaded
 let current = -1; // the run that the keyboard is at
+let held = null; // a text too long for the field
 let title = ""; // the name of the file that the text came from
 
 const sourceIndex = () => $("source").value || null;
 const layersOf = () => info?.model?.layers ?? 1;
+
+async function begin({ tries = 0 } = {}) {
+  stopWaiting();
+  try {
+    await learn();
+    $("notice").hidden = true;
+  } catch (error) {
+    fail(error, { what: begin, tries });
+  }
+}
 
 async function learn(signal) {
   info = await call("info", { signal });
@@ -235,9 +250,9 @@ async function ask({ moved = false, tries = 0 } = {}) {
 
 /** The question and where to look, or null after saying what is missing. */
 function fields() {
-  const question = $("question").value.toWellFormed?.() ?? $("question").value;
+  const question = wellFormed($("question").value);
   const index = sourceIndex();
-  const text = index ? null : new Text($("text").value.toWellFormed?.() ?? $("text").value);
+  const text = index ? null : (held ?? new Text(wellFormed($("text").value)));
   const { max_text_characters: most, max_question_characters: longest } = info.limits ?? {};
   if (!question.trim()) return missing("question", "There is no question yet: type one.");
   if ([...question].length > longest)
@@ -265,7 +280,7 @@ function fit() {
 
 function missing(field, message) {
   fail(new Failure(message, { status: 422 }), { ours: true });
-  $(field).focus();
+  $(field === "text" && held ? "reading" : field).focus();
   return null;
 }
 
@@ -309,8 +324,12 @@ function stopWaiting() {
   $("waiting").hidden = true;
 }
 
-function fail(error, { moved = false, tries = 0, ours = false } = {}) {
+let repeat = begin; // what failed
+
+/** `ours`: the page itself refused; `what` is done again when the server lets it, after so many `tries`. */
+function fail(error, { what = ask, moved = false, tries = 0, ours = false } = {}) {
   stopWaiting();
+  repeat = what;
   const { status, errors, after } = error;
   const unknown = status === undefined; // an answer that is not of the documented form
   $("problem").textContent = unknown ? `The server's answer cannot be shown (${error.message}).` : error.message;
@@ -322,11 +341,11 @@ function fail(error, { moved = false, tries = 0, ours = false } = {}) {
   $("key-form").hidden = status !== 401;
   if (status === 401) {
     $("problem").textContent = apiKey() ? `The key was not accepted. ${error.message}` : error.message;
-    $("key").focus();
   }
   $("notice").hidden = false;
+  if (status === 401) $("key").focus();
   const retry = after !== null && after !== undefined && tries < TRIES;
-  $("again").textContent = retry ? "Ask now" : "Ask again";
+  $("again").textContent = what !== ask ? "Try again" : retry ? "Ask now" : "Ask again";
   $("again").hidden = ours || status === 401 || status === 413 || status === 422;
   if (retry) {
     let left = Math.ceil(after);
@@ -337,7 +356,7 @@ function fail(error, { moved = false, tries = 0, ours = false } = {}) {
     ticking = setInterval(() => {
       left -= 1;
       if (left > 0) tick();
-      else ask({ moved, tries: tries + 1 });
+      else what({ moved, tries: tries + 1 });
     }, 1000);
   }
 }
@@ -448,6 +467,7 @@ function showSpent() {
 
 /** The text on display: of the answer that is chosen, its passage; its candidates, by their place in it. */
 function page() {
+  if (!shown) return { text: held, tokens: null, places: [] };
   const { text, index, result, chosen } = shown;
   const places = result.answers.map((answer, i) => ({ i, start: answer.start, end: answer.end }));
   if (!index) return { text, tokens: result.tokens, places: places.filter(({ start, end }) => start < end) };
@@ -464,7 +484,7 @@ function page() {
 
 function draw() {
   const { text, tokens, places } = page();
-  const chosen = places.find(({ i }) => i === shown.chosen);
+  const chosen = places.find(({ i }) => i === shown?.chosen);
   const { from, to } = (view ??= neighbourhood(text, chosen));
   const body = element("div");
   const runs = heat && tokens ? runsOf(tokens, from, to) : [];
@@ -473,8 +493,8 @@ function draw() {
     putRuns(parent, text, at, end, runs);
     at = end;
   };
-  const marked = runs.length ? places.filter(({ i }) => i === shown.chosen) : places; // more would cut the map up
-  for (const { i, start, end } of apart(marked, shown.chosen)) {
+  const marked = runs.length ? [chosen].filter(Boolean) : places; // more would cut the map up
+  for (const { i, start, end } of apart(marked, shown?.chosen)) {
     if (end <= from || start >= to) continue;
     put(body, Math.max(start, from));
     const mark = element("mark", { className: i === shown.chosen ? "chosen" : "" });
@@ -491,8 +511,10 @@ function draw() {
   $("reading").classList.toggle("heat", runs.length > 0);
   $("reading").scrollTop = 0;
   drawElsewhere(text, from, to);
-  drawHead(text);
-  drawLegend(tokens);
+  if (shown) {
+    drawHead(text);
+    drawLegend(tokens);
+  }
 }
 
 /** Which part of a text to show: all of it, or so much around a place. */
@@ -540,14 +562,19 @@ function putRuns(parent, text, start, end, runs) {
     const { layer } = runs[i];
     at = stop;
     // The spaces that a mark leaves at a run's ends are no part of it.
-    const [, before, words, after] = /^(\s*)(.*?)(\s*)$/s.exec(text.slice(begin, stop));
-    parent.append(before);
-    if (!words) continue;
+    const piece = text.slice(begin, stop);
+    const words = piece.trim();
+    const before = piece.indexOf(words);
+    parent.append(piece.slice(0, before));
+    if (!words) {
+      parent.append(piece);
+      continue;
+    }
     const run = element("span", { className: `run shade${shade(layer)}`, textContent: words });
     run.dataset.layer = layer;
     run.title = passed(layer);
     run.classList.toggle("off", only !== null && only !== layer);
-    parent.append(run, after);
+    parent.append(run, piece.slice(before + words.length));
   }
   if (end > at) parent.append(text.slice(at, end));
 }
@@ -574,7 +601,7 @@ function drawElsewhere(text, from, to) {
   $("elsewhere").hidden = from === 0 && to === text.length;
   $("range").textContent =
     `Characters ${number.format(from)} to ${number.format(to)} of ${number.format(text.length)} are shown. ` +
-    "All of the text was read.";
+    (shown ? "All of the text was read." : "All of the text will be read.");
   $("earlier").disabled = from === 0;
   $("later").disabled = to === text.length;
 }
@@ -616,10 +643,10 @@ function drawLegend(tokens) {
         "button",
         { type: "button", className: `shade${shade(layer)}`, title: `${passed(layer)}: ${many(count, "token")}` },
         element("b", { textContent: layer }),
+        " ",
         element("span", { textContent: share }),
       );
       button.setAttribute("aria-pressed", String(only === layer));
-      button.setAttribute("aria-label", `${layer}: ${share} of the tokens ${passed(layer)}`);
       button.addEventListener("click", () => emphasize(only === layer ? null : layer));
       return button;
     }),
@@ -704,25 +731,33 @@ function reading() {
   $("text").hidden = true;
   $("reading").hidden = false;
   $("edit").hidden = Boolean(sourceIndex());
+  $("edit").textContent = held ? "Clear text" : "Edit text";
 }
 
-/** Go back to writing the text, or, of an index, to waiting for a question. */
+/** Go back to writing the text, or, of an index or of a text that is too long for it, to waiting for a question. */
 function edit() {
   const index = sourceIndex();
+  const field = !index && !held;
   $("elsewhere").hidden = $("legend").hidden = true;
-  $("edit").hidden = true;
   $("choose").hidden = Boolean(index);
-  $("text").hidden = Boolean(index);
-  $("reading").hidden = !index;
+  $("reading").classList.remove("heat");
+  reading();
+  $("edit").hidden = !held || Boolean(index);
+  $("text").hidden = !field;
+  $("reading").hidden = field;
   if (index) {
     const empty = "Ask, and the passage that answers is shown here.";
     $("reading").replaceChildren(element("p", { className: "empty", textContent: empty }));
     $("title").textContent = index;
     const { documents, passages } = info.indexes.find(({ name }) => name === index) ?? {};
     $("size").textContent = documents === undefined ? "" : `${many(documents, "document")}, ${many(passages, "passage")}`;
-  } else {
-    $("title").textContent = title;
-    $("size").textContent = many(new Text($("text").value).length, "character");
+    return;
+  }
+  $("title").textContent = title;
+  $("size").textContent = many((held ?? new Text($("text").value)).length, "character");
+  if (held) {
+    shown = view = null;
+    draw();
   }
 }
 
@@ -741,9 +776,12 @@ function written() {
   counting = setTimeout(() => $("text").hidden || edit(), 150);
 }
 
-function take(text, name = "") {
+/** Take another text; its lines end as in the field, which knows \n alone. */
+function take(value, name = "") {
+  const text = new Text(wellFormed(value.replace(/\r\n?/g, "\n")));
+  held = text.length > EDITABLE ? text : null;
   $("source").value = "";
-  $("text").value = text;
+  $("text").value = held ? "" : text.value;
   title = name;
   forget();
   edit();
@@ -787,7 +825,7 @@ $("question").addEventListener("keydown", (event) => {
 $("question").addEventListener("input", fit);
 addEventListener("resize", fit);
 $("stop").addEventListener("click", stop);
-$("again").addEventListener("click", () => ask());
+$("again").addEventListener("click", () => repeat());
 $("key-form").addEventListener("submit", (event) => {
   event.preventDefault();
   const key = $("key").value.trim();
@@ -799,7 +837,7 @@ $("key-form").addEventListener("submit", (event) => {
   keepKey(key);
   $("notice").hidden = true;
   $("question").focus();
-  ask();
+  repeat();
 });
 $("budget").addEventListener("input", budgetMoved);
 $("layers").addEventListener("click", toggleLayers);
@@ -807,7 +845,8 @@ $("numbers").addEventListener("change", () => $("reading").classList.toggle("num
 $("earlier").addEventListener("click", () => turn(-1));
 $("later").addEventListener("click", () => turn(1));
 $("edit").addEventListener("click", () => {
-  edit();
+  if (held) take("");
+  else edit();
   $("text").focus();
 });
 $("text").addEventListener("input", written);
@@ -846,11 +885,14 @@ document.addEventListener("keydown", (event) => {
   } else if (event.key === "Escape" && !event.isComposing) stop();
 });
 
-// A paste that is meant for no field is meant for the text.
+// A paste that is meant for no field is meant for the text; and a long one does not go through the field.
 document.addEventListener("paste", (event) => {
-  if (event.target.closest?.("input, textarea")) return;
   const text = event.clipboardData?.getData("text/plain");
-  if (text) take(text);
+  const field = event.target.closest?.("input, textarea");
+  if (!text || (field && !(field === $("text") && field.value.length + text.length > EDITABLE))) return;
+  event.preventDefault();
+  if (field) take(field.value.slice(0, field.selectionStart) + text + field.value.slice(field.selectionEnd), title);
+  else take(text);
 });
 
 let over = 0;
@@ -878,4 +920,4 @@ document.addEventListener("drop", (event) => {
 
 fit();
 edit();
-learn().catch((error) => fail(error));
+begin();
