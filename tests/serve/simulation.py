@@ -57,6 +57,7 @@ def simulate(
         if kind == "arrives":
             i, sizes = what  # type: ignore[misc]
             if scheduler.overloaded(now):
+                scheduler.refused(now)
                 served[i] = Served(now, None, None)
             else:
                 left[i] = len(sizes)

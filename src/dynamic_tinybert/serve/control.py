@@ -22,6 +22,7 @@ from dynamic_tinybert.budget import Choice, ConfigTable
 from dynamic_tinybert.serve.costs import Floats
 
 _MEMORY = 2.0  # seconds over which the rate of arrivals is an average
+_WEIGHT = 0.05  # of a question in the mean
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +36,7 @@ class Objective:
     """
 
     seconds: float = math.inf
-    margin: float = 0.7
+    margin: float = 0.6
     horizon: float = 1.0
 
 
@@ -44,16 +45,21 @@ class Arrivals:
 
     Args:
         configurations: How many there are.
+
+    Attributes:
+        mean: What reading one of the last questions took, `[configurations]`.
     """
 
     def __init__(self, configurations: int) -> None:
-        self._rate = np.zeros(configurations)
+        self.mean: Floats = np.zeros(configurations)
+        self._rate: Floats = np.zeros(configurations)
         self._at = -math.inf
 
     def add(self, seconds: Floats, now: float) -> None:
         """Take in a question: what reading it takes at each configuration."""
         self._rate = self.rate(now) + seconds / _MEMORY
         self._at = now
+        self.mean = self.mean + _WEIGHT * (seconds - self.mean)
 
     def rate(self, now: float) -> Floats:
         """Return the rate, `[configurations]`."""

@@ -134,6 +134,10 @@ class Scheduler:
             insort(self._waiting, question)
             self._arrivals.add(self._window_cost(question) * question.windows, now)
 
+    def refused(self, now: float) -> None:
+        """Take in that a question was refused: it is part of the load, one like those that came before."""
+        self._arrivals.add(self._arrivals.mean, now)
+
     def cancel(self, question: Waiting) -> None:
         """Forget a question; of one that waits no longer, nothing is left to forget."""
         if question in self._waiting:
@@ -179,11 +183,15 @@ class Scheduler:
         return float(self._newcomer(self._waiting[:_SEEN], now)[self.lowest])
 
     def overloaded(self, now: float) -> bool:
-        """Whether more comes than can be read as cheaply as may be, and a newcomer would wait beyond the objective."""
+        """Whether a newcomer would wait too long, even if all is read as cheaply as may be.
+
+        Too long is the whole objective; and where more comes than can be read so, its margin: a burst may wait longer
+        than a flood.
+        """
         if math.isinf(self.objective.seconds):
             return False
-        rate = self._arrivals.rate(now)[self.lowest] / self._threads
-        return bool(rate > 1 and self.wait(now) > self.objective.margin * self.objective.seconds)
+        flood = bool(self._arrivals.rate(now)[self.lowest] > self._threads)
+        return self.wait(now) > self.objective.seconds * (self.objective.margin if flood else 1)
 
     def _place(self, question: Waiting, place: int) -> int:
         """The configuration of a question: what it got, or else what load control gives, within its cap."""
