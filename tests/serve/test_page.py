@@ -5,14 +5,26 @@ from __future__ import annotations
 import itertools
 import json
 import re
+import shutil
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="the page is tested with playwright")
-Browser, Page, Route, expect = sync_api.Browser, sync_api.Page, sync_api.Route, sync_api.expect
+pytest.importorskip("fastapi", reason="needs the extra: pip install 'dynamic-tinybert[serve]'")
+pytest.importorskip("uvicorn", reason="needs the extra: pip install 'dynamic-tinybert[serve]'")
+pytest.importorskip("playwright", reason="needs playwright: pip install playwright")
+
+from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
+
+from dynamic_tinybert.qa import QuestionAnswerer
+from dynamic_tinybert.serve.app import create_app
+from dynamic_tinybert.serve.edge import wrap
+from dynamic_tinybert.serve.engine import Engine
+from dynamic_tinybert.serve.options import ServeOptions
+from dynamic_tinybert.serve.server import Server
 
 pytestmark = [pytest.mark.serve, pytest.mark.browser]
 
@@ -79,8 +91,31 @@ class Watch:
 
 
 @pytest.fixture(scope="module")
+def server(qa: QuestionAnswerer) -> Iterator[str]:
+    """The URL of a server that gives what is asked for, however slow the machine."""
+    options = ServeOptions(port=0, slo_ms=None)
+    ready = threading.Event()
+    app = wrap(create_app(Engine(qa, options, workers=1), options), options)
+    server = Server(app, options, ready=lambda url: ready.set())
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    assert ready.wait(60)
+    yield server.url.rstrip("/")
+    server.stop()
+    thread.join(60)
+
+
+@pytest.fixture(scope="session")
+def chromium_path() -> str:
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if found is None:
+        pytest.skip("no Chromium in PATH: apt-get install chromium")
+    return found
+
+
+@pytest.fixture(scope="module")
 def browser(chromium_path: str) -> Iterator[Browser]:
-    with sync_api.sync_playwright() as playwright:
+    with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium_path, args=["--no-sandbox"])
         yield browser
         browser.close()

@@ -145,8 +145,10 @@ async function learn(signal) {
     return { ...configuration, names, budget: names[0] ?? configuration.share };
   });
   const before = $("source").value;
-  const option = (index) =>
-    element("option", { value: index.name, textContent: `Index ${index.name} (${many(index.documents, "document")})` });
+  const option = ({ name, documents }) => {
+    const size = Number.isInteger(documents) ? many(documents, "document") : "cannot be used just now";
+    return element("option", { value: name, textContent: `Index ${name} (${size})` });
+  };
   $("source").replaceChildren(element("option", { value: "", textContent: "A text" }), ...indexes.map(option));
   $("source").value = indexes.some((index) => index.name === before) ? before : "";
   $("source-box").hidden = !indexes.length;
@@ -750,7 +752,8 @@ function edit() {
     $("reading").replaceChildren(element("p", { className: "empty", textContent: empty }));
     $("title").textContent = index;
     const { documents, passages } = info.indexes.find(({ name }) => name === index) ?? {};
-    $("size").textContent = documents === undefined ? "" : `${many(documents, "document")}, ${many(passages, "passage")}`;
+    const known = Number.isInteger(documents) && Number.isInteger(passages);
+    $("size").textContent = known ? `${many(documents, "document")}, ${many(passages, "passage")}` : "";
     return;
   }
   $("title").textContent = title;
