@@ -7,13 +7,15 @@ import importlib
 import pkgutil
 import re
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from _pytest.mark import ParameterSet
 
 import documents
 import dynamic_tinybert
-from documents import PAGES, Block, Place, blocks, check, check_command, find_blocks, skip_if_absent
+from documents import PAGES, Block, Place, blocks, check, check_command, find_blocks, needs_a_server, skip_if_absent
 
 ALL = [block for page in PAGES for block in blocks(page)]
 
@@ -28,11 +30,19 @@ NOT_RUN = {
 
 
 @pytest.fixture(scope="module")
-def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Place]:
-    return {}
+def places() -> Iterator[dict[str, Place]]:
+    opened: dict[str, Place] = {}
+    yield opened
+    for place in opened.values():
+        place.close()
 
 
-@pytest.mark.parametrize("block", [b for b in ALL if not b.reason], ids=str)
+def parameters(found: list[Block]) -> list[ParameterSet]:
+    """The blocks as parameters; those that need a server are of `make test-serve`."""
+    return [pytest.param(b, id=str(b), marks=[pytest.mark.serve] if needs_a_server(b) else []) for b in found]
+
+
+@pytest.mark.parametrize("block", parameters([b for b in ALL if not b.reason]))
 def test_a_block_runs(block: Block, places: dict[str, Place], tmp_path_factory: pytest.TempPathFactory) -> None:
     assert block.kind != "text", f"{block}: say what it is (python, bash, console), or mark it as not run"
     skip_if_absent(block)
@@ -42,7 +52,7 @@ def test_a_block_runs(block: Block, places: dict[str, Place], tmp_path_factory: 
     check(block) if block.kind not in ("python", "shell", "console") else None
 
 
-@pytest.mark.parametrize("block", [b for b in ALL if b.reason], ids=str)
+@pytest.mark.parametrize("block", parameters([b for b in ALL if b.reason]))
 def test_a_block_that_does_not_run_could(block: Block) -> None:
     skip_if_absent(block)
     check(block)
