@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any, get_args
 
 import typer.main
+from dynamic_tinybert.serve.problems import Code
 
 from dynamic_tinybert.cli.app import app
 from dynamic_tinybert.serve.options import ServeOptions
-from dynamic_tinybert.serve.problems import Code
 
 PAGE = (Path(__file__).parents[2] / "docs" / "serving.md").read_text("utf-8")
 
