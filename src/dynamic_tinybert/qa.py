@@ -194,6 +194,55 @@ class QuestionAnswerer:
             ValueError: A question is empty, the lists differ in length, or an option is out of range (`WindowError`
                 and `BudgetError` among them).
         """
+        settings = self.settings(
+            budget=budget,
+            top_k=top_k,
+            max_seq_len=max_seq_len,
+            doc_stride=doc_stride,
+            max_question_len=max_question_len,
+            max_answer_len=max_answer_len,
+            handle_impossible_answer=handle_impossible_answer,
+            no_answer_threshold=no_answer_threshold,
+            align_to_words=align_to_words,
+        )
+        single = isinstance(question, str) and isinstance(text, str)
+        pairs: Iterable[Any] = [(question, text)]
+        if not single:
+            pairs = _pairs(_many(question, "question"), _many(text, "text"))
+        sized = isinstance(question, Sized) and isinstance(text, Sized)
+        total = None
+        if sized:
+            pairs = list(pairs)
+            for number, pair in enumerate(pairs):
+                check_pair(pair[0], pair[1], None if single else number)
+            total = sum(len(pair[1]) for pair in pairs)
+        stream = AnswerStream(self.reader, settings, progress=progress, total=total)
+        answers: Iterator[Any] = stream(pairs)
+        if top_k is None:
+            answers = (best for best, *_ in answers)
+        if single:
+            (answer,) = answers
+            return answer
+        return list(answers) if sized else answers
+
+    def settings(
+        self,
+        *,
+        budget: Budget = "full",
+        top_k: int | None = None,
+        max_seq_len: int | None = None,
+        doc_stride: int | None = None,
+        max_question_len: int = 64,
+        max_answer_len: int = 30,
+        handle_impossible_answer: bool = False,
+        no_answer_threshold: float | None = None,
+        align_to_words: bool = True,
+    ) -> Settings:
+        """Return what a call's options come to with this model, checked: for callers who batch by themselves.
+
+        Raises:
+            ValueError: An option is out of range (`WindowError` and `BudgetError` among them).
+        """
         positions, specials = self.shape.positions, self.reader.tokenizer.specials
         longest = min(384, positions) if max_seq_len is None else whole_number(max_seq_len, "max_seq_len")
         longest_question = whole_number(max_question_len, "max_question_len")
@@ -218,26 +267,8 @@ class QuestionAnswerer:
             positions=positions,
             specials=specials,
         )
-        settings.ranker("")  # refuses what is out of range before anything is read
-        single = isinstance(question, str) and isinstance(text, str)
-        pairs: Iterable[Any] = [(question, text)]
-        if not single:
-            pairs = _pairs(_many(question, "question"), _many(text, "text"))
-        sized = isinstance(question, Sized) and isinstance(text, Sized)
-        total = None
-        if sized:
-            pairs = list(pairs)
-            for number, pair in enumerate(pairs):
-                check_pair(pair[0], pair[1], None if single else number)
-            total = sum(len(pair[1]) for pair in pairs)
-        stream = AnswerStream(self.reader, settings, progress=progress, total=total)
-        answers: Iterator[Any] = stream(pairs)
-        if top_k is None:
-            answers = (best for best, *_ in answers)
-        if single:
-            (answer,) = answers
-            return answer
-        return list(answers) if sized else answers
+        settings.ranker("")  # refuses what is out of range
+        return settings
 
 
 def whole_number(value: object, name: str) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
@@ -15,6 +15,7 @@ from dynamic_tinybert.answer import Answer, Spent
 from dynamic_tinybert.budget import BERT_BASE, Choice, macs
 from dynamic_tinybert.calibration import Calibration
 from dynamic_tinybert.reader import Reader
+from dynamic_tinybert.shape import ModelShape
 from dynamic_tinybert.spans import Span, SpanRanker
 from dynamic_tinybert.windows import Window, WindowError
 
@@ -54,13 +55,89 @@ class Settings:
         )
 
 
+class Pending:
+    """A question on its way: its windows are read, and then it has answers. For one thread at a time.
+
+    Args:
+        question: The question.
+        text: The text.
+        settings: How to answer.
+
+    Attributes:
+        text: The text.
+        lengths: The sizes of the windows that have been added, in tokens.
+    """
+
+    def __init__(self, question: str, text: str, settings: Settings) -> None:
+        self.text = text
+        self.lengths: list[int] = []
+        self._question = question
+        self._settings = settings
+        self._ranker = settings.ranker(text)
+
+    def windows(self, reader: Reader) -> Iterator[Window]:
+        """Yield the windows: see `Reader.windows`."""
+        settings = self._settings
+        yield from reader.windows(
+            self._question,
+            self.text,
+            max_seq_len=settings.max_seq_len,
+            doc_stride=settings.doc_stride,
+            max_question_len=settings.max_question_len,
+        )
+
+    def add(self, window: Window, start: npt.NDArray[np.float32], end: npt.NDArray[np.float32]) -> None:
+        """Add what the model says of the next window of the text: see `SpanRanker.add`."""
+        self._ranker.add(window, start, end)
+        self.lengths.append(len(window))
+
+    def answers(self, shape: ModelShape, choice: Choice) -> list[Answer]:
+        """Return the answers, the best first; without `top_k` one at the least.
+
+        Args:
+            shape: The model that read.
+            choice: The length configuration at which it read.
+        """
+        spent = Spent(
+            configuration=choice.name,
+            share=choice.share,
+            windows=len(self.lengths),
+            macs=macs(shape, self.lengths, choice.config),
+            bert_base_macs=macs(BERT_BASE, self.lengths),
+        )
+        answers = [
+            Answer(
+                text=self.text[span.begin : span.end],
+                start=span.begin,
+                end=span.end,
+                score=span.score,
+                logit=span.logit,
+                confidence=self._confidence(span),
+                no_answer_logit=self._ranker.null,
+                spent=spent,
+            )
+            for span in self._ranker.ranked()
+        ]
+        if not answers and self._settings.top_k is None:
+            nothing = None if self._settings.calibration is None else 0.0
+            answers.append(Answer(text="", start=0, end=0, score=0.0, logit=-math.inf, confidence=nothing, spent=spent))
+        return answers
+
+    def _confidence(self, span: Span) -> float | None:
+        """The calibrated probability that a span answers; of the answer that there is none, 0."""
+        if self._settings.calibration is None:
+            return None
+        if span.begin == span.end:
+            return 0.0
+        ranker = self._ranker
+        return self._settings.calibration.confidence(logit=span.logit, null=ranker.null, score=ranker.score(span.logit))
+
+
 @dataclass(eq=False)
 class _Request:
-    """A question on its way: its text, what ranks its spans, the sizes of its windows, whether it has them all."""
+    """A question of a stream, and whether it has all its windows."""
 
-    text: str
-    ranker: SpanRanker
-    lengths: list[int] = field(default_factory=list)
+    pending: Pending
     complete: bool = False
 
 
@@ -109,21 +186,13 @@ class AnswerStream:
 
     def _gather(self, pairs: Iterable[tuple[str, str]]) -> Iterator[bool]:
         """Turn pairs into windows, a step at a time; True at each, since None ends them."""
-        settings = self._settings
         for number, (question, text) in enumerate(pairs):
             check_pair(question, text, number)
-            request = _Request(text, settings.ranker(text))
+            request = _Request(Pending(question, text, self._settings))
             self._known += len(text)
-            found = self._reader.windows(
-                question,
-                text,
-                max_seq_len=settings.max_seq_len,
-                doc_stride=settings.doc_stride,
-                max_question_len=settings.max_question_len,
-            )
             self._waiting.append(request)
             try:
-                for window in found:
+                for window in request.pending.windows(self._reader):
                     self._pool.append((request, window))
                     yield True
             except ValueError as error:  # a question whose tokens show that it is empty, or does not fit the window
@@ -146,49 +215,13 @@ class AnswerStream:
             start, end, _ = self._reader.read([pool[i][1] for i in numbers], [choice.config] * len(numbers))
             logits |= {i: (start[row], end[row]) for row, i in enumerate(numbers)}
         for i, (request, window) in enumerate(pool):
-            request.ranker.add(window, *logits[i])
-            request.lengths.append(len(window))
+            request.pending.add(window, *logits[i])
             self._settled += int(window.text.end[window.settled - 1] - window.text.begin[0])
         while self._waiting and self._waiting[0].complete:
-            yield self._answers(self._waiting.popleft())
+            yield self._waiting.popleft().pending.answers(self._reader.runtime.shape, choice)
         if self._progress:
             total = self._known if self._total is None else self._total
             self._progress(min(self._settled, total), total)
-
-    def _answers(self, request: _Request) -> list[Answer]:
-        choice = self._settings.choice
-        spent = Spent(
-            configuration=choice.name,
-            share=choice.share,
-            windows=len(request.lengths),
-            macs=macs(self._reader.runtime.shape, request.lengths, choice.config),
-            bert_base_macs=macs(BERT_BASE, request.lengths),
-        )
-        answers = [
-            Answer(
-                text=request.text[span.begin : span.end],
-                start=span.begin,
-                end=span.end,
-                score=span.score,
-                logit=span.logit,
-                confidence=self._confidence(span, request.ranker),
-                no_answer_logit=request.ranker.null,
-                spent=spent,
-            )
-            for span in request.ranker.ranked()
-        ]
-        if not answers and self._settings.top_k is None:
-            nothing = None if self._settings.calibration is None else 0.0
-            answers.append(Answer(text="", start=0, end=0, score=0.0, logit=-math.inf, confidence=nothing, spent=spent))
-        return answers
-
-    def _confidence(self, span: Span, ranker: SpanRanker) -> float | None:
-        """The calibrated probability that a span answers; of the answer that there is none, 0."""
-        if self._settings.calibration is None:
-            return None
-        if span.begin == span.end:
-            return 0.0
-        return self._settings.calibration.confidence(logit=span.logit, null=ranker.null, score=ranker.score(span.logit))
 
 
 def check_pair(question: object, text: object, number: int | None) -> None:

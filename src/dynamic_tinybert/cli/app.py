@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from dynamic_tinybert.cli import ask, batch, calibrate, evaluation, index, model, push, search, train
+from dynamic_tinybert.cli import ask, batch, calibrate, evaluation, index, model, push, search, serve, train
 from dynamic_tinybert.cli.console import complain
 
 _HELP = """Ask questions of texts, at any computational budget.
@@ -20,6 +20,7 @@ _HELP = """Ask questions of texts, at any computational budget.
   dynamic-tinybert ask "Who designed the tower?" --text eiffel-tower.txt --budget 0.5 --top-k 3
   dynamic-tinybert index add my-documents --index my-index
   dynamic-tinybert ask "Who designed the tower?" --index my-index
+  dynamic-tinybert serve --open
   dynamic-tinybert info
 
 A budget is a share of the full model's multiply-accumulates in (0, 1], or full, balanced (the cheapest measured
@@ -43,6 +44,7 @@ app.command("score")(evaluation.score)
 app.command("info")(model.info)
 app.command("export")(model.export)
 app.command("push")(push.push)
+app.command("serve")(serve.serve)
 app.command("train")(train.train)
 app.command("search")(search.search)
 app.command("calibrate")(calibrate.calibrate)

@@ -59,6 +59,11 @@ def complain(kind: str, message: str) -> None:
     print(f"dynamic-tinybert: {kind}: {' '.join(message.split())}", file=sys.stderr)
 
 
+def say(message: str) -> None:
+    """Print one line for people on standard error."""
+    print(f"dynamic-tinybert: {message}", file=sys.stderr, flush=True)
+
+
 def fail(message: str, *, misuse: bool = False) -> NoReturn:
     """End with one line on standard error, and exit status 1, or 2 for a command that was put wrongly."""
     complain("error", message)

@@ -31,7 +31,9 @@ class ServeOptions:
         body_timeout_s: Seconds that a client may take to send the body of a request.
         header_timeout_s: Seconds that a client may take to send its head, from when the connection opens.
         keep_alive_s: Seconds that an idle connection stays open.
+        write_timeout_s: Seconds that a client may take to read on in a response.
         max_connections: Connections that are open at once.
+        max_buffered_bytes: Bytes of bodies that are held at once, over all requests; a request beyond them is refused.
         api_keys: Keys of which a request must bring one; none lets everybody in.
         allow_origins: Origins whose pages may ask (CORS); none by default.
         allowed_hosts: Names by which the server may be called; None for the loopback's own if `host` is one, or any.
@@ -54,7 +56,9 @@ class ServeOptions:
     body_timeout_s: float = 10.0
     header_timeout_s: float = 10.0
     keep_alive_s: float = 30.0
+    write_timeout_s: float = 30.0
     max_connections: int = 1000
+    max_buffered_bytes: int = 256 << 20
     api_keys: Sequence[str] = field(default=(), repr=False)
     allow_origins: Sequence[str] = ()
     allowed_hosts: Sequence[str] | None = None

@@ -1,0 +1,33 @@
+"""Whether the server is stopping: the server says it, the edge and the app ask."""
+
+from __future__ import annotations
+
+import asyncio
+
+
+class Stopping:
+    """A flag that is set once, from any thread or signal handler, and waited for in event loops."""
+
+    def __init__(self) -> None:
+        self._set = False
+        self._waiting: set[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = set()
+
+    def is_set(self) -> bool:
+        """Whether the server is stopping."""
+        return self._set
+
+    def set(self) -> None:
+        """Say that the server is stopping."""
+        self._set = True
+        for loop, event in tuple(self._waiting):
+            loop.call_soon_threadsafe(event.set)
+
+    async def wait(self) -> None:
+        """Wait until the server is stopping."""
+        waiting = (asyncio.get_running_loop(), asyncio.Event())
+        self._waiting.add(waiting)
+        try:
+            if not self._set:
+                await waiting[1].wait()
+        finally:
+            self._waiting.discard(waiting)
