@@ -294,8 +294,8 @@ class Place:
         printed = ""
         for line, output in commands(block):
             arguments = our_arguments(line)
-            if line.startswith("curl ") and SERVER in line:
-                printed = self._curl(line)
+            if (line.startswith("curl ") and SERVER in line) or line.startswith("python -c "):
+                printed = self._by_shell(line)
             elif arguments is None or _only_checked(arguments):
                 check_command(line)
                 continue
@@ -309,8 +309,8 @@ class Place:
         if block.output is not None:
             same(block, printed, block.output)
 
-    def _curl(self, line: str) -> str:
-        line = line.replace(SERVER, self._address)
+    def _by_shell(self, line: str) -> str:
+        line = re.sub("^python ", f"{shlex.quote(sys.executable)} ", line.replace(SERVER, self._address))
         done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False, timeout=60)
         assert done.returncode == 0, f"{line}: {done.stderr}"
         return done.stdout.replace(self._address, SERVER).replace("\r\n", "\n")
@@ -420,6 +420,8 @@ def check_command(line: str) -> None:
         assert script.is_file(), f"{line}: no {words[1]}"
         for option in (word for word in words[2:] if word.startswith("--")):
             assert f'"{option.split("=")[0]}"' in script.read_text("utf-8"), f"{line}: no {option}"
+    elif words[:2] == ["python", "-c"]:
+        ast.parse(words[2])
     elif words[0] == "curl":
         assert SERVER in line, f"{line}: of another server"
     elif words[0] not in FOREIGN and words[1:3] != ["-m", "twine"]:
