@@ -5,17 +5,18 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 DEV    ?= ../shared/data/squad/dev-v1.1.json.gz
 
-.PHONY: demo test test-all lint format bench dist docs clean
+.PHONY: demo test test-serve test-all lint format bench dist docs clean
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make demo      install the package into $(VENV) and ask ten questions of the texts in examples/"
-	@echo "make test      install what the tests need and run them (8 minutes at most)"
-	@echo "make test-all  all tests, the slow ones too"
-	@echo "make lint      ruff and mypy"
-	@echo "make docs      the documentation site, in build/docs; fails at a warning or a link that leads nowhere"
-	@echo "make bench     measure speed side by side; the table and the picture go to results/"
-	@echo "make dist      build the wheel and the sdist, and prove both; PYTHONS=\"python3.12 ...\" names more interpreters"
+	@echo "make demo        install the package into $(VENV) and ask ten questions of the texts in examples/"
+	@echo "make test        install what the tests need and run them (8 minutes at most)"
+	@echo "make test-serve  the same for the server: its tests, and its page in Chromium if there is one"
+	@echo "make test-all    all tests, the slow ones too"
+	@echo "make lint        ruff and mypy"
+	@echo "make docs        the documentation site, in build/docs; fails at a warning or a link that leads nowhere"
+	@echo "make bench       measure speed side by side; the table and the picture go to results/"
+	@echo "make dist        build the wheel and the sdist, and prove both; PYTHONS=\"python3.12 ...\" names more interpreters"
 
 $(VENV)/.made:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "dynamic-tinybert needs Python 3.10 or later")'
@@ -31,6 +32,10 @@ $(VENV)/.installed: pyproject.toml $(VENV)/.made
 $(VENV)/.test: $(VENV)/.installed
 	$(PIP) torch==2.13.0
 	$(PIP) --editable '.[test]'
+	@touch $@
+
+$(VENV)/.test-serve: $(VENV)/.test
+	$(PIP) --editable '.[test-serve]'
 	@touch $@
 
 $(VENV)/.lint: $(VENV)/.installed
@@ -53,9 +58,13 @@ demo: $(VENV)/.installed
 	$(BIN)/python examples/demo.py
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow and not serve"
 
-test-all: $(VENV)/.test
+test-serve: $(VENV)/.test-serve
+	@command -v chromium >/dev/null || echo "Without Chromium the page is not tested; on Debian: apt-get install chromium"
+	$(BIN)/python -m pytest -m "serve and not slow"
+
+test-all: $(VENV)/.test-serve
 	$(BIN)/python -m pytest
 
 lint: $(VENV)/.lint

@@ -77,17 +77,19 @@ napoleon_attr_annotations = False  # the signature has them
 # Not installed to make the site: gigabytes, for signatures.
 autodoc_mock_imports = ["accelerate", "filelock", "matplotlib", "optuna", "sqlalchemy", "tantivy", "torch"]
 autodoc_mock_imports += ["transformers"]
+autodoc_mock_imports += ["fastapi", "httptools", "prometheus_client", "pythonjsonlogger", "starlette", "uvicorn"]
 nitpicky = True
 nitpick_ignore_regex = [
     ("py:house", ".*"),  # `text` in a docstring is a link where it is a name, and code where it is none
     # What other projects document, of whom nothing is fetched.
     ("py:.*", r"(collections|concurrent|contextlib|datetime|enum|os|pathlib|re|threading|types|typing)\..*"),
     ("py:.*", r"(annotated_types|huggingface_hub|np|npt|numpy|onnxruntime|optuna|pydantic|rich|typing_extensions)\..*"),
-    ("py:.*", r"(haystack|tantivy|torch|transformers|typer)\..*"),
+    ("py:.*", r"(fastapi|haystack|starlette|tantivy|torch|transformers|typer)\..*"),
     ("py:class", "FieldInfo|Ge|Gt|Le|Lt|MinLen|NoneType|_PydanticGeneralMetadata|QuestionAnsweringModelOutput"),
     ("py:class", "ArrayLike|NDArray|Tensor|Unpack"),
     # What is inside of our rooms.
-    ("py:class", r"dynamic_tinybert\.(runtime\.onnx_writer|folder\.tensors)\..*"),
+    ("py:class", r"dynamic_tinybert\.(runtime\.onnx_writer|folder\.tensors|serve\.metrics|stream)\..*"),
+    ("py:class", r"dynamic_tinybert\.serve\.problems\.FieldProblem"),
 ]
 
 # -- HTML -------------------------------------------------------------------------------------------------------------

@@ -8,6 +8,9 @@ page shows after it. What cannot run has a marker in the source, just before it,
 
 (or a comment in the code, `# not run: ...`, where readers should see it) and is checked as far as it goes: Python
 compiles and its imports are there, commands and options exist.
+
+`dynamic-tinybert serve` starts a server with the options of the page, on a free port; what the page asks of
+127.0.0.1:8000 after that, in Python or by curl, goes there. Blocks of this kind need the extra `serve`.
 """
 
 from __future__ import annotations
@@ -23,10 +26,17 @@ import os
 import re
 import shlex
 import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.error import URLError
+from urllib.request import urlopen
 
 import pytest
 import typer.main
@@ -36,7 +46,6 @@ from typer.testing import CliRunner
 
 from dynamic_tinybert.cli.app import app
 from dynamic_tinybert.folder import EMBEDDED
-from training import write_squad
 
 ROOT = Path(__file__).parents[1]
 
@@ -58,7 +67,11 @@ NEVER_RUN = {
 }
 
 # Other people's programs, which are taken as they are: they would change a repository, a registry or an account.
-FOREIGN = {"git", "hf", "twine"}
+FOREIGN = {"git", "hf", "podman", "twine"}
+
+# Where the pages say that a server is, and the pages that are of nothing else.
+SERVER = "127.0.0.1:8000"
+OF_SERVING = {"docs/serving.md"}
 
 # What a page takes for done: commands, run in its folder before its first block.
 BEFORE = {
@@ -72,6 +85,7 @@ NEEDS = {
     "dynamic_tinybert.train": "torch",
     "dynamic_tinybert.search": "optuna",
     "dynamic_tinybert.corpus": "tantivy",
+    "dynamic_tinybert.serve": "fastapi",
     "torch": "torch",
     "transformers": "transformers",
     "dynamic_tinybert.haystack": "haystack",
@@ -79,12 +93,14 @@ NEEDS = {
 }
 NAMES_NEED = {"Corpus": "tantivy"}  # of `from dynamic_tinybert import ...`
 
+_SETTING = re.compile(r"[A-Z_]+=.*")
 _MARKER = re.compile(r"<!--\s*not run:\s*(\S.*?)\s*-->", re.DOTALL)
 _COMMENT = re.compile(r"#\s*not run:\s*(\S.*?)\s*$", re.MULTILINE)
 _PYTHON = {"python", "py"}
 _SHELL = {"bash", "sh", "shell", "console"}
 _DATA = {"json", "yaml"}
 _PROGRAMS = ("dynamic-tinybert ", ".venv/bin/", "pip ", "python ", "make ", "accelerate ", "ACCELERATE_", "git ", "hf ")
+_PROGRAMS += ("curl ", "podman ")
 
 
 @dataclass(frozen=True)
@@ -161,9 +177,24 @@ def needs_what_is_absent(block: Block) -> str | None:
             elif isinstance(node, ast.Import):
                 modules = [name.name for name in node.names]
             wanted |= {NEEDS[m] for module in modules for m in NEEDS if f"{module}.".startswith(f"{m}.")}
-    elif block.kind in ("shell", "console") and re.search(r"--index\b|\bindex (add|remove|list|status)", block.code):
+    elif block.kind in ("shell", "console") and "curl " in block.code and shutil.which("curl") is None:
+        return "curl"
+    if needs_a_server(block):
+        wanted.add("fastapi")
+    if block.kind in ("shell", "console") and re.search(r"--index\b|\bindex (add|remove|list|status)", block.code):
         wanted.add("tantivy")
     return next((name for name in sorted(wanted) if importlib.util.find_spec(name) is None), None)
+
+
+def needs_a_server(block: Block) -> bool:
+    """Whether a block starts a server, asks one, or is of the package that serves."""
+    if block.page in OF_SERVING:
+        return True
+    starts = block.kind in ("shell", "console") and any(
+        (our_arguments(line) or [""])[0] == "serve" and "--help" not in line for line, _ in commands(block)
+    )
+    imports = block.kind == "python" and "dynamic_tinybert.serve" in block.code
+    return starts or imports or (block.kind in ("python", "shell", "console") and SERVER in block.code)
 
 
 @contextlib.contextmanager
@@ -184,6 +215,8 @@ class Place:
         self.folder = folder
         self.names: dict[str, Any] = {"__name__": "__main__"}
         self._done: set[int] = set()
+        self._server: subprocess.Popen[bytes] | None = None
+        self._address = SERVER
         documents = folder / "my-documents"
         shutil.copytree(ROOT / "examples", folder / "examples")
         shutil.copytree(ROOT / "recipes", folder / "recipes")
@@ -196,6 +229,8 @@ class Place:
         asked = {"id": "q1", "question": "Where is the tower?", "text": "The tower stands in Paris."}
         for name in ("questions.jsonl", "QUESTIONS.jsonl"):
             (folder / name).write_text(json.dumps(asked) + "\n", "utf-8")
+        from training import write_squad  # which imports PyTorch
+
         for name in ("train-v1.1.json", "dev-v1.1.json"):
             write_squad(folder / name, ["Ada", "Berta"])
             old = json.loads((folder / name).read_text("utf-8"))
@@ -216,22 +251,78 @@ class Place:
         if block.line in self._done:
             return
         for earlier in blocks(block.page):
-            if earlier.line < block.line and not earlier.reason and not needs_what_is_absent(earlier):
+            if earlier.line >= block.line or earlier.reason or needs_what_is_absent(earlier):
+                continue
+            if needs_a_server(block) or not needs_a_server(earlier):
                 self.run(earlier)
         self._done.add(block.line)
         with inside(self.folder):
             if block.kind == "python":
                 self._run_python(block)
             elif block.kind in ("shell", "console"):
-                _run_shell(block)
+                self._run_shell(block)
+
+    def close(self) -> None:
+        """Stop the server, if one runs."""
+        if self._server is not None:
+            self._server.send_signal(signal.SIGTERM)
+            try:
+                assert self._server.wait(30) == 0, (self.folder / "server.log").read_text("utf-8")
+            finally:
+                self._server.kill()
+                self._server = None
+
+    def _serve(self, line: str, arguments: list[str]) -> None:
+        """Start a server as the page does, but on a free port, and wait until it answers."""
+        self.close()
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = str(free.getsockname()[1])
+        given = dict(word.split("=", 1) for word in itertools.takewhile(_SETTING.fullmatch, shlex.split(line)))
+        command = [sys.executable, "-m", "dynamic_tinybert", *arguments, "--port", port]
+        with (self.folder / "server.log").open("wb") as log:
+            self._server = subprocess.Popen(command, env={**os.environ, **given}, stdout=log, stderr=log)
+        self._address = f"127.0.0.1:{port}"
+        for _ in range(600):
+            assert self._server.poll() is None, f"{line}: {(self.folder / 'server.log').read_text('utf-8')}"
+            with contextlib.suppress(URLError, ConnectionError), urlopen(f"http://{self._address}/health", timeout=5):
+                return
+            time.sleep(0.1)
+        raise AssertionError(f"{line}: it does not answer")
+
+    def _run_shell(self, block: Block) -> None:
+        printed = ""
+        for line, output in commands(block):
+            arguments = our_arguments(line)
+            if (line.startswith("curl ") and SERVER in line) or line.startswith("python -c "):
+                printed = self._by_shell(line)
+            elif arguments is None or _only_checked(arguments):
+                check_command(line)
+                continue
+            elif arguments[0] == "serve" and "--help" not in arguments:
+                check_command(line)
+                self._serve(line, arguments)
+            else:
+                printed = invoke(arguments)
+            if output is not None:
+                same(block, printed, output)
+        if block.output is not None:
+            same(block, printed, block.output)
+
+    def _by_shell(self, line: str) -> str:
+        line = re.sub("^python ", f"{shlex.quote(sys.executable)} ", line.replace(SERVER, self._address))
+        done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False, timeout=60)
+        assert done.returncode == 0, f"{line}: {done.stderr}"
+        return done.stdout.replace(self._address, SERVER).replace("\r\n", "\n")
 
     def _run_python(self, block: Block) -> None:
         printed = io.StringIO()
-        code = compile("\n" * (block.line - 1) + block.code, str(ROOT / block.page), "exec")
+        source = block.code.replace(SERVER, self._address)
+        code = compile("\n" * (block.line - 1) + source, str(ROOT / block.page), "exec")
         with contextlib.redirect_stdout(printed):
             exec(code, self.names)
         if block.output is not None:
-            same(block, printed.getvalue(), block.output)
+            same(block, printed.getvalue().replace(self._address, SERVER), block.output)
 
 
 def check(block: Block) -> None:
@@ -266,20 +357,6 @@ def commands(block: Block) -> list[tuple[str, str | None]]:
     return [(line.strip(), None) for line in joined if line.strip() and not line.lstrip().startswith("#")]
 
 
-def _run_shell(block: Block) -> None:
-    printed = ""
-    for line, output in commands(block):
-        arguments = our_arguments(line)
-        if arguments is None or _only_checked(arguments):
-            check_command(line)
-            continue
-        printed = invoke(arguments)
-        if output is not None:
-            same(block, printed, output)
-    if block.output is not None:
-        same(block, printed, block.output)
-
-
 def _only_checked(arguments: list[str]) -> bool:
     if "--help" in arguments:
         return False
@@ -304,7 +381,7 @@ def same(block: Block, printed: str, shown: str) -> None:
 def our_arguments(line: str) -> list[str] | None:
     """The arguments of a line that calls `dynamic-tinybert`, by whatever way; None of another."""
     words = shlex.split(line, comments=True)
-    while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
+    while words and _SETTING.fullmatch(words[0]):
         words = words[1:]
     if words and words[0].removeprefix(".venv/bin/") == "dynamic-tinybert":
         return words[1:]
@@ -326,7 +403,7 @@ def check_command(line: str) -> None:
         _parse(arguments, line)
         return
     words = shlex.split(line, comments=True)
-    while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
+    while words and _SETTING.fullmatch(words[0]):
         words = words[1:]
     project = (ROOT / "pyproject.toml").read_text("utf-8")
     if words[:1] == ["make"]:
@@ -343,6 +420,10 @@ def check_command(line: str) -> None:
         assert script.is_file(), f"{line}: no {words[1]}"
         for option in (word for word in words[2:] if word.startswith("--")):
             assert f'"{option.split("=")[0]}"' in script.read_text("utf-8"), f"{line}: no {option}"
+    elif words[:2] == ["python", "-c"]:
+        ast.parse(words[2])
+    elif words[0] == "curl":
+        assert SERVER in line, f"{line}: of another server"
     elif words[0] not in FOREIGN and words[1:3] != ["-m", "twine"]:
         raise AssertionError(f"nobody knows how to check {line!r}: teach tests/documents.py, or mark the block")
 

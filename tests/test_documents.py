@@ -7,13 +7,15 @@ import importlib
 import pkgutil
 import re
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from _pytest.mark import ParameterSet
 
 import documents
 import dynamic_tinybert
-from documents import PAGES, Block, Place, blocks, check, check_command, find_blocks, skip_if_absent
+from documents import PAGES, Block, Place, blocks, check, check_command, find_blocks, needs_a_server, skip_if_absent
 
 ALL = [block for page in PAGES for block in blocks(page)]
 
@@ -22,17 +24,26 @@ NOT_RUN = {
     "docs/architectures.md": 1,
     "docs/how-it-works.md": 4,
     "docs/publishing.md": 1,
+    "docs/serving.md": 2,
     "docs/squad2.md": 1,
     "docs/training.md": 2,
 }
 
 
 @pytest.fixture(scope="module")
-def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Place]:
-    return {}
+def places() -> Iterator[dict[str, Place]]:
+    opened: dict[str, Place] = {}
+    yield opened
+    for place in opened.values():
+        place.close()
 
 
-@pytest.mark.parametrize("block", [b for b in ALL if not b.reason], ids=str)
+def parameters(found: list[Block]) -> list[ParameterSet]:
+    """The blocks as parameters; those that need a server are of `make test-serve`."""
+    return [pytest.param(b, id=str(b), marks=[pytest.mark.serve] if needs_a_server(b) else []) for b in found]
+
+
+@pytest.mark.parametrize("block", parameters([b for b in ALL if not b.reason]))
 def test_a_block_runs(block: Block, places: dict[str, Place], tmp_path_factory: pytest.TempPathFactory) -> None:
     assert block.kind != "text", f"{block}: say what it is (python, bash, console), or mark it as not run"
     skip_if_absent(block)
@@ -42,7 +53,7 @@ def test_a_block_runs(block: Block, places: dict[str, Place], tmp_path_factory: 
     check(block) if block.kind not in ("python", "shell", "console") else None
 
 
-@pytest.mark.parametrize("block", [b for b in ALL if b.reason], ids=str)
+@pytest.mark.parametrize("block", parameters([b for b in ALL if b.reason]))
 def test_a_block_that_does_not_run_could(block: Block) -> None:
     skip_if_absent(block)
     check(block)
@@ -59,21 +70,26 @@ def test_no_page_of_the_api_hides_code() -> None:
         assert not re.search(r"^(?!\.\. ).*::\s*$|code-block|^>>>", page.read_text("utf-8"), re.MULTILINE), page
 
 
-def _modules() -> list[str]:
-    found = pkgutil.walk_packages(dynamic_tinybert.__path__, "dynamic_tinybert.")
-    return ["dynamic_tinybert", *(m.name for m in found if ".train" not in m.name and "__main__" not in m.name)]
+def _modules(serve: bool) -> list[str]:
+    """The modules that may have examples: those of serving, or all others but training's."""
+    found = [m.name for m in pkgutil.walk_packages(dynamic_tinybert.__path__, "dynamic_tinybert.")]
+    if serve:
+        return [name for name in found if name.startswith("dynamic_tinybert.serve.")]
+    left_out = (".train", "__main__", "_tinybert.serve.")
+    return ["dynamic_tinybert", *(name for name in found if not any(part in name for part in left_out))]
 
 
-def test_examples_of_docstrings_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("serve", [False, pytest.param(True, marks=pytest.mark.serve)], ids=["package", "serve"])
+def test_examples_of_docstrings_run(serve: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Place("", tmp_path)
     monkeypatch.chdir(tmp_path)
     ran = 0
-    for name in _modules():
+    for name in _modules(serve):
         for found in doctest.DocTestFinder(exclude_empty=True).find(importlib.import_module(name)):
             result = doctest.DocTestRunner().run(found)
             assert not result.failed, found.name
             ran += bool(result.attempted)
-    assert ran >= 4
+    assert serve or ran >= 4
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,16 @@ class Costs:
         for i, choice in enumerate(self.ladder):
             self._macs[1:, i] = macs_of_each(shape, lengths, choice.config)
 
+    @property
+    def factors(self) -> Floats:
+        """What each configuration takes now, of what `units` says, `[configurations]`."""
+        return self._factors
+
+    def units(self, length: int) -> Floats:
+        """Return what a window of so many tokens takes before the factors, `[configurations]`."""
+        unit: Floats = self._overhead + self._pace * self._macs[length]
+        return unit
+
     def seconds(self, rows: int, length: int) -> Floats:
         """Return what a batch takes at each configuration, `[configurations]`.
 

@@ -14,8 +14,10 @@ from bisect import insort
 from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from dynamic_tinybert.serve.control import Arrivals, Objective, Queue, choose
 from dynamic_tinybert.serve.costs import Costs, Floats
@@ -39,6 +41,10 @@ class Waiting:
         begun: When its first window was put into a batch.
         tag: Its place in the order: the less, the sooner its next window is read.
         next: Its first window that is in no batch yet.
+        number: Its place among questions of the same tag.
+        spacing: Tokens of its windows, on average.
+        which: The configuration it would get if load control chose each, `[configurations]`.
+        unit: What a window of it takes at that, before the factors of `Costs`, `[configurations]`.
     """
 
     request: Hashable
@@ -51,6 +57,9 @@ class Waiting:
     tag: float = 0.0
     next: int = 0
     number: int = 0
+    spacing: float = 0.0
+    which: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    unit: Floats = field(default_factory=lambda: np.zeros(0))
 
     def __lt__(self, other: Waiting) -> bool:
         return (self.tag, self.number) < (other.tag, other.number)
@@ -128,11 +137,15 @@ class Scheduler:
         tag = self._virtual
         for question in questions:
             question.tag, question.number = tag, self._number
+            question.spacing = sum(question.sizes) / len(question.sizes)
+            self._reckon(question)
             self._number += 1
             tag += sum(question.sizes)
             self._requests[question.request] += 1
             insort(self._waiting, question)
-            self._arrivals.add(self._window_cost(question) * question.windows, now)
+            cost = self.costs.factors[question.which] * question.unit * len(question.sizes)
+            # A text that takes longer than the objective is no flood: it has its share, and leaves the others theirs.
+            self._arrivals.add(np.minimum(cost, self.objective.seconds), now)
 
     def refused(self, now: float) -> None:
         """Take in that a question was refused: it is part of the load, one like those that came before."""
@@ -180,7 +193,7 @@ class Scheduler:
 
     def wait(self, now: float) -> float:
         """Return the seconds after which a question that comes now is begun, if all is read as cheaply as may be."""
-        return float(self._newcomer(self._waiting[:_SEEN], now)[self.lowest])
+        return float(self._newcomer(self._view(), now)[self.lowest])
 
     def overloaded(self, now: float) -> bool:
         """Whether a newcomer would wait too long, even if all is read as cheaply as may be.
@@ -209,8 +222,11 @@ class Scheduler:
         """Note what a batch took out of the queue."""
         tokens = 0
         for question, i in batch.windows:
-            question.place = batch.place
-            question.begun = now if question.begun is None else question.begun
+            if question.place is None:
+                question.place, question.begun = batch.place, now
+                self._reckon(question)
+            elif question.begun is None:
+                question.begun = now
             question.tag += question.sizes[i]
             tokens += question.sizes[i]
         self._virtual += tokens / len(self._requests)
@@ -230,51 +246,68 @@ class Scheduler:
         if not self._requests[question.request]:
             del self._requests[question.request]
 
-    def _window_cost(self, question: Waiting) -> Floats:
-        """What a window of a question takes at each configuration that load control might choose."""
-        size = math.ceil(sum(question.sizes[question.next :]) / question.windows)
-        seconds = self.costs.seconds(1, size)
-        places = np.arange(len(seconds))
-        return seconds[[self._place(question, int(place)) for place in places]]
+    def _reckon(self, question: Waiting) -> None:
+        """Note what a window of a question takes at each configuration that load control might choose."""
+        places = np.arange(len(self.costs.ladder))
+        chosen = np.maximum(np.minimum(places, self.lowest), question.cap)
+        question.which = chosen if question.place is None else np.full(len(places), question.place)
+        question.unit = self.costs.units(math.ceil(question.spacing))[question.which]
 
-    def _queue(self, now: float) -> Queue:
+    def _view(self) -> _View:
         seen = self._waiting[:_SEEN]
         configurations = len(self.costs.ladder)
         if not seen:
-            ends, slack = np.zeros((0, configurations)), np.zeros(0)
-        else:
-            cost = np.stack([self._window_cost(question) for question in seen])
-            windows = np.array([question.windows for question in seen])
-            tags = np.array([question.tag for question in seen])
-            spacing = np.array([sum(q.sizes[q.next :]) / q.windows for q in seen])
-            last = tags + (windows - 1) * spacing
-            # Windows of each question that come before the last one of each: tags are as far apart as windows are long.
-            before = np.clip(np.floor((last[:, None] - tags) / spacing) + 1, 0, windows)
-            order = np.arange(len(seen))
-            same = (last[:, None] == tags) & (order > order[:, None])  # of equals the one that came first
-            before = np.where(same, np.maximum(before - 1, 0), before)
-            ends = (before @ cost) / self._threads + self._occupied(now)
-            # What is read in one piece takes no less for there being other threads.
-            ends = np.maximum(ends, cost * windows[:, None] / min(self._threads, windows.max()))
-            slack = np.array([self.objective.margin * q.objective - (now - q.arrived) for q in seen])
+            nothing = np.zeros(0)
+            return _View(seen, np.zeros((0, configurations)), nothing, nothing, nothing)
+        cost = self.costs.factors[np.stack([q.which for q in seen])] * np.stack([q.unit for q in seen])
+        windows, tags, spacing = np.array([(q.windows, q.tag, q.spacing) for q in seen]).T
+        return _View(seen, cost, windows, tags, spacing)
+
+    def _queue(self, now: float) -> Queue:
+        view = self._view()
+        ends = np.zeros((0, len(self.costs.ladder)))
+        if view.seen:
+            before = _windows_before(view)
+            ends = (before @ view.cost) / self._threads + self._occupied(now)
+            # A window is read by one thread: it takes no less for there being others.
+            ends = np.maximum(ends, view.cost * np.ceil(view.windows / self._threads)[:, None])
+        margin = self.objective.margin
         return Queue(
             ends=ends,
-            slack=slack,
-            newcomer=self._newcomer(seen, now),
+            slack=np.array([margin * q.objective - (now - q.arrived) for q in view.seen]),
+            newcomer=self._newcomer(view, now),
             rate=self._arrivals.rate(now) / self._threads,
         )
 
-    def _newcomer(self, seen: Sequence[Waiting], now: float) -> Floats:
+    def _newcomer(self, view: _View, now: float) -> Floats:
         """When a question that comes now is begun, at each configuration."""
-        waits = np.full(len(self.costs.ladder), self._occupied(now))
-        for question in seen:
-            if question.tag > self._virtual:
-                break
-            spacing = sum(question.sizes[question.next :]) / question.windows
-            ahead = min(question.windows, math.floor((self._virtual - question.tag) / spacing) + 1)
-            waits += ahead * self._window_cost(question) / self._threads
+        ahead = np.clip(np.floor((self._virtual - view.tags) / np.maximum(view.spacing, 1)) + 1, 0, view.windows)
+        waits: Floats = self._occupied(now) + (ahead @ view.cost) / self._threads
         return waits
 
     def _occupied(self, now: float) -> float:
         """Seconds, over all threads, for which they have something to read."""
         return sum(max(batch.expected - (now - batch.began), 0.0) for batch in self._reading) / self._threads
+
+
+class _View(NamedTuple):
+    """What load control looks at, `[questions]`; what a window of each costs, `[questions, configurations]`."""
+
+    seen: Sequence[Waiting]
+    cost: Floats
+    windows: Floats
+    tags: Floats
+    spacing: Floats
+
+
+def _windows_before(view: _View) -> Floats:
+    """How many windows of each question are read before the last of each, and with it, `[questions, questions]`."""
+    if view.windows.max() == 1:
+        return np.tri(len(view.seen))
+    last = view.tags + (view.windows - 1) * view.spacing
+    # Tags of a question's windows are as far apart as they are long.
+    before: Floats = np.clip(np.floor((last[:, None] - view.tags) / view.spacing) + 1, 0, view.windows)
+    order = np.arange(len(view.seen))
+    later = (last[:, None] == view.tags) & (order > order[:, None])  # of equals the one that came first
+    before[later] = np.maximum(before[later] - 1, 0)
+    return before
