@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from unittest import mock
 
 import numpy as np
 import numpy.typing as npt
+from starlette.types import ASGIApp, Message, Scope
 
 from dynamic_tinybert.qa import QuestionAnswerer
 from dynamic_tinybert.reader import Reader
@@ -101,3 +104,71 @@ def eventually(what: Callable[[], Any]) -> bool:
             return True
         time.sleep(0.005)
     return False
+
+
+class Reply:
+    """A response, read whole."""
+
+    def __init__(self, messages: list[dict[str, Any]]) -> None:
+        self.status: int = messages[0]["status"]
+        self.headers = {name.decode().lower(): value.decode() for name, value in messages[0]["headers"]}
+        self.body = b"".join(message.get("body", b"") for message in messages[1:])
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+async def send(
+    app: ASGIApp,
+    path: str,
+    asked: Any = None,
+    *,
+    method: str | None = None,
+    body: bytes | None = None,
+    headers: Mapping[str, str] | None = None,
+    leaves: asyncio.Event | None = None,
+) -> Reply:
+    """Send a request to an app, by bare ASGI.
+
+    Args:
+        app: The app.
+        path: The path.
+        asked: What to send as JSON.
+        method: By default GET, or POST where there is something to send.
+        body: What to send instead, byte for byte.
+        headers: More headers.
+        leaves: The client leaves when this is set; by default it stays.
+    """
+    content = body if body is not None else b"" if asked is None else json.dumps(asked).encode()
+    method = method or ("GET" if asked is None and body is None else "POST")
+    given = {"host": "localhost", "content-type": "application/json", "content-length": str(len(content))}
+    given |= {name.lower(): value for name, value in (headers or {}).items()}
+    path, _, query = path.partition("?")
+    scope: Scope = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": method,
+        "scheme": "http",
+        "path": path,
+        "raw_path": path.encode(),
+        "root_path": "",
+        "query_string": query.encode(),
+        "headers": [(name.encode("latin-1"), value.encode("latin-1")) for name, value in given.items()],
+        "client": ("127.0.0.1", 50000),
+        "server": ("localhost", 80),
+    }
+    sent: list[Any] = []
+    unread = [content]
+
+    async def receive() -> Message:
+        if unread:
+            return {"type": "http.request", "body": unread.pop(), "more_body": False}
+        await (leaves or asyncio.Event()).wait()
+        return {"type": "http.disconnect"}
+
+    async def send_(message: Message) -> None:
+        sent.append(message)
+
+    await asyncio.wait_for(app(scope, receive, send_), WAIT_S)
+    return Reply(sent)
