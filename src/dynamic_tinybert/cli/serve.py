@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import webbrowser
 from pathlib import Path
@@ -129,6 +130,8 @@ def serve(
         from dynamic_tinybert.budget import parse_budget
         from dynamic_tinybert.serve.options import ServeOptions
 
+        if not math.isfinite(slo_ms) or not math.isfinite(timeout_ms):
+            console.fail("--slo-ms and --timeout-ms are numbers of milliseconds", misuse=True)
         options = ServeOptions(
             host=host,
             port=port,
