@@ -54,7 +54,9 @@ class AnswerRequest(RequestModel):
     doc_stride: Annotated[_Whole, Field(ge=0, le=_MOST_TOKENS)] | None = Field(
         None, description="How much windows of a long text overlap, in tokens; by default 128."
     )
-    max_question_len: _Whole = Field(64, ge=1, le=_MOST_TOKENS, description="The longest question, in tokens; then cut.")
+    max_question_len: _Whole = Field(
+        64, ge=1, le=_MOST_TOKENS, description="The longest question, in tokens; then cut."
+    )
     max_answer_len: _Whole = Field(30, ge=1, le=512, description="The longest answer, in tokens.")
     explain: bool = Field(
         False, description="Tell of each token of the text how many layers it passed before it was dropped; no index."
