@@ -1,4 +1,4 @@
-"""What JSON Schema cannot say of a request, for schemathesis: `SCHEMATHESIS_HOOKS=fuzzing st run ...`.
+"""What JSON Schema cannot say of a request, for schemathesis: see fuzzing.toml and results/fuzzing.md.
 
 The schema says what each field may be, not what goes with what: without this most requests that should be right would
 be refused for having both a text and an index, and the server would hardly be asked anything.

@@ -176,7 +176,9 @@ def test_an_option_is_that_of_the_package(service: Service, qa: QuestionAnswerer
 def test_a_whole_number_may_have_a_point(service: Service) -> None:
     """JSON has one kind of number, and some languages write all of them so."""
     options = {"top_k": 3, "max_answer_len": 20, "max_seq_len": 128, "budget": 1}
-    results = [service.result(**ASKED, **{name: kind(value) for name, value in options.items()}) for kind in (int, float)]
+    results = [
+        service.result(**ASKED, **{name: kind(value) for name, value in options.items()}) for kind in (int, float)
+    ]
     assert results[0]["answers"] == results[1]["answers"]
     assert len(results[0]["answers"]) == 3
 
@@ -285,10 +287,10 @@ def test_half_a_surrogate_pair_is_refused_in_a_line(service: Service, where: str
 
 
 def test_a_huge_text_is_read_to_its_end(small: Service, tiny: QuestionAnswerer) -> None:
-    text = "Words of a report that goes on. " * 6000 + TOWER
+    text = "Words of a report that goes on. " * 3000 + TOWER
     result = small.result(question=QUESTION, text=text, budget=0.3, explain=True)
     expected = tiny(QUESTION, text, budget=0.3)
-    assert result["windows"] == expected.spent.windows > 100
+    assert result["windows"] == expected.spent.windows > 50
     assert result["answers"][0]["text"] == expected.text
     assert result["tokens"]["end"][-1] == len(text)
     assert eventually(small.is_idle)

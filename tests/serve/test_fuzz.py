@@ -10,13 +10,15 @@ from typing import Any
 import pytest
 
 pytest.importorskip("fastapi", reason="needs the extra: pip install 'dynamic-tinybert[serve]'")
-schemathesis = pytest.importorskip("schemathesis")
+pytest.importorskip("schemathesis", reason="needs schemathesis: pip install 'dynamic-tinybert[test-serve]'")
 
-import fuzzing  # noqa: F401  # its hook
+import schemathesis
 from schemathesis import GenerationMode
+from schemathesis.config import SchemathesisConfig
 from schemathesis.engine import Status, events, from_schema
 from starlette.types import Receive, Scope, Send
 
+import fuzzing
 from dynamic_tinybert.corpus import Corpus
 from dynamic_tinybert.qa import QuestionAnswerer
 from dynamic_tinybert.serve.app import create_app
@@ -50,7 +52,8 @@ def api(engine: Running) -> Any:
         else:
             await app(scope, receive, send)
 
-    return schemathesis.openapi.from_asgi("/openapi.json", started)
+    config = SchemathesisConfig.from_path(Path(fuzzing.__file__).with_suffix(".toml"))
+    return schemathesis.openapi.from_asgi("/openapi.json", started, config=config)
 
 
 def failures(api: Any, **how: Any) -> tuple[list[str], Counter[int]]:
