@@ -97,11 +97,19 @@ def macs(shape: ModelShape, tokens: npt.ArrayLike, config: LengthConfig | None =
         tokens: Real tokens of each window, `[windows]`.
         config: The length configuration; none for `full`.
     """
+    return int(macs_of_each(shape, tokens, config).sum())
+
+
+def macs_of_each(
+    shape: ModelShape, tokens: npt.ArrayLike, config: LengthConfig | None = None
+) -> npt.NDArray[np.int64]:
+    """Return what `macs` adds up: those of each window, `[windows]`."""
     real = np.atleast_1d(np.asarray(tokens, np.int64))
     kept = (config or LengthConfig.full(shape.layers)).lengths(real)
     before = np.concatenate([real[:, None], kept[:, :-1]], axis=1)
     h, f = shape.hidden, shape.feed_forward
-    return int((4 * h * h * before + 2 * h * before**2 + 2 * h * f * kept).sum())
+    each: npt.NDArray[np.int64] = (4 * h * h * before + 2 * h * before**2 + 2 * h * f * kept).sum(axis=1)
+    return each
 
 
 def share(shape: ModelShape, config: LengthConfig) -> float:

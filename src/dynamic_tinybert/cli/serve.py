@@ -164,6 +164,7 @@ def _run(
     open_page: bool,
 ) -> None:
     import logging
+    import warnings
 
     from dynamic_tinybert.serve import logs
     from dynamic_tinybert.serve.app import create_app
@@ -177,6 +178,8 @@ def _run(
     _open_indexes(engine, options)
     app = wrap(create_app(engine, options, stopping), options, stopping)
     logs.setup(log_level.upper(), text=options.log_text)
+    # Python keeps each warning that it has given, by its text, and this one's is made of a client's numbers.
+    warnings.filterwarnings("ignore", message=".*was cut to max_question_len")
 
     def ready(url: str) -> None:
         console.say(f"serving {engine.model.name} at {url}")

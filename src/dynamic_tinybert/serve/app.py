@@ -6,9 +6,10 @@ import asyncio
 import contextlib
 import math
 import time
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
+from functools import partial
 from importlib import resources
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeAlias
 
 from fastapi import Body, FastAPI, Request
 from fastapi.responses import JSONResponse, Response
@@ -35,7 +36,7 @@ from dynamic_tinybert.serve.schemas import (
 )
 from dynamic_tinybert.serve.stopping import Stopping
 
-T = TypeVar("T")
+_Work: TypeAlias = "Callable[[], Coroutine[Any, Any, list[Result]]]"
 
 _DESCRIPTION = """Extractive question answering at any computational budget.
 
@@ -171,7 +172,8 @@ class _Call:
     async def __call__(self) -> Response:
         asked, engine = self._asked, self._engine
         questions = asked.questions
-        self._log(questions=len(questions), characters=sum(map(len, asked.texts)), index=asked.index)
+        index = asked.index if asked.index in engine.corpora else None  # another is a user's text
+        self._log(questions=len(questions), characters=sum(map(len, asked.texts)), index=index)
         if self._options.log_text:
             self._log(question=asked.question, text=asked.text)
         try:
@@ -185,12 +187,12 @@ class _Call:
                 headers={"Retry-After": str(busy.retry_after)},
             ) from None
         try:
-            results = await self._unless_late(work)
+            results = await self._unless_late(work())
         finally:
             engine.release(len(questions))
         return self._response(results)
 
-    def _of_texts(self) -> Coroutine[Any, Any, list[Result]]:
+    def _of_texts(self) -> _Work:
         asked = self._asked
         try:
             settings = self._engine.model.settings(
@@ -206,11 +208,16 @@ class _Call:
         except ValueError as error:  # of numbers alone: nothing of the texts is in it
             raise Problem(422, "invalid_request", str(error)) from None
         pairs = list(zip(asked.questions, asked.texts, strict=True))
-        return self._engine.answer(
-            pairs, settings, arrived=self._arrived, max_latency=self._max_latency, explain=asked.explain
+        return partial(
+            self._engine.answer,
+            pairs,
+            settings,
+            arrived=self._arrived,
+            max_latency=self._max_latency,
+            explain=asked.explain,
         )
 
-    def _of_index(self, name: str) -> Coroutine[Any, Any, list[Result]]:
+    def _of_index(self, name: str) -> _Work:
         asked = self._asked
         if name not in self._engine.corpora:
             raise Problem(404, "not_found", "there is no index of this name: /info lists them")
@@ -240,7 +247,7 @@ class _Call:
             )
             return list(await asyncio.gather(*asking))
 
-        return ask()
+        return ask
 
     @property
     def _max_latency(self) -> float:
@@ -264,6 +271,7 @@ class _Call:
                 raise _Left
             raise Problem(504, "deadline_exceeded", "the answer did not come in time: ask for less, or allow more time")
         except Stopped:
+            self._failed()
             raise Problem(503, "stopping", "the server is stopping", headers={"Retry-After": "1"}) from None
         except LogitsError:
             self._failed()

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from dynamic_tinybert.budget import Choice, macs
+from dynamic_tinybert.budget import Choice, macs_of_each
 from dynamic_tinybert.shape import ModelShape
 
 Floats = npt.NDArray[np.float64]
@@ -52,7 +52,7 @@ class Costs:
         self._macs = np.zeros((shape.positions + 1, len(self.ladder)))
         lengths = np.arange(1, shape.positions + 1)
         for i, choice in enumerate(self.ladder):
-            self._macs[1:, i] = [macs(shape, [length], choice.config) for length in lengths]
+            self._macs[1:, i] = macs_of_each(shape, lengths, choice.config)
 
     @property
     def factors(self) -> Floats:

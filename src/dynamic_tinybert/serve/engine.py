@@ -238,8 +238,8 @@ class Engine:
             job.fail(Stopped("the server is stopping"))
         for thread in self._threads:
             thread.join()
-        self._prepare.shutdown(cancel_futures=True)
-        self._asking.shutdown(cancel_futures=True)
+        self._prepare.shutdown()  # what waits there fails as soon as it begins
+        self._asking.shutdown()
 
     # -- questions -----------------------------------------------------------------------------------------------------
 
@@ -387,9 +387,10 @@ class Engine:
 
     def read(self, batch: Sequence[Window], configs: Sequence[LengthConfig]) -> Logits:
         """Read windows when their turn comes; for the threads that ask corpora."""
-        cancelled: threading.Event = self._request.cancelled
-        if cancelled.is_set():
+        cancelled: threading.Event | None = getattr(self._request, "cancelled", None)
+        if cancelled is not None and cancelled.is_set():
             raise Stopped("the question was cancelled")
+        request = next(self._numbers) if cancelled is None else self._request.number
         found: dict[int, Logits] = {}
         places = [next((i for i, c in enumerate(self.ladder) if c.config == config), 0) for config in configs]
         over, failure = threading.Event(), list[Exception]()
@@ -398,7 +399,7 @@ class Engine:
             failure.extend([error] if error else [])
             over.set()
 
-        waiting = Waiting(self._request.number, [len(w) for w in batch], 0, self._clock(), place=max(places))
+        waiting = Waiting(request, [len(w) for w in batch], 0, self._clock(), place=max(places))
         job = _Job(waiting, batch, lambda window, logits: found.__setitem__(len(found), logits), done, configs=configs)
         self._submit([job])
         try:
@@ -481,9 +482,16 @@ class Engine:
         self.metrics.padding.inc(tokens - sum(waiting.sizes[number] for waiting, number in batch.windows))
 
     async def _in(self, pool: ThreadPoolExecutor, work: Callable[[], T]) -> T:
-        if self._stopping:
-            raise Stopped("the server is stopping")
-        return await asyncio.get_running_loop().run_in_executor(pool, work)
+        def unless_stopping() -> T:
+            if self._stopping:
+                raise Stopped("the server is stopping")
+            return work()
+
+        with self._lock:
+            if self._stopping:
+                raise Stopped("the server is stopping")
+            future = asyncio.get_running_loop().run_in_executor(pool, unless_stopping)
+        return await future
 
 
 class _ScheduledReader(Reader):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, Field, create_model, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model, model_validator
 
 from dynamic_tinybert.serve.options import ServeOptions
 from dynamic_tinybert.serve.problems import FieldError, RequestModel
@@ -14,8 +14,18 @@ _MOST_ANSWERS = 100
 _MOST_MS = 3_600_000.0
 
 
+def _whole(value: object) -> object:
+    """JSON has one kind of number: 64.0 is 64."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+_Whole: TypeAlias = Annotated[int, BeforeValidator(_whole)]
+
+
 class AnswerRequest(RequestModel):
     """Questions, and what to answer them from: a text, texts, or an index by name."""
+
+    model_config = ConfigDict(strict=True)  # "1" is no number, nor is true
 
     question: str | list[str]
     text: str | list[str] | None = None
@@ -28,7 +38,7 @@ class AnswerRequest(RequestModel):
         "balanced, the cheapest measured configuration within 1 F1 of full; or fast, within 3. Load control may give "
         "less. By default the server's.",
     )
-    top_k: int = Field(1, ge=1, le=_MOST_ANSWERS, description="How many answers to give, none overlapping a better.")
+    top_k: _Whole = Field(1, ge=1, le=_MOST_ANSWERS, description="How many answers to give, none overlapping a better.")
     max_latency_ms: Annotated[float, Field(gt=0, le=_MOST_MS)] | None = Field(
         None,
         description="Milliseconds that the answer may take: the budget is chosen so that it holds, and a request that "
@@ -38,14 +48,14 @@ class AnswerRequest(RequestModel):
     no_answer_threshold: Annotated[float, Field(ge=-1e6, le=1e6)] | None = Field(
         None, description="With that: none where its logit exceeds the best span's by more; by default the model's own."
     )
-    max_seq_len: Annotated[int, Field(ge=1, le=_MOST_TOKENS)] | None = Field(
+    max_seq_len: Annotated[_Whole, Field(ge=1, le=_MOST_TOKENS)] | None = Field(
         None, description="The longest window, in tokens; by default 384, or what the model can read if that is less."
     )
-    doc_stride: Annotated[int, Field(ge=0, le=_MOST_TOKENS)] | None = Field(
+    doc_stride: Annotated[_Whole, Field(ge=0, le=_MOST_TOKENS)] | None = Field(
         None, description="How much windows of a long text overlap, in tokens; by default 128."
     )
-    max_question_len: int = Field(64, ge=1, le=_MOST_TOKENS, description="The longest question, in tokens; then cut.")
-    max_answer_len: int = Field(30, ge=1, le=512, description="The longest answer, in tokens.")
+    max_question_len: _Whole = Field(64, ge=1, le=_MOST_TOKENS, description="The longest question, in tokens; then cut.")
+    max_answer_len: _Whole = Field(30, ge=1, le=512, description="The longest answer, in tokens.")
     explain: bool = Field(
         False, description="Tell of each token of the text how many layers it passed before it was dropped; no index."
     )
