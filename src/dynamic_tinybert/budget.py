@@ -100,9 +100,7 @@ def macs(shape: ModelShape, tokens: npt.ArrayLike, config: LengthConfig | None =
     return int(macs_of_each(shape, tokens, config).sum())
 
 
-def macs_of_each(
-    shape: ModelShape, tokens: npt.ArrayLike, config: LengthConfig | None = None
-) -> npt.NDArray[np.int64]:
+def macs_of_each(shape: ModelShape, tokens: npt.ArrayLike, config: LengthConfig | None = None) -> npt.NDArray[np.int64]:
     """Return what `macs` adds up: those of each window, `[windows]`."""
     real = np.atleast_1d(np.asarray(tokens, np.int64))
     kept = (config or LengthConfig.full(shape.layers)).lengths(real)
