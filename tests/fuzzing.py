@@ -12,6 +12,7 @@ import schemathesis
 from schemathesis import GenerationMode
 
 INDEX = "docs"
+_MOST_CANDIDATES = 3000
 _PATIENCE_MS = 20_000  # 504 is right where a request allows less than reading takes, but schemathesis calls it failing
 
 
@@ -42,6 +43,8 @@ def fitting(body: dict[str, Any]) -> dict[str, Any]:
     for name, least, values in (("max_question_len", 1, 100), ("max_seq_len", 120, 390), ("doc_stride", 0, 10)):
         if body.get(name) is not None:
             body[name] = least + int(body[name]) % values
+    if int(body.get("top_k", 1)) * int(body.get("max_answer_len", 30)) > _MOST_CANDIDATES:
+        body["max_answer_len"] = _MOST_CANDIDATES // int(body["top_k"])
     if body.get("max_latency_ms") is not None:
         body["max_latency_ms"] = max(body["max_latency_ms"], _PATIENCE_MS)
     return body

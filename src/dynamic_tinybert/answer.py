@@ -7,6 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 
+class EmptyQuestionError(ValueError):
+    """A question without a word that could be read."""
+
+
 class LogitsError(ValueError):
     """A model computes logits that are not finite; one line that says so."""
 

@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from dynamic_tinybert.answer import LogitsError
+from dynamic_tinybert.answer import EmptyQuestionError, LogitsError
 from dynamic_tinybert.budget import LengthConfig
 from dynamic_tinybert.runtime.graph import Precision
 from dynamic_tinybert.runtime.session import Logits
@@ -59,11 +59,11 @@ class Reader:
             max_question_len: The longest question, in tokens; `windows.check_lengths` says what goes together.
 
         Raises:
-            ValueError: The question is empty.
+            EmptyQuestionError: The question is empty.
         """
         ids = self.tokenizer.question(question, longest=max_question_len)
         if not len(ids):
-            raise ValueError("the question is empty")
+            raise EmptyQuestionError("the question is empty")
         yield from windows(
             self.tokenizer, ids, self.tokenizer.text(text), max_seq_len=max_seq_len, doc_stride=doc_stride
         )

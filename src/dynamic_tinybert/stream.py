@@ -11,7 +11,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from dynamic_tinybert.answer import Answer, Spent
+from dynamic_tinybert.answer import Answer, EmptyQuestionError, Spent
 from dynamic_tinybert.budget import BERT_BASE, Choice, macs
 from dynamic_tinybert.calibration import Calibration
 from dynamic_tinybert.reader import Reader
@@ -196,8 +196,10 @@ class AnswerStream:
                     self._pool.append((request, window))
                     yield True
             except ValueError as error:  # a question whose tokens show that it is empty, or does not fit the window
-                kind = WindowError if isinstance(error, WindowError) else ValueError
-                raise kind(f"{error} (number {number})") from None
+                kinds = (WindowError, EmptyQuestionError)
+                raise next((kind for kind in kinds if isinstance(error, kind)), ValueError)(
+                    f"{error} (number {number})"
+                ) from None
             request.complete = True
             yield True
 
@@ -229,14 +231,14 @@ def check_pair(question: object, text: object, number: int | None) -> None:
 
     Raises:
         TypeError: One is no string.
-        ValueError: The question is empty.
+        EmptyQuestionError: The question is empty.
     """
     which = "" if number is None else f" (number {number})"
     for name, value in (("question", question), ("text", text)):
         if not isinstance(value, str):
             raise TypeError(f"a {name} is a string, not {type(value).__name__}{which}")
     if not str(question).strip():
-        raise ValueError(f"the question is empty{which}")
+        raise EmptyQuestionError(f"the question is empty{which}")
 
 
 def batches(lengths: list[int], tokens: int, *, most_rows: int | None = None) -> Iterator[range]:

@@ -290,7 +290,7 @@ def test_less_time_is_a_cheaper_configuration(qa: QuestionAnswerer, share: float
 
 
 def test_questions_that_wait_get_less_and_never_less_than_the_floor(qa: QuestionAnswerer) -> None:
-    for questions, configuration in ((1, "full"), (64, qa.table.select(qa.shape, 0.5).name)):
+    for questions, configuration in ((1, "full"), (64, "search-0.52")):
         with running(qa, slo_ms=3_600_000, min_budget=0.5, measured=paced(qa, 1.0)) as served:
             results = once(served.engine, *[PAIRS[0]] * questions)
             assert {result.configuration for result in results} == {configuration}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import re
-import shutil
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -103,14 +102,6 @@ def server(qa: QuestionAnswerer) -> Iterator[str]:
     yield server.url.rstrip("/")
     server.stop()
     thread.join(60)
-
-
-@pytest.fixture(scope="session")
-def chromium_path() -> str:
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if found is None:
-        pytest.skip("no Chromium in PATH: apt-get install chromium")
-    return found
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from fastapi import Body, FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 
 from dynamic_tinybert import __version__
-from dynamic_tinybert.answer import LogitsError
+from dynamic_tinybert.answer import EmptyQuestionError
 from dynamic_tinybert.budget import Budget
 from dynamic_tinybert.serve import problems
 from dynamic_tinybert.serve.engine import Engine, Result, Stopped, TooBusy
@@ -166,7 +166,8 @@ class _Call:
         self._options = options
         self._request = request
         self._asked = asked
-        self._arrived = time.perf_counter()
+        # The edge says when the whole request was there.
+        self._arrived: float = getattr(request.state, "received", None) or time.perf_counter()
         self._budget: Budget = options.budget if asked.budget is None else asked.budget
 
     async def __call__(self) -> Response:
@@ -233,8 +234,9 @@ class _Call:
             raise Problem(422, "invalid_request", str(error)) from None
 
         async def ask() -> list[Result]:
-            asking = (
-                self._engine.ask(
+            asking = [
+                partial(
+                    self._engine.ask,
                     name,
                     question,
                     top_k=asked.top_k,
@@ -244,8 +246,9 @@ class _Call:
                     options=options,
                 )
                 for question in asked.questions
-            )
-            return list(await asyncio.gather(*asking))
+            ]
+            # One after the other: a list has one of the threads, and leaves the others to other requests.
+            return [await one() for one in asking]
 
         return ask
 
@@ -273,16 +276,12 @@ class _Call:
         except Stopped:
             self._failed()
             raise Problem(503, "stopping", "the server is stopping", headers={"Retry-After": "1"}) from None
-        except LogitsError:
+        except EmptyQuestionError:
             self._failed()
+            raise Problem(422, "invalid_request", "a question has no words that can be read") from None
+        except (_Left, Problem):
             raise
-        except ValueError as error:
-            # A question of nothing that the tokenizer knows.
-            self._failed()
-            raise Problem(422, "invalid_request", "a question has no words that can be read") from error
-        except (_Left, Problem, asyncio.CancelledError):
-            raise
-        except Exception:
+        except BaseException:
             self._failed()
             raise
         finally:

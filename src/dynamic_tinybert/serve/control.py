@@ -37,7 +37,7 @@ class Objective:
 
     seconds: float = math.inf
     margin: float = 0.6
-    horizon: float = 1.0
+    horizon: float = 3.0
 
 
 class Arrivals:
@@ -75,13 +75,14 @@ class Queue:
 
     Attributes:
         ends: When each question's last window will have been read, from now, `[questions, configurations]`.
-        slack: What is left of the share of its objective that reading may take, `[questions]`; infinite where a
-            question has none.
+        left: What is left of each question's objective, `[questions]`; infinite where it has none.
+        slack: The same less the margin: what reading may take, by estimate.
         newcomer: When one that comes now would be begun, `[configurations]`.
         rate: Work that comes, a second, over the threads that read, `[configurations]`.
     """
 
     ends: Floats
+    left: Floats
     slack: Floats
     newcomer: Floats
     rate: Floats
@@ -96,8 +97,8 @@ def choose(queue: Queue, objective: Objective, lowest: int) -> int:
         lowest: The place of the cheapest that may be taken.
     """
     ends, slack = queue.ends[:, : lowest + 1], queue.slack
-    # What even the cheapest cannot hold is lost, and asks for nothing.
-    asks = np.isfinite(slack) & (ends[:, -1] <= slack)
+    # What even the cheapest cannot hold is lost, and asks for nothing; what only the cheapest might, asks for that.
+    asks = np.isfinite(slack) & (ends[:, -1] <= queue.left)
     held: npt.NDArray[np.bool_] = np.all(ends[asks] <= slack[asks, None], axis=0)
     if math.isfinite(objective.seconds):
         growth = np.maximum(queue.rate[: lowest + 1] - 1, 0) * objective.horizon * objective.seconds

@@ -43,8 +43,9 @@ _LINGER_S = 1.0
 def wrap(app: ASGIApp, options: ServeOptions, stopping: Stopping | None = None) -> ASGIApp:
     """Put the edge around an app.
 
-    The app finds in `scope["state"]` its `request_id`, and in `log` a dictionary whose fields go into the request's
-    line of the log. After a request's body, its `receive` waits for `http.disconnect`.
+    The app finds in `scope["state"]` its `request_id`; in `received` when its body was there, by `time.perf_counter`;
+    and in `log` a dictionary whose fields go into the request's line of the log. After a request's body, its `receive`
+    waits for `http.disconnect`.
 
     Raises:
         ValueError: An API key or a host is empty.
@@ -353,6 +354,7 @@ class _Bodies(_Middleware):
                 slow = Problem(408, "slow_body", f"the body took longer than {self.timeout_s:g} seconds")
                 await refuse(scope, receive, send, slow, linger_s=0)
                 return
+            scope["state"]["received"] = time.perf_counter()
             await self.app(scope, _replayed(chunks, receive), send)
         finally:
             self.held -= size

@@ -42,6 +42,8 @@ logger = logging.getLogger("dynamic_tinybert.serve")
 T = TypeVar("T")
 _CORPUS_THREADS = 4  # questions to corpora that are answered at once; their windows wait with all others'
 _LEAST_LATENCY_MS = 1.0
+_ROUNDING = 5e-5  # shares are printed to four digits
+_SHORT = 50_000  # characters of a request's texts that are cut by a thread of their own, so that none waits for a book
 
 
 class TooBusy(Exception):
@@ -137,10 +139,10 @@ class Engine:
         qa: The model. Each of the `workers` reads by itself, so its runtime should use one thread for each.
         options: How to serve.
         workers: Batches that are read at once.
-        corpora: Corpora by name; made of `engine.qa`, so that their windows wait with all others.
         metrics: What to count in.
 
     Attributes:
+        corpora: Corpora by name; make them with `engine.qa`, so that their windows wait with all others.
         qa: The model, whose reading goes through the scheduler. For threads, never for the event loop.
         ladder: The configurations that load control chooses from, the dearest first.
         lowest: The place of the cheapest of them that it may choose.
@@ -165,9 +167,11 @@ class Engine:
         self._options = options
         self._clock = clock
         self._workers = workers
-        floor = None if options.min_budget is None else qa.table.select(qa.shape, options.min_budget)
+        floor = None if options.min_budget is None else _floor(qa, options.min_budget)
         qa.table.select(qa.shape, options.budget)
         self.ladder, self.lowest = ladder_of(qa.table, floor)
+        # Of a table that nobody measured, cheaper configurations are chosen only where somebody said so.
+        self._adapts = qa.table.measured_on is not None or options.min_budget is not None
         self.objective = self._objective()
         self._lock = threading.Condition()
         self._scheduler = self._schedule(Costs(qa.shape, self.ladder))
@@ -176,6 +180,7 @@ class Engine:
         self._stopping = False
         self._threads: list[threading.Thread] = []
         self._prepare = ThreadPoolExecutor(max_workers=1, thread_name_prefix="prepare")
+        self._prepare_long = ThreadPoolExecutor(max_workers=1, thread_name_prefix="prepare-long")
         self._asking = ThreadPoolExecutor(max_workers=_CORPUS_THREADS, thread_name_prefix="corpus")
         self._request = threading.local()
         self._numbers = itertools.count()
@@ -185,7 +190,7 @@ class Engine:
 
     def _objective(self) -> Objective:
         slo = self._options.slo_ms
-        if slo is not None and self.model.table.measured_on is None and self._options.min_budget is None:
+        if slo is not None and not self._adapts:
             warn(
                 "load control is off: this model has no measured table of length configurations, so what cheaper ones "
                 "cost in F1 is unknown; --min-budget B turns it on all the same"
@@ -239,6 +244,7 @@ class Engine:
         for thread in self._threads:
             thread.join()
         self._prepare.shutdown()  # what waits there fails as soon as it begins
+        self._prepare_long.shutdown()
         self._asking.shutdown()
 
     # -- questions -----------------------------------------------------------------------------------------------------
@@ -260,7 +266,7 @@ class Engine:
             if reason is None and self._scheduler.overloaded(now):
                 reason = "objective"
             if reason is not None:
-                for _ in range(questions):
+                if reason == "objective":  # a list that is too long for the moment is no flood
                     self._scheduler.refused(now)
                 wait = self._scheduler.wait(now)
                 self.metrics.refused.labels(reason).inc(questions)
@@ -297,19 +303,27 @@ class Engine:
             explain: Tell the layers that the tokens of the texts passed.
 
         Raises:
-            ValueError: A question has no tokens, or the model computes logits that are not finite.
+            EmptyQuestionError: A question has no tokens.
+            LogitsError: The model computes logits that are not finite.
             Stopped: The engine has stopped.
         """
         asked = [_Asked(self, question, text, settings, explain) for question, text in pairs]
 
+        left = threading.Event()
+        characters = sum(len(text) for _, text in pairs)
+        pool = self._prepare if characters <= _SHORT else self._prepare_long
+
         def cut() -> None:
             for one in asked:
-                one.cut()
+                one.cut(left)
 
-        await self._in(self._prepare, cut)
+        try:
+            await self._in(pool, cut)
+        finally:
+            left.set()
         request = next(self._numbers)
         cap = place(self.ladder, settings.choice)
-        objective = min(self.objective.seconds, max_latency)
+        objective = min(self.objective.seconds, max_latency) if self._adapts else math.inf
         jobs = []
         futures = []
         for one in asked:
@@ -364,11 +378,13 @@ class Engine:
             began = self._clock()
             choice = self.ladder[max(cap, min(self.present(), self.lowest))]
             # A little is left for what comes after reading.
-            seconds = min(self.objective.seconds * self.objective.margin, max_latency) - (began - arrived)
+            seconds = min(self.objective.seconds, max_latency) * self.objective.margin - (began - arrived)
             latency = None if math.isinf(seconds) else max(seconds * 1000, _LEAST_LATENCY_MS)
             self._request.number, self._request.cancelled = request, cancelled
             answers = self.corpora[name](question, top_k=top_k, budget=choice.config, max_latency_ms=latency, **options)
             spent = answers[0].spent if answers else None
+            if spent and spent.coarse and not spent.read_again:  # there was no time for the finer reading
+                choice = next((c for c in self.ladder if c.name == spent.coarse), choice)
             return Result(
                 answers=answers,
                 configuration=choice.name,
@@ -428,7 +444,7 @@ class Engine:
         """Forget jobs, ended or not."""
         with self._lock:
             for job in jobs:
-                if self._jobs.pop(id(job.waiting), None) is not None and not job.ended:
+                if self._jobs.pop(id(job.waiting), None) is not None and job.waiting.windows:
                     self._scheduler.cancel(job.waiting)
                 job.ended = True
 
@@ -443,37 +459,46 @@ class Engine:
                 if batch is None:
                     continue
                 jobs = [self._jobs.get(id(waiting)) for waiting, _ in batch.windows]
-            began = self._clock()
-            error = self._read(batch, jobs)
-            seconds = self._clock() - began
+            seconds = self._read(batch, jobs)
             with self._lock:
-                if error is None:
-                    self._scheduler.finished(batch, seconds)
-                else:
+                if seconds is None:
                     self._scheduler.failed(batch)
-            self._count(batch, seconds)
+                else:
+                    self._scheduler.finished(batch, seconds)
+            if seconds is not None:
+                self._count(batch, seconds)
 
-    def _read(self, batch: Batch, jobs: Sequence[_Job | None]) -> Exception | None:
-        """Read a batch and hand out what the model says; an error ends its questions, and nothing else."""
+    def _read(self, batch: Batch, jobs: Sequence[_Job | None]) -> float | None:
+        """Read a batch and hand out what the model says; an error ends its questions, and nothing else.
+
+        Returns:
+            The seconds that reading took, or None if not all of it was read: then they say nothing.
+        """
         windows, configs, numbers = [], [], []
         for job, (_, number) in zip(jobs, batch.windows, strict=True):
-            if job is not None:
+            if job is not None and not job.ended:
                 windows.append(job.windows[number])
                 configs.append(job.configs[number] if job.configs else self.ladder[batch.place].config)
                 numbers.append((job, number))
         if not windows:
             return None
+        began = self._clock()
         try:
             start, end, layers = self.model.reader.read(windows, configs)
-            for row, (window, (job, number)) in enumerate(zip(windows, numbers, strict=True)):
-                own = slice(0, len(window))
-                job.take(number, Logits(start[row, own], end[row, own], layers[row, own]))
         except Exception as error:
             logger.exception("a batch could not be read")
             for job, _ in numbers:
                 job.fail(error)
-            return error
-        return None
+            return None
+        seconds = self._clock() - began
+        for row, (window, (job, number)) in enumerate(zip(windows, numbers, strict=True)):
+            own = slice(0, len(window))
+            try:
+                job.take(number, Logits(start[row, own], end[row, own], layers[row, own]))
+            except Exception as error:
+                logger.exception("a question could not be ranked")
+                job.fail(error)
+        return seconds if len(windows) == len(batch.windows) else None
 
     def _count(self, batch: Batch, seconds: float) -> None:
         tokens = len(batch.windows) * batch.length
@@ -518,9 +543,17 @@ class _Asked:
         self.windows: list[Window] = []
         self.waiting: Waiting | None = None
 
-    def cut(self) -> None:
-        """Cut the text into windows."""
-        self.windows = list(self._pending.windows(self._engine.model.reader))
+    def cut(self, left: threading.Event) -> None:
+        """Cut the text into windows, unless the client has left meanwhile.
+
+        Raises:
+            EmptyQuestionError: The question has no tokens.
+            Stopped: The client has left.
+        """
+        for window in self._pending.windows(self._engine.model.reader):
+            if left.is_set():
+                raise Stopped("the question was cancelled")
+            self.windows.append(window)
 
     def add(self, window: Window, logits: Logits) -> None:
         """Take in what the model says of the next window; with the last one there are answers."""
@@ -549,6 +582,15 @@ class _Asked:
             read_seconds=now - begun,
             tokens=self._tokens,
         )
+
+
+def _floor(qa: QuestionAnswerer, budget: Budget) -> Choice:
+    """The configuration below which load control does not go: of a number, the cheapest that costs no less."""
+    if not isinstance(budget, (int, float)):
+        return qa.table.select(qa.shape, budget)
+    qa.table.select(qa.shape, budget)  # refuses what is no budget
+    ladder, _ = ladder_of(qa.table, None)
+    return next((choice for choice in reversed(ladder) if choice.share >= budget - _ROUNDING), ladder[0])
 
 
 class _Layers:

@@ -134,7 +134,7 @@ class Scheduler:
             questions: They share the request's share, in order.
             now: The time.
         """
-        tag = self._virtual
+        tag, cost = self._virtual, np.zeros(len(self.costs.ladder))
         for question in questions:
             question.tag, question.number = tag, self._number
             question.spacing = sum(question.sizes) / len(question.sizes)
@@ -143,9 +143,9 @@ class Scheduler:
             tag += sum(question.sizes)
             self._requests[question.request] += 1
             insort(self._waiting, question)
-            cost = self.costs.factors[question.which] * question.unit * len(question.sizes)
-            # A text that takes longer than the objective is no flood: it has its share, and leaves the others theirs.
-            self._arrivals.add(np.minimum(cost, self.objective.seconds), now)
+            cost += self.costs.factors[question.which] * question.unit * len(question.sizes)
+        # A request that takes longer than the objective is no flood: it has its share, and leaves the others theirs.
+        self._arrivals.add(np.minimum(cost, self.objective.seconds), now)
 
     def refused(self, now: float) -> None:
         """Take in that a question was refused: it is part of the load, one like those that came before."""
@@ -271,10 +271,13 @@ class Scheduler:
             ends = (before @ view.cost) / self._threads + self._occupied(now)
             # A window is read by one thread: it takes no less for there being others.
             ends = np.maximum(ends, view.cost * np.ceil(view.windows / self._threads)[:, None])
-        margin = self.objective.margin
+            ends = _ends_of_requests(view.seen, ends)
+        objective = np.array([q.objective for q in view.seen])
+        age = now - np.array([q.arrived for q in view.seen])
         return Queue(
             ends=ends,
-            slack=np.array([margin * q.objective - (now - q.arrived) for q in view.seen]),
+            left=objective - age,
+            slack=self.objective.margin * objective - age,
             newcomer=self._newcomer(view, now),
             rate=self._arrivals.rate(now) / self._threads,
         )
@@ -283,6 +286,8 @@ class Scheduler:
         """When a question that comes now is begun, at each configuration."""
         ahead = np.clip(np.floor((self._virtual - view.tags) / np.maximum(view.spacing, 1)) + 1, 0, view.windows)
         waits: Floats = self._occupied(now) + (ahead @ view.cost) / self._threads
+        if unseen := len(self._waiting) - len(view.seen):
+            waits = waits + unseen * view.cost.mean(axis=0) / self._threads
         return waits
 
     def _occupied(self, now: float) -> float:
@@ -298,6 +303,18 @@ class _View(NamedTuple):
     windows: Floats
     tags: Floats
     spacing: Floats
+
+
+def _ends_of_requests(seen: Sequence[Waiting], ends: Floats) -> Floats:
+    """A question is of use when all of its request are answered: its end is that of the last of them."""
+    numbers: dict[Hashable, int] = {}
+    which = np.array([numbers.setdefault(question.request, len(numbers)) for question in seen])
+    if len(numbers) == len(seen):
+        return ends
+    last = np.zeros((len(numbers), ends.shape[1]))
+    np.maximum.at(last, which, ends)
+    ends = last[which]
+    return ends
 
 
 def _windows_before(view: _View) -> Floats:

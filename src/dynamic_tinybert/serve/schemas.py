@@ -11,6 +11,8 @@ from dynamic_tinybert.serve.problems import FieldError, RequestModel
 
 _MOST_TOKENS = 100_000  # of lengths that a request may name; the model's own bound is checked after it
 _MOST_ANSWERS = 100
+_LONGEST_ANSWER = 100
+_MOST_CANDIDATES = 3000  # answers times their length: ranking takes time and memory of its square
 _MOST_MS = 3_600_000.0
 
 
@@ -57,7 +59,7 @@ class AnswerRequest(RequestModel):
     max_question_len: _Whole = Field(
         64, ge=1, le=_MOST_TOKENS, description="The longest question, in tokens; then cut."
     )
-    max_answer_len: _Whole = Field(30, ge=1, le=512, description="The longest answer, in tokens.")
+    max_answer_len: _Whole = Field(30, ge=1, le=_LONGEST_ANSWER, description="The longest answer, in tokens.")
     explain: bool = Field(
         False, description="Tell of each token of the text how many layers it passed before it was dropped; no index."
     )
@@ -73,6 +75,8 @@ class AnswerRequest(RequestModel):
                 raise FieldError("a question is empty")
         if self.index is not None and (self.explain or self.handle_impossible_answer):
             raise FieldError("explain and handle_impossible_answer go with a text")
+        if self.top_k * self.max_answer_len > _MOST_CANDIDATES:
+            raise FieldError(f"top_k times max_answer_len is more than {_MOST_CANDIDATES}")
         if self.no_answer_threshold is not None and not self.handle_impossible_answer:
             raise FieldError("no_answer_threshold goes with handle_impossible_answer")
         return self
