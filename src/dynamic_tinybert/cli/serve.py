@@ -58,8 +58,9 @@ def serve(
     ] = None,
     threads: Annotated[int, _option("--threads", min=1, max=1024, metavar="N", help="Threads that read a batch.")] = 1,
     max_batch_tokens: Annotated[
-        int, _option("--max-batch-tokens", min=1, metavar="N", help="Tokens of a batch, padding counted.")
-    ] = 512,
+        int,
+        _option("--max-batch-tokens", min=1, metavar="N", help="Tokens of a batch at full; at a cheaper one, more."),
+    ] = 128,
     max_waiting: Annotated[
         int, _option("--max-waiting", min=1, metavar="N", help="Questions that may wait; more are refused with 429.")
     ] = 256,

@@ -23,6 +23,7 @@ from dynamic_tinybert.serve.costs import Floats
 
 _MEMORY = 2.0  # seconds over which the rate of arrivals is an average
 _WEIGHT = 0.05  # of a question in the mean
+_HEADROOM = 2.0  # with less than half of the cheapest configuration's capacity left, the queue is kept shorter
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,11 +34,15 @@ class Objective:
         seconds: From a question's arrival to its answer; infinite if there is none.
         margin: The share of that which reading may take by estimate; the rest is for what no estimate sees.
         horizon: How far arrivals are looked ahead, in objectives.
+        longest_wait: The share of the objective that a newcomer may wait, while more comes than can be read.
+        longest_burst: The same while no more comes: the rest of a burst is answered late rather than refused.
     """
 
     seconds: float = math.inf
     margin: float = 0.6
     horizon: float = 3.0
+    longest_wait: float = 0.7
+    longest_burst: float = 2.0
 
 
 class Arrivals:
@@ -102,7 +107,9 @@ def choose(queue: Queue, objective: Objective, lowest: int) -> int:
     held: npt.NDArray[np.bool_] = np.all(ends[asks] <= slack[asks, None], axis=0)
     if math.isfinite(objective.seconds):
         growth = np.maximum(queue.rate[: lowest + 1] - 1, 0) * objective.horizon * objective.seconds
-        held &= queue.newcomer[: lowest + 1] + growth <= objective.margin * objective.seconds
+        # The less the cheapest has left, the longer a burst takes to drain: then less may wait when it comes.
+        headroom = min(1.0, _HEADROOM * max(1 - float(queue.rate[lowest]), 0.05))
+        held &= queue.newcomer[: lowest + 1] + growth <= headroom * objective.margin * objective.seconds
     return int(held.argmax()) if held.any() else lowest
 
 

@@ -21,7 +21,8 @@ class ServeOptions:
         slo_ms: The objective: milliseconds from a request's arrival to its answer that load control holds, by giving
             questions cheaper length configurations as the load grows. None turns load control off.
         min_budget: What load control goes down to; None lets it use the cheapest configuration.
-        max_batch_tokens: Tokens of a batch, padding counted.
+        max_batch_tokens: Tokens of a batch at `full`, padding counted; at a cheaper configuration as many more as that
+            costs less.
         max_waiting: Questions that may wait; more are refused.
         timeout_ms: Milliseconds that a request may wait before it is given up.
         max_body_bytes: The largest body of a request.
@@ -46,7 +47,7 @@ class ServeOptions:
     budget: Budget = "full"
     slo_ms: float | None = 200.0
     min_budget: Budget | None = None
-    max_batch_tokens: int = 512
+    max_batch_tokens: int = 128
     max_waiting: int = 256
     timeout_ms: float = 30_000.0
     max_body_bytes: int = 8 << 20

@@ -4,7 +4,7 @@ Order is that of fair queueing (Demers, Keshav and Shenker 1989): each request t
 tokens that are read, so that a short question does not wait for the long text, or the long list, that came before it.
 
 A batch is the next window and others like it: of the same configuration and of nearly its length, since padding costs
-what tokens cost; and no more than so many tokens. Nobody waits for a batch to fill.
+what tokens cost; and of no more work than so many tokens are at `full`. Nobody waits for a batch to fill.
 """
 
 from __future__ import annotations
@@ -97,7 +97,8 @@ class Scheduler:
         objective: What load control holds.
         lowest: The place on the ladder of the cheapest configuration that load control may choose.
         threads: How many batches are read at once.
-        max_batch_tokens: Tokens of a batch, padding counted; a longer window makes a batch of its own.
+        max_batch_tokens: Tokens of a batch at `full`, padding counted; at a cheaper configuration as many more as that
+            costs less. A longer window makes a batch of its own.
         most_rows: Windows of a batch at most.
     """
 
@@ -108,7 +109,7 @@ class Scheduler:
         *,
         lowest: int | None = None,
         threads: int = 1,
-        max_batch_tokens: int = 512,
+        max_batch_tokens: int = 128,
         most_rows: int | None = None,
     ) -> None:
         self.costs = costs
@@ -198,13 +199,15 @@ class Scheduler:
     def overloaded(self, now: float) -> bool:
         """Whether a newcomer would wait too long, even if all is read as cheaply as may be.
 
-        Too long is the whole objective; and where more comes than can be read so, its margin: a burst may wait longer
-        than a flood.
+        A flood, where more comes than can be read so, is refused before it waits too long to be answered in time; a
+        burst may wait longer, since it passes.
         """
         if math.isinf(self.objective.seconds):
             return False
         flood = bool(self._arrivals.rate(now)[self.lowest] > self._threads)
-        return self.wait(now) > self.objective.seconds * (self.objective.margin if flood else 1)
+        return self.wait(now) > self.objective.seconds * (
+            self.objective.longest_wait if flood else self.objective.longest_burst
+        )
 
     def _place(self, question: Waiting, place: int) -> int:
         """The configuration of a question: what it got, or else what load control gives, within its cap."""
@@ -216,7 +219,9 @@ class Scheduler:
             return True
         length = max(batch.length, size)
         shortest = min(size, *(question.sizes[i] for question, i in batch.windows))
-        return rows < self._most_rows and length * (rows + 1) <= self._tokens and shortest >= _LIKE * length
+        # Tokens that a cheaper configuration drops on the way count for what they cost.
+        tokens = length * (rows + 1) * self.costs.ladder[batch.place].share
+        return rows < self._most_rows and tokens <= self._tokens and shortest >= _LIKE * length
 
     def _handed_out(self, batch: Batch, now: float) -> None:
         """Note what a batch took out of the queue."""
@@ -313,8 +318,8 @@ def _ends_of_requests(seen: Sequence[Waiting], ends: Floats) -> Floats:
         return ends
     last = np.zeros((len(numbers), ends.shape[1]))
     np.maximum.at(last, which, ends)
-    ends = last[which]
-    return ends
+    of_each: Floats = last[which]
+    return of_each
 
 
 def _windows_before(view: _View) -> Floats:
