@@ -23,7 +23,7 @@ from dynamic_tinybert.serve.costs import Floats
 
 _MEMORY = 2.0  # seconds over which the rate of arrivals is an average
 _WEIGHT = 0.05  # of a question in the mean
-_HEADROOM = 2.0  # with less than half of the cheapest configuration's capacity left, the queue is kept shorter
+_HEADROOM = 1.3  # with less than three quarters of the cheapest one's capacity left, the queue is kept shorter
 
 
 @dataclass(frozen=True, kw_only=True)
