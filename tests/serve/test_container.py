@@ -1,4 +1,4 @@
-"""What the Containerfile relies on is so. That the image builds and answers is proved by hand: results/serve.md."""
+"""What the Containerfile relies on is so. That the image builds and answers is proved by hand: results/container.md."""
 
 from __future__ import annotations
 

@@ -25,7 +25,10 @@ OVERHEAD = 0.003  # seconds of an answer that the scheduler does not see
 PER_QUESTION = 0.0015  # seconds of a batch beside its reading, for each question
 SIZES = np.clip(np.random.default_rng(5).normal(174, 55, 500), 50, 384).astype(int)  # as SQuAD's are
 # What a configuration takes on a CPU, of what full takes: more than its share (measured).
-SHARES, TIMES = [0.219, 0.288, 0.331, 0.383, 0.437, 0.547, 0.678, 1], [0.27, 0.335, 0.383, 0.431, 0.480, 0.562, 0.697, 1]
+SHARES, TIMES = (
+    [0.219, 0.288, 0.331, 0.383, 0.437, 0.547, 0.678, 1],
+    [0.27, 0.335, 0.383, 0.431, 0.480, 0.562, 0.697, 1],
+)
 
 
 @pytest.fixture(scope="module")
@@ -257,3 +260,41 @@ def test_costs_are_measured_and_learned(tmp_path: Path) -> None:
     after = costs.seconds(2, 200)
     assert after[0] == pytest.approx(before[0] * 3, rel=0.01)
     assert (after[1:] > before[1:] * 1.5).all()  # what slows one mostly slows all
+
+
+def test_what_only_the_cheapest_can_hold_gets_the_cheapest(table: tuple[ModelShape, list[Choice], int]) -> None:
+    """There is no cliff: as a text grows it gets less, and all again only when nothing could save it."""
+    machine = Machine(table)
+    places = [machine.serve([(0.0, [384] * windows)])[0].place for windows in range(1, 40)]
+    lost = next(i for i, index in enumerate(places) if i and index == 0 and places[i - 1])
+    assert places[:lost] == sorted(places[:lost])
+    assert places[lost - 1] == machine.lowest
+    assert set(places[lost:]) == {0}
+    cheapest = machine.truth.seconds(1, 384)[machine.lowest]
+    assert (lost + 1) * cheapest / THREADS > 0.85 * SLO
+
+
+def test_a_list_that_cannot_be_answered_in_time_asks_for_nothing(table: tuple[ModelShape, list[Choice], int]) -> None:
+    """It is of use when all of it is answered: that its first questions could have been in time helps nobody."""
+    machine = Machine(table)
+    costs = machine.costs()
+    scheduler = Scheduler(costs, Objective(), threads=1)  # no load control: only what the request itself asks for
+    objective = 20 * float(costs.seconds(1, 174)[0])
+    scheduler.submit([Waiting("list", [174], 0, arrived=0.0, objective=objective) for _ in range(200)], 0.0)
+    assert scheduler.present(0.0) == 0
+    scheduler = Scheduler(costs, Objective(), threads=1)
+    scheduler.submit([Waiting("list", [174], 0, arrived=0.0, objective=objective) for _ in range(30)], 0.0)
+    assert scheduler.present(0.0) > 0
+
+
+def test_what_was_refused_for_want_of_room_is_no_load(table: tuple[ModelShape, list[Choice], int]) -> None:
+    machine = Machine(table)
+    scheduler = Scheduler(machine.costs(), Objective(seconds=SLO), threads=THREADS)
+    for i in range(20):
+        scheduler.submit([Waiting(i, [174], 0, arrived=0.0, objective=SLO)], 0.0)
+    while (batch := scheduler.next_batch(0.0)) is not None:
+        scheduler.finished(batch, batch.expected)
+    quiet = scheduler.present(10.0)
+    for i in range(100):
+        scheduler.refused(10.0 + i / 1000)
+    assert (quiet, scheduler.present(10.1) > 0) == (0, True)  # what is refused for the objective's sake is a load

@@ -27,6 +27,7 @@ from dynamic_tinybert.runtime.session import Logits
 from dynamic_tinybert.serve.costs import Costs
 from dynamic_tinybert.serve.engine import Engine, Result, Stopped, TooBusy
 from dynamic_tinybert.serve.options import ServeOptions
+from dynamic_tinybert.windows import TextTokenizer
 from engines import WAIT_S, Running, eventually, running
 
 pytestmark = [pytest.mark.serve, pytest.mark.filterwarnings("ignore:.*cut to max_question_len")]
@@ -570,3 +571,73 @@ def test_a_question_to_an_index_fails_alone(one: Running, tiny: QuestionAnswerer
     result = asyncio.run(asked_of_index(one.engine, "Where is the tower?"))  # type: ignore[arg-type]
     check_same(result.answers, Corpus(index, qa=tiny)("Where is the tower?", top_k=1, max_answer_len=30))
     assert eventually(one.is_idle)
+
+
+# What a reviewer found
+
+
+def test_a_list_that_has_no_room_leaves_the_accuracy_of_others_alone(qa: QuestionAnswerer) -> None:
+    with running(qa, slo_ms=3_600_000, max_waiting=8) as served:
+        for _ in range(200):
+            with pytest.raises(TooBusy):
+                served.engine.admit(9)
+        (result,) = once(served.engine, PAIRS[0])
+        assert result.configuration == "full"
+
+
+def test_a_long_text_is_cut_without_holding_up_a_short_one(
+    one: Running, tiny: QuestionAnswerer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    book = "The tower stands in Paris. " * 10_000
+    cut, go = threading.Event(), threading.Event()
+    whole = TextTokenizer.text
+
+    def text(self: TextTokenizer, text: str) -> Any:
+        if len(text) == len(book):
+            cut.set()
+            assert go.wait(WAIT_S)
+        return whole(self, text)
+
+    monkeypatch.setattr(TextTokenizer, "text", text)
+
+    async def ask() -> Result:
+        long = asyncio.ensure_future(asked(one.engine, ("Where is the tower?", book)))
+        assert await asyncio.to_thread(cut.wait, WAIT_S)
+        (short,) = await asked(one.engine, PAIRS[0])
+        assert not long.done()
+        long.cancel()
+        go.set()
+        await asyncio.gather(long, return_exceptions=True)
+        return short
+
+    check(tiny, asyncio.run(ask()), *PAIRS[0])
+    assert eventually(one.is_idle)
+
+
+def test_an_error_in_a_long_text_does_not_spoil_what_is_known_of_times(qa: QuestionAnswerer) -> None:
+    with running(qa) as served:
+        before = served.engine._scheduler.costs.factors.copy()
+
+        def fail(ids: Any, logits: Any) -> Any:
+            raise MemoryError
+
+        served.held.fault = fail
+        with pytest.raises(MemoryError):
+            once(served.engine, ("Where is the tower?", "The tower stands in Paris. " * 3_000))
+        assert eventually(served.is_idle)
+        assert served.engine._scheduler.costs.factors == pytest.approx(before)
+
+
+def test_an_index_says_what_it_read_at(qa: QuestionAnswerer, index: Path) -> None:
+    """With no time for the finer reading, the answer is of the coarse one."""
+    with running(qa) as served:
+        served.engine.corpora["docs"] = Corpus(index, qa=served.engine.qa)
+
+        async def ask() -> Result:
+            return await asked_of_index(served.engine, "Where is the tower?", max_latency=1e-3)
+
+        result = asyncio.run(ask())
+        spent = result.answers[0].spent
+        assert spent.read_again == 0
+        assert result.configuration == spent.coarse != "full"
+        assert result.share < 0.6
