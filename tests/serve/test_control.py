@@ -165,8 +165,8 @@ def test_of_four_times_the_capacity_what_is_accepted_is_answered_in_time(
     machine = Machine(table)
     served = machine.serve(machine.load(4))
     assert 0.2 < refused(served) < 0.6
-    after_the_first_second = [one for one in served if one.arrived > 1]
-    assert held(after_the_first_second) > 0.95
+    after_the_first_seconds = [one for one in served if one.arrived > 3]
+    assert held(after_the_first_seconds) > 0.95
 
 
 def test_it_learns_that_the_machine_is_slower_than_it_was(table: tuple[ModelShape, list[Choice], int]) -> None:
@@ -287,14 +287,14 @@ def test_a_list_that_cannot_be_answered_in_time_asks_for_nothing(table: tuple[Mo
     assert scheduler.present(0.0) > 0
 
 
-def test_what_was_refused_for_want_of_room_is_no_load(table: tuple[ModelShape, list[Choice], int]) -> None:
+def test_what_is_refused_for_the_objectives_sake_is_a_load(table: tuple[ModelShape, list[Choice], int]) -> None:
     machine = Machine(table)
     scheduler = Scheduler(machine.costs(), Objective(seconds=SLO), threads=THREADS)
     for i in range(20):
         scheduler.submit([Waiting(i, [174], 0, arrived=0.0, objective=SLO)], 0.0)
     while (batch := scheduler.next_batch(0.0)) is not None:
         scheduler.finished(batch, batch.expected)
-    quiet = scheduler.present(10.0)
-    for i in range(100):
+    assert scheduler.present(10.0) == 0
+    for i in range(400):
         scheduler.refused(10.0 + i / 1000)
-    assert (quiet, scheduler.present(10.1) > 0) == (0, True)  # what is refused for the objective's sake is a load
+    assert scheduler.present(10.4) > 0

@@ -23,7 +23,7 @@ from dynamic_tinybert.serve.costs import Floats
 
 _MEMORY = 2.0  # seconds over which the rate of arrivals is an average
 _WEIGHT = 0.05  # of a question in the mean
-_HEADROOM = 1.3  # with less than three quarters of the cheapest one's capacity left, the queue is kept shorter
+_HEADROOM = 1.6  # with less than five eighths of the cheapest one's capacity left, the queue is kept shorter
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +32,8 @@ class Objective:
 
     Attributes:
         seconds: From a question's arrival to its answer; infinite if there is none.
-        margin: The share of that which reading may take by estimate; the rest is for what no estimate sees.
+        margin: The share of that which a newcomer may wait, by estimate; the rest is for what no estimate sees.
+        own_margin: The share of it in which what waits already is to be read, by estimate.
         horizon: How far arrivals are looked ahead, in objectives.
         longest_wait: The share of the objective that a newcomer may wait, while more comes than can be read.
         longest_burst: The same while no more comes: the rest of a burst is answered late rather than refused.
@@ -40,8 +41,9 @@ class Objective:
 
     seconds: float = math.inf
     margin: float = 0.6
+    own_margin: float = 0.7
     horizon: float = 3.0
-    longest_wait: float = 0.7
+    longest_wait: float = 0.6
     longest_burst: float = 2.0
 
 

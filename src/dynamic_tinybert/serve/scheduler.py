@@ -1,7 +1,8 @@
 """What waits, and what is read next: fair order, batches by tokens, load control. No threads and no clock in sight.
 
 Order is that of fair queueing (Demers, Keshav and Shenker 1989): each request that waits gets an equal share of the
-tokens that are read, so that a short question does not wait for the long text, or the long list, that came before it.
+tokens that are read, so that a short question does not wait for the long text, or the long list, that came before it. A
+question that comes too late whatever is done lets those go first that do not: else, in a burst, all would be late.
 
 A batch is the next window and others like it: of the same configuration and of nearly its length, since padding costs
 what tokens cost; and of no more work than so many tokens are at `full`. Nobody waits for a batch to fill.
@@ -24,6 +25,8 @@ from dynamic_tinybert.serve.costs import Costs, Floats
 
 _LOOKAHEAD = 64  # questions among which company for a window is looked for
 _SEEN = 256  # questions that load control looks at
+_QUANTUM = 1024  # tokens of a request that are read in the order of arrival; what is more of it has its share
+_SPARE = 0.02  # seconds that an answer takes beside reading
 _LIKE = 0.85  # of the batch's length that a window must have, so that little is padded
 
 
@@ -40,6 +43,8 @@ class Waiting:
         place: The configuration that it got, once it has one: all its windows are read at the same.
         begun: When its first window was put into a batch.
         tag: Its place in the order: the less, the sooner its next window is read.
+        base: The tag of its request.
+        offset: Tokens of its request that come before its next window.
         next: Its first window that is in no batch yet.
         number: Its place among questions of the same tag.
         spacing: Tokens of its windows, on average.
@@ -55,6 +60,8 @@ class Waiting:
     place: int | None = None
     begun: float | None = None
     tag: float = 0.0
+    base: float = 0.0
+    offset: int = 0
     next: int = 0
     number: int = 0
     spacing: float = 0.0
@@ -135,13 +142,14 @@ class Scheduler:
             questions: They share the request's share, in order.
             now: The time.
         """
-        tag, cost = self._virtual, np.zeros(len(self.costs.ladder))
+        offset, cost = 0, np.zeros(len(self.costs.ladder))
         for question in questions:
-            question.tag, question.number = tag, self._number
+            question.base, question.offset, question.number = self._virtual, offset, self._number
+            question.tag = _tag(question, offset)
             question.spacing = sum(question.sizes) / len(question.sizes)
             self._reckon(question)
             self._number += 1
-            tag += sum(question.sizes)
+            offset += sum(question.sizes)
             self._requests[question.request] += 1
             insort(self._waiting, question)
             cost += self.costs.factors[question.which] * question.unit * len(question.sizes)
@@ -163,9 +171,11 @@ class Scheduler:
         if not self._waiting:
             return None
         place = self.present(now)
-        head = self._waiting[0]
+        near = self._waiting[:_LOOKAHEAD]
+        near = [question for question in near if not self._too_late(question, now)] or near
+        head = near[0]
         batch = Batch([], self._place(head, place), head.sizes[head.next], now)
-        for question in [head, *self._waiting[1:_LOOKAHEAD]]:
+        for question in near:
             if self._place(question, place) != batch.place:
                 continue
             while question.windows and self._fits(batch, question.sizes[question.next]):
@@ -209,6 +219,15 @@ class Scheduler:
             self.objective.longest_wait if flood else self.objective.longest_burst
         )
 
+    def _too_late(self, question: Waiting, now: float) -> bool:
+        """Whether a question could have been answered in time, and can no longer be; for as long again as it had."""
+        if math.isinf(question.objective):
+            return False
+        cheapest = self.costs.factors[question.which[-1]] * question.unit[-1]
+        age = now - question.arrived
+        whole = cheapest * len(question.sizes) + _SPARE <= question.objective
+        return bool(whole and question.objective < age + cheapest * question.windows + _SPARE < 2 * question.objective)
+
     def _place(self, question: Waiting, place: int) -> int:
         """The configuration of a question: what it got, or else what load control gives, within its cap."""
         return question.place if question.place is not None else max(question.cap, min(place, self.lowest))
@@ -232,7 +251,8 @@ class Scheduler:
                 self._reckon(question)
             elif question.begun is None:
                 question.begun = now
-            question.tag += question.sizes[i]
+            question.offset += question.sizes[i]
+            question.tag = _tag(question, question.offset)
             tokens += question.sizes[i]
         self._virtual += tokens / len(self._requests)
         touched = {id(question) for question, _ in batch.windows}
@@ -265,7 +285,8 @@ class Scheduler:
             nothing = np.zeros(0)
             return _View(seen, np.zeros((0, configurations)), nothing, nothing, nothing)
         cost = self.costs.factors[np.stack([q.which for q in seen])] * np.stack([q.unit for q in seen])
-        windows, tags, spacing = np.array([(q.windows, q.tag, q.spacing) for q in seen]).T
+        windows, tags, last = np.array([(q.windows, q.tag, _last_tag(q)) for q in seen]).T
+        spacing = np.maximum((last - tags) / np.maximum(windows - 1, 1), 1e-9)  # read in a row, they hardly differ
         return _View(seen, cost, windows, tags, spacing)
 
     def _queue(self, now: float) -> Queue:
@@ -282,14 +303,14 @@ class Scheduler:
         return Queue(
             ends=ends,
             left=objective - age,
-            slack=self.objective.margin * objective - age,
+            slack=self.objective.own_margin * objective - age,
             newcomer=self._newcomer(view, now),
             rate=self._arrivals.rate(now) / self._threads,
         )
 
     def _newcomer(self, view: _View, now: float) -> Floats:
         """When a question that comes now is begun, at each configuration."""
-        ahead = np.clip(np.floor((self._virtual - view.tags) / np.maximum(view.spacing, 1)) + 1, 0, view.windows)
+        ahead = np.clip(np.floor((self._virtual - view.tags) / view.spacing) + 1, 0, view.windows)
         waits: Floats = self._occupied(now) + (ahead @ view.cost) / self._threads
         if unseen := len(self._waiting) - len(view.seen):
             waits = waits + unseen * view.cost.mean(axis=0) / self._threads
@@ -308,6 +329,15 @@ class _View(NamedTuple):
     windows: Floats
     tags: Floats
     spacing: Floats
+
+
+def _tag(question: Waiting, offset: int) -> float:
+    """The tag of a window before which come so many tokens of its request."""
+    return question.base + (offset if offset >= _QUANTUM else 0)
+
+
+def _last_tag(question: Waiting) -> float:
+    return _tag(question, question.offset + math.ceil((question.windows - 1) * question.spacing))
 
 
 def _ends_of_requests(seen: Sequence[Waiting], ends: Floats) -> Floats:
