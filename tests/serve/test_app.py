@@ -834,4 +834,4 @@ def test_long_rankings_are_refused(small: Service) -> None:
 def test_a_list_to_an_index_ends_with_its_first_error(service: Service) -> None:
     asked = {"question": ["\x01", *["Where is the tower?"] * 20], "index": "docs"}
     problem(service.send("/answer", asked), 422, "invalid_request")
-    assert eventually(service.running.is_idle)
+    assert eventually(service.is_idle)
