@@ -805,3 +805,33 @@ def test_texts_are_logged_where_that_is_asked_for(tiny: QuestionAnswerer) -> Non
         service.ask(question=["Where?", "Who?"], text="The Quetzalcoatlus flies.")
         (line,) = (json.loads(line) for line in log().splitlines() if '"request"' in line)
     assert (line["question"], line["text"]) == (["Where?", "Who?"], "The Quetzalcoatlus flies.")
+
+
+# What reviewers found
+
+
+def test_texts_of_very_many_windows_are_refused(small: Service) -> None:
+    """Windows that hardly move on would fill the memory."""
+    asked = {"question": "a " * 64, "text": "a " * 20_000, "doc_stride": 316}
+    told = problem(small.send("/answer", asked), 413, "too_large")
+    assert "windows" in told["detail"]
+
+
+def test_texts_that_are_too_long_together_are_refused(small: Service) -> None:
+    asked = {"question": ["What?"] * 64, "text": "x" * 100_000}
+    problem(small.send("/answer", asked), 413, "too_large")
+
+
+def test_a_path_is_not_mended_by_a_redirect(small: Service) -> None:
+    problem(small.send("/answer/", {"question": "What?", "text": "x"}), 404, "not_found")
+
+
+def test_long_rankings_are_refused(small: Service) -> None:
+    asked = {"question": "What?", "text": "It is this.", "top_k": 100, "max_answer_len": 100}
+    problem(small.send("/answer", asked), 422, "invalid_request")
+
+
+def test_a_list_to_an_index_ends_with_its_first_error(service: Service) -> None:
+    asked = {"question": ["\x01", *["Where is the tower?"] * 20], "index": "docs"}
+    problem(service.send("/answer", asked), 422, "invalid_request")
+    assert eventually(service.is_idle)

@@ -105,7 +105,7 @@ def test_every_answer_has_the_headers_that_keep_browsers_safe() -> None:
 
 @pytest.mark.parametrize("host", ["localhost", "localhost:8000", "127.0.0.1:1", "[::1]", "[::1]:80", "a.b.LOCALHOST."])
 def test_a_server_on_the_loopback_answers_to_its_own_names(host: str) -> None:
-    assert client().get("/health", headers={"Host": host}).status_code == 200
+    assert client().get("/nowhere", headers={"Host": host}).status_code == 404
 
 
 HOSTS = [
@@ -122,7 +122,7 @@ HOSTS = [
 
 @pytest.mark.parametrize("host", HOSTS)
 def test_it_does_not_answer_to_others(host: str) -> None:
-    reply = client().get("/health", headers={"Host": host})
+    reply = client().get("/nowhere", headers={"Host": host})
     assert (reply.status_code, reply.json()["code"]) == (421, "forbidden_host")
 
 
@@ -133,10 +133,18 @@ def test_two_hosts_are_none() -> None:
 
 
 def test_a_server_for_all_answers_to_all_unless_told_otherwise() -> None:
-    assert client(host="0.0.0.0").get("/health", headers={"Host": "any.example"}).status_code == 200
+    assert client(host="0.0.0.0").get("/nowhere", headers={"Host": "any.example"}).status_code == 404
     named = client(host="0.0.0.0", allowed_hosts=["qa.example", "*.qa.example"])
-    for host, status in [("qa.example:80", 200), ("a.qa.example", 200), ("aqa.example", 421), ("localhost", 421)]:
-        assert named.get("/health", headers={"Host": host}).status_code == status
+    for host, status in [("qa.example:80", 404), ("a.qa.example", 404), ("aqa.example", 421), ("localhost", 421)]:
+        assert named.get("/nowhere", headers={"Host": host}).status_code == status
+
+
+def test_probes_may_call_it_by_any_name() -> None:
+    assert client().get("/health", headers={"Host": "10.0.0.7:8000"}).status_code == 200
+
+
+def test_another_name_of_the_loopback_is_the_loopback() -> None:
+    assert client(host="127.1").get("/nowhere", headers={"Host": "evil.example"}).status_code == 421
 
 
 @pytest.mark.parametrize("name", ["Authorization", "X-API-Key"])

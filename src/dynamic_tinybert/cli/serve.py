@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import threading
 import webbrowser
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -188,7 +189,7 @@ def _run(
     def ready(url: str) -> None:
         console.say(f"serving {engine.model.name} at {url}")
         if open_page:
-            webbrowser.open(url)
+            threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()  # a browser of text would wait
 
     run(app, options, stopping=stopping, ready=ready)
     counted = engine.metrics.totals()

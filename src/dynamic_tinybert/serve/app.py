@@ -18,7 +18,7 @@ from dynamic_tinybert import __version__
 from dynamic_tinybert.answer import EmptyQuestionError
 from dynamic_tinybert.budget import Budget
 from dynamic_tinybert.serve import problems
-from dynamic_tinybert.serve.engine import Engine, Result, Stopped, TooBusy
+from dynamic_tinybert.serve.engine import Engine, Result, Stopped, TooBusy, TooMuch
 from dynamic_tinybert.serve.options import ServeOptions
 from dynamic_tinybert.serve.problems import Problem, ProblemBody
 from dynamic_tinybert.serve.schemas import (
@@ -49,6 +49,7 @@ _PAGE = {
     "/page.js": ("page.js", "text/javascript; charset=utf-8"),
     "/favicon.svg": ("favicon.svg", "image/svg+xml"),
 }
+_TEXTS = 4  # times the longest text is what all texts of a request may be, each counted for each of its questions
 _LEFT = 499  # that a client has left, as nginx says it; nobody is there to be told
 
 
@@ -79,6 +80,7 @@ def create_app(engine: Engine, options: ServeOptions, stopping: Stopping | None 
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
         docs_url=None,  # they load from another host
         redoc_url=None,
+        redirect_slashes=False,  # a proxy's client would be sent to http
         lifespan=lifespan,
     )
     problems.install(app)
@@ -175,6 +177,11 @@ class _Call:
         questions = asked.questions
         index = asked.index if asked.index in engine.corpora else None  # another is a user's text
         self._log(questions=len(questions), characters=sum(map(len, asked.texts)), index=index)
+        if sum(map(len, asked.texts)) > _TEXTS * self._options.max_text_characters:
+            most = _TEXTS * self._options.max_text_characters
+            raise Problem(
+                413, "too_large", f"texts times questions are more than {most} characters: send less at a time"
+            )
         if self._options.log_text:
             self._log(question=asked.question, text=asked.text)
         try:
@@ -276,6 +283,9 @@ class _Call:
         except Stopped:
             self._failed()
             raise Problem(503, "stopping", "the server is stopping", headers={"Retry-After": "1"}) from None
+        except TooMuch as much:
+            self._failed()
+            raise Problem(413, "too_large", f"{much}: send less text at a time, or a smaller doc_stride") from None
         except EmptyQuestionError:
             self._failed()
             raise Problem(422, "invalid_request", "a question has no words that can be read") from None
@@ -299,6 +309,10 @@ class _Call:
 
     def _response(self, results: list[Result]) -> Response:
         metrics = self._engine.metrics
+        size = sum(len(a.text) + len(getattr(a, "passage", "")) for result in results for a in result.answers)
+        if size > self._options.max_body_bytes:  # words without an end, each answer one of them
+            self._failed()
+            raise Problem(413, "too_large", "the answers are too long to be sent: ask for fewer")
         total = time.perf_counter() - self._arrived
         metrics.latency.observe(total)
         for result in results:

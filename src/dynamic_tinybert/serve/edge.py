@@ -7,6 +7,7 @@ import hmac
 import ipaddress
 import logging
 import re
+import socket
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
@@ -257,6 +258,9 @@ class _Hosts(_Middleware):
         self.endings = tuple(name[1:] for name in names if name and name.startswith("*."))
 
     async def http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] == "/health":  # probes call a server by its address, and learn nothing
+            await self.app(scope, receive, send)
+            return
         given = Headers(scope=scope).getlist("host")
         name = _host_name(given[0]) if len(given) == 1 else None
         if name is None or not (name in self.names or name.endswith(self.endings)):
@@ -272,9 +276,10 @@ def _host_name(host: str) -> str | None:
 def _own_hosts(host: str) -> Sequence[str] | None:
     """The names of a server that listens on the loopback, or None."""
     try:
-        loopback = ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        loopback = host.lower() == "localhost"
+        found = {str(info[4][0]).partition("%")[0] for info in socket.getaddrinfo(host or None, None)}
+        loopback = bool(host) and all(ipaddress.ip_address(address).is_loopback for address in found)
+    except (OSError, UnicodeError):  # the server will not come up either
+        loopback = False
     if not loopback:
         return None
     return ("localhost", "127.0.0.1", "[::1]", "*.localhost", f"[{host}]" if ":" in host else host)

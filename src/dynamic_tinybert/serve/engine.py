@@ -43,6 +43,7 @@ T = TypeVar("T")
 _CORPUS_THREADS = 4  # questions to corpora that are answered at once; their windows wait with all others'
 _LEAST_LATENCY_MS = 1.0
 _ROUNDING = 5e-5  # shares are printed to four digits
+_MOST_WINDOWS = 4096  # of a request: each holds some kilobytes while it waits
 _SHORT = 50_000  # characters of a request's texts that are cut by a thread of their own, so that none waits for a book
 
 
@@ -53,6 +54,10 @@ class TooBusy(Exception):
         super().__init__(reason)
         self.reason = reason
         self.retry_after = retry_after
+
+
+class TooMuch(Exception):
+    """A request is of more than may be read at once."""
 
 
 class Stopped(Exception):
@@ -304,6 +309,7 @@ class Engine:
 
         Raises:
             EmptyQuestionError: A question has no tokens.
+            TooMuch: The texts make more windows than a request may have.
             LogitsError: The model computes logits that are not finite.
             Stopped: The engine has stopped.
         """
@@ -314,8 +320,10 @@ class Engine:
         pool = self._prepare if characters <= _SHORT else self._prepare_long
 
         def cut() -> None:
+            room = _MOST_WINDOWS
             for one in asked:
-                one.cut(left)
+                one.cut(left, room)
+                room -= len(one.windows)
 
         try:
             await self._in(pool, cut)
@@ -543,16 +551,19 @@ class _Asked:
         self.windows: list[Window] = []
         self.waiting: Waiting | None = None
 
-    def cut(self, left: threading.Event) -> None:
+    def cut(self, left: threading.Event, most: int) -> None:
         """Cut the text into windows, unless the client has left meanwhile.
 
         Raises:
             EmptyQuestionError: The question has no tokens.
+            TooMuch: There are more windows than may be.
             Stopped: The client has left.
         """
         for window in self._pending.windows(self._engine.model.reader):
             if left.is_set():
                 raise Stopped("the question was cancelled")
+            if len(self.windows) == most:
+                raise TooMuch(f"the texts make more than {_MOST_WINDOWS} windows")
             self.windows.append(window)
 
     def add(self, window: Window, logits: Logits) -> None:

@@ -7,6 +7,7 @@ import contextlib
 import errno
 import logging
 import math
+import os
 import signal
 import socket
 import sys
@@ -123,6 +124,7 @@ class Server(uvicorn.Server):
         if self.should_exit:
             signal.signal(sig, signal.SIG_DFL)
             signal.raise_signal(sig)
+            os._exit(128 + sig)  # as process 1 of a container the signal does nothing
         self.stop()
 
 
