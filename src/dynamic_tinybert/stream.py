@@ -91,6 +91,16 @@ class Pending:
         self._ranker.add(window, start, end)
         self.lengths.append(len(window))
 
+    def spent(self, shape: ModelShape, choice: Choice) -> Spent:
+        """Return what the windows that have been added cost: for the arguments see `answers`."""
+        return Spent(
+            configuration=choice.name,
+            share=choice.share,
+            windows=len(self.lengths),
+            macs=macs(shape, self.lengths, choice.config),
+            bert_base_macs=macs(BERT_BASE, self.lengths),
+        )
+
     def answers(self, shape: ModelShape, choice: Choice) -> list[Answer]:
         """Return the answers, the best first; without `top_k` one at the least.
 
@@ -98,13 +108,7 @@ class Pending:
             shape: The model that read.
             choice: The length configuration at which it read.
         """
-        spent = Spent(
-            configuration=choice.name,
-            share=choice.share,
-            windows=len(self.lengths),
-            macs=macs(shape, self.lengths, choice.config),
-            bert_base_macs=macs(BERT_BASE, self.lengths),
-        )
+        spent = self.spent(shape, choice)
         answers = [
             Answer(
                 text=self.text[span.begin : span.end],

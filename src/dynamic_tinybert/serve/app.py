@@ -176,9 +176,9 @@ class _Call:
         asked, engine = self._asked, self._engine
         questions = asked.questions
         index = asked.index if asked.index in engine.corpora else None  # another is a user's text
-        self._log(questions=len(questions), characters=sum(map(len, asked.texts)), index=index)
-        if sum(map(len, asked.texts)) > _TEXTS * self._options.max_text_characters:
-            most = _TEXTS * self._options.max_text_characters
+        characters, most = sum(map(len, asked.texts)), _TEXTS * self._options.max_text_characters
+        self._log(questions=len(questions), characters=characters, index=index)
+        if characters > most:
             raise Problem(
                 413, "too_large", f"texts times questions are more than {most} characters: send less at a time"
             )

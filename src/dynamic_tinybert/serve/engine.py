@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from dynamic_tinybert.answer import Answer
-from dynamic_tinybert.budget import BERT_BASE, Budget, Choice, LengthConfig, macs
+from dynamic_tinybert.budget import Budget, Choice, LengthConfig
 from dynamic_tinybert.qa import QuestionAnswerer
 from dynamic_tinybert.reader import Reader
 from dynamic_tinybert.runtime.session import Logits
@@ -384,7 +384,7 @@ class Engine:
 
         def run() -> Result:
             began = self._clock()
-            choice = self.ladder[max(cap, min(self.present(), self.lowest))]
+            choice = self.ladder[max(cap, self.present())]
             # A little is left for what comes after reading.
             seconds = min(self.objective.seconds, max_latency) * self.objective.margin - (began - arrived)
             latency = None if math.isinf(seconds) else max(seconds * 1000, _LEAST_LATENCY_MS)
@@ -580,15 +580,15 @@ class _Asked:
 
     def result(self, arrived: float, now: float) -> Result:
         """Return what the question came to, when all its windows have been read."""
-        sizes, shape = self._pending.lengths, self._engine.model.shape
+        spent = self._answers[0].spent if self._answers else self._pending.spent(self._engine.model.shape, self._choice)
         begun = now if self.waiting is None or self.waiting.begun is None else self.waiting.begun
         return Result(
             answers=self._answers,
-            configuration=self._choice.name,
-            share=self._choice.share,
-            windows=len(sizes),
-            macs=macs(shape, sizes, self._choice.config) if sizes else 0,
-            bert_base_macs=macs(BERT_BASE, sizes) if sizes else 0,
+            configuration=spent.configuration,
+            share=spent.share,
+            windows=spent.windows,
+            macs=spent.macs,
+            bert_base_macs=spent.bert_base_macs,
             queue_seconds=begun - arrived,
             read_seconds=now - begun,
             tokens=self._tokens,

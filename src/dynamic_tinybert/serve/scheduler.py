@@ -230,7 +230,7 @@ class Scheduler:
 
     def _place(self, question: Waiting, place: int) -> int:
         """The configuration of a question: what it got, or else what load control gives, within its cap."""
-        return question.place if question.place is not None else max(question.cap, min(place, self.lowest))
+        return question.place if question.place is not None else max(question.cap, place)
 
     def _fits(self, batch: Batch, size: int) -> bool:
         rows = len(batch.windows)
@@ -246,18 +246,16 @@ class Scheduler:
         """Note what a batch took out of the queue."""
         tokens = 0
         for question, i in batch.windows:
-            if question.place is None:
-                question.place, question.begun = batch.place, now
+            if question.begun is None:
+                question.begun, question.place = now, batch.place
                 self._reckon(question)
-            elif question.begun is None:
-                question.begun = now
             question.offset += question.sizes[i]
             question.tag = _tag(question, question.offset)
             tokens += question.sizes[i]
         self._virtual += tokens / len(self._requests)
-        touched = {id(question) for question, _ in batch.windows}
-        kept = [question for question in self._waiting if id(question) not in touched]
-        for question in {id(q): q for q, _ in batch.windows}.values():
+        touched = {question for question, _ in batch.windows}
+        kept = [question for question in self._waiting if question not in touched]
+        for question in touched:
             if question.windows:
                 insort(kept, question)
             else:
