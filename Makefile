@@ -5,13 +5,14 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 DEV    ?= ../shared/data/squad/dev-v1.1.json.gz
 
-.PHONY: demo test test-serve test-all lint format bench dist docs clean
+.PHONY: demo test test-serve test-ray test-all lint format bench dist docs clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo        install the package into $(VENV) and ask ten questions of the texts in examples/"
 	@echo "make test        install what the tests need and run them (8 minutes at most)"
 	@echo "make test-serve  the same for the server: its tests, and its page in Chromium if there is one"
+	@echo "make test-ray    the same for a cluster: two nodes of Ray on this machine, one of which is killed"
 	@echo "make test-all    all tests, the slow ones too"
 	@echo "make lint        ruff and mypy"
 	@echo "make docs        the documentation site, in build/docs; fails at a warning or a link that leads nowhere"
@@ -38,6 +39,10 @@ $(VENV)/.test-serve: $(VENV)/.test
 	$(PIP) --editable '.[test-serve]'
 	@touch $@
 
+$(VENV)/.test-ray: $(VENV)/.test
+	$(PIP) --editable '.[test-ray]'
+	@touch $@
+
 $(VENV)/.lint: $(VENV)/.installed
 	$(PIP) --editable '.[lint]'
 	@touch $@
@@ -58,13 +63,16 @@ demo: $(VENV)/.installed
 	$(BIN)/python examples/demo.py
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -m "not slow and not serve"
+	$(BIN)/python -m pytest -m "not slow and not serve and not ray"
 
 test-serve: $(VENV)/.test-serve
 	@command -v chromium >/dev/null || echo "Without Chromium the page is not tested; on Debian: apt-get install chromium"
 	$(BIN)/python -m pytest -m "serve and not slow"
 
-test-all: $(VENV)/.test-serve
+test-ray: $(VENV)/.test-ray
+	$(BIN)/python -m pytest -m "ray and not slow"
+
+test-all: $(VENV)/.test-serve $(VENV)/.test-ray
 	$(BIN)/python -m pytest
 
 lint: $(VENV)/.lint

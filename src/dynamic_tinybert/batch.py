@@ -17,7 +17,7 @@ import stat
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,6 +94,36 @@ class BadLine(Record):
 
 Answering: TypeAlias = Callable[[Sequence[Question]], Sequence[Mapping[str, Any]]]
 """Answers questions: the fields of the answer to each, in order, as JSON has them. Called from many threads."""
+
+
+class Line(NamedTuple):
+    """A line of the output, whole, and whether it is an answer."""
+
+    content: bytes
+    good: bool
+
+
+class Chunk(NamedTuple):
+    """Lines of the input that are answered together, and the characters of their questions and texts."""
+
+    records: Sequence[Question | BadLine]
+    size: int
+
+    @property
+    def end(self) -> int:
+        """Where its last line ends, in bytes from the beginning of the file."""
+        return self.records[-1].end
+
+
+class Done(NamedTuple):
+    """The lines of the output for a chunk, and where it ends."""
+
+    lines: Sequence[Line]
+    end: int
+
+
+Spread: TypeAlias = Callable[[Iterator[Chunk]], Generator[Done, None, None]]
+"""Answers chunks wherever it likes, and yields all of them in order. It takes of them as it goes, not all at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -222,6 +252,21 @@ def answer_file(
     for name, value in (("workers", workers), ("chunk", chunk)):
         if value < 1:
             raise ValueError(f"{name} is a whole number from 1, not {value!r}")
+    return run(
+        questions,
+        out,
+        lambda chunks: _on_threads(chunks, answer, workers),
+        chunk=chunk,
+        resume=resume,
+        needs_text=needs_text,
+        progress=progress,
+    )
+
+
+def run(
+    questions: Path, out: Path, spread: Spread, *, chunk: int, resume: bool, needs_text: bool, progress: Progress | None
+) -> Summary:
+    """Answer a file of questions by whatever `spread` has at its service; see `answer_file`."""
     began = time.perf_counter()
     with questions.open("rb") as source:
         if out.exists() and out.samefile(questions):
@@ -230,7 +275,13 @@ def answer_file(
             meter = _Meter(progress, os.fstat(source.fileno()).st_size)
             records = read_questions(source, needs_text=needs_text)
             rest, skipped, failed_before = _resumed(records, output, questions, meter)
-            answered, failed = _answer_rest(rest, output, answer, workers, chunk, meter)
+            answered = failed = 0
+            with contextlib.closing(spread(_chunks(rest, chunk))) as done:
+                for lines, end in done:
+                    output.write(b"".join(line.content for line in lines))
+                    good = sum(line.good for line in lines)
+                    answered, failed = answered + good, failed + len(lines) - good
+                    meter.answered(end, len(lines))
             meter.finish()
     return Summary(
         answered=answered,
@@ -356,13 +407,6 @@ def _encodable(text: str, name: str) -> str:
 # Answers.
 
 
-class _Line(NamedTuple):
-    """A line of the output, whole, and whether it is an answer."""
-
-    content: bytes
-    good: bool
-
-
 def _encode(record: Question | BadLine, fields: Mapping[str, Any]) -> bytes:
     head = _head(record)
     row = head | dict(fields) | head
@@ -381,16 +425,16 @@ def _encode_error(record: Question | BadLine, error: str) -> bytes:
     return _encode(record, {"error": plain})
 
 
-def _lines(answer: Answering, records: Sequence[Question | BadLine]) -> list[_Line]:
-    """Return the lines for some records."""
+def answer_lines(answer: Answering, records: Sequence[Question | BadLine]) -> list[Line]:
+    """Return the lines of the output for some records."""
     answers = iter(_ask(answer, [record for record in records if isinstance(record, Question)]))
     return [
-        next(answers) if isinstance(record, Question) else _Line(_encode_error(record, record.error), False)
+        next(answers) if isinstance(record, Question) else Line(_encode_error(record, record.error), False)
         for record in records
     ]
 
 
-def _ask(answer: Answering, questions: Sequence[Question]) -> list[_Line]:
+def _ask(answer: Answering, questions: Sequence[Question]) -> list[Line]:
     """Answer questions together; if that fails, one by one."""
     if not questions:
         return []
@@ -398,76 +442,54 @@ def _ask(answer: Answering, questions: Sequence[Question]) -> list[_Line]:
         found = answer(questions)
         if len(found) != len(questions):
             raise AssertionError(f"{len(found)} answers to {len(questions)} questions")
-        return [_Line(_encode(q, fields), True) for q, fields in zip(questions, found, strict=True)]
+        return [Line(_encode(q, fields), True) for q, fields in zip(questions, found, strict=True)]
     except LogitsError:  # of a damaged model
         raise
     except ValueError as error:
         if len(questions) == 1:
-            return [_Line(_encode_error(questions[0], f"line {questions[0].line}: {error}"), False)]
+            return [Line(_encode_error(questions[0], f"line {questions[0].line}: {error}"), False)]
     return [line for question in questions for line in _ask(answer, [question])]
 
 
 # The road from one to the other.
 
 
-class _Chunk(NamedTuple):
-    """Questions that are answered together: the lines to come, their characters, and where they end in the file."""
+def _on_threads(chunks: Iterable[Chunk], answer: Answering, workers: int) -> Generator[Done, None, None]:
+    """Answer chunks on so many threads, and yield them in order."""
+    waiting: deque[tuple[Chunk, Future[list[Line]]]] = deque()
 
-    lines: Future[list[_Line]]
-    size: int
-    end: int
-
-
-def _answer_rest(
-    records: Iterable[Question | BadLine],
-    output: _Output,
-    answer: Answering,
-    workers: int,
-    chunk: int,
-    meter: _Meter,
-) -> tuple[int, int]:
-    """Answer and write records; return how many were answered, and how many were not."""
-    waiting: deque[_Chunk] = deque()
-    answered = failed = 0
-
-    def write() -> None:
-        nonlocal answered, failed
-        done = waiting.popleft()
-        lines = done.lines.result()
-        output.write(b"".join(line.content for line in lines))
-        good = sum(line.good for line in lines)
-        answered, failed = answered + good, failed + len(lines) - good
-        meter.answered(done.end, len(lines))
+    def first() -> Done:
+        part, lines = waiting.popleft()
+        return Done(lines.result(), part.end)
 
     pool = ThreadPoolExecutor(workers, thread_name_prefix="batch")
     try:
-        for part, size in _chunks(records, chunk):
+        for part in chunks:
             while waiting and (
-                waiting[0].lines.done()
+                waiting[0][1].done()
                 or len(waiting) >= _AHEAD * workers
-                or sum(ahead.size for ahead in waiting) + size > _AHEAD_CHARACTERS
+                or sum(ahead.size for ahead, _ in waiting) + part.size > _AHEAD_CHARACTERS
             ):
-                write()
-            waiting.append(_Chunk(pool.submit(_lines, answer, part), size, part[-1].end))
+                yield first()
+            waiting.append((part, pool.submit(answer_lines, answer, part.records)))
         while waiting:
-            write()
+            yield first()
     finally:
         pool.shutdown(cancel_futures=True)
-    return answered, failed
 
 
-def _chunks(records: Iterable[Question | BadLine], most: int) -> Iterator[tuple[list[Question | BadLine], int]]:
-    """Gather records, so many or so large at the most; yield them with their characters."""
+def _chunks(records: Iterable[Question | BadLine], most: int) -> Iterator[Chunk]:
+    """Gather records, so many or so large at the most."""
     part: list[Question | BadLine] = []
     size = 0
     for record in records:
         part.append(record)
         size += len(record.question) + len(record.text) if isinstance(record, Question) else 0
         if len(part) == most or size >= _CHUNK_CHARACTERS:
-            yield part, size
+            yield Chunk(part, size)
             part, size = [], 0
     if part:
-        yield part, size
+        yield Chunk(part, size)
 
 
 def _resumed(

@@ -15,6 +15,7 @@ from dynamic_tinybert.cli import console
 
 if TYPE_CHECKING:
     from dynamic_tinybert.batch import Summary
+    from dynamic_tinybert.budget import Budget
 
 
 def batch(
@@ -39,6 +40,10 @@ def batch(
         int | None,
         typer.Option(metavar="N", min=1, max=1024, help="Threads that answer.  [default: one for each core]"),
     ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Answer on this Ray cluster; --workers are then its processes."),
+    ] = None,
     precision: console.PrecisionOption = console.Precision.fp32,
 ) -> None:
     """Answer a file of questions, on all cores, and write the answers as they come.
@@ -59,6 +64,13 @@ def batch(
     of that under "answers". For a line that holds no question, or a question that cannot be answered, it has the id and
     an "error"; the others are answered, and the exit status is 1.
 
+    With --ray the machines of a Ray cluster answer, and FILE is the same. ADDRESS is as Ray takes it: HOST:PORT, or
+    auto, from one of its machines; ray://HOST:PORT from elsewhere; local for this machine alone. QUESTIONS and FILE lie
+    here; the model and the index must be on each machine under the same path. A machine that is lost loses no question.
+
+    \b
+      dynamic-tinybert batch questions.jsonl --out answers.jsonl --ray auto
+
     After an interruption or a kill the same command with --resume goes on: no question is lost, and none is written
     twice. Give it the same options: the answers do not say which made them.
     """
@@ -70,29 +82,79 @@ def batch(
             raise ValueError("--max-latency-ms goes with --index: a text of a question's own is read whole")
         if max_latency_ms is not None and not max_latency_ms > 0:
             raise ValueError(f"--max-latency-ms is a number above 0, not {max_latency_ms:g}")
-        from dynamic_tinybert.batch import CHUNK, CORPUS_CHUNK, answer_file, from_corpus, from_texts
-
-        qa = console.load(model, precision, 1)
-        if index is None:
-            answer = from_texts(qa, budget=spend, top_k=top_k)
-        else:
-            with console.errors_of_a_corpus("batch --index"):
-                from dynamic_tinybert.corpus import Corpus
-
-                corpus = Corpus(index, qa=qa)
-                answer = from_corpus(corpus, budget=spend, top_k=top_k, max_latency_ms=max_latency_ms)
-        with _hint(out), console.progress_bar("answering", "bytes") as progress:
-            summary = answer_file(
-                questions,
-                out,
-                answer,
-                workers=workers or _cores(),
-                chunk=CHUNK if index is None else CORPUS_CHUNK,
-                resume=resume,
-                needs_text=index is None,
-                progress=progress,
-            )
+        with _hint(out), console.errors_of_a_corpus("batch --index") if index else contextlib.nullcontext():
+            if ray is None:
+                summary = _here(questions, out, index, resume, top_k, spend, max_latency_ms, model, workers, precision)
+            else:
+                summary = _on_ray(
+                    ray, questions, out, index, resume, top_k, spend, max_latency_ms, model, workers, precision
+                )
     _report(summary, out)
+
+
+def _here(
+    questions: Path,
+    out: Path,
+    index: Path | None,
+    resume: bool,
+    top_k: int,
+    budget: Budget,
+    max_latency_ms: float | None,
+    model: str,
+    workers: int | None,
+    precision: console.Precision,
+) -> Summary:
+    """Answer on this machine's cores."""
+    from dynamic_tinybert.batch import CHUNK, CORPUS_CHUNK, answer_file, from_corpus, from_texts
+
+    qa = console.load(model, precision, 1)
+    if index is None:
+        answer = from_texts(qa, budget=budget, top_k=top_k)
+    else:
+        from dynamic_tinybert.corpus import Corpus
+
+        answer = from_corpus(Corpus(index, qa=qa), budget=budget, top_k=top_k, max_latency_ms=max_latency_ms)
+    with console.progress_bar("answering", "bytes") as progress:
+        return answer_file(
+            questions,
+            out,
+            answer,
+            workers=workers or _cores(),
+            chunk=CHUNK if index is None else CORPUS_CHUNK,
+            resume=resume,
+            needs_text=index is None,
+            progress=progress,
+        )
+
+
+def _on_ray(
+    address: str,
+    questions: Path,
+    out: Path,
+    index: Path | None,
+    resume: bool,
+    top_k: int,
+    budget: Budget,
+    max_latency_ms: float | None,
+    model: str,
+    workers: int | None,
+    precision: console.Precision,
+) -> Summary:
+    """Answer on the machines of a cluster."""
+    from dynamic_tinybert.batch_ray import Setup, answer_file_on_ray
+
+    setup = Setup(
+        model=str(Path(model).resolve()) if Path(model).is_dir() else model,
+        precision=precision.value,
+        budget=budget,
+        top_k=top_k,
+        index=None if index is None else str(index.resolve()),
+        max_latency_ms=max_latency_ms,
+    )
+    with console.needs_extra("ray", "batch --ray"), console.progress_bar("answering", "bytes") as progress:
+        return answer_file_on_ray(
+            questions, out, setup, address=address, workers=workers, resume=resume, progress=progress
+        )
 
 
 @contextlib.contextmanager
