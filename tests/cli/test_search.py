@@ -320,6 +320,29 @@ def test_a_storage_of_ones_own_is_shared_by_the_folders_name(run: Run, home: Pat
     assert "no search to resume" in complaint(run("--storage", url, "--output", "third", "--resume"))
 
 
+def test_two_processes_share_a_storage(run: Run, model: Path, data: Path, home: Path) -> None:
+    url = f"sqlite:///{home / 'trials.db'}"
+    printed(run("--storage", url, "--output", "a/first", "--json", trials=3))
+    options = ["--storage", url, "--resume", "--json", "--trials", 16, "--sampler", "evolution"]
+    workers = [
+        subprocess.Popen(
+            command(model, data, *options, "--output", f"{folder}/first"),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        for folder in "ab"
+    ]
+    for worker in workers:
+        _, stderr = worker.communicate(timeout=100)
+        assert worker.returncode == 0, stderr
+    # One may finish the trial that it is at; asked again, both see all of them.
+    found = [printed(run("--storage", url, "--output", f"{x}/first", "--resume", "--json", trials=16)) for x in "ab"]
+    assert found[0]["trials"] == found[1]["trials"]
+    assert 16 <= found[0]["trials"] <= 17
+    for name in ("trials.csv", "length_configs.json"):
+        assert Path("a/first", name).read_bytes() == Path("b/first", name).read_bytes()
+
+
 # what goes wrong
 
 
