@@ -41,7 +41,8 @@ def read_squad(path: Path, held_out: Path) -> tuple[list[tuple[str, str]], list[
     with gzip.open(path, "rt") as file:
         articles = json.load(file)["data"]
     articles.sort(key=lambda article: article["title"] not in titles)
-    passages, questions = [], []
+    passages: list[tuple[str, str]] = []
+    questions: list[tuple[str, int]] = []
     for article in articles:
         for paragraph in article["paragraphs"]:
             if article["title"] in titles:
