@@ -32,7 +32,7 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 from statistics import median
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from speed import Others, cores, describe_machine
@@ -50,6 +50,8 @@ NAMES = ["full", "search-0.55", "search-0.49", "search-0.44", "uniform-0.39"]
 BUDGETS: tuple[Budget, ...] = ("full", "balanced", "fast")
 DEPTHS = (1, 3, 4, 5, 10, 20)
 SEED = 1
+
+_Asked = TypeVar("_Asked")
 
 
 class Scored(NamedTuple):
@@ -480,7 +482,7 @@ def scale_one(data: str, work: str, size_text: str, count: str, part: str) -> No
     print(json.dumps(row))
 
 
-def timed(act: Callable[[Question], Any], questions: Sequence[Question]) -> tuple[list[float], list[Any]]:
+def timed(act: Callable[[_Asked], Any], questions: Sequence[_Asked]) -> tuple[list[float], list[Any]]:
     seconds, results = [], []
     for question in questions:
         began = time.perf_counter()

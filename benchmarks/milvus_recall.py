@@ -7,26 +7,25 @@ analyzer splits them again. Both have k1 = 1.2 and b = 0.75. The server is a pro
 from __future__ import annotations
 
 import argparse
-import datetime
 import gzip
 import json
-import platform
 import random
-import shlex
 import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from pymilvus import DataType, Function, FunctionType, MilvusClient
+from serving import free_port
 
+from corpus import heading, timed
 from dynamic_tinybert.corpus.index import Passage
 from dynamic_tinybert.corpus.tantivy_index import _ANALYZER, TantivyIndex, _normal, _query_words
 
@@ -54,9 +53,7 @@ def read_squad(path: Path, held_out: Path) -> tuple[list[tuple[str, str]], list[
 @contextmanager
 def served(directory: Path) -> Iterator[str]:
     """Run a server; give its address."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     options = ["--data-dir", str(directory), "--host", "127.0.0.1", "--port", str(port)]
     process = subprocess.Popen([sys.executable, "-m", "milvus_lite", "server", *options], stdout=subprocess.DEVNULL)
     try:
@@ -106,16 +103,6 @@ def fill_tantivy(index: TantivyIndex, passages: list[tuple[str, str]]) -> None:
         writer.commit()
 
 
-def ask(find: Callable[[str], list[tuple[int, float]]], questions: list[str]) -> tuple[list[Any], float]:
-    """Return what is found for each question, and the median of milliseconds."""
-    found, times = [], []
-    for question in questions:
-        begin = time.perf_counter()
-        found.append(find(question))
-        times.append(1000 * (time.perf_counter() - begin))
-    return found, statistics.median(times)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="folder of train-v1.1.json.gz and heldout-select.txt")
@@ -145,23 +132,22 @@ def main() -> None:
             hits = client.search(COLLECTION, data=[words], anns_field="bm25", limit=TOP)[0]
             return [(hit["id"], hit["distance"]) for hit in hits]
 
-        milvus, milvus_time = ask(by_milvus, questions)
+        def by_tantivy(question: str) -> list[tuple[int, float]]:
+            return [(int(hit.passage.document), hit.score) for hit in index.search(question, TOP)]
+
+        milvus_times, milvus = timed(by_milvus, questions)
 
         index = TantivyIndex(Path(folder, "tantivy"), create=True)
         begin = time.perf_counter()
         fill_tantivy(index, passages)
         filled.append(time.perf_counter() - begin)
-        tantivy, tantivy_time = ask(
-            lambda question: [(int(hit.passage.document), hit.score) for hit in index.search(question, TOP)], questions
-        )
+        tantivy_times, tantivy = timed(by_tantivy, questions)
         client.close()
 
-    described = Path("/proc/cpuinfo").read_text().splitlines()
-    cpu = next((line.split(":")[1].strip() for line in described if "model name" in line), "?")
     names = ("pymilvus", "milvus-lite", "tantivy")
     versions = ", ".join(f"{name} {version(name)}" for name in names)
     print("# Milvus's full-text search beside tantivy\n")
-    print(f"`python {shlex.join(sys.argv)}`, {datetime.date.today()}; {cpu}; Python {platform.python_version()},")
+    print(heading())
     print(f"{versions}. {len(passages)} passages of SQuAD 1.1 train, {len(asked)} questions of `select` articles.\n")
     print("|  | milvus-lite | tantivy |\n| --- | ---: | ---: |")
     for k in RECALL_AT:
@@ -170,7 +156,8 @@ def main() -> None:
             for found in (milvus, tantivy)
         ]
         print(f"| recall at {k} | {shares[0]:.1%} | {shares[1]:.1%} |")
-    print(f"| search, median | {milvus_time:.2f} ms | {tantivy_time:.2f} ms |")
+    medians = [1000 * statistics.median(seconds) for seconds in (milvus_times, tantivy_times)]
+    print(f"| search, median | {medians[0]:.2f} ms | {medians[1]:.2f} ms |")
     print(f"| analyzing and adding | {filled[0]:.1f} s | {filled[1]:.1f} s |\n")
     pairs = list(zip(milvus, tantivy, strict=True))
     same_first = statistics.mean(m[:1] != [] and t[:1] != [] and m[0][0] == t[0][0] for m, t in pairs)

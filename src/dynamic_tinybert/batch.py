@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from dynamic_tinybert.budget import Budget
     from dynamic_tinybert.corpus.corpus import Corpus
     from dynamic_tinybert.qa import QuestionAnswerer
+    from dynamic_tinybert.runtime.graph import Precision
 
 Id: TypeAlias = "str | int | float"
 Progress: TypeAlias = Callable[[int, int, str], None]
@@ -213,6 +214,51 @@ def from_corpus(
     return answer
 
 
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """What questions are answered with, as words that can be sent to another process.
+
+    Attributes:
+        model: A name or a folder, as `QuestionAnswerer` takes it.
+        precision: What it computes in.
+        budget: What to spend: see `QuestionAnswerer.__call__`.
+        top_k: How many answers to give.
+        index: The folder of an index; without it each question brings its own text.
+        max_latency_ms: Milliseconds that an answer from the index may take.
+    """
+
+    model: str = "embedded"
+    precision: Precision = "fp32"
+    budget: Budget = "full"
+    top_k: int = 1
+    index: str | None = None
+    max_latency_ms: float | None = None
+
+    @property
+    def needs_text(self) -> bool:
+        """Whether each question must bring its text."""
+        return self.index is None
+
+    @property
+    def chunk(self) -> int:
+        """Questions to take at a time."""
+        return CHUNK if self.index is None else CORPUS_CHUNK
+
+    def answering(self, qa: QuestionAnswerer) -> Answering:
+        """Return what answers questions with the model, which is loaded already.
+
+        Raises:
+            BatchError: The index cannot be used.
+            BudgetError: The budget makes no sense.
+        """
+        if self.index is None:
+            return from_texts(qa, budget=self.budget, top_k=self.top_k)
+        from dynamic_tinybert.corpus.corpus import Corpus
+
+        corpus = Corpus(self.index, qa=qa)
+        return from_corpus(corpus, budget=self.budget, top_k=self.top_k, max_latency_ms=self.max_latency_ms)
+
+
 def answer_file(
     questions: Path,
     out: Path,
@@ -249,9 +295,7 @@ def answer_file(
         OSError: A file cannot be read or written; what was written until then can be resumed.
         ValueError: `workers` or `chunk` is below 1, or both files are one.
     """
-    for name, value in (("workers", workers), ("chunk", chunk)):
-        if value < 1:
-            raise ValueError(f"{name} is a whole number from 1, not {value!r}")
+    check_from_one(workers=workers, chunk=chunk)
     return run(
         questions,
         out,
@@ -261,6 +305,13 @@ def answer_file(
         needs_text=needs_text,
         progress=progress,
     )
+
+
+def check_from_one(**numbers: int | None) -> None:
+    """Raise ValueError for a number below 1; None stands for a default."""
+    for name, value in numbers.items():
+        if value is not None and value < 1:
+            raise ValueError(f"{name} is a whole number from 1, not {value!r}")
 
 
 def run(

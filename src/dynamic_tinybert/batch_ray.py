@@ -16,59 +16,20 @@ import pickle
 import socket
 import warnings
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import ray
+import ray.data
+from ray.exceptions import RayError
 
 from dynamic_tinybert import batch
-from dynamic_tinybert.batch import Answering, BatchError, Chunk, Done, Progress, Summary
-
-if TYPE_CHECKING:
-    from dynamic_tinybert.budget import Budget
-    from dynamic_tinybert.runtime.graph import Precision
+from dynamic_tinybert.batch import Answering, BatchError, Chunk, Done, Progress, Setup, Summary
 
 _CHUNKS = 512  # that one Ray dataset has at the most ...
 _CHARACTERS = 1 << 26  # ... unless they hold more characters: so much waits in the memory of the process that calls
 _PATIENCE = 5  # seconds that a connection to the cluster may take
-
-
-@dataclass(frozen=True, kw_only=True)
-class Setup:
-    """What each worker answers with.
-
-    Attributes:
-        model: A name or a folder, as `QuestionAnswerer` takes it.
-        precision: What it computes in.
-        budget: What to spend: see `QuestionAnswerer.__call__`.
-        top_k: How many answers to give.
-        index: The folder of an index; without it each question brings its own text.
-        max_latency_ms: Milliseconds that an answer from the index may take.
-    """
-
-    model: str = "embedded"
-    precision: Precision = "fp32"
-    budget: Budget = "full"
-    top_k: int = 1
-    index: str | None = None
-    max_latency_ms: float | None = None
-
-    def answering(self) -> Answering:
-        """Load the model, and return what answers with it.
-
-        Raises:
-            BatchError: The index cannot be used.
-            BudgetError: The budget makes no sense.
-            ModelFolderError: The model cannot be loaded.
-        """
-        from dynamic_tinybert.qa import QuestionAnswerer
-
-        qa = QuestionAnswerer(self.model, precision=self.precision, threads=1)
-        if self.index is None:
-            return batch.from_texts(qa, budget=self.budget, top_k=self.top_k)
-        from dynamic_tinybert.corpus import Corpus
-
-        corpus = Corpus(self.index, qa=qa)
-        return batch.from_corpus(corpus, budget=self.budget, top_k=self.top_k, max_latency_ms=self.max_latency_ms)
 
 
 def answer_file_on_ray(
@@ -97,15 +58,12 @@ def answer_file_on_ray(
 
     Raises:
         BatchError: There is no cluster at that address; a worker cannot answer at all; or see `answer_file`.
-        ImportError: Ray is not installed.
         OSError: A file cannot be read or written; what was written until then can be resumed.
         ValueError: `workers` or `chunk` is below 1, both files are one, or the address has another form.
     """
-    if chunk is None:
-        chunk = batch.CHUNK if setup.index is None else batch.CORPUS_CHUNK
-    for name, value in (("workers", workers), ("chunk", chunk)):
-        if value is not None and value < 1:
-            raise ValueError(f"{name} is a whole number from 1, not {value!r}")
+    chunk = setup.chunk if chunk is None else chunk
+    batch.check_from_one(workers=workers, chunk=chunk)
+    setup = _wherever_it_works(setup)
     with _cluster(address):
         return batch.run(
             questions,
@@ -113,17 +71,22 @@ def answer_file_on_ray(
             lambda chunks: _on_ray(chunks, setup, workers),
             chunk=chunk,
             resume=resume,
-            needs_text=setup.index is None,
+            needs_text=setup.needs_text,
             progress=progress,
         )
+
+
+def _wherever_it_works(setup: Setup) -> Setup:
+    """Name folders in full: workers have a working directory of their own."""
+    model = str(Path(setup.model).resolve()) if Path(setup.model).is_dir() else setup.model
+    index = None if setup.index is None else str(Path(setup.index).resolve())
+    return replace(setup, model=model, index=index)
 
 
 @contextlib.contextmanager
 def _cluster(address: str) -> Iterator[None]:
     """Connect this process with a cluster."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # of a cluster that is started here; nobody was asked
-    import ray
-
     _knock(address)
     try:
         with warnings.catch_warnings():
@@ -155,9 +118,6 @@ def _knock(address: str) -> None:
 
 def _on_ray(chunks: Iterator[Chunk], setup: Setup, workers: int | None) -> Generator[Done, None, None]:
     """Answer chunks by Ray Data, some hundreds of them a dataset, and yield them in order."""
-    import ray
-    from ray.exceptions import RayError
-
     context = ray.data.DataContext.get_current()
     context.execution_options.preserve_order = True
     context.enable_progress_bars = False
@@ -198,7 +158,9 @@ def _portion(chunks: Iterator[Chunk]) -> Iterator[Chunk]:
 @functools.lru_cache(maxsize=1)
 def _loaded(setup: Setup) -> Answering:
     """Return what answers, loaded once in a process: Ray keeps its processes from task to task."""
-    return setup.answering()
+    from dynamic_tinybert.qa import QuestionAnswerer
+
+    return setup.answering(QuestionAnswerer(setup.model, precision=setup.precision, threads=1))
 
 
 def _answer_row(row: dict[str, Any], setup: Setup) -> dict[str, Any]:

@@ -15,11 +15,9 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("ray")
-
 from dynamic_tinybert import Corpus, QuestionAnswerer
-from dynamic_tinybert.batch import BatchError, answer_file, from_texts
-from dynamic_tinybert.batch_ray import Setup, answer_file_on_ray
+from dynamic_tinybert.batch import BatchError, Setup, answer_file, from_texts
+from dynamic_tinybert.batch_ray import answer_file_on_ray
 
 LIGHTHOUSE = "The lighthouse of Port Ellis was built by Agnes Moreau in 1871. Its keeper was Barnaby Whitlock. 🗼 "
 ROWS: list[Any] = [

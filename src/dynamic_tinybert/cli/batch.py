@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,7 +16,6 @@ from dynamic_tinybert.cli import console
 
 if TYPE_CHECKING:
     from dynamic_tinybert.batch import Summary
-    from dynamic_tinybert.budget import Budget
 
 
 def batch(
@@ -82,79 +82,35 @@ def batch(
             raise ValueError("--max-latency-ms goes with --index: a text of a question's own is read whole")
         if max_latency_ms is not None and not max_latency_ms > 0:
             raise ValueError(f"--max-latency-ms is a number above 0, not {max_latency_ms:g}")
-        with _hint(out), console.errors_of_a_corpus("batch --index") if index else contextlib.nullcontext():
-            if ray is None:
-                summary = _here(questions, out, index, resume, top_k, spend, max_latency_ms, model, workers, precision)
-            else:
-                summary = _on_ray(
-                    ray, questions, out, index, resume, top_k, spend, max_latency_ms, model, workers, precision
-                )
+        from dynamic_tinybert.batch import Setup, answer_file
+
+        setup = Setup(
+            model=model,
+            precision=precision.value,
+            budget=spend,
+            top_k=top_k,
+            index=None if index is None else str(index),
+            max_latency_ms=max_latency_ms,
+        )
+        run: Callable[..., Summary]
+        if ray is None:
+            qa = console.load(model, precision, 1)
+            with _errors_of(index):
+                answer = setup.answering(qa)
+            chunk, needs_text = setup.chunk, setup.needs_text
+            run = partial(answer_file, answer=answer, workers=workers or _cores(), chunk=chunk, needs_text=needs_text)
+        else:
+            with _errors_of(index), console.needs_extra("ray", "batch --ray"):
+                from dynamic_tinybert.batch_ray import answer_file_on_ray
+            run = partial(answer_file_on_ray, setup=setup, address=ray, workers=workers)
+        with _hint(out), console.progress_bar("answering", "bytes") as progress:
+            summary = run(questions, out, resume=resume, progress=progress)
     _report(summary, out)
 
 
-def _here(
-    questions: Path,
-    out: Path,
-    index: Path | None,
-    resume: bool,
-    top_k: int,
-    budget: Budget,
-    max_latency_ms: float | None,
-    model: str,
-    workers: int | None,
-    precision: console.Precision,
-) -> Summary:
-    """Answer on this machine's cores."""
-    from dynamic_tinybert.batch import CHUNK, CORPUS_CHUNK, answer_file, from_corpus, from_texts
-
-    qa = console.load(model, precision, 1)
-    if index is None:
-        answer = from_texts(qa, budget=budget, top_k=top_k)
-    else:
-        from dynamic_tinybert.corpus import Corpus
-
-        answer = from_corpus(Corpus(index, qa=qa), budget=budget, top_k=top_k, max_latency_ms=max_latency_ms)
-    with console.progress_bar("answering", "bytes") as progress:
-        return answer_file(
-            questions,
-            out,
-            answer,
-            workers=workers or _cores(),
-            chunk=CHUNK if index is None else CORPUS_CHUNK,
-            resume=resume,
-            needs_text=index is None,
-            progress=progress,
-        )
-
-
-def _on_ray(
-    address: str,
-    questions: Path,
-    out: Path,
-    index: Path | None,
-    resume: bool,
-    top_k: int,
-    budget: Budget,
-    max_latency_ms: float | None,
-    model: str,
-    workers: int | None,
-    precision: console.Precision,
-) -> Summary:
-    """Answer on the machines of a cluster."""
-    from dynamic_tinybert.batch_ray import Setup, answer_file_on_ray
-
-    setup = Setup(
-        model=str(Path(model).resolve()) if Path(model).is_dir() else model,
-        precision=precision.value,
-        budget=budget,
-        top_k=top_k,
-        index=None if index is None else str(index.resolve()),
-        max_latency_ms=max_latency_ms,
-    )
-    with console.needs_extra("ray", "batch --ray"), console.progress_bar("answering", "bytes") as progress:
-        return answer_file_on_ray(
-            questions, out, setup, address=address, workers=workers, resume=resume, progress=progress
-        )
+def _errors_of(index: Path | None) -> contextlib.AbstractContextManager[None]:
+    """Turn what is wrong with an index into one line, if there is one."""
+    return contextlib.nullcontext() if index is None else console.errors_of_a_corpus("batch --index")
 
 
 @contextlib.contextmanager
