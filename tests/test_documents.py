@@ -72,11 +72,11 @@ def test_no_page_of_the_api_hides_code() -> None:
 
 
 def _modules(serve: bool) -> list[str]:
-    """The modules that may have examples: those of serving, or all others but training's."""
+    """The modules that may have examples: those of serving, or all others but training's and a cluster's."""
     found = [m.name for m in pkgutil.walk_packages(dynamic_tinybert.__path__, "dynamic_tinybert.")]
     if serve:
         return [name for name in found if name.startswith("dynamic_tinybert.serve.")]
-    left_out = (".train", "__main__", "_tinybert.serve.")
+    left_out = (".train", "__main__", "_tinybert.serve.", ".batch_ray")
     return ["dynamic_tinybert", *(name for name in found if not any(part in name for part in left_out))]
 
 
