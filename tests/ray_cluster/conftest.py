@@ -1,8 +1,9 @@
-"""The tests of a cluster need the extra `ray`: each is marked so, and without it none is collected."""
+"""The tests of a cluster need the extras `ray` and `ray-serve`: each is marked so; without Ray none is collected."""
 
 from __future__ import annotations
 
 import importlib.util
+import warnings
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,11 @@ import pytest
 HERE = Path(__file__).parent
 
 collect_ignore_glob = [] if importlib.util.find_spec("ray") else ["*"]
+
+if not collect_ignore_glob:
+    with warnings.catch_warnings():  # Ray Serve warns as it is imported, which it is for the first time here
+        warnings.simplefilter("ignore")
+        import ray.serve
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m selects

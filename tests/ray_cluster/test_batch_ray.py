@@ -18,6 +18,7 @@ import pytest
 from dynamic_tinybert import Corpus, QuestionAnswerer
 from dynamic_tinybert.batch import BatchError, Setup, answer_file, from_texts
 from dynamic_tinybert.batch_ray import answer_file_on_ray
+from ray_nodes import Cluster
 
 LIGHTHOUSE = "The lighthouse of Port Ellis was built by Agnes Moreau in 1871. Its keeper was Barnaby Whitlock. 🗼 "
 ROWS: list[Any] = [
@@ -37,25 +38,6 @@ def write(path: Path, rows: list[Any]) -> Path:
 
 def many(count: int) -> list[Any]:
     return [{"id": i, "question": f"Who built lighthouse {i}?", "text": LIGHTHOUSE * 6} for i in range(count)]
-
-
-class Cluster:
-    """Two nodes on this machine, of one core each."""
-
-    def __init__(self) -> None:
-        from ray.cluster_utils import Cluster as Nodes
-
-        self._nodes = Nodes(initialize_head=True, head_node_args={"num_cpus": 1})
-        self.address: str = self._nodes.address
-        self.second = self._nodes.add_node(num_cpus=1)
-        self._nodes.wait_for_nodes()
-
-    def kill_second(self) -> None:
-        """End all processes of the second node, as the loss of a machine does."""
-        self._nodes.remove_node(self.second, allow_graceful=False)
-
-    def stop(self) -> None:
-        self._nodes.shutdown()
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import threading
@@ -14,7 +15,6 @@ import typer
 from dynamic_tinybert.cli import console
 
 if TYPE_CHECKING:
-    from dynamic_tinybert.serve.engine import Engine
     from dynamic_tinybert.serve.options import ServeOptions
 
 _PREFIX = "DYNAMIC_TINYBERT_"
@@ -169,22 +169,17 @@ def _run(
     open_page: bool,
 ) -> None:
     import logging
-    import warnings
 
     from dynamic_tinybert.serve import logs
-    from dynamic_tinybert.serve.app import create_app
-    from dynamic_tinybert.serve.edge import wrap
-    from dynamic_tinybert.serve.engine import Engine
+    from dynamic_tinybert.serve.application import assemble
     from dynamic_tinybert.serve.server import serve as run
     from dynamic_tinybert.serve.stopping import Stopping
 
     stopping = Stopping()
-    engine = Engine(console.load(model, precision, threads), options, workers=workers)
-    _open_indexes(engine, options)
-    app = wrap(create_app(engine, options, stopping), options, stopping)
+    qa = console.load(model, precision, threads)
+    with console.errors_of_a_corpus("serve --index") if options.indexes else contextlib.nullcontext():
+        engine, app = assemble(qa, options, workers=workers, stopping=stopping)
     logs.setup(log_level.upper(), text=options.log_text)
-    # Python keeps each warning that it has given, by its text, and this one's is made of a client's numbers.
-    warnings.filterwarnings("ignore", message=".*was cut to max_question_len")
 
     def ready(url: str) -> None:
         console.say(f"serving {engine.model.name} at {url}")
@@ -194,19 +189,6 @@ def _run(
     run(app, options, stopping=stopping, ready=ready)
     counted = engine.metrics.totals()
     logging.getLogger("dynamic_tinybert.serve").info("stopped", extra=counted)
-
-
-def _open_indexes(engine: Engine, options: ServeOptions) -> None:
-    """Open the indexes; what is wrong with one is told before anything is served."""
-    if not options.indexes:
-        return
-    with console.errors_of_a_corpus("serve --index"):
-        from dynamic_tinybert.corpus import Corpus
-
-        for name, directory in options.indexes.items():
-            corpus = Corpus(directory, qa=engine.qa)
-            corpus.counts()
-            engine.corpora[name] = corpus
 
 
 def _indexes(given: list[str]) -> dict[str, Path]:
@@ -225,11 +207,12 @@ def _indexes(given: list[str]) -> dict[str, Path]:
 
 
 def _keys(file: Path | None) -> tuple[str, ...]:
-    """Read keys, one a line; empty lines and those that begin with # are none."""
+    """Read the file of keys."""
     if file is None:
         return ()
-    lines = (line.strip() for line in console.read_text(str(file)).splitlines())
-    keys = tuple(line for line in lines if line and not line.startswith("#"))
+    from dynamic_tinybert.serve.application import keys_of
+
+    keys = keys_of(console.read_text(str(file)))
     if not keys:
         console.fail(f"{file} holds no key: without --api-key-file everybody may ask")
     return keys

@@ -1,0 +1,49 @@
+"""The whole application: a model, its indexes and the edge, for whatever server runs it."""
+
+from __future__ import annotations
+
+import warnings
+
+from starlette.types import ASGIApp
+
+from dynamic_tinybert.qa import QuestionAnswerer
+from dynamic_tinybert.serve.app import create_app
+from dynamic_tinybert.serve.edge import wrap
+from dynamic_tinybert.serve.engine import Engine
+from dynamic_tinybert.serve.options import ServeOptions
+from dynamic_tinybert.serve.stopping import Stopping
+
+
+def assemble(
+    qa: QuestionAnswerer, options: ServeOptions, *, workers: int = 1, stopping: Stopping | None = None
+) -> tuple[Engine, ASGIApp]:
+    """Put together what answers and what speaks HTTP. The app starts the engine, and stops it, by ASGI's lifespan.
+
+    Args:
+        qa: The model. Each of the `workers` reads by itself, so its runtime should use one thread for each.
+        options: How to serve.
+        workers: Batches that are read at once.
+        stopping: Whether the server is stopping.
+
+    Raises:
+        BudgetError: A budget makes no sense for the model.
+        CorpusError: An index cannot be used.
+        ValueError: An API key or a host is empty.
+    """
+    engine = Engine(qa, options, workers=workers)
+    if options.indexes:
+        from dynamic_tinybert.corpus import Corpus
+
+        for name, directory in options.indexes.items():
+            corpus = Corpus(directory, qa=engine.qa)
+            corpus.counts()  # what is wrong with it is told before anything is served
+            engine.corpora[name] = corpus
+    # Python keeps each warning that it has given, by its text, and this one's is made of a client's numbers.
+    warnings.filterwarnings("ignore", message=".*was cut to max_question_len")
+    return engine, wrap(create_app(engine, options, stopping), options, stopping)
+
+
+def keys_of(text: str) -> tuple[str, ...]:
+    """Read API keys, one a line; empty lines and those that begin with # are none."""
+    lines = (line.strip() for line in text.splitlines())
+    return tuple(line for line in lines if line and not line.startswith("#"))

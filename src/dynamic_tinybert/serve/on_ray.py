@@ -1,0 +1,178 @@
+"""The server's application as a deployment of Ray Serve: replicas on many machines, as many as the load asks for.
+
+Ray Serve takes the connections, spreads the requests and decides how many replicas there are; each replica is the whole
+application (`application.assemble`) and holds the objective by its own load control. Nothing here coordinates machines.
+
+    serve run dynamic_tinybert.serve.on_ray:build slo_ms=100 max_replicas=8
+
+Needs the extra `ray-serve`. Of every machine the model and the indexes must be under the same path, or have an address.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from ray import serve
+from ray.serve import Application
+from ray.serve.config import AutoscalingConfig
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from dynamic_tinybert.budget import parse_budget
+from dynamic_tinybert.serve.options import ServeOptions
+
+NAME = "dynamic-tinybert"
+_SPARE = 64  # requests beyond `max_waiting` that a replica takes, so that it refuses them, rather than Ray holding them
+
+
+class Settings(BaseModel):
+    """What `build` may be told, in a file for `serve deploy` or as NAME=VALUE after `serve run`.
+
+    Those of the second part are the options of `dynamic-tinybert serve`, under the same names; what concerns
+    connections is said to Ray Serve itself (`http_options`).
+
+    Attributes:
+        min_replicas: Replicas at the least.
+        max_replicas: Replicas at the most.
+        target_ongoing_requests: Requests that a replica should have in hand on average; with more there will be more
+            replicas. By default one for each of its workers, at which it is busy for about two thirds of the time, and
+            load control has hardly begun. Ray's own default of 2 would have load control spend F1 before machines.
+        upscale_delay_s: Seconds of more load before there are more replicas.
+        downscale_delay_s: Seconds of less load before there are fewer.
+        workers: Batches that a replica reads at once, each by `threads` threads; it reserves a core for each thread.
+        threads: Threads that read a batch.
+        model: A model folder, a name on the Hub, or "embedded".
+        precision: "fp32" or "int8".
+        index: Indexes by name, each a folder.
+        api_key_file: A file of keys, one a line, which each replica reads on its own machine.
+        log_level: What each replica logs, to its standard error: Ray keeps it with its own logs.
+    """
+
+    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+
+    min_replicas: int = Field(default=1, ge=1)
+    max_replicas: int = Field(default=100, ge=1)
+    target_ongoing_requests: float | None = Field(default=None, gt=0)
+    upscale_delay_s: float = Field(default=10.0, ge=0)
+    downscale_delay_s: float = Field(default=300.0, ge=0)
+    workers: int = Field(default=1, ge=1)
+    threads: int = Field(default=1, ge=1)
+
+    model: str = "embedded"
+    precision: Literal["fp32", "int8"] = "fp32"
+    index: dict[str, str] = Field(default_factory=dict)
+    budget: str | float = "full"
+    slo_ms: float = Field(default=200.0, ge=0, allow_inf_nan=False)
+    min_budget: str | float | None = None
+    max_batch_tokens: int = Field(default=128, ge=1)
+    max_waiting: int = Field(default=256, ge=1)
+    timeout_ms: float = Field(default=30_000.0, ge=1, allow_inf_nan=False)
+    max_questions: int = Field(default=64, ge=1)
+    max_text_characters: int = Field(default=1_000_000, ge=1)
+    max_question_characters: int = Field(default=10_000, ge=1)
+    max_body_bytes: int = Field(default=8 << 20, ge=1)
+    api_key_file: str | None = None
+    allow_origin: list[str] = Field(default_factory=list)
+    allowed_host: list[str] = Field(default_factory=list)
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_text: bool = False
+
+    @model_validator(mode="after")
+    def _check(self) -> Settings:
+        if self.max_replicas < self.min_replicas:
+            raise ValueError("max_replicas is below min_replicas")
+        parse_budget(str(self.budget))
+        if self.min_budget is not None:
+            parse_budget(str(self.min_budget))
+        return self
+
+    def options(self) -> ServeOptions:
+        """Return how a replica serves. It reads the file of keys.
+
+        Raises:
+            OSError: The file of keys cannot be read.
+            ValueError: It holds no key.
+        """
+        from dynamic_tinybert.serve.application import keys_of
+
+        keys: tuple[str, ...] = ()
+        if self.api_key_file is not None:
+            keys = keys_of(Path(self.api_key_file).read_text("utf-8"))
+            if not keys:
+                raise ValueError(f"{self.api_key_file} holds no key: without api_key_file everybody may ask")
+        return ServeOptions(
+            host="",  # Ray Serve listens, and its machines have many names
+            indexes=self.index,
+            budget=parse_budget(str(self.budget)),
+            slo_ms=self.slo_ms or None,
+            min_budget=None if self.min_budget is None else parse_budget(str(self.min_budget)),
+            max_batch_tokens=self.max_batch_tokens,
+            max_waiting=self.max_waiting,
+            timeout_ms=self.timeout_ms,
+            max_body_bytes=self.max_body_bytes,
+            max_text_characters=self.max_text_characters,
+            max_question_characters=self.max_question_characters,
+            max_questions=min(self.max_questions, self.max_waiting),
+            api_keys=keys,
+            allow_origins=tuple(self.allow_origin),
+            allowed_hosts=tuple(self.allowed_host) or None,
+            log_text=self.log_text,
+        )
+
+
+def build(settings: Settings) -> Application:
+    """Build the application for `serve run`, `serve deploy` and `ray.serve.run`.
+
+    A replica is ready once it has loaded the model, opened the indexes, and measured what reading takes on its machine.
+    One that is to go, since the load fell, answers what it has first.
+
+    Args:
+        settings: What to serve, and how; Ray makes it of what it is given.
+
+    Example:
+        >>> from ray import serve
+        >>> from dynamic_tinybert.serve.on_ray import Settings, build
+        >>> handle = serve.run(build(Settings(max_replicas=8)))  # doctest: +SKIP
+    """
+
+    def app() -> ASGIApp:
+        from dynamic_tinybert.qa import QuestionAnswerer
+        from dynamic_tinybert.serve import logs
+        from dynamic_tinybert.serve.application import assemble
+
+        qa = QuestionAnswerer(settings.model, precision=settings.precision, threads=settings.threads)
+        options = settings.options()
+        logs.setup(settings.log_level, text=options.log_text)
+        return _named_once(assemble(qa, options, workers=settings.workers)[1])
+
+    cores = settings.workers * settings.threads
+    deployment = serve.deployment(
+        name=NAME,
+        ray_actor_options={"num_cpus": cores},
+        max_ongoing_requests=settings.max_waiting + _SPARE,
+        autoscaling_config=AutoscalingConfig(
+            min_replicas=settings.min_replicas,
+            max_replicas=settings.max_replicas,
+            target_ongoing_requests=settings.target_ongoing_requests or float(settings.workers),
+            upscale_delay_s=settings.upscale_delay_s,
+            downscale_delay_s=settings.downscale_delay_s,
+        ),
+        graceful_shutdown_timeout_s=settings.timeout_ms / 1000 + 5,
+    )(serve.ingress(app)())
+    return deployment.bind()
+
+
+def _named_once(app: ASGIApp) -> ASGIApp:
+    """Leave out the request's name: Ray Serve gives requests names that the app takes over, and sends them itself."""
+
+    async def named_once(scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_unnamed(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                del MutableHeaders(scope=message)["X-Request-ID"]
+            await send(message)
+
+        await app(scope, receive, send_unnamed)
+
+    return named_once
