@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import warnings
 from pathlib import Path
@@ -15,7 +16,7 @@ collect_ignore_glob = [] if importlib.util.find_spec("ray") else ["*"]
 if not collect_ignore_glob:
     with warnings.catch_warnings():  # Ray Serve warns as it is imported, which it is for the first time here
         warnings.simplefilter("ignore")
-        import ray.serve
+        importlib.import_module("ray.serve")
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m selects

@@ -43,7 +43,7 @@ class ServeOptions:
 
     host: str = "127.0.0.1"
     port: int = 8000
-    indexes: Mapping[str, Path] = field(default_factory=dict)
+    indexes: Mapping[str, Path | str] = field(default_factory=dict)
     budget: Budget = "full"
     slo_ms: float | None = 200.0
     min_budget: Budget | None = None
