@@ -111,7 +111,7 @@ def test_a_replica_answers_as_the_library_does_and_refuses_as_the_server_does(se
 
 
 def test_load_brings_replicas_that_each_hold_the_objective_and_their_loss_is_made_good(service: Service) -> None:
-    service.run(max_replicas=2, look_back_period_s=2.0, upscale_delay_s=0.5, downscale_delay_s=1.0, slo_ms=150)
+    service.run(max_replicas=2, look_back_period_s=10.5, upscale_delay_s=0.5, downscale_delay_s=1.0, slo_ms=150)
     service.wait_for_replicas(1)
     expected = QuestionAnswerer()(QUESTION, TEXT).text
     asking, seen = True, []

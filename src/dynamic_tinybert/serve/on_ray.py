@@ -39,7 +39,7 @@ class Settings(BaseModel):
         target_ongoing_requests: Requests that a replica should have in hand on average; with more there will be more
             replicas. By default one for each of its workers, at which it is busy for about two thirds of the time, and
             load control has hardly begun. Ray's own default of 2 would have load control spend F1 before machines.
-        look_back_period_s: Seconds over which Ray averages them.
+        look_back_period_s: Seconds over which Ray averages them; above 10, in which it is told of them.
         upscale_delay_s: Seconds of more load before there are more replicas.
         downscale_delay_s: Seconds of less load before there are fewer.
         workers: Batches that a replica reads at once, each by `threads` threads; it reserves a core for each thread.
@@ -56,7 +56,7 @@ class Settings(BaseModel):
     min_replicas: int = Field(default=1, ge=1)
     max_replicas: int = Field(default=100, ge=1)
     target_ongoing_requests: float | None = Field(default=None, gt=0)
-    look_back_period_s: float = Field(default=30.0, gt=0)
+    look_back_period_s: float = Field(default=30.0, gt=10)
     upscale_delay_s: float = Field(default=10.0, ge=0)
     downscale_delay_s: float = Field(default=300.0, ge=0)
     workers: int = Field(default=1, ge=1)
