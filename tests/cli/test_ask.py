@@ -191,7 +191,7 @@ BROKEN = {
     "a file of Latin-1": ("The café stands in Paris.".encode("latin-1"), "iconv"),
     "a file with NULs": (b"The tower\0stands in Paris.", "NUL"),
     "a PDF": (b"%PDF-1.7\nThe tower stands in Paris.", "a PDF"),
-    "a gzip file": (gzip.compress(TEXT.encode()), "gzip"),
+    "a gzip file": (gzip.compress(TEXT.encode(), mtime=0), "gzip"),
     "an office document": (b"PK\x03\x04" + TEXT.encode(), "ZIP"),
     "a picture": (b"\x89PNG\r\n\x1a\n", "PNG"),
     "half a UTF-16 character": (b"\xff\xfea", "is no text"),
