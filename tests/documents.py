@@ -67,7 +67,7 @@ NEVER_RUN = {
 }
 
 # Other people's programs, which are taken as they are: they would change a repository, a registry or an account.
-FOREIGN = {"git", "hf", "podman", "twine", "ray"}
+FOREIGN = {"git", "hf", "podman", "twine", "ray", "serve"}
 
 # Where the pages say that a server is, and the pages that are of nothing else.
 SERVER = "127.0.0.1:8000"
