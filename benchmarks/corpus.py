@@ -455,7 +455,7 @@ def scale_one(data: str, work: str, size_text: str, count: str, part: str) -> No
             json.dumps(
                 {
                     "text": f"{status.characters / 1e6:,.0f} MB",
-                    "index": f"{status.bytes / 1e6:,.0f} MB",
+                    "index": f"{(status.bytes or 0) / 1e6:,.0f} MB",
                     "added": f"{size / seconds:,.0f} passages/s",
                     "one document changed": f"{changed:.2f} s",
                     "peak memory, adding": f"{peak_bytes() / 1e6:,.0f} MB",

@@ -27,7 +27,8 @@ from serving import free_port
 
 from corpus import heading, timed
 from dynamic_tinybert.corpus.index import Passage
-from dynamic_tinybert.corpus.tantivy_index import _ANALYZER, TantivyIndex, _normal, _query_words
+from dynamic_tinybert.corpus.tantivy_index import TantivyIndex
+from dynamic_tinybert.corpus.words import question_words, words_of
 
 TOP = 20
 RECALL_AT = (1, 10, 20)
@@ -83,8 +84,7 @@ def fill_milvus(client: MilvusClient, passages: list[tuple[str, str]], batch: in
     index.add_index("bm25", index_type="SPARSE_INVERTED_INDEX", metric_type="BM25", params=params)
     client.create_collection(COLLECTION, schema=schema, index_params=index)
     rows: list[dict[str, Any]] = [
-        {"id": number, "words": " ".join(_ANALYZER.analyze(_normal(f"{title}\n{text}")))}
-        for number, (title, text) in enumerate(passages)
+        {"id": number, "words": " ".join(words_of(f"{title}\n{text}"))} for number, (title, text) in enumerate(passages)
     ]
     for begin in range(0, len(rows), batch):
         client.insert(COLLECTION, rows[begin : begin + batch])
@@ -126,7 +126,7 @@ def main() -> None:
         filled = [time.perf_counter() - begin]
 
         def by_milvus(question: str) -> list[tuple[int, float]]:
-            words = " ".join(_query_words(question))
+            words = " ".join(question_words(question))
             if not words:
                 return []
             hits = client.search(COLLECTION, data=[words], anns_field="bm25", limit=TOP)[0]

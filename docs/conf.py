@@ -84,7 +84,7 @@ nitpick_ignore_regex = [
     # What other projects document, of whom nothing is fetched.
     ("py:.*", r"(collections|concurrent|contextlib|datetime|enum|os|pathlib|re|threading|types|typing)\..*"),
     ("py:.*", r"(annotated_types|huggingface_hub|np|npt|numpy|onnxruntime|optuna|pydantic|rich|typing_extensions)\..*"),
-    ("py:.*", r"(fastapi|haystack|starlette|tantivy|torch|transformers|typer)\..*"),
+    ("py:.*", r"(fastapi|haystack|ray|starlette|tantivy|torch|transformers|typer)\..*"),
     ("py:class", "FieldInfo|Ge|Gt|Le|Lt|MinLen|NoneType|_PydanticGeneralMetadata|QuestionAnsweringModelOutput"),
     ("py:class", "ArrayLike|NDArray|Tensor|Unpack"),
     # What is inside of our rooms.

@@ -79,7 +79,11 @@ def answer_file_on_ray(
 def _wherever_it_works(setup: Setup) -> Setup:
     """Name folders in full: workers have a working directory of their own."""
     model = str(Path(setup.model).resolve()) if Path(setup.model).is_dir() else setup.model
-    index = None if setup.index is None else str(Path(setup.index).resolve())
+    if setup.index is None:
+        return replace(setup, model=model)
+    from dynamic_tinybert.corpus.location import resolved
+
+    index = resolved(setup.index)
     return replace(setup, model=model, index=index)
 
 

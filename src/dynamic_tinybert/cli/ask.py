@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
@@ -27,7 +26,7 @@ def ask(
     context: Annotated[str | None, typer.Option(metavar="TEXT", help="The text itself.")] = None,
     text: Annotated[str | None, typer.Option(metavar="FILE", help="A file of text, in UTF-8.")] = None,
     index: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="An index of documents, as `index add` makes it.")
+        str | None, typer.Option(metavar="DIR", help="An index of documents, as `index add` makes it.")
     ] = None,
     top_k: Annotated[int, typer.Option(metavar="N", min=1, help="How many answers to give.")] = 1,
     budget: console.Budget = "full",
@@ -132,7 +131,7 @@ def _of_text(answer: Answer, text: str) -> _Shown:
 
 def _ask_index(
     question: str,
-    directory: Path,
+    directory: str,
     top_k: int,
     max_latency_ms: float | None,
     passages: int | None,

@@ -24,7 +24,7 @@ def batch(
     ],
     out: Annotated[Path, typer.Option(metavar="FILE", help="Where the answers go, one line each, in order.")],
     index: Annotated[
-        Path | None,
+        str | None,
         typer.Option(metavar="DIR", help="Answer from this index; without it each question brings its own text."),
     ] = None,
     resume: Annotated[
@@ -89,7 +89,7 @@ def batch(
             precision=precision.value,
             budget=spend,
             top_k=top_k,
-            index=None if index is None else str(index),
+            index=index,
             max_latency_ms=max_latency_ms,
         )
         run: Callable[..., Summary]
@@ -108,7 +108,7 @@ def batch(
     _report(summary, out)
 
 
-def _errors_of(index: Path | None) -> contextlib.AbstractContextManager[None]:
+def _errors_of(index: str | None) -> contextlib.AbstractContextManager[None]:
     """Turn what is wrong with an index into one line, if there is one."""
     return contextlib.nullcontext() if index is None else console.errors_of_a_corpus("batch --index")
 

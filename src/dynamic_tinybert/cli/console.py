@@ -98,6 +98,7 @@ def needs_extra(extra: str, what: str) -> Iterator[None]:
     except ImportError as error:
         if error.name is None or error.name.startswith("dynamic_tinybert"):
             raise
+        extra = "milvus" if error.name == "pymilvus" else extra  # of an index by its address
         fail(f"{what} needs {error.name}, which is not installed: pip install 'dynamic-tinybert[{extra}]'")
 
 

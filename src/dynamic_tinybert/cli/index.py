@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from dynamic_tinybert.cli import console
 
-Directory = Annotated[Path, typer.Option("--index", metavar="DIR", help="The folder of the index.")]
+Directory = Annotated[
+    str,
+    typer.Option("--index", metavar="DIR", help="The folder of the index; or milvus://HOST:PORT/COLLECTION."),
+]
 
 app = typer.Typer(
     help="""Make an index of documents, for `ask --index` and `batch --index` (extra `corpus`).
@@ -78,7 +80,7 @@ def add(
     files += f", {report.removed:,} removed" if prune else ""
     print(f"files      {files}, {len(report.skipped):,} skipped")
     print(f"new        {report.documents:,} documents in {report.passages:,} passages, {report.seconds:.1f} s")
-    print(f"index      {counts.documents:,} documents in {counts.passages:,} passages, {size / 1e6:,.1f} MB")
+    print(f"index      {counts.documents:,} documents in {counts.passages:,} passages{_megabytes(size, ', ')}")
     if report.ignored:
         kinds = ", ".join(f"{count:,} {console.plain(suffix)}" for suffix, count in report.ignored.most_common(5))
         print(f"ignored    files of other types: {kinds}{', …' if len(report.ignored) > 5 else ''}")
@@ -146,6 +148,10 @@ def status(directory: Directory, as_json: console.AsJson = False) -> None:
     print(f"documents    {found.documents:,}")
     print(f"passages     {found.passages:,}, of {found.passage_size:,} characters at the most")
     print(f"characters   {found.characters:,}")
-    print(f"on disk      {found.bytes / 1e6:,.1f} MB")
+    print(f"on disk      {_megabytes(found.bytes) or 'Milvus does not say'}")
     for name in found.incomplete:
         print(f"incomplete   {console.plain(name)}: add it again, and it goes on")
+
+
+def _megabytes(size: int | None, before: str = "") -> str:
+    return "" if size is None else f"{before}{size / 1e6:,.1f} MB"

@@ -191,9 +191,9 @@ def _run(
     logging.getLogger("dynamic_tinybert.serve").info("stopped", extra=counted)
 
 
-def _indexes(given: list[str]) -> dict[str, Path]:
+def _indexes(given: list[str]) -> dict[str, str]:
     """Read NAME=DIR, or DIR, which is called as the folder is."""
-    found: dict[str, Path] = {}
+    found: dict[str, str] = {}
     for one in given:
         name, equals, directory = one.partition("=")
         if not equals:
@@ -202,7 +202,7 @@ def _indexes(given: list[str]) -> dict[str, Path]:
             console.fail(f"--index is NAME=DIR, not {one!r}", misuse=True)
         if name in found:
             console.fail(f"--index: there are two of the name {name!r}", misuse=True)
-        found[name] = Path(directory)
+        found[name] = directory
     return found
 
 

@@ -18,8 +18,8 @@ from dynamic_tinybert.corpus.answers import CorpusAnswer
 from dynamic_tinybert.corpus.asking import PASSAGES, Asking, Pace, make_plan
 from dynamic_tinybert.corpus.formats import Reading
 from dynamic_tinybert.corpus.index import Counts, DocumentInfo, Hit, Index
+from dynamic_tinybert.corpus.location import parse
 from dynamic_tinybert.corpus.passages import check_size
-from dynamic_tinybert.corpus.tantivy_index import TantivyIndex
 from dynamic_tinybert.qa import QuestionAnswerer
 from dynamic_tinybert.stream import check_pair
 
@@ -45,12 +45,12 @@ class Status:
     """What an index holds.
 
     Attributes:
-        directory: Where it is.
+        directory: Where it is: a folder, or an address.
         files: Files and texts given by name that documents came from.
         documents: Documents.
         passages: Their passages.
         characters: Characters of all documents.
-        bytes: What the index takes on disk.
+        bytes: What the index takes on disk, or None: of an index in Milvus that is not known.
         passage_size: Characters of a passage at the most.
         incomplete: Files whose adding was interrupted; adding them again goes on.
     """
@@ -60,7 +60,7 @@ class Status:
     documents: int
     passages: int
     characters: int
-    bytes: int
+    bytes: int | None
     passage_size: int
     incomplete: Sequence[str]
 
@@ -69,11 +69,13 @@ class Corpus:
     """Documents that questions can be asked of. Safe to use from many threads.
 
     Args:
-        directory: The folder of the index. It is made when something is added.
+        directory: The folder of the index, or its address in Milvus: `milvus://HOST:PORT/COLLECTION` (a string; extra
+            `milvus`). It is made when something is added.
         qa: The model that reads; by default the one that came with the package, loaded at the first question.
         passage_size: Characters of a passage at the most, of an index that is made; by default 1,200.
 
     Raises:
+        CorpusError: The address is not of the form that addresses have.
         ValueError: The size of passages is out of range.
 
     Example:
@@ -94,18 +96,27 @@ class Corpus:
     ) -> None:
         if passage_size is not None:
             check_size(passage_size)
-        self.directory = Path(directory)
+        self.directory = parse(directory)
         self._qa = qa
         self._passage_size = passage_size
-        self._opened: TantivyIndex | None = None
+        self._opened: Index | None = None
         self._pace = Pace()
         self._lock = threading.Lock()
 
-    def _open(self, *, create: bool = False) -> TantivyIndex:
+    def _open(self, *, create: bool = False) -> Index:
         with self._lock:
             if self._opened is None or not self._opened.is_current():
-                self._opened = TantivyIndex(self.directory, create=create, passage_size=self._passage_size)
+                self._opened = self._engine(create)
             return self._opened
+
+    def _engine(self, create: bool) -> Index:
+        if isinstance(self.directory, Path):
+            from dynamic_tinybert.corpus.tantivy_index import TantivyIndex
+
+            return TantivyIndex(self.directory, create=create, passage_size=self._passage_size)
+        from dynamic_tinybert.corpus.milvus_index import MilvusIndex
+
+        return MilvusIndex(self.directory, create=create, passage_size=self._passage_size)
 
     @property
     def index(self) -> Index:

@@ -164,8 +164,13 @@ class Index(Protocol):
         """Return how many documents and passages there are."""
         ...
 
-    def size(self) -> int:
-        """Return the bytes that the index takes on disk."""
+    @property
+    def passage_size(self) -> int:
+        """Characters of a passage at the most."""
+        ...
+
+    def size(self) -> int | None:
+        """Return the bytes that the index takes on disk, or None if its engine does not say."""
         ...
 
     def writer(self) -> AbstractContextManager[Writer]:

@@ -10,10 +10,8 @@ import contextlib
 import hashlib
 import json
 import os
-import re
 import shutil
 import threading
-import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -24,6 +22,7 @@ import tantivy
 from dynamic_tinybert.corpus.errors import CorpusError
 from dynamic_tinybert.corpus.index import Counts, DocumentInfo, Hit, Passage, Source, Writer
 from dynamic_tinybert.corpus.passages import PASSAGE_SIZE, check_size
+from dynamic_tinybert.corpus.words import make_analyzer, normal, question_words
 from dynamic_tinybert.files import write_whole
 from dynamic_tinybert.text import encodable
 
@@ -31,12 +30,6 @@ NOTE = "dynamic-tinybert-index.json"
 _ENGINE = "tantivy"
 _FORMAT = 1
 _HEAP = 64_000_000  # bytes in which each of the writer's threads gathers passages
-_LONGEST_QUESTION = 10_000  # characters of a question that are searched for
-_MOST_TERMS = 256
-_SINGLE = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"  # written without spaces
-_WORDS = rf"[{_SINGLE}]|[[\p{{L}}\p{{M}}\p{{N}}]--[{_SINGLE}]]+"
-_ASKING = {"what", "which", "who", "whom", "whose", "when", "where", "why", "how", "did", "does", "do", "many", "much"}
-_QUESTION_WORD = re.compile(r"\w+")
 
 
 class TantivyIndex:
@@ -151,7 +144,7 @@ class TantivyIndex:
 
     def search(self, question: str, k: int) -> list[Hit]:
         """Return the `k` passages that match a question best by BM25, the best first."""
-        words = _query_words(question)
+        words = question_words(question)
         if not words or k < 1:
             return []
         schema = self._index.schema
@@ -254,7 +247,7 @@ class _TantivyWriter:
             "number": passage.number,
             "start": passage.start,
             "text": passage.text,
-            "words": _normal(f"{passage.title}\n{passage.text}"),  # found by its title, too
+            "words": normal(f"{passage.title}\n{passage.text}"),  # found by its title, too
             "mark": ["last"] if last else [],
         }
 
@@ -398,35 +391,7 @@ def _passage(stored: tantivy.Document) -> Passage:
 
 
 def _register(index: tantivy.Index) -> None:
-    index.register_tokenizer(_ENGINE_TOKENIZER, _analyzer())
-
-
-def _analyzer() -> tantivy.TextAnalyzer:
-    """Words of any script, in lower case, without accents and English stop words, in their English stems."""
-    filters = tantivy.Filter
-    return (
-        tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.regex(_WORDS))
-        .filter(filters.remove_long(100))
-        .filter(filters.lowercase())
-        .filter(filters.ascii_fold())
-        .filter(filters.stopword("english"))
-        .filter(filters.stemmer("english"))
-        .build()
-    )
-
-
-_ANALYZER = _analyzer()
-
-
-def _query_words(question: str) -> list[str]:
-    """Return the words that a question is searched by: without those that only ask, if others are left."""
-    question = _normal(encodable(question[:_LONGEST_QUESTION]))
-    telling = _QUESTION_WORD.sub(lambda m: " " if m.group().lower() in _ASKING else m.group(), question)
-    return (_ANALYZER.analyze(telling) or _ANALYZER.analyze(question))[:_MOST_TERMS]
-
-
-def _normal(text: str) -> str:
-    return text if text.isascii() else unicodedata.normalize("NFKC", text)
+    index.register_tokenizer(_ENGINE_TOKENIZER, make_analyzer())
 
 
 def _writer_threads() -> int:

@@ -1,0 +1,82 @@
+"""Where an index is: in a folder, or in Milvus."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from dynamic_tinybert.corpus.errors import CorpusError
+
+_SCHEMES = {"milvus": "http", "milvus+tls": "https"}
+_PORT = 19530
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,199}")
+
+
+@dataclass(frozen=True)
+class MilvusAddress:
+    """The address of an index in Milvus: `milvus://HOST[:PORT]/[DATABASE/]COLLECTION`, `milvus+tls://` for TLS.
+
+    Attributes:
+        scheme: "milvus" or "milvus+tls".
+        server: The host and the port.
+        database: The database, or an empty text for the usual one.
+        collection: The collection.
+    """
+
+    scheme: str
+    server: str
+    database: str
+    collection: str
+
+    def __str__(self) -> str:
+        database = f"{self.database}/" if self.database else ""
+        return f"{self.scheme}://{self.server}/{database}{self.collection}"
+
+    @property
+    def uri(self) -> str:
+        """The server's address, as Milvus's client takes it."""
+        return f"{_SCHEMES[self.scheme]}://{self.server}"
+
+    @property
+    def token(self) -> str:
+        """What the server knows us by: an API key or USER:PASSWORD, of the environment variable MILVUS_TOKEN."""
+        return os.environ.get("MILVUS_TOKEN", "")
+
+
+def is_address(location: str | os.PathLike[str]) -> bool:
+    """Return whether a location is an address, and no folder."""
+    return isinstance(location, str) and location.partition("://")[0] in _SCHEMES
+
+
+def parse(location: str | os.PathLike[str]) -> MilvusAddress | Path:
+    """Return where an index is.
+
+    Raises:
+        CorpusError: It is an address, and not of the form that addresses have.
+    """
+    if not (isinstance(location, str) and is_address(location)):
+        return Path(location)
+    try:
+        parts = urlsplit(location)
+        port = parts.port or _PORT
+    except ValueError:
+        parts, port = urlsplit("milvus:"), 0
+    if "@" in parts.netloc:
+        raise CorpusError("a password in an address is seen by others: put USER:PASSWORD into MILVUS_TOKEN")
+    names = parts.path.removeprefix("/").split("/")
+    if not parts.hostname or parts.query or parts.fragment or len(names) > 2 or not all(map(_NAME.fullmatch, names)):
+        raise CorpusError(
+            f"an index in Milvus is milvus://HOST:PORT/COLLECTION, or .../DATABASE/COLLECTION, of names of letters, "
+            f"digits and _; not {location!r:.100}"
+        )
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    database, collection = names if len(names) == 2 else ("", names[0])
+    return MilvusAddress(parts.scheme, f"{host}:{port}", database, collection)
+
+
+def resolved(location: str | os.PathLike[str]) -> str:
+    """Name an index in full: an address as it is, a folder from the root on."""
+    return str(location) if is_address(location) else str(Path(location).resolve())
