@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 DEV    ?= ../shared/data/squad/dev-v1.1.json.gz
 
-.PHONY: demo test test-serve test-ray test-all lint format bench dist docs clean
+.PHONY: demo test test-serve test-ray test-milvus test-all lint format bench dist docs clean
 .DEFAULT_GOAL := help
 
 help:
@@ -13,6 +13,7 @@ help:
 	@echo "make test        install what the tests need and run them (8 minutes at most)"
 	@echo "make test-serve  the same for the server: its tests, and its page in Chromium if there is one"
 	@echo "make test-ray    the same for a cluster: two nodes of Ray on this machine, one of which is killed"
+	@echo "make test-milvus the same for an index in Milvus, with the server that milvus-lite brings"
 	@echo "make test-all    all tests, the slow ones too"
 	@echo "make lint        ruff and mypy"
 	@echo "make docs        the documentation site, in build/docs; fails at a warning or a link that leads nowhere"
@@ -43,6 +44,10 @@ $(VENV)/.test-ray: $(VENV)/.test
 	$(PIP) --editable '.[test-ray]'
 	@touch $@
 
+$(VENV)/.test-milvus: $(VENV)/.test
+	$(PIP) --editable '.[test-milvus]'
+	@touch $@
+
 $(VENV)/.lint: $(VENV)/.installed
 	$(PIP) --editable '.[lint]'
 	@touch $@
@@ -63,7 +68,7 @@ demo: $(VENV)/.installed
 	$(BIN)/python examples/demo.py
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -m "not slow and not serve and not ray"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not serve and not ray and not milvus"
 
 test-serve: $(VENV)/.test-serve
 	@command -v chromium >/dev/null || echo "Without Chromium the page is not tested; on Debian: apt-get install chromium"
@@ -72,7 +77,10 @@ test-serve: $(VENV)/.test-serve
 test-ray: $(VENV)/.test-ray
 	$(BIN)/python -m pytest -m "ray and not slow"
 
-test-all: $(VENV)/.test-serve $(VENV)/.test-ray
+test-milvus: $(VENV)/.test-milvus
+	$(BIN)/python -m pytest -m "milvus and not slow"
+
+test-all: $(VENV)/.test-serve $(VENV)/.test-ray $(VENV)/.test-milvus
 	$(BIN)/python -m pytest
 
 lint: $(VENV)/.lint

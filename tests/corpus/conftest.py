@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import importlib.util
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from dynamic_tinybert import QuestionAnswerer
 from dynamic_tinybert.corpus import Corpus
+from milvus_server import MilvusServer
 
 DOCUMENTS = {
     "paris.txt": "The tower stands in Paris, on the Champ de Mars.\n\n"
@@ -33,10 +35,29 @@ def folder(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def milvus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MilvusServer]:
+    """A Milvus server."""
+    if not importlib.util.find_spec("milvus_lite"):
+        pytest.skip("milvus-lite is not installed: make test-milvus does it")
+    server = MilvusServer(tmp_path_factory.mktemp("milvus"))
+    yield server
+    server.kill()
+
+
+@pytest.fixture(params=["folder", pytest.param("milvus", marks=pytest.mark.milvus)])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Path | str:
+    """Where an index may be made: what holds of one engine holds of the other."""
+    if request.param == "folder":
+        return tmp_path / "index"
+    address: str = request.getfixturevalue("milvus").address()
+    return address
+
+
 @pytest.fixture
-def corpus(folder: Path, tmp_path: Path, qa: QuestionAnswerer) -> Corpus:
+def corpus(folder: Path, place: Path | str, qa: QuestionAnswerer) -> Corpus:
     """A corpus of these, and the embedded model."""
-    corpus = Corpus(tmp_path / "index", qa=qa)
+    corpus = Corpus(place, qa=qa)
     report = corpus.add(folder)
     assert report.added == 4
     assert not report.skipped

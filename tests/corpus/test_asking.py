@@ -16,6 +16,12 @@ DISTRACTIONS = [
 ]
 
 
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A folder alone: how passages are read does not depend on the engine."""
+    return tmp_path / "index"
+
+
 def test_the_answer_stands_in_its_document(corpus: Corpus, folder: Path) -> None:
     answer = corpus("Where does the Brandenburg Gate stand?")
     assert answer.text == "Berlin"

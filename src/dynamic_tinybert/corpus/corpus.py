@@ -18,7 +18,7 @@ from dynamic_tinybert.corpus.answers import CorpusAnswer
 from dynamic_tinybert.corpus.asking import PASSAGES, Asking, Pace, make_plan
 from dynamic_tinybert.corpus.formats import Reading
 from dynamic_tinybert.corpus.index import Counts, DocumentInfo, Hit, Index
-from dynamic_tinybert.corpus.location import parse
+from dynamic_tinybert.corpus.location import MilvusAddress, parse
 from dynamic_tinybert.corpus.passages import check_size
 from dynamic_tinybert.qa import QuestionAnswerer
 from dynamic_tinybert.stream import check_pair
@@ -89,7 +89,7 @@ class Corpus:
 
     def __init__(
         self,
-        directory: str | os.PathLike[str],
+        directory: str | os.PathLike[str] | MilvusAddress,
         *,
         qa: QuestionAnswerer | None = None,
         passage_size: int | None = None,

@@ -51,12 +51,14 @@ def is_address(location: str | os.PathLike[str]) -> bool:
     return isinstance(location, str) and location.partition("://")[0] in _SCHEMES
 
 
-def parse(location: str | os.PathLike[str]) -> MilvusAddress | Path:
+def parse(location: str | os.PathLike[str] | MilvusAddress) -> MilvusAddress | Path:
     """Return where an index is.
 
     Raises:
         CorpusError: It is an address, and not of the form that addresses have.
     """
+    if isinstance(location, MilvusAddress):
+        return location
     if not (isinstance(location, str) and is_address(location)):
         return Path(location)
     try:

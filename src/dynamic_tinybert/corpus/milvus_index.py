@@ -46,6 +46,7 @@ _ROWS, _CHARACTERS = 500, 1 << 20  # of a portion that is sent: messages end at 
 _KEYS = 500  # named in an expression
 _TRIES = 5  # of a reading during which something was committed
 _CONNECT_S, _CALL_S = 5.0, 60.0
+_AGAIN_S = 2.5  # for which a server that is gone is tried again
 _BEAT_S = 2.0
 _STALE_S = 10.0  # without a beat, a writer is taken for dead
 _RELEASED = 101  # a code of Milvus: the collection is not in memory, as after a restart of its embedded server
@@ -538,13 +539,18 @@ class _Server:
             CorpusError: It failed; the cause is the client's exception.
         """
         with self._told():
-            try:
-                return getattr(self._client, method)(*args, **options, timeout=_CALL_S)
-            except MilvusException as error:
-                if error.code != _RELEASED:
-                    raise
-            self._load()
-            return getattr(self._client, method)(*args, **options, timeout=_CALL_S)
+            end = time.monotonic() + _AGAIN_S
+            while True:
+                try:
+                    return getattr(self._client, method)(*args, **options, timeout=_CALL_S)
+                except MilvusException as error:
+                    if error.code not in (_RELEASED, _UNREACHABLE) or time.monotonic() > end:
+                        raise
+                    released = error.code == _RELEASED
+                if released:
+                    self._load()
+                else:  # it was started anew, perhaps, and the connection has not noticed
+                    time.sleep(_AGAIN_S / 5)
 
     def load(self) -> None:
         """Have the collections in Milvus's memory."""
