@@ -16,6 +16,7 @@ import dynamic_tinybert
 HEAVY = ["torch", "transformers", "onnx", "huggingface_hub", "optuna", "fastapi", "pandas", "scipy", "sklearn"]
 HEAVY += ["accelerate", "matplotlib", "yaml", "tantivy", "lxml", "inscriptis", "mammoth", "pypdfium2", "haystack"]
 HEAVY += ["starlette", "uvicorn", "httptools", "uvloop", "prometheus_client", "pythonjsonlogger", "ray"]
+HEAVY += ["pymilvus", "grpc"]
 
 
 def imported(code: str) -> set[str]:
