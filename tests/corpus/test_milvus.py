@@ -122,7 +122,7 @@ def test_a_writer_that_was_killed_is_followed_by_the_next(corpus: Corpus, impati
     assert corpus.text("note") == "A text."
 
 
-def test_a_writer_that_was_taken_for_dead_commits_nothing(corpus: Corpus, contents: Contents) -> None:
+def test_a_writer_that_was_taken_for_dead_commits_nothing(corpus: Corpus, folder: Path, contents: Contents) -> None:
     before = contents(corpus)
     server = milvus_index._Server(corpus.directory)
     with corpus.index.writer() as writer:
@@ -140,9 +140,14 @@ def test_a_writer_that_was_taken_for_dead_commits_nothing(corpus: Corpus, conten
         )
         writer.put(source)
         server.call("drop_collection", server.writer)
+        other = Corpus(corpus.directory)
+        other.put("note", "Of the next writer.")
+        passage = next(corpus.index.document(str(folder / "paris.txt")))
+        writer.add("00", passage, last=True)
         with pytest.raises(CorpusError, match="another process has begun"):
             writer.commit()
-    assert contents(corpus) == before
+    assert contents(corpus) == {**before, "note": "Of the next writer."}
+    assert server.count(server.passages, "batch >= 0") == corpus.counts().passages
 
 
 def test_a_server_may_be_started_again(tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ _TRIES = 5  # of a reading during which something was committed
 _CONNECT_S, _CALL_S = 5.0, 60.0
 _AGAIN_S = 2.5  # for which a server that is gone is tried again
 _BEAT_S = 2.0
-_STALE_S = 10.0  # without a beat, a writer is taken for dead
+_STALE_S = 15.0  # without a beat, a writer is taken for dead
 _RELEASED = 101  # a code of Milvus: the collection is not in memory, as after a restart of its embedded server
 _NO_COLLECTION = 100
 _UNREACHABLE = 2
@@ -382,6 +382,7 @@ class _MilvusWriter:
         if not self._sent and not self._changed:
             return
         batch = self._committed + 1
+        self._turn.check()
         self._server.put(
             self._server.sources,
             [row for name, change in self._changed.items() for row in _rows_of(_key(name), batch, change)],
@@ -397,6 +398,7 @@ class _MilvusWriter:
         self._rows.clear()
         if self._sent:
             with contextlib.suppress(CorpusError):  # the next writer does it
+                self._turn.check()
                 self._undo()
 
     def _change(self, name: str) -> _Change:
@@ -404,6 +406,7 @@ class _MilvusWriter:
 
     def _send(self) -> None:
         if self._rows:
+            self._turn.check()  # what another's writer has committed would make these seen
             self._sent = True
             self._server.call("insert", self._server.passages, data=self._rows)
             self._rows, self._characters = [], 0
@@ -436,8 +439,8 @@ class _Turn:
     """The right to write, of one process at a time.
 
     Milvus makes a collection once, so that of two writers one is refused. The name of the collection's vector tells its
-    writer, and a row that changes every two seconds tells that it lives; one whose row stays as it is for ten seconds
-    was killed, and the next takes its place. Nobody's clock is compared with another's.
+    writer, and a row that changes every two seconds tells that it lives; one whose row stays as it is for fifteen
+    seconds was killed, and the next takes its place. Nobody's clock is compared with another's.
     """
 
     def __init__(self, server: _Server) -> None:
@@ -466,7 +469,9 @@ class _Turn:
             CorpusError: Another process took this one for dead.
         """
         if self._present() != self._owner:
-            raise CorpusError(f"another process has begun to change {self._server.address}: nothing was committed")
+            raise CorpusError(
+                f"another process has begun to change {self._server.address}: what was not committed is lost"
+            )
 
     def _take(self) -> bool:
         server = self._server
@@ -483,13 +488,11 @@ class _Turn:
 
     def _present(self) -> str | None:
         """Return whose turn it is."""
-        if not self._server.has(self._server.writer):
-            return None
         try:
             found = self._server.call("describe_collection", self._server.writer)
         except CorpusError as error:
             if isinstance(error.__cause__, MilvusException) and error.__cause__.code == _NO_COLLECTION:
-                return None  # just now
+                return None
             raise
         return next((str(f["name"]) for f in found["fields"] if f["name"].startswith("owner_")), "")
 
