@@ -43,6 +43,7 @@ _MOST_PASSAGE_SIZE = 16_000  # characters, of four bytes at the most
 _MOST_HITS = 16_384  # that a search of Milvus gives
 _K1, _B = 1.2, 0.75  # of BM25, as the engine of folders has them
 _ROWS, _CHARACTERS = 500, 1 << 20  # of a portion that is sent: messages end at 64 MB
+_SEALED = 100  # passages from which on a segment is made of them; until then each question reads them all
 _KEYS = 500  # named in an expression
 _TRIES = 5  # of a reading during which something was committed
 _CONNECT_S, _CALL_S = 5.0, 60.0
@@ -263,6 +264,7 @@ class _MilvusWriter:
         self._note: dict[str, Any] = json.loads(row["record"])
         self._rows: list[dict[str, Any]] = []  # passages that are still to be sent
         self._characters = 0
+        self._added = 0  # passages sent since the writer was opened
         self._sent = False  # whether there are any of the batch that is not committed
         self._changed: dict[str, _Change] = {}  # by name
         self._undo()
@@ -394,12 +396,15 @@ class _MilvusWriter:
         self._finish()
 
     def close(self) -> None:
-        """Drop what was not committed."""
+        """Drop what was not committed, and have what was gathered sealed, so that it is searched by its index."""
         self._rows.clear()
         if self._sent:
             with contextlib.suppress(CorpusError):  # the next writer does it
                 self._turn.check()
                 self._undo()
+        if self._added >= _SEALED:
+            with contextlib.suppress(CorpusError):  # Milvus does it by itself, in time
+                self._server.call("flush", self._server.passages)
 
     def _change(self, name: str) -> _Change:
         return self._changed.setdefault(name, _Change())
@@ -409,6 +414,7 @@ class _MilvusWriter:
             self._turn.check()  # what another's writer has committed would make these seen
             self._sent = True
             self._server.call("insert", self._server.passages, data=self._rows)
+            self._added += len(self._rows)
             self._rows, self._characters = [], 0
 
 
