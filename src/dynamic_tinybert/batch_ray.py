@@ -26,9 +26,11 @@ from ray.exceptions import RayError
 
 from dynamic_tinybert import batch
 from dynamic_tinybert.batch import Answering, BatchError, Chunk, Done, Progress, Setup, Summary
+from dynamic_tinybert.folder import EMBEDDED
 
 _CHUNKS = 512  # that one Ray dataset has at the most ...
 _CHARACTERS = 1 << 26  # ... unless they hold more characters: so much waits in the memory of the process that calls
+_RETRIES = 5  # of a chunk whose worker died: machines may be lost, but a chunk may also kill each worker that has it
 _PATIENCE = 5  # seconds that a connection to the cluster may take
 
 
@@ -49,15 +51,16 @@ def answer_file_on_ray(
         questions: The file of questions, which only this process reads.
         out: The file of answers, which only this process writes.
         setup: What each worker answers with. It must find the model and the index on its own machine.
-        address: Of the cluster, as `ray.init` takes it: `HOST:PORT` or `auto` from one of its machines,
-            `ray://HOST:PORT` from elsewhere; `local` starts a cluster of this machine alone.
+        address: Of the cluster, as `ray.init` takes it from one of its machines: `HOST:PORT` or `auto`; `local` starts
+            a cluster of this machine alone. A process that is connected already stays so, wherever that is.
         workers: Processes that answer at the same time, at the most; by default one for each core of the cluster.
         chunk: Questions that a worker takes at a time at the most; by default as `batch` has them.
         resume: Go on after the whole lines that are in `out`, if there are any.
         progress: Called with the bytes of `questions` that are done, those there are, and how fast it goes.
 
     Raises:
-        BatchError: There is no cluster at that address; a worker cannot answer at all; or see `answer_file`.
+        BatchError: There is no cluster at that address; a worker cannot answer at all, or dies of a chunk again and
+            again; or see `answer_file`.
         OSError: A file cannot be read or written; what was written until then can be resumed.
         ValueError: `workers` or `chunk` is below 1, both files are one, or the address has another form.
     """
@@ -77,8 +80,10 @@ def answer_file_on_ray(
 
 
 def _wherever_it_works(setup: Setup) -> Setup:
-    """Name folders in full: workers have a working directory of their own."""
-    model = str(Path(setup.model).resolve()) if Path(setup.model).is_dir() else setup.model
+    """Name folders in full, links as they are: workers have a working directory of their own, perhaps elsewhere."""
+    model = setup.model
+    if model != EMBEDDED and os.path.isdir(model):
+        model = os.path.abspath(model)
     if setup.index is None:
         return replace(setup, model=model)
     from dynamic_tinybert.corpus.location import resolved
@@ -91,13 +96,16 @@ def _wherever_it_works(setup: Setup) -> Setup:
 def _cluster(address: str) -> Iterator[None]:
     """Connect this process with a cluster."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # of a cluster that is started here; nobody was asked
+    if ray.is_initialized():
+        yield
+        return
     _knock(address)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
-        why = str(error).strip().split("\n")[0][:200]
+        why = " ".join(str(error).split())[:300]
         raise BatchError(f"no Ray cluster answers at {address}: {why}") from None
     try:
         yield
@@ -109,10 +117,10 @@ def _knock(address: str) -> None:
     """Make sure that somebody listens at an address of a host and a port; Ray itself tries for minutes."""
     if address in ("auto", "local"):
         return
-    host, colon, port = address.removeprefix("ray://").rpartition(":")
-    if not colon or not host or not port.isdecimal() or not 0 < int(port) < 1 << 16:
+    host, colon, port = address.rpartition(":")
+    if not colon or not host or "/" in host or not port.isdecimal() or not 0 < int(port) < 1 << 16:
         raise ValueError(
-            f"the address of a Ray cluster is HOST:PORT, ray://HOST:PORT, auto or local, not {address!r:.80}"
+            f"the address of a Ray cluster is HOST:PORT, auto or local, from one of its machines; not {address!r:.80}"
         )
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=_PATIENCE).close()
@@ -127,11 +135,13 @@ def _on_ray(chunks: Iterator[Chunk], setup: Setup, workers: int | None) -> Gener
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # errors are raised
-    options: dict[str, Any] = {} if workers is None else {"concurrency": workers}
+    options: dict[str, Any] = {"num_cpus": 1, "max_retries": _RETRIES}
+    if workers is not None:
+        options["concurrency"] = workers
     work = functools.partial(_answer_row, setup=setup)
     while part := list(_portion(chunks)):
         rows = [{"number": number, "records": pickle.dumps(chunk.records)} for number, chunk in enumerate(part)]
-        answers = ray.data.from_items(rows, override_num_blocks=len(rows)).map(work, num_cpus=1, **options)
+        answers = ray.data.from_items(rows, override_num_blocks=len(rows)).map(work, **options)
         done = 0
         try:
             for row in answers.iter_rows():

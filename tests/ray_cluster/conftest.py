@@ -11,7 +11,7 @@ import pytest
 
 HERE = Path(__file__).parent
 
-collect_ignore_glob = [] if importlib.util.find_spec("ray") else ["*"]
+collect_ignore_glob = [] if all(map(importlib.util.find_spec, ("ray", "fastapi"))) else ["*"]
 
 if not collect_ignore_glob:
     with warnings.catch_warnings():  # Ray Serve warns as it is imported, which it is for the first time here

@@ -94,6 +94,26 @@ def test_a_worker_that_cannot_answer_at_all_ends_the_run_in_one_line(
     assert "\n" not in str(raised.value)
 
 
+def test_questions_that_kill_each_worker_end_the_run(tmp_path: Path, shared_cluster: Cluster) -> None:
+    class Deadly(Setup):
+        def answering(self, qa: QuestionAnswerer) -> Any:
+            os._exit(1)
+
+    questions = write(tmp_path / "q.jsonl", many(2))
+    with pytest.raises(BatchError, match="Ray could not go on") as raised:
+        answer_file_on_ray(questions, tmp_path / "out", Deadly(), address=shared_cluster.address)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_folder_named_as_the_embedded_model_does_not_stand_in_its_way(
+    tmp_path: Path, shared_cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "embedded").mkdir()
+    questions = write(tmp_path / "q.jsonl", many(2))
+    assert not answer_file_on_ray(questions, tmp_path / "out", Setup(), address=shared_cluster.address).failed
+
+
 def test_the_command(tmp_path: Path, shared_cluster: Cluster) -> None:
     questions, out = write(tmp_path / "q.jsonl", many(3)), tmp_path / "out"
     command = [sys.executable, "-m", "dynamic_tinybert", "batch", str(questions), "--out", str(out), "--ray"]
@@ -104,6 +124,7 @@ def test_the_command(tmp_path: Path, shared_cluster: Cluster) -> None:
     for address, status, why in [
         ("127.0.0.1:1", 1, "no Ray cluster answers at 127.0.0.1:1: Connection refused"),
         ("elsewhere", 2, "the address of a Ray cluster is HOST:PORT"),
+        ("ray://127.0.0.1:10001", 2, "from one of its machines"),
     ]:
         done = subprocess.run([*command, address, "--resume"], capture_output=True, text=True, timeout=60)
         assert (done.returncode, done.stderr.count("\n")) == (status, 1), done.stderr

@@ -16,6 +16,7 @@ import pytest
 import ray
 from pydantic import ValidationError
 from ray import serve
+from ray.serve import Application
 
 from dynamic_tinybert import Corpus, QuestionAnswerer
 from dynamic_tinybert.serve.on_ray import NAME, Settings, build
@@ -110,7 +111,7 @@ def test_a_replica_answers_as_the_library_does_and_refuses_as_the_server_does(se
     assert [index["name"] for index in service.call("/info", **key)[2]["indexes"]] == ["docs"]
 
 
-def test_load_brings_replicas_that_each_hold_the_objective_and_their_loss_is_made_good(service: Service) -> None:
+def test_load_brings_a_replica_and_cheaper_answers_and_their_end_takes_it_away(service: Service) -> None:
     service.run(max_replicas=2, look_back_period_s=10.5, upscale_delay_s=0.5, downscale_delay_s=1.0, slo_ms=150)
     service.wait_for_replicas(1)
     expected = QuestionAnswerer()(QUESTION, TEXT).text
@@ -164,6 +165,19 @@ def test_wrong_settings_are_told_before_anything_is_deployed(settings: dict[str,
         Settings(**settings)
 
 
+def built(arguments: dict[str, Any]) -> Any:
+    """Build the application as Ray's commands do."""
+    from ray.serve._private.api import call_user_app_builder_with_args_if_necessary
+
+    return call_user_app_builder_with_args_if_necessary(build, arguments)
+
+
+def test_rays_commands_make_settings_of_text_and_tell_what_is_wrong() -> None:
+    assert isinstance(built({"slo_ms": "100", "log_level": "INFO"}), Application)
+    with pytest.raises(ValidationError, match="slo"):
+        built({"slo": "100"})
+
+
 def test_settings_may_be_text_as_rays_command_gives_them() -> None:
     found = Settings(slo_ms="100", budget="0.5", min_budget="0.3", max_replicas="8", log_text="true").options()
     assert (found.slo_ms, found.budget, found.min_budget, found.log_text) == (100.0, 0.5, 0.3, True)
@@ -178,4 +192,6 @@ def test_the_file_in_the_examples_is_what_serve_deploy_takes() -> None:
     config = ServeDeploySchema.model_validate(yaml.safe_load(file.read_text("utf-8")))
     [application] = config.applications
     assert application.import_path == "dynamic_tinybert.serve.on_ray:build"
-    Settings(**application.args)
+    found = Settings(**application.args)
+    assert isinstance(built({**application.args}), Application)
+    assert found.allowed_host == ["localhost", "127.0.0.1"]

@@ -80,5 +80,5 @@ def parse(location: str | os.PathLike[str] | MilvusAddress) -> MilvusAddress | P
 
 
 def resolved(location: str | os.PathLike[str]) -> str:
-    """Name an index in full: an address as it is, a folder from the root on."""
-    return str(location) if is_address(location) else str(Path(location).resolve())
+    """Name an index in full: an address as it is, a folder from the root on, links as they are."""
+    return str(location) if is_address(location) else os.path.abspath(location)

@@ -118,6 +118,9 @@ def create_app(engine: Engine, options: ServeOptions, stopping: Stopping | None 
         except _Left:
             status = _LEFT
             return Response(status_code=_LEFT)
+        except asyncio.CancelledError:  # by a server that ends what a client has left, as Ray Serve does
+            status = _LEFT
+            raise
         finally:
             engine.metrics.open_requests.dec()
             engine.metrics.requests.labels(str(status)).inc()
@@ -290,6 +293,9 @@ class _Call:
             self._failed()
             raise Problem(422, "invalid_request", "a question has no words that can be read") from None
         except (_Left, Problem):
+            raise
+        except asyncio.CancelledError:
+            self._engine.metrics.given_up.labels("client").inc(len(self._asked.questions))
             raise
         except BaseException:
             self._failed()

@@ -5,15 +5,14 @@ application (`application.assemble`) and holds the objective by its own load con
 
     serve run dynamic_tinybert.serve.on_ray:build slo_ms=100 max_replicas=8
 
-Needs the extra `ray-serve`. Of every machine the model and the indexes must be under the same path, or have an address.
+Needs the extra `ray-serve`. On each machine the model and the indexes must be under the same path, or have an address.
 """
 
-from __future__ import annotations
-
+# No `from __future__ import annotations`: Ray makes the settings of `build` only where its annotation is a class.
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from ray import serve
 from ray.serve import Application
 from ray.serve.config import AutoscalingConfig
@@ -31,7 +30,7 @@ class Settings(BaseModel):
     """What `build` may be told, in a file for `serve deploy` or as NAME=VALUE after `serve run`.
 
     Those of the second part are the options of `dynamic-tinybert serve`, under the same names; what concerns
-    connections is said to Ray Serve itself (`http_options`).
+    connections is said to Ray Serve itself (`http_options`). `index`, `allow_origin` and `allowed_host` go into a file.
 
     Attributes:
         min_replicas: Replicas at the least.
@@ -46,7 +45,7 @@ class Settings(BaseModel):
         threads: Threads that read a batch.
         model: A model folder, a name on the Hub, or "embedded".
         precision: "fp32" or "int8".
-        index: Indexes by name, each a folder.
+        index: Indexes by name, each a folder or an address in Milvus.
         api_key_file: A file of keys, one a line, which each replica reads on its own machine.
         log_level: What each replica logs, to its standard error: Ray keeps it with its own logs.
     """
@@ -81,8 +80,13 @@ class Settings(BaseModel):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_text: bool = False
 
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _lower(cls, value: Any) -> Any:
+        return value.lower() if isinstance(value, str) else value
+
     @model_validator(mode="after")
-    def _check(self) -> Settings:
+    def _check(self) -> "Settings":
         if self.max_replicas < self.min_replicas:
             raise ValueError("max_replicas is below min_replicas")
         parse_budget(str(self.budget))
@@ -154,6 +158,7 @@ def build(settings: Settings) -> Application:
         name=NAME,
         ray_actor_options={"num_cpus": cores},
         max_ongoing_requests=settings.max_waiting + _SPARE,
+        max_queued_requests=settings.max_waiting,
         autoscaling_config=AutoscalingConfig(
             min_replicas=settings.min_replicas,
             max_replicas=settings.max_replicas,
