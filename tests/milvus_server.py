@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import signal
 import socket
 import subprocess
 import sys
@@ -39,6 +40,10 @@ class MilvusServer:
     def kill(self) -> None:
         self._process.kill()
         self._process.wait()
+
+    def stop(self) -> None:
+        """Let it hang; it can be killed."""
+        self._process.send_signal(signal.SIGSTOP)
 
     def address(self) -> str:
         """Return the address of a collection that there is not yet."""

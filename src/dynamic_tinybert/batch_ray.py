@@ -135,13 +135,15 @@ def _on_ray(chunks: Iterator[Chunk], setup: Setup, workers: int | None) -> Gener
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # errors are raised
-    options: dict[str, Any] = {"num_cpus": 1, "max_retries": _RETRIES}
+    options: dict[str, Any] = {"num_cpus": 1, "max_retries": _RETRIES}  # by itself Ray Data would try for ever
     if workers is not None:
         options["concurrency"] = workers
     work = functools.partial(_answer_row, setup=setup)
     while part := list(_portion(chunks)):
         rows = [{"number": number, "records": pickle.dumps(chunk.records)} for number, chunk in enumerate(part)]
-        answers = ray.data.from_items(rows, override_num_blocks=len(rows)).map(work, **options)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # max_retries is to have another place from Ray 2.64 on
+            answers = ray.data.from_items(rows, override_num_blocks=len(rows)).map(work, **options)
         done = 0
         try:
             for row in answers.iter_rows():

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ def test_answers_are_those_from_a_folder(corpus: Corpus, folder: Path, tmp_path:
 
 
 def test_what_is_not_committed_is_not_seen_and_the_next_writer_sweeps_it(
-    corpus: Corpus, folder: Path, contents: Contents
+    corpus: Corpus, folder: Path, contents: Contents, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before, index = contents(corpus), corpus.index
     with index.writer() as writer:
@@ -65,7 +66,7 @@ def test_what_is_not_committed_is_not_seen_and_the_next_writer_sweeps_it(
         for number in range(1200):  # more than is sent at once
             writer.add("0123456789abcdef", milvus_index.replace(passage, document=f"d{number}"), last=True)
         assert contents(corpus) == before
-        writer._sent = False  # as if it were killed: nothing is taken back
+        monkeypatch.setattr(writer, "close", lambda: None)  # as if it were killed: nothing is taken back
     server = milvus_index._Server(corpus.directory)
     assert server.count(server.passages, 'version == "0123456789abcdef"') >= 1000
     corpus.put("note", "A text.")
@@ -94,7 +95,7 @@ def test_a_kill_after_a_commit_leaves_old_documents_unseen_and_the_next_writer_d
     corpus.put("note", "A text.")
     assert contents(corpus) == {**after, "note": "A text."}
     assert server.count(server.passages, "batch >= 0") == corpus.counts().passages
-    assert not server.changes()
+    assert not server.changes(server.present())
 
 
 def test_a_reader_sees_a_document_while_it_is_replaced(
@@ -150,6 +151,84 @@ def test_a_writer_that_was_taken_for_dead_commits_nothing(corpus: Corpus, folder
     assert server.count(server.passages, "batch >= 0") == corpus.counts().passages
 
 
+def test_what_arrives_after_its_writer_was_given_up_is_never_seen(
+    corpus: Corpus, folder: Path, contents: Contents
+) -> None:
+    before, other = contents(corpus), Corpus(corpus.directory)
+    server = milvus_index._Server(corpus.directory)
+    with corpus.index.writer() as writer:
+        passage = next(corpus.index.document(str(folder / "paris.txt")))
+        writer.add("00", milvus_index.replace(passage, document="late"), last=True)
+        late = list(writer._rows)  # type: ignore[attr-defined]
+        server.call("drop_collection", server.writer)
+        other.put("note", "Of the next writer.")
+        server.call("upsert", server.passages, data=late)
+        with pytest.raises(CorpusError, match="another process has begun"):
+            writer.commit()
+    assert contents(corpus) == {**before, "note": "Of the next writer."}
+    other.put("note", "Of the one after it.")
+    assert contents(corpus) == {**before, "note": "Of the one after it."}
+    assert server.count(server.passages, "batch >= 0") == corpus.counts().passages
+
+
+def test_two_that_make_an_index_at_once_make_one(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    create, others = milvus_index._Server.create, iter([1])
+
+    def create_after(self: Any) -> None:
+        create(self)
+        if next(others, None):
+            Corpus(place).put("theirs", "A text.")
+
+    monkeypatch.setattr(milvus_index._Server, "create", create_after)
+    Corpus(place).put("ours", "Another text.")
+    assert [info.name for info in Corpus(place).documents()] == ["ours", "theirs"]
+
+
+def test_many_files_are_looked_up_at_once(place: str, tmp_path: Path, contents: Contents) -> None:
+    for number in range(40):
+        (tmp_path / f"{number}.txt").write_text(f"File {number}.")
+    corpus = Corpus(place)
+    assert corpus.add(tmp_path).added == 40
+    (tmp_path / "39.txt").write_text("Another text.")
+    report = corpus.add(tmp_path)
+    assert (report.replaced, report.unchanged) == (1, 39)
+    assert contents(corpus)[str(tmp_path / "39.txt")] == "Another text."
+
+
+def test_a_server_that_hangs_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(milvus_index, "_CALL_S", 2.0)
+    server = MilvusServer(tmp_path)
+    try:
+        corpus = Corpus(server.address())
+        corpus.put("note", "A text.")
+        server.stop()
+        with pytest.raises(CorpusError, match=r"does not answer in time$"):
+            corpus.find("text")
+    finally:
+        server.kill()
+
+
+def test_a_token_that_is_refused_is_one_line() -> None:
+    grpc = pytest.importorskip("grpc")
+
+    class Refusing(grpc.GenericRpcHandler):  # type: ignore[misc, name-defined]
+        def service(self, details: Any) -> Any:
+            def refuse(request: bytes, context: Any) -> None:
+                context.abort(grpc.StatusCode.UNAUTHENTICATED, "auth check failure, please check the password")
+
+            return grpc.unary_unary_rpc_method_handler(refuse)
+
+    server = grpc.server(ThreadPoolExecutor(2))
+    server.add_generic_rpc_handlers((Refusing(),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        with pytest.raises(CorpusError, match=r"refuses the token that is in MILVUS_TOKEN$"):
+            Corpus(f"milvus://127.0.0.1:{port}/docs").status()
+    finally:
+        server.stop(0)
+
+
 def test_a_server_may_be_started_again(tmp_path: Path) -> None:
     server = MilvusServer(tmp_path)
     try:
@@ -181,8 +260,13 @@ def test_an_index_that_is_dropped_or_made_anew_is_seen(corpus: Corpus, folder: P
     Corpus(str(corpus.directory), passage_size=100).add(folder)
     assert corpus.find("tower")
     assert corpus.status().passage_size == 100
-    server.put_commit(1, {"format": 99, "passage_size": 100, "name": "other"})
+    note = {"format": 99, "passage_size": 100, "name": "other"}
+    server.put_commit(milvus_index._Commit(1, note))
     with pytest.raises(CorpusError, match="format 99"):
+        corpus.find("tower")
+    row = {"id": "commit", "batch": 1, "version": "", "record": "{", "doomed": "", "v": [0.0, 0.0]}
+    server.put(server.sources, [row])
+    with pytest.raises(CorpusError, match="damaged"):
         corpus.find("tower")
     drop()
     schema = milvus_index.MilvusClient.create_schema()

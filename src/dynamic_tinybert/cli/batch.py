@@ -64,8 +64,9 @@ def batch(
     of that under "answers". For a line that holds no question, or a question that cannot be answered, it has the id and
     an "error"; the others are answered, and the exit status is 1.
 
-    With --ray the machines of a Ray cluster answer, and FILE is the same. The command runs on one of
-    them; ADDRESS is HOST:PORT or auto, or local for this machine alone. QUESTIONS and FILE lie here; the model and the index must be on each machine under the same path. A machine that is lost loses no question.
+    With --ray the machines of a Ray cluster answer, and FILE is the same. The command runs on one of them; ADDRESS is
+    HOST:PORT or auto, or local for this machine alone. QUESTIONS and FILE lie here; the model and the index must be on
+    each machine under the same path. A machine that is lost loses no question.
 
     \b
       dynamic-tinybert batch questions.jsonl --out answers.jsonl --ray auto

@@ -430,7 +430,7 @@ def remove(index: Index, names: Sequence[str]) -> Mapping[str, int]:
     """
     removed: dict[str, int] = {}
     with index.writer() as writer:
-        for name in names:
+        for name in dict.fromkeys(names):
             if not name:
                 raise ValueError("the name of what is to be removed is empty")
             removed[name] = _remove(index, writer, name)

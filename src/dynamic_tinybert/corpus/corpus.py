@@ -104,8 +104,11 @@ class Corpus:
         self._lock = threading.Lock()
 
     def _open(self, *, create: bool = False) -> Index:
+        opened = self._opened
+        if opened is not None and opened.is_current():  # which may ask a server: others need not wait for it
+            return opened
         with self._lock:
-            if self._opened is None or not self._opened.is_current():
+            if self._opened is None or self._opened is opened:
                 self._opened = self._engine(create)
             return self._opened
 

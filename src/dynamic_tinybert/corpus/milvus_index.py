@@ -3,13 +3,14 @@
 `COLLECTION` holds the passages, and `COLLECTION_sources` a row for each source. Milvus has no transactions; what must
 change at once in several rows goes by numbered batches, as in other stores of many versions:
 
-1. A writer adds passages and rows of sources under the number of the next batch. No reader sees them: all reading asks
-   for batches up to the one that is committed.
-2. It commits by one write to one row, which holds that number.
+1. A writer adds passages and rows of sources under the number of its batch, which it has written into the row of the
+   commit as taken. No reader sees them: all reading asks for batches up to the one that is committed.
+2. It commits by one write to that row.
 3. It deletes what the batch replaced. Until that is done, rows of sources name it, and readers leave it out.
 
-A writer that was killed in step 1 leaves rows that nobody sees, which the next one deletes; one that was killed in
-step 3 leaves what the next one finishes. So that there is one writer at a time, over all machines, each makes a
+A writer that was killed in step 1 leaves a number that is taken: the next writer puts it on the list of the lost, which
+nobody reads, and deletes its rows; what of them arrives later is not seen either. One that was killed in step 3 leaves
+what the next one finishes. So that there is one writer at a time, over all machines, each makes a
 collection `COLLECTION_writer`, of which Milvus lets there be one; a beat that changes tells that its writer lives.
 """
 
@@ -27,6 +28,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+import grpc
 from pymilvus import DataType, Function, FunctionType, MilvusClient, MilvusException
 
 from dynamic_tinybert.corpus.errors import CorpusError
@@ -50,6 +52,8 @@ _CONNECT_S, _CALL_S = 5.0, 60.0
 _AGAIN_S = 2.5  # for which a server that is gone is tried again
 _BEAT_S = 2.0
 _STALE_S = 15.0  # without a beat, a writer is taken for dead
+_LOST = 1000  # numbers of lost batches that are kept in mind
+_LOOKS = 16  # for a source, until all are fetched at once
 _RELEASED = 101  # a code of Milvus: the collection is not in memory, as after a restart of its embedded server
 _NO_COLLECTION = 100
 _UNREACHABLE = 2
@@ -99,7 +103,7 @@ class MilvusIndex:
                 "index has one size"
             )
         self._lock = threading.Lock()
-        self._seen: tuple[int, str] = (-1, "")  # a batch, and what is asked to see it
+        self._seen: tuple[_Commit | None, str] = None, ""  # a commit, and what is asked to see it
 
     def _read_note(self) -> dict[str, Any] | None:
         """Return what the row of the commit says of the index, or None where there is no index."""
@@ -113,64 +117,59 @@ class MilvusIndex:
             raise CorpusError(f"{self.address}_sources is a collection of something else")
         if not server.has(server.passages):
             return None
-        server.load()
-        row = server.commit_row()
-        if row is None:
-            return None
-        try:
-            note: dict[str, Any] = json.loads(row["record"])
-            assert {"format", "passage_size", "name"} <= note.keys()
-        except (ValueError, AssertionError, AttributeError):
-            raise CorpusError(f"{self.address} is damaged: it does not describe an index") from None
-        return note
+        commit = server.commit()
+        return None if commit is None else commit.note
 
     def _create(self, passage_size: int) -> dict[str, Any]:
         """Make an index; the row of the commit comes last, so that a kill leaves none or a whole one."""
-        self._server.create()
-        note = {"format": _FORMAT, "passage_size": passage_size, "name": secrets.token_hex(8)}
-        self._server.put_commit(0, note)
-        return note
+        server = self._server
+        server.create()
+        with _Turn(server):
+            commit = server.commit()  # of another process, perhaps, by now
+            if commit is None:
+                note = {"format": _FORMAT, "passage_size": passage_size, "name": secrets.token_hex(8)}
+                commit = _Commit(0, note)
+                server.put_commit(commit)
+        return commit.note
 
     def is_current(self) -> bool:
         """Return whether this is still the index of its name, which may have been dropped or made anew."""
         try:
-            row = self._server.commit_row()
+            commit = self._server.commit()
         except CorpusError as error:
             if isinstance(error.__cause__, MilvusException) and error.__cause__.code == _NO_COLLECTION:
                 return False
             raise
-        return row is not None and json.loads(row["record"]).get("name") == self._name
+        return commit is not None and commit.note["name"] == self._name
 
-    def _committed(self) -> int:
-        row = self._server.commit_row()
-        if row is None:
-            raise CorpusError(f"{self.address} is damaged: its commit is gone")
-        batch: int = row["batch"]
-        return batch
-
-    def _visible(self) -> tuple[int, str]:
-        """Return the committed batch, and the expression for the passages that are seen at it."""
-        batch = self._committed()
+    def _visible(self) -> tuple[_Commit, str]:
+        """Return what is committed, and the expression for the passages that are seen at it."""
+        commit = self._server.present()
         with self._lock:
-            if self._seen[0] == batch:
-                return self._seen
-        doomed = [one for row in self._server.changes() if row["batch"] <= batch for one in json.loads(row["doomed"])]
-        expression = f"batch <= {batch}"
+            if self._seen[0] == commit:
+                return commit, self._seen[1]
+        doomed = [one for row in self._server.changes(commit) for one in json.loads(row["doomed"])]
+        expression = commit.seen
         for kind in ("version", "part"):
             names = [name for one, name in doomed if one == kind]
             if names:
                 expression += f" and {kind} not in {json.dumps(names)}"
         with self._lock:
-            self._seen = batch, expression
-        return batch, expression
+            self._seen = commit, expression
+        return commit, expression
 
     def _steady(self) -> Iterator[str]:
-        """Yield what is asked to see the passages, anew where something was committed during the reading before."""
+        """Yield what is asked to see the passages, anew where something was committed during the reading before.
+
+        Raises:
+            CorpusError: It is changed all the time.
+        """
         for _ in range(_TRIES):
-            batch, visible = self._visible()
+            commit, visible = self._visible()
             yield visible
-            if self._committed() == batch:
+            if self._server.present().batch == commit.batch:
                 return
+        raise CorpusError(f"{self.address} is being changed too often to be read: try it again")
 
     def search(self, question: str, k: int) -> list[Hit]:
         """Return the `k` passages that match a question best by BM25, the best first; 16,384 at the most."""
@@ -218,10 +217,10 @@ class MilvusIndex:
         """Yield all sources, in no order."""
         found: dict[str, tuple[int, str]] = {}
         for _ in self._steady():
-            committed, found = self._committed(), {}
-            for row in self._server.rows(self._server.sources, _OF_SOURCES, ["id", "batch", "record"]):
-                key = row["id"].removesuffix(_NEW)
-                if row["batch"] <= committed and row["batch"] >= found.get(key, (-1, ""))[0]:
+            expression, found = f"{_OF_SOURCES} and {self._server.present().seen}", {}
+            for row in self._server.rows(self._server.sources, expression, ["id", "batch", "record"]):
+                key = row["id"].partition(":")[0]
+                if row["batch"] >= found.get(key, (-1, ""))[0]:
                     found[key] = row["batch"], row["record"]
         yield from (_source(record) for _, record in found.values() if record)
 
@@ -257,32 +256,36 @@ class _MilvusWriter:
     def __init__(self, server: _Server, turn: _Turn) -> None:
         self._server = server
         self._turn = turn
-        row = server.commit_row()
-        if row is None:
-            raise CorpusError(f"{server.address} is damaged: its commit is gone")
-        self._committed: int = row["batch"]
-        self._note: dict[str, Any] = json.loads(row["record"])
+        before = server.present()
+        lost = before.lost if before.taken is None else (*before.lost, before.taken)[-_LOST:]
+        self._batch = max(before.batch, *lost, 0) + 1  # that this writer fills
+        self._commit = replace(before, lost=lost, taken=self._batch)
+        self._known: dict[str, str] | None = None  # records of all sources, by key
+        self._looks = 0
         self._rows: list[dict[str, Any]] = []  # passages that are still to be sent
         self._characters = 0
         self._added = 0  # passages sent since the writer was opened
         self._sent = False  # whether there are any of the batch that is not committed
         self._changed: dict[str, _Change] = {}  # by name
-        self._undo()
+        server.put_commit(self._commit)
+        if lost:  # of the last ones something may have arrived late
+            self._undo(lost)
         self._finish()
 
-    def _undo(self) -> None:
-        """Delete what was not committed."""
+    def _undo(self, batches: Sequence[int]) -> None:
+        """Delete what batches hold that were not committed."""
         for collection in (self._server.passages, self._server.sources):
-            self._server.delete(collection, f"batch > {self._committed}")
+            self._server.delete(collection, f"batch in {list(batches)}")
 
     def _finish(self) -> None:
         """Delete what the committed batch replaced, and make its rows of sources those that there are."""
-        rows = self._server.changes()
+        rows = self._server.changes(self._commit)
         doomed = [one for row in rows for one in json.loads(row["doomed"])]
         for kind in ("version", "part"):
             for names in _portions([name for one, name in doomed if one == kind]):
                 self._server.delete(self._server.passages, f"{kind} in {json.dumps(names)}")
-        kept = [row | {"id": row["id"].removesuffix(_NEW), "doomed": "", "v": _NO_VECTOR} for row in rows]
+        kept = [row | {"id": row["id"].partition(":")[0], "doomed": "", "v": _NO_VECTOR} for row in rows]
+        self._turn.check()
         self._server.put(self._server.sources, [row for row in kept if row["record"]])
         gone = [row["id"] for row in kept if not row["record"]] + [row["id"] for row in rows]
         for keys in _portions(gone):
@@ -292,8 +295,15 @@ class _MilvusWriter:
         """Return the source of a name as this writer knows it, or None."""
         if name in self._changed:
             return self._changed[name].source
-        rows = self._server.call("get", self._server.sources, ids=[_key(name)], output_fields=["record"])
-        return _source(rows[0]["record"]) if rows else None
+        key = _key(name)
+        if self._known is None and self._looks >= _LOOKS:
+            rows = self._server.rows(self._server.sources, _SETTLED, ["id", "record"])
+            self._known = {row["id"]: row["record"] for row in rows}
+        self._looks += 1
+        if self._known is not None:
+            return _source(self._known[key]) if key in self._known else None
+        found = self._server.call("get", self._server.sources, ids=[key], output_fields=["record"])
+        return _source(found[0]["record"]) if found else None
 
     def sources(self) -> Iterator[Source]:
         """Yield all sources there were when the writer was opened."""
@@ -308,7 +318,7 @@ class _MilvusWriter:
                 "id": f"{version}:{key}:{passage.number}",
                 "version": version,
                 "part": f"{version}:{key}",
-                "batch": self._committed + 1,
+                "batch": self._batch,
                 "document_key": key,
                 "document": passage.document,
                 "title": passage.title,
@@ -337,7 +347,7 @@ class _MilvusWriter:
         """Take back the passages of a version."""
         self._rows = [row for row in self._rows if row["version"] != version]
         if self._sent:
-            self._server.delete(self._server.passages, f'version == "{version}" and batch > {self._committed}')
+            self._server.delete(self._server.passages, f'version == "{version}" and batch == {self._batch}')
         for source in self._of_version(version):
             self.remove_source(source)
 
@@ -351,7 +361,7 @@ class _MilvusWriter:
         """Remove a document that was there when the writer was opened from the source that it came from."""
         key = _key(name)
         passages: dict[str, list[str]] = {}
-        expression = f'document_key == "{key}" and batch <= {self._committed}'
+        expression = f'document_key == "{key}" and {self._commit.seen}'
         for row in self._server.rows(self._server.passages, expression, ["version", "text"]):
             passages.setdefault(row["version"], []).append(row["text"])
         for version, texts in passages.items():
@@ -383,25 +393,32 @@ class _MilvusWriter:
         self._send()
         if not self._sent and not self._changed:
             return
-        batch = self._committed + 1
         self._turn.check()
         self._server.put(
             self._server.sources,
-            [row for name, change in self._changed.items() for row in _rows_of(_key(name), batch, change)],
+            [row for name, change in self._changed.items() for row in _rows_of(_key(name), self._batch, change)],
         )
         self._turn.check()
-        self._server.put_commit(batch, self._note)
-        self._committed, self._sent = batch, False
+        commit = replace(self._commit, batch=self._batch, taken=self._batch + 1)
+        self._server.put_commit(commit)
+        self._commit, self._batch, self._sent = commit, self._batch + 1, False
+        if self._known is not None:
+            for name, change in self._changed.items():
+                self._known.pop(_key(name), None)
+                if change.source is not None:
+                    self._known[_key(name)] = json.dumps(asdict(change.source))
         self._changed.clear()
         self._finish()
 
     def close(self) -> None:
         """Drop what was not committed, and have what was gathered sealed, so that it is searched by its index."""
         self._rows.clear()
-        if self._sent:
-            with contextlib.suppress(CorpusError):  # the next writer does it
-                self._turn.check()
-                self._undo()
+        with contextlib.suppress(CorpusError):  # the next writer does it
+            self._turn.check()
+            if self._sent:
+                self._undo([self._batch])
+            else:
+                self._server.put_commit(replace(self._commit, taken=None))
         if self._added >= _SEALED:
             with contextlib.suppress(CorpusError):  # Milvus does it by itself, in time
                 self._server.call("flush", self._server.passages)
@@ -413,9 +430,31 @@ class _MilvusWriter:
         if self._rows:
             self._turn.check()  # what another's writer has committed would make these seen
             self._sent = True
-            self._server.call("insert", self._server.passages, data=self._rows)
+            self._server.call("upsert", self._server.passages, data=self._rows)  # it may be sent twice
             self._added += len(self._rows)
             self._rows, self._characters = [], 0
+
+
+@dataclass(frozen=True)
+class _Commit:
+    """What is committed.
+
+    Attributes:
+        batch: The last batch that is.
+        note: What the index is: its format, the size of its passages, and a name that no other has.
+        lost: Numbers of batches up to that which were never committed.
+        taken: The number of the batch that a writer fills, if there is one.
+    """
+
+    batch: int
+    note: dict[str, Any]
+    lost: tuple[int, ...] = ()
+    taken: int | None = None
+
+    @property
+    def seen(self) -> str:
+        """The expression for the rows of committed batches."""
+        return f"batch <= {self.batch}" + (f" and batch not in {list(self.lost)}" if self.lost else "")
 
 
 @dataclass
@@ -432,7 +471,7 @@ def _rows_of(key: str, batch: int, change: _Change) -> Iterator[dict[str, Any]]:
     for number, doomed in enumerate(list(_portions(change.doomed)) or [[]]):
         first = number == 0 and source is not None
         yield {
-            "id": (f"{key}.{number}" if number else key) + _NEW,
+            "id": f"{key}.{number}:{batch}" if number else f"{key}:{batch}",
             "batch": batch,
             "version": source.version if source is not None and first else "",
             "record": json.dumps(asdict(source)) if source is not None and first else "",
@@ -504,14 +543,16 @@ class _Turn:
 
     def _wait_for_the_dead(self) -> None:
         """Return when the writer whose turn it is has given no sign of life for some time, and its turn is ended."""
-        owner, beat, since = self._present(), self._beat(), time.monotonic()
-        while owner is not None and time.monotonic() - since < _STALE_S:
+        owner, beat = self._present(), self._beat()
+        if owner is None:
+            return
+        for _ in range(round(4 * _STALE_S / _BEAT_S)):  # answers count, not seconds: the server may have stood still
             time.sleep(_BEAT_S / 4)
             if self._present() != owner:
                 return
             if self._beat() != beat:
                 raise CorpusError(f"another process is changing {self._server.address}: one at a time")
-        if owner is not None and self._present() == owner:
+        if self._present() == owner:
             self._server.call("drop_collection", self._server.writer)
 
     def _beat(self) -> object:
@@ -522,7 +563,7 @@ class _Turn:
         for number in range(1 << 62):
             record = f"{self._owner} {number}"
             row = {"id": _BEAT, "batch": 0, "version": "", "record": record, "doomed": "", "v": _NO_VECTOR}
-            with contextlib.suppress(CorpusError):
+            with contextlib.suppress(Exception):  # it is tried again: without a sign of life another takes its turn
                 self._server.put(self._server.sources, [row])
             if self._over.wait(_BEAT_S):
                 return
@@ -560,11 +601,6 @@ class _Server:
                     self._load()
                 else:  # it was started anew, perhaps, and the connection has not noticed
                     time.sleep(_AGAIN_S / 5)
-
-    def load(self) -> None:
-        """Have the collections in Milvus's memory."""
-        with self._told():
-            self._load()
 
     def _load(self) -> None:
         for name in (self.passages, self.sources):
@@ -611,30 +647,53 @@ class _Server:
             document_key={"index_type": "INVERTED"},
             version={"index_type": "INVERTED"},
         )
-        self.load()
+        with self._told():
+            self._load()
 
     def _make(self, name: str, schema: Any, **indexes: dict[str, Any]) -> None:
-        if self.has(name):
-            return
         params = MilvusClient.prepare_index_params()
         for name_of_field, index in indexes.items():
             params.add_index(name_of_field, **index)
+        if self.has(name):  # from a making that was broken off, perhaps before its indexes
+            with contextlib.suppress(CorpusError):
+                self.call("create_index", name, index_params=params)
+            return
         self.call("create_collection", name, schema=schema, index_params=params, consistency_level="Strong")
 
-    def commit_row(self) -> dict[str, Any] | None:
-        """Return the row of the committed batch."""
+    def commit(self) -> _Commit | None:
+        """Return what is committed, or None where no index was made."""
         rows = self.call("get", self.sources, ids=[_COMMIT], output_fields=["batch", "record"])
-        return rows[0] if rows else None
+        if not rows:
+            return None
+        try:
+            record = json.loads(rows[0]["record"])
+            note = record["note"]
+            assert {"format", "passage_size", "name"} <= note.keys()
+            return _Commit(rows[0]["batch"], note, tuple(record["lost"]), record["taken"])
+        except (ValueError, AssertionError, AttributeError, KeyError, TypeError):
+            raise CorpusError(f"{self.address} is damaged: it does not describe an index") from None
 
-    def put_commit(self, batch: int, note: dict[str, Any]) -> None:
-        """Commit a batch."""
-        row = {"id": _COMMIT, "batch": batch, "version": "", "doomed": "", "v": _NO_VECTOR}
-        self.put(self.sources, [row | {"record": json.dumps(note)}])
+    def present(self) -> _Commit:
+        """Return what is committed.
 
-    def changes(self) -> list[dict[str, Any]]:
-        """Return the rows of sources that a batch brought and that have not taken their places yet."""
+        Raises:
+            CorpusError: Nothing is any longer.
+        """
+        commit = self.commit()
+        if commit is None:
+            raise CorpusError(f"{self.address} is damaged: its commit is gone")
+        return commit
+
+    def put_commit(self, commit: _Commit) -> None:
+        """Commit, at once."""
+        row = {"id": _COMMIT, "batch": commit.batch, "version": "", "doomed": "", "v": _NO_VECTOR}
+        record = {"note": commit.note, "lost": commit.lost, "taken": commit.taken}
+        self.put(self.sources, [row | {"record": json.dumps(record)}])
+
+    def changes(self, commit: _Commit) -> list[dict[str, Any]]:
+        """Return the rows of sources that committed batches brought and that have not taken their places yet."""
         fields = ["id", "batch", "version", "record", "doomed"]
-        return list(self.rows(self.sources, 'doomed != ""', fields))
+        return list(self.rows(self.sources, f'doomed != "" and {commit.seen}', fields))
 
     def put(self, collection: str, rows: Sequence[dict[str, Any]]) -> None:
         """Write rows, in place of those of the same ids."""
@@ -669,21 +728,35 @@ class _Server:
         """Turn what Milvus and its client complain of into one line."""
         try:
             yield
-        except MilvusException as error:
-            why = " ".join(str(error.message).split())[:300]
-            if error.code == _UNREACHABLE or "UNAVAILABLE" in why or "Fail connecting" in why:
+        except (MilvusException, grpc.RpcError) as error:
+            codes, why = _codes(error), " ".join(str(getattr(error, "message", error)).split())[:300]
+            if codes & _REFUSALS or _REFUSED.search(why):
+                raise CorpusError(f"Milvus at {self.address.uri} refuses the token that is in MILVUS_TOKEN") from error
+            if grpc.StatusCode.DEADLINE_EXCEEDED in codes:
+                raise CorpusError(f"Milvus at {self.address.uri} does not answer in time") from error
+            if grpc.StatusCode.UNAVAILABLE in codes or getattr(error, "code", None) == _UNREACHABLE:
                 raise CorpusError(f"no Milvus answers at {self.address.uri}") from error
-            if re.search(r"auth|token|permission", why, re.IGNORECASE):
-                raise CorpusError(f"Milvus at {self.address.uri} refuses: {why} (MILVUS_TOKEN is its token)") from error
             raise CorpusError(f"the index {self.address} cannot be used: {why}") from error
 
 
-_NEW = ":new"
+_REFUSALS = {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED}
+_REFUSED = re.compile("auth check failure|permission deny|privilege", re.IGNORECASE)
 _BEAT = "beat"
 _OF_SOURCES = f'id not in ["{_COMMIT}", "{_BEAT}"]'
 _SETTLED = f'{_OF_SOURCES} and doomed == ""'
 _NO_VECTOR = [0.0, 0.0]
 _PASSAGE = ["document", "title", "number", "start", "text"]
+
+
+def _codes(error: BaseException | None) -> set[grpc.StatusCode]:
+    """Return what gRPC says of an error, and of those that it comes from."""
+    found, seen = set(), set[int]()
+    while error is not None and id(error) not in seen:  # an error may be its own cause
+        seen.add(id(error))
+        if isinstance(error, grpc.RpcError) and callable(getattr(error, "code", None)):
+            found.add(error.code())
+        error = error.__cause__ or error.__context__
+    return found
 
 
 def _key(name: str) -> str:
