@@ -36,8 +36,8 @@ class Settings(BaseModel):
         min_replicas: Replicas at the least.
         max_replicas: Replicas at the most.
         target_ongoing_requests: Requests that a replica should have in hand on average; with more there will be more
-            replicas. By default one for each of its workers, at which it is busy for about two thirds of the time, and
-            load control has hardly begun. Ray's own default of 2 would have load control spend F1 before machines.
+            replicas. By default one for each of its workers, which is between half and all of what it can serve at
+            `full`, where load control begins. Ray's own default of 2 would spend F1 before machines.
         look_back_period_s: Seconds over which Ray averages them; above 10, in which it is told of them.
         upscale_delay_s: Seconds of more load before there are more replicas.
         downscale_delay_s: Seconds of less load before there are fewer.
