@@ -16,7 +16,7 @@ class ServeOptions:
     Attributes:
         host: The address to listen on.
         port: The port; 0 takes a free one.
-        indexes: Folders of indexes that questions may name, by name.
+        indexes: Indexes that questions may name, by name: folders, or addresses in Milvus.
         budget: What a question may cost that does not say.
         slo_ms: The objective: milliseconds from a request's arrival to its answer that load control holds, by giving
             questions cheaper length configurations as the load grows. None turns load control off.
