@@ -49,7 +49,8 @@ _SEALED = 100  # passages from which on a segment is made of them; until then ea
 _KEYS = 500  # named in an expression
 _TRIES = 5  # of a reading during which something was committed
 _CONNECT_S, _CALL_S = 5.0, 60.0
-_AGAIN_S = 2.5  # for which a server that is gone is tried again
+_OFTEN = {"grpc.initial_reconnect_backoff_ms": 200, "grpc.max_reconnect_backoff_ms": 1000}  # connect anew
+_AGAIN_S = 6.0  # for which a server that is gone is tried again
 _BEAT_S = 2.0
 _STALE_S = 15.0  # without a beat, a writer is taken for dead
 _LOST = 1000  # numbers of lost batches that are kept in mind
@@ -579,7 +580,11 @@ class _Server:
         self.writer = f"{address.collection}_writer"
         with self._told():
             self._client = MilvusClient(
-                uri=address.uri, token=address.token, db_name=address.database, timeout=_CONNECT_S
+                uri=address.uri,
+                token=address.token,
+                db_name=address.database,
+                timeout=_CONNECT_S,
+                grpc_options=_OFTEN,
             )
 
     def call(self, method: str, *args: Any, **options: Any) -> Any:
@@ -600,7 +605,7 @@ class _Server:
                 if released:
                     self._load()
                 else:  # it was started anew, perhaps, and the connection has not noticed
-                    time.sleep(_AGAIN_S / 5)
+                    time.sleep(0.5)
 
     def _load(self) -> None:
         for name in (self.passages, self.sources):
