@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -88,6 +89,18 @@ class Source:
     characters: int
     complete: bool = True
     revision: int = 0
+
+
+def key_of(name: str) -> str:
+    """Return what a name is looked up by: those of files may be no UTF-8, and hold what an engine's queries cannot."""
+    return hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+def info_of(last: Passage) -> DocumentInfo:
+    """Return what the last passage of a document tells of all of it."""
+    return DocumentInfo(
+        name=last.document, title=last.title, passages=last.number + 1, characters=last.start + len(last.text)
+    )
 
 
 class Counts(NamedTuple):

@@ -17,7 +17,6 @@ collection `COLLECTION_writer`, of which Milvus lets there be one; a beat that c
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import logging
 import re
@@ -32,7 +31,7 @@ import grpc
 from pymilvus import DataType, Function, FunctionType, MilvusClient, MilvusException
 
 from dynamic_tinybert.corpus.errors import CorpusError
-from dynamic_tinybert.corpus.index import Counts, DocumentInfo, Hit, Passage, Source, Writer
+from dynamic_tinybert.corpus.index import Counts, DocumentInfo, Hit, Passage, Source, Writer, info_of, key_of
 from dynamic_tinybert.corpus.location import MilvusAddress
 from dynamic_tinybert.corpus.passages import PASSAGE_SIZE, check_size
 from dynamic_tinybert.corpus.words import question_words, words_of
@@ -138,7 +137,7 @@ class MilvusIndex:
         try:
             commit = self._server.commit()
         except CorpusError as error:
-            if isinstance(error.__cause__, MilvusException) and error.__cause__.code == _NO_COLLECTION:
+            if _is_absence(error):
                 return False
             raise
         return commit is not None and commit.note["name"] == self._name
@@ -198,7 +197,7 @@ class MilvusIndex:
         found: list[Passage] = []
         for visible in self._steady():
             rows = self._server.rows(
-                self._server.passages, f'document_key == "{_key(encodable(name))}" and {visible}', _PASSAGE
+                self._server.passages, f'document_key == "{key_of(encodable(name))}" and {visible}', _PASSAGE
             )
             found = [_passage(row) for row in rows]
         yield from sorted(found, key=lambda passage: passage.number)
@@ -208,10 +207,7 @@ class MilvusIndex:
         infos: list[DocumentInfo] = []
         for visible in self._steady():
             last = map(_passage, self._server.rows(self._server.passages, f"last == true and {visible}", _PASSAGE))
-            infos = [
-                DocumentInfo(name=p.document, title=p.title, passages=p.number + 1, characters=p.start + len(p.text))
-                for p in last
-            ]
+            infos = list(map(info_of, last))
         yield from sorted(infos, key=lambda info: info.name)
 
     def sources(self) -> Iterator[Source]:
@@ -296,7 +292,7 @@ class _MilvusWriter:
         """Return the source of a name as this writer knows it, or None."""
         if name in self._changed:
             return self._changed[name].source
-        key = _key(name)
+        key = key_of(name)
         if self._known is None and self._looks >= _LOOKS:
             rows = self._server.rows(self._server.sources, _SETTLED, ["id", "record"])
             self._known = {row["id"]: row["record"] for row in rows}
@@ -313,7 +309,7 @@ class _MilvusWriter:
 
     def add(self, version: str, passage: Passage, *, last: bool) -> None:
         """Add a passage of a version of a source; `last` marks a document's last."""
-        key = _key(passage.document)
+        key = key_of(passage.document)
         self._rows.append(
             {
                 "id": f"{version}:{key}:{passage.number}",
@@ -360,7 +356,7 @@ class _MilvusWriter:
 
     def remove_document(self, name: str) -> None:
         """Remove a document that was there when the writer was opened from the source that it came from."""
-        key = _key(name)
+        key = key_of(name)
         passages: dict[str, list[str]] = {}
         expression = f'document_key == "{key}" and {self._commit.seen}'
         for row in self._server.rows(self._server.passages, expression, ["version", "text"]):
@@ -397,7 +393,7 @@ class _MilvusWriter:
         self._turn.check()
         self._server.put(
             self._server.sources,
-            [row for name, change in self._changed.items() for row in _rows_of(_key(name), self._batch, change)],
+            [row for name, change in self._changed.items() for row in _rows_of(key_of(name), self._batch, change)],
         )
         self._turn.check()
         commit = replace(self._commit, batch=self._batch, taken=self._batch + 1)
@@ -405,9 +401,9 @@ class _MilvusWriter:
         self._commit, self._batch, self._sent = commit, self._batch + 1, False
         if self._known is not None:
             for name, change in self._changed.items():
-                self._known.pop(_key(name), None)
+                self._known.pop(key_of(name), None)
                 if change.source is not None:
-                    self._known[_key(name)] = json.dumps(asdict(change.source))
+                    self._known[key_of(name)] = json.dumps(asdict(change.source))
         self._changed.clear()
         self._finish()
 
@@ -537,7 +533,7 @@ class _Turn:
         try:
             found = self._server.call("describe_collection", self._server.writer)
         except CorpusError as error:
-            if isinstance(error.__cause__, MilvusException) and error.__cause__.code == _NO_COLLECTION:
+            if _is_absence(error):
                 return None
             raise
         return next((str(f["name"]) for f in found["fields"] if f["name"].startswith("owner_")), "")
@@ -753,6 +749,11 @@ _NO_VECTOR = [0.0, 0.0]
 _PASSAGE = ["document", "title", "number", "start", "text"]
 
 
+def _is_absence(error: CorpusError) -> bool:
+    """Whether it came of a collection that there is not."""
+    return isinstance(error.__cause__, MilvusException) and error.__cause__.code == _NO_COLLECTION
+
+
 def _codes(error: BaseException | None) -> set[grpc.StatusCode]:
     """Return what gRPC says of an error, and of those that it comes from."""
     found, seen = set(), set[int]()
@@ -762,11 +763,6 @@ def _codes(error: BaseException | None) -> set[grpc.StatusCode]:
             found.add(error.code())
         error = error.__cause__ or error.__context__
     return found
-
-
-def _key(name: str) -> str:
-    """Return what a source or a document is looked up by: names may be no UTF-8, and hold what expressions cannot."""
-    return hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
 def _source(record: str) -> Source:

@@ -7,7 +7,6 @@ with them, and so that no documents without words count in BM25's average length
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import shutil
@@ -20,7 +19,7 @@ from typing import Any
 import tantivy
 
 from dynamic_tinybert.corpus.errors import CorpusError
-from dynamic_tinybert.corpus.index import Counts, DocumentInfo, Hit, Passage, Source, Writer
+from dynamic_tinybert.corpus.index import Counts, DocumentInfo, Hit, Passage, Source, Writer, info_of, key_of
 from dynamic_tinybert.corpus.passages import PASSAGE_SIZE, check_size
 from dynamic_tinybert.corpus.words import make_analyzer, normal, question_words
 from dynamic_tinybert.files import write_whole
@@ -167,10 +166,7 @@ class TantivyIndex:
         searcher = self._searcher()
         with _told(self.directory):
             last = (_passage(searcher.doc(address)) for address in _all(searcher, _term("mark", "last")))
-            infos = [
-                DocumentInfo(name=p.document, title=p.title, passages=p.number + 1, characters=p.start + len(p.text))
-                for p in last
-            ]
+            infos = list(map(info_of, last))
         yield from sorted(infos, key=lambda info: info.name)
 
     def sources(self) -> Iterator[Source]:
@@ -228,7 +224,7 @@ class _TantivyWriter:
         """Return the source of a name as this writer knows it, or None."""
         if name in self._written:
             return self._written[name]
-        return next((s for s in self._found(_term("source", _key(name))) if s.name == name), None)
+        return next((s for s in self._found(_term("source", key_of(name))) if s.name == name), None)
 
     def sources(self) -> Iterator[Source]:
         """Yield all sources there were when the writer was opened."""
@@ -262,7 +258,7 @@ class _TantivyWriter:
         if self._waiting is None or self._waiting["version"] != source.version:
             self._send()
             self._waiting = {"version": source.version, "mark": ["bare"]}
-        self._waiting |= {"source": _key(source.name), "record": json.dumps(asdict(source))}
+        self._waiting |= {"source": key_of(source.name), "record": json.dumps(asdict(source))}
         self._waiting["mark"].append("record")
 
     def discard(self, version: str) -> None:
@@ -339,11 +335,6 @@ _SCHEMA = _schema()
 
 def _term(field: str, value: str) -> tantivy.Query:
     return tantivy.Query.term_query(_SCHEMA, field, value, "basic")
-
-
-def _key(name: str) -> str:
-    """Return what a source is looked up by: names of files may be no UTF-8."""
-    return hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
 def _all(searcher: tantivy.Searcher, query: tantivy.Query, order: str | None = None) -> Iterator[tantivy.DocAddress]:

@@ -41,9 +41,9 @@ def words_of(text: str) -> list[str]:
 
 def question_words(question: str) -> list[str]:
     """Return the words that a question is searched by: without those that only ask, if others are left."""
-    question = encodable(question[:_LONGEST_QUESTION])
-    telling = _QUESTION_WORD.sub(lambda m: " " if m.group().lower() in _ASKING else m.group(), normal(question))
-    return (words_of(telling) or words_of(question))[:_MOST_TERMS]
+    question = normal(encodable(question[:_LONGEST_QUESTION]))
+    telling = _QUESTION_WORD.sub(lambda m: " " if m.group().lower() in _ASKING else m.group(), question)
+    return (_ANALYZER.analyze(telling) or _ANALYZER.analyze(question))[:_MOST_TERMS]
 
 
 def normal(text: str) -> str:
