@@ -10,7 +10,7 @@ import transformers
 
 from dynamic_tinybert.folder.architectures import tensor_table
 from dynamic_tinybert.shape import ModelShape
-from dynamic_tinybert.train.model import DynamicBertForQuestionAnswering
+from dynamic_tinybert.train.model import DynamicBertForQuestionAnswering, DynamicMPNetForQuestionAnswering
 from runtime_reference import Weights
 
 torch.set_num_threads(1)  # models so small gain nothing from more, which wait for each other on a busy machine
@@ -20,24 +20,35 @@ ACTIVATIONS = {"gelu": "gelu", "gelu_tanh": "gelu_new", "relu": "relu"}
 
 def bert_config(shape: ModelShape, **others: Any) -> transformers.BertConfig:
     return transformers.BertConfig(
+        **_usual(shape), max_position_embeddings=shape.positions, type_vocab_size=shape.token_types, **others
+    )
+
+
+def mpnet_config(shape: ModelShape, **others: Any) -> transformers.MPNetConfig:
+    positions = shape.first_position + shape.positions
+    return transformers.MPNetConfig(**_usual(shape), max_position_embeddings=positions, **others)
+
+
+def _usual(shape: ModelShape) -> dict[str, Any]:
+    return dict(
         vocab_size=shape.vocabulary,
         hidden_size=shape.hidden,
         num_hidden_layers=shape.layers,
         num_attention_heads=shape.heads,
         intermediate_size=shape.feed_forward,
         hidden_act=ACTIVATIONS[shape.activation],
-        max_position_embeddings=shape.positions,
-        type_vocab_size=shape.token_types,
         layer_norm_eps=shape.norm_epsilon,
         **({} if shape.voters == "all" else {"dynamic_tinybert": {"voters": shape.voters}}),
-        **others,
     )
 
 
-def model_of(shape: ModelShape, weights: Weights, kind: Any = DynamicBertForQuestionAnswering, **others: Any) -> Any:
-    """A model in evaluation mode, of weights by our names."""
-    model = kind(bert_config(shape, **others)).eval()
-    state = {theirs: torch.from_numpy(np.array(weights[ours])) for ours, theirs, _ in tensor_table(shape)}
+def model_of(shape: ModelShape, weights: Weights, kind: Any = None, **others: Any) -> Any:
+    """A model in evaluation mode, of weights by our names: ours of the shape's architecture, or of another class."""
+    mpnet = bool(shape.distances)
+    kind = kind or (DynamicMPNetForQuestionAnswering if mpnet else DynamicBertForQuestionAnswering)
+    model = kind((mpnet_config if mpnet else bert_config)(shape, **others)).eval()
+    table = tensor_table(shape, "mpnet" if mpnet else "bert")
+    state = {theirs: torch.from_numpy(np.array(weights[ours])) for ours, theirs, _ in table}
     model.load_state_dict(state, strict=True)
     return model
 

@@ -22,8 +22,7 @@ from dynamic_tinybert.budget import BudgetError, LengthConfig
 from dynamic_tinybert.folder import open_folder, save_folder
 from dynamic_tinybert.runtime import Logits, Runtime
 from dynamic_tinybert.shape import ModelShape
-from dynamic_tinybert.train import DynamicBertForQuestionAnswering
-from dynamic_tinybert.train import model as training_model
+from dynamic_tinybert.train import DynamicBertForQuestionAnswering, dropping
 from dynamic_tinybert.train.models import load_student
 from runtime_reference import (
     TIE,
@@ -37,6 +36,7 @@ from runtime_reference import (
 )
 from torch_models import bert_config, model_of
 
+MPNET = {"token_types": 0, "typed": False, "first_position": 2, "distances": 32, "norm_epsilon": 1e-5}
 SHAPES = {
     "2 layers": random_shape(),
     "1 layer": random_shape(layers=1),
@@ -50,7 +50,10 @@ SHAPES = {
     "large epsilon": random_shape(norm_epsilon=1e-3),
     "3 token types": random_shape(token_types=3),
     "the question votes": random_shape(layers=4, voters="question"),
+    "MPNet": random_shape(**MPNET, layers=4),
+    "MPNet, the question votes": random_shape(**MPNET, layers=6, hidden=24, heads=4, voters="question"),
 }
+MPNETS = ["MPNet", "MPNet, the question votes"]
 TOKENS = [40, 1, 2, 17, 33]
 
 
@@ -90,6 +93,11 @@ def closest_choice(shape: ModelShape, weights: Any, batch: Batch) -> float:
     )
 
 
+def unpadded(batch: Batch) -> Batch:
+    """The batch without MPNet's padding token among its real ones, which transformers gives no place."""
+    return batch._replace(input_ids=np.where(batch.input_ids == 1, 5, batch.input_ids))
+
+
 def kept(output: Any, row: int, layers: int) -> list[int]:
     return [int((output.layers_passed[row] > layer).sum()) for layer in range(layers)]
 
@@ -113,7 +121,7 @@ def test_it_equals_the_runtime(name: str, retention: float) -> None:
 @settings(max_examples=60)
 @given(data=st.data())
 def test_it_equals_the_runtime_at_every_configuration_in_every_batch(data: st.DataObject) -> None:
-    shape, model, runtime = pair(data.draw(st.sampled_from(["2 layers", "relu", "6 layers", "the question votes"])))
+    shape, model, runtime = pair(data.draw(st.sampled_from(["2 layers", "relu", "the question votes", *MPNETS])))
     tokens = data.draw(st.lists(st.integers(1, 40), min_size=1, max_size=4))
     fractions = sorted(
         data.draw(st.lists(st.floats(0.02, 1.0), min_size=shape.layers, max_size=shape.layers)), reverse=True
@@ -247,7 +255,7 @@ def test_without_a_configuration_it_is_transformers_own() -> None:
 @pytest.mark.parametrize("name", SHAPES)
 def test_full_equals_plain(name: str) -> None:
     shape, model, _ = pair(name)
-    batch = random_batch(shape, np.ones((5, shape.layers)), TOKENS, extra=2)
+    batch = unpadded(random_batch(shape, np.ones((5, shape.layers)), TOKENS, extra=2))
     plain = call(model, batch)
     layers = list(range(shape.layers))
     for options in ({"lengths": LengthConfig.full(shape.layers)}, {"layer_config": layers}):
@@ -260,12 +268,49 @@ def test_full_equals_plain(name: str) -> None:
                 assert difference.abs().max() < 1e-4
 
 
+@pytest.mark.parametrize("name", SHAPES)
+def test_eager_attention_equals_transformers_in_training_and_teaches_the_same(name: str) -> None:
+    shape = SHAPES[name]
+    batch = unpadded(random_batch(shape, np.ones((5, shape.layers)), TOKENS, extra=2))
+    ids, types, mask = (torch.from_numpy(x) for x in batch[:3])
+    losses, models, found = [], [], []
+    for eager in (False, True):
+        # Without dropout, which would draw in another order.
+        model = model_of(shape, random_weights(shape), hidden_dropout_prob=0, attention_probs_dropout_prob=0).train()
+        model.eager = eager
+        output = model(ids, mask, types)
+        assert isinstance(output, dropping.DynamicOutput) == eager
+        losses.append((output.start_logits[mask == 1] ** 2).sum() + (output.end_logits[mask == 1] ** 3).sum())
+        losses[-1].backward()
+        models.append(model)
+        found.append(output)
+    for side in ("start_logits", "end_logits"):
+        assert (found[1][side] - found[0][side])[mask == 1].abs().max() < 1e-5
+    named = dict(models[0].named_parameters())
+    for part, value in models[1].named_parameters():
+        scale = 1 + named[part].grad.abs().max()
+        assert (value.grad - named[part].grad).abs().max() / scale < 1e-4, part
+
+
+@pytest.mark.parametrize("name", ["6 layers", "MPNet"])
+def test_eager_attention_is_for_training_alone_and_gives_way_to_options(name: str) -> None:
+    shape = SHAPES[name]
+    model = model_of(shape, random_weights(shape))
+    model.eager = True
+    batch = random_batch(shape, np.ones((2, shape.layers)), [12, 7])
+    assert not isinstance(call(model, batch), dropping.DynamicOutput)
+    model.train()
+    assert isinstance(call(model, batch), dropping.DynamicOutput)
+    assert len(call(model, batch, output_hidden_states=True).hidden_states) == shape.layers + 1
+
+
 # Neighbours and padding.
 
 
+@pytest.mark.parametrize("name", ["6 layers", "MPNet, the question votes"])
 @pytest.mark.parametrize("config", [LengthConfig.full(6), LengthConfig((0.9, 0.9, 0.6, 0.5, 0.3, 0.2))])
-def test_an_answer_does_not_depend_on_its_neighbours(config: LengthConfig) -> None:
-    shape, model, _ = pair("6 layers")
+def test_an_answer_does_not_depend_on_its_neighbours(config: LengthConfig, name: str) -> None:
+    shape, model, _ = pair(name)
     batch = random_batch(shape, config.lengths(TOKENS), TOKENS, extra=7, seed=3)
     together = as_logits(call(model, batch, lengths=config))
     for row, alone in enumerate(rows_of(batch)):
@@ -275,8 +320,9 @@ def test_an_answer_does_not_depend_on_its_neighbours(config: LengthConfig) -> No
         assert_same(one, found, [count], tolerance=1e-4)
 
 
-def test_what_stands_in_the_padding_does_not_matter() -> None:
-    shape, model, _ = pair("6 layers")
+@pytest.mark.parametrize("name", ["6 layers", "MPNet, the question votes"])
+def test_what_stands_in_the_padding_does_not_matter(name: str) -> None:
+    shape, model, _ = pair(name)
     config = LengthConfig.uniform(6, 0.7)
     batch = random_batch(shape, config.lengths(TOKENS), TOKENS, extra=4)
     other = Batch(
@@ -291,7 +337,7 @@ def test_what_stands_in_the_padding_does_not_matter() -> None:
 # Votes.
 
 
-@pytest.mark.parametrize("name", ["6 layers", "the question votes"])
+@pytest.mark.parametrize("name", ["6 layers", "the question votes", *MPNETS])
 def test_votes_say_who_stays(name: str) -> None:
     shape, model, _ = pair(name)
     config = LengthConfig.uniform(shape.layers, 0.7)
@@ -320,13 +366,13 @@ def test_votes_teach_attention_and_only_where_asked_for(monkeypatch: pytest.Monk
     ids, types, mask = (torch.from_numpy(x) for x in batch[:3])
     learning: list[bool] = []
 
-    def attend(*args: Any, **options: Any) -> Any:
-        states, votes = original(*args, **options)
+    def count(*args: Any, **options: Any) -> Any:
+        votes = original(*args, **options)
         learning.append(votes.requires_grad)
-        return states, votes
+        return votes
 
-    original = training_model._attend
-    monkeypatch.setattr(training_model, "_attend", attend)
+    original = dropping._count
+    monkeypatch.setattr(dropping, "_count", count)
     for asked in (True, False):
         model.zero_grad()
         del learning[:]
@@ -381,12 +427,13 @@ def test_layers_may_be_skipped_with_integer_lengths() -> None:
 # Learning.
 
 
-def test_gradients_reach_every_weight_and_are_finite() -> None:
-    shape = SHAPES["6 layers"]
+@pytest.mark.parametrize("name", ["6 layers", "MPNet"])
+def test_gradients_reach_every_weight_and_are_finite(name: str) -> None:
+    shape = SHAPES[name]
     model = model_of(shape, random_weights(shape)).train()
-    batch = random_batch(shape, np.ones((5, 6)), TOKENS, extra=2)
+    batch = random_batch(shape, np.ones((5, shape.layers)), TOKENS, extra=2)
     ids, types, mask = (torch.from_numpy(x) for x in batch[:3])
-    output = model(ids, mask, types, length_config=LengthConfig.uniform(6, 0.7))
+    output = model(ids, mask, types, length_config=LengthConfig.uniform(shape.layers, 0.7))
     real = mask.bool()
     loss = (output.start_logits[real] ** 2).mean() + (output.end_logits[real] ** 2).mean()
     loss.backward()
@@ -430,6 +477,42 @@ def test_attention_has_its_own_dropout() -> None:
     torch.manual_seed(0)
     one, two = (call(model, batch, lengths=LengthConfig.full(2)).start_logits for _ in range(2))
     assert not torch.allclose(one, two)
+
+
+@pytest.mark.parametrize("name", ["6 layers", "the question votes", "MPNet", "MPNet, the question votes"])
+def test_weights_in_bfloat16_learn_and_say_nearly_the_same(name: str) -> None:
+    shape = SHAPES[name]
+    exact = model_of(shape, random_weights(shape))
+    rough = model_of(shape, random_weights(shape)).bfloat16()
+    config = LengthConfig((1.0, *[0.6] * (shape.layers - 1)))
+    batch = random_batch(shape, np.ones((2, shape.layers)), [30, 40])
+    for lengths in (LengthConfig.full(shape.layers), config):
+        a, b = (call(model, batch, lengths=lengths, output_votes=True) for model in (exact, rough))
+        assert b.start_logits.dtype == b.votes.dtype == torch.float32
+        same = (a.layers_passed == b.layers_passed) & torch.from_numpy(batch.attention_mask).bool()
+        assert same.float().mean() > 0.7  # near a tie the choice may differ
+        assert (a.start_logits - b.start_logits)[same].abs().mean() < 0.15 * a.start_logits.std()
+        assert (a.votes[0] - b.votes[0]).abs().max() < 0.1 * a.votes[0].max()
+    rough.train().eager = True
+    ids, types, mask = (torch.from_numpy(x) for x in batch[:3])
+    for options in ({}, {"length_config": config, "output_votes": True}):
+        rough.zero_grad()
+        output = rough(ids, mask, types, **options)
+        output.start_logits[mask == 1].square().mean().backward()
+        assert all(bool(value.grad.isfinite().all()) for value in rough.parameters() if value.grad is not None)
+        assert rough.get_input_embeddings().weight.grad.abs().sum() > 0
+
+
+def test_a_layer_whose_lengths_drop_nothing_chooses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    shape, model, _ = pair("6 layers")
+    counted: list[Any] = []
+    original = dropping._count
+    monkeypatch.setattr(dropping, "_count", lambda *a, **b: (counted.append(1), original(*a, **b))[1])
+    batch = random_batch(shape, np.ones((2, 6)), [30, 40])
+    call(model, batch, lengths=torch.tensor([[30, 30, 12, 12, 12, 12], [40, 40, 40, 40, 9, 9]]))
+    assert len(counted) == 2
+    call(model, batch, lengths=torch.tensor([[30] * 6, [40] * 6]))
+    assert len(counted) == 2
 
 
 def test_bfloat16_computes_logits_in_float32_near_those_of_float32() -> None:

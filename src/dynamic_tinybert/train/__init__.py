@@ -1,17 +1,19 @@
 """Training: from base weights and SQuAD to a model folder. Needs the extra `train`.
 
 A recipe says what is done: `recipe`. `run` does it, stage by stage: `stages`, each a small subclass of transformers'
-Trainer (`trainer`) whose `losses` are the method. `model` is the student, with drop-and-restore.
+Trainer (`trainer`) whose `losses` are the method. `model` is the student; `dropping` its drop-and-restore.
 """
 
+from dynamic_tinybert.train.dropping import DynamicOutput
 from dynamic_tinybert.train.errors import TrainingError
-from dynamic_tinybert.train.model import DynamicBertForQuestionAnswering, DynamicOutput
+from dynamic_tinybert.train.model import DynamicBertForQuestionAnswering, DynamicMPNetForQuestionAnswering
 from dynamic_tinybert.train.progress import Reporter
 from dynamic_tinybert.train.recipe import Recipe, find_recipe, read_recipe
 from dynamic_tinybert.train.run import train
 
 __all__ = [
     "DynamicBertForQuestionAnswering",
+    "DynamicMPNetForQuestionAnswering",
     "DynamicOutput",
     "Recipe",
     "Reporter",

@@ -26,11 +26,11 @@ from transformers.utils import logging
 from dynamic_tinybert.files import write_whole
 from dynamic_tinybert.folder import called
 from dynamic_tinybert.train.card import StageResult, model_card
+from dynamic_tinybert.train.dropping import set_voters
 from dynamic_tinybert.train.errors import TrainingError
 from dynamic_tinybert.train.evaluation import answerer, measure
 from dynamic_tinybert.train.features import Feature, make_features
 from dynamic_tinybert.train.finish import copy_tokenizer, first_table, measure_finished, write_curve, write_model
-from dynamic_tinybert.train.model import set_voters
 from dynamic_tinybert.train.models import (
     Inputs,
     Teacher,
