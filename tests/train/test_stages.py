@@ -379,7 +379,14 @@ def test_the_loss_of_relations(context: Context, models: Callable[..., str], bat
 
 
 def settings(kind: type[Stage], **options: Any) -> Any:
-    quick = {"epochs": 10, "batch_size": 12, "learning_rate": 0.003, "checkpoint_steps": 1000, "weight_decay": 0.0}
+    quick = {
+        "epochs": 10,
+        "precision": "fp32",
+        "batch_size": 12,
+        "learning_rate": 0.003,
+        "checkpoint_steps": 1000,
+        "weight_decay": 0.0,
+    }
     return kind(**{**quick, **options})
 
 

@@ -101,7 +101,7 @@ class DropAndRestore:
         """The layers, modules that have `intermediate` and `output`."""
         raise NotImplementedError
 
-    def projections(self, layer: Any) -> Projections:
+    def parts_of(self, layer: Any) -> Projections:
         """The parts of a layer's attention."""
         raise NotImplementedError
 
@@ -223,7 +223,7 @@ class DropAndRestore:
             What each token mixes of the others' values, `[batch, slots, hidden]`; and the attention that it receives,
             summed over heads and the voters' query positions, float32 `[batch, slots]`, None without `voting`.
         """
-        parts, heads = self.projections(layer), self.config.num_attention_heads
+        parts, heads = self.parts_of(layer), self.config.num_attention_heads
 
         def split(x: Tensor) -> Tensor:
             return x.unflatten(-1, (heads, -1)).transpose(1, 2).flatten(0, 1)

@@ -29,7 +29,7 @@ class DynamicBertForQuestionAnswering(DropAndRestore, transformers.BertForQuesti
         """The layers."""
         return self.bert.encoder.layer
 
-    def projections(self, layer: Any) -> Projections:
+    def parts_of(self, layer: Any) -> Projections:
         """The parts of a layer's attention."""
         parts = layer.attention.self
         return Projections(parts.query, parts.key, parts.value, parts.dropout)
@@ -65,7 +65,7 @@ class DynamicMPNetForQuestionAnswering(DropAndRestore, transformers.MPNetForQues
         """The layers."""
         return self.mpnet.encoder.layer
 
-    def projections(self, layer: Any) -> Projections:
+    def parts_of(self, layer: Any) -> Projections:
         """The parts of a layer's attention."""
         parts = layer.attention.attn
         return Projections(parts.q, parts.k, parts.v, parts.dropout)

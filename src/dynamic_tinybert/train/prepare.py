@@ -12,12 +12,12 @@ import torch
 
 from dynamic_tinybert.folder import EMBEDDED, open_folder
 from dynamic_tinybert.squad import Question, SquadFile, read_squad
+from dynamic_tinybert.train.arithmetic import cpu_has_bf16
 from dynamic_tinybert.train.errors import TrainingError
 from dynamic_tinybert.train.models import read_config, shape_of
 from dynamic_tinybert.train.recipe import IntermediateStage, Recipe, Student, TeacherStage
 from dynamic_tinybert.train.schedule import check_disk
 from dynamic_tinybert.train.stages import check_intermediate
-from dynamic_tinybert.train.trainer import cpu_has_bf16
 from dynamic_tinybert.train.vocabulary import Vocabulary, check_alignment
 from dynamic_tinybert.windows import WindowError, check_lengths
 

@@ -14,6 +14,7 @@ from dynamic_tinybert.shape import Voters
 from dynamic_tinybert.shipped import SHIPPED
 from dynamic_tinybert.train.errors import TrainingError
 from dynamic_tinybert.train.features import FeatureSettings
+from dynamic_tinybert.train.schedule import Schedule
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -94,9 +95,15 @@ class Stage(_Strict):
         minutes: how long it takes, evaluations and checkpoints included but for the last. The learning rate falls
             to 0 over either.
         batch_size: Features of a batch, on each device.
+        batch_tokens: Tokens of a batch at most, in the place of `batch_size`: batches take equally long, however
+            different the lengths are, and hold features of nearly equal length, so almost nothing is padded.
         accumulate: Batches of a step.
         learning_rate: The greatest, after the warm-up.
         warmup: The share of the stage in which the learning rate rises.
+        schedule: What the learning rate does then: it falls to 0 (`linear`), or stays and falls to 0 in the last third
+            (`plateau`). A plateau's stage can be prolonged until it falls: `--resume` with a greater `epochs`.
+        average: Average the weights over the fall of a plateau, step by step, and keep the mean if it is better on
+            `select` than every checkpoint.
         weight_decay: Of matrices, by AdamW.
         max_grad_norm: Gradients are scaled down to this norm.
         precision: `auto` is bfloat16 on a GPU that has it and on a CPU that multiplies in it, and float32 elsewhere.
@@ -110,9 +117,12 @@ class Stage(_Strict):
     epochs: Positive | None = None
     minutes: Positive | None = None
     batch_size: Count = 16
+    batch_tokens: Count | None = None
     accumulate: Count = 1
     learning_rate: Annotated[float, Field(gt=0, lt=1)] = 3e-5
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.06
+    schedule: Schedule = "linear"
+    average: bool = False
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     max_grad_norm: Positive = 1.0
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -125,6 +135,8 @@ class Stage(_Strict):
     def _measure(self) -> Stage:
         if (self.epochs is None) == (self.minutes is None):
             raise ValueError("give either epochs or minutes")
+        if self.average and self.schedule != "plateau":
+            raise ValueError("average goes with schedule: plateau, whose end is what is averaged")
         if self.retentions[:1] != (1.0,):
             raise ValueError("retentions begins with 1.0, the full model")
         return self

@@ -25,6 +25,7 @@ from transformers.utils import logging
 
 from dynamic_tinybert.files import write_whole
 from dynamic_tinybert.folder import called
+from dynamic_tinybert.train.arithmetic import keep_freed_memory, uses_bf16
 from dynamic_tinybert.train.card import StageResult, model_card
 from dynamic_tinybert.train.dropping import set_voters
 from dynamic_tinybert.train.errors import TrainingError
@@ -41,6 +42,7 @@ from dynamic_tinybert.train.models import (
 )
 from dynamic_tinybert.train.prepare import Sets, check_run, find_vocabulary, read_sets
 from dynamic_tinybert.train.progress import Reporter, ShowProgress
+from dynamic_tinybert.train.prolonging import prolongs
 from dynamic_tinybert.train.recipe import (
     IntermediateStage,
     LengthDropStage,
@@ -59,7 +61,7 @@ from dynamic_tinybert.train.stages import (
     StoredLogits,
     TeacherTrainer,
 )
-from dynamic_tinybert.train.trainer import StageContext, StageTrainer, uses_bf16
+from dynamic_tinybert.train.trainer import StageContext, StageTrainer
 from dynamic_tinybert.train.vocabulary import Vocabulary
 from dynamic_tinybert.windows import TextTokenizer
 
@@ -93,6 +95,7 @@ def train(
     """
     logging.set_verbosity_error()
     logging.disable_progress_bar()
+    keep_freed_memory()
     torch.set_float32_matmul_precision("high")  # on GPUs, for what a stage leaves in float32
     first = _processes().is_main_process
     reporter = reporter if reporter is not None and first else Reporter(quiet=True)
@@ -372,7 +375,7 @@ def _held(recipe: Recipe, output: Path, *, resume: bool, first: bool) -> Iterato
     except Timeout:
         raise TrainingError(f"{output} is being trained in by another process") from None
     try:
-        if not used:
+        if not used or _read_again((output / _RECIPE).read_text("utf-8")) != recipe:
             write_whole(output / _RECIPE, dump_recipe(recipe).encode())
         PartialState().wait_for_everyone()
         yield
@@ -392,6 +395,8 @@ def _check_output(recipe: Recipe, output: Path, *, resume: bool) -> bool:
     if used and not resume:
         raise TrainingError(f"{output} holds a training run: --resume goes on with it, or give --output a new folder")
     if used and (was := _read_again(there := written.read_text("utf-8"))) != recipe:
+        if was is not None and prolongs(was, recipe, output):
+            return used
         there = there if was is None else dump_recipe(was)
         pairs = itertools.zip_longest(there.splitlines(), dump_recipe(recipe).splitlines(), fillvalue="")
         old, new = next(((a, b) for a, b in pairs if a != b), ("", ""))

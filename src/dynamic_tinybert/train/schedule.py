@@ -6,7 +6,7 @@ import json
 import shutil
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from accelerate.utils import broadcast_object_list
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -14,19 +14,35 @@ from transformers.trainer_callback import ExportableState
 
 from dynamic_tinybert.train.errors import TrainingError
 
-_STATE = "trainer_state.json"  # the last file that transformers writes into a checkpoint
+Schedule: TypeAlias = Literal["linear", "plateau"]
+
+COOLDOWN = 1 / 3
+"""The share of the work over which the learning rate of a plateau falls, at its end."""
+
+STATE = "trainer_state.json"
+"""The last file that transformers writes into a checkpoint."""
 
 
-def learning_rate_at(done: float, warmup: float) -> float:
-    """The factor of the learning rate when a share of the work is done: up in a line, then down to 0 in one.
+def learning_rate_at(done: float, warmup: float, schedule: Schedule = "linear") -> float:
+    """The factor of the learning rate when a share of the work is done.
+
+    `linear` rises in a line and falls in one to 0. `plateau` rises, stays, and falls to 0 in the last third of the work
+    (Hägele et al., 2024, arXiv 2405.18392): while it stays, the run may still be made longer.
 
     Args:
-        done: The share, in [0, 1] (a little more passes for 1).
-        warmup: The share at which it is 1.
+        done: The share of the work, in [0, 1] (a little more passes for 1).
+        warmup: The share at which the factor is 1.
+        schedule: Which of the two.
     """
     if done < warmup:
         return done / warmup
-    return max(0.0, (1.0 - done) / (1.0 - warmup))
+    falls = max(warmup, 1.0 - COOLDOWN) if schedule == "plateau" else warmup
+    return min(1.0, max(0.0, (1.0 - done) / (1.0 - falls)))
+
+
+def cooling(done: float, schedule: Schedule) -> bool:
+    """Whether the learning rate of a run has begun to fall for good."""
+    return schedule == "linear" or done > 1.0 - COOLDOWN
 
 
 class Clock(TrainerCallback, ExportableState):  # type: ignore[misc]
@@ -91,7 +107,7 @@ def last_checkpoint(folder: Path) -> tuple[Path | None, float]:
     found = [path for path in folder.glob("checkpoint-*") if path.name.removeprefix("checkpoint-").isdecimal()]
     for checkpoint in sorted(found, key=lambda path: -int(path.name.removeprefix("checkpoint-"))):
         try:
-            state = json.loads((checkpoint / _STATE).read_text("utf-8"))
+            state = json.loads((checkpoint / STATE).read_text("utf-8"))
             return checkpoint, float(state["stateful_callbacks"]["Clock"]["attributes"]["elapsed"])
         except (OSError, ValueError, LookupError, TypeError):  # noqa: PERF203 - there are two or three
             shutil.rmtree(checkpoint, ignore_errors=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,20 +14,25 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from torch import Tensor
+from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, TrainerState, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
-from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from dynamic_tinybert.answer import LogitsError
+from dynamic_tinybert.train.arithmetic import InBfloat16, uses_bf16
+from dynamic_tinybert.train.averaging import WeightMean
+from dynamic_tinybert.train.batches import LengthGrouped, TokenBatches
 from dynamic_tinybert.train.errors import TrainingError
 from dynamic_tinybert.train.features import Batch, Feature, collate
 from dynamic_tinybert.train.models import Inputs
 from dynamic_tinybert.train.recipe import LengthDropStage, Stage
-from dynamic_tinybert.train.schedule import Clock, learning_rate_at
+from dynamic_tinybert.train.schedule import Clock, cooling, learning_rate_at
 
 _ENDLESS = 10_000  # epochs of a stage that the clock ends
 _NEVER = 10**9  # steps
+_AVERAGE = "average.safetensors"  # in a checkpoint
+_AVERAGED = 10  # steps from weights to weights that are averaged
 _LOOK = 10  # steps from look to look at whether the loss is finite, on a GPU
 
 Select = Callable[[], "dict[str, float]"]
@@ -65,38 +70,23 @@ class _SetEpoch(TrainerCallback):  # type: ignore[misc]
     wrapped the sampler once more than it looks.
     """
 
-    def __init__(self, sampler: LengthGrouped) -> None:
+    def __init__(self, sampler: LengthGrouped | TokenBatches) -> None:
         self._sampler = sampler
 
     def on_epoch_begin(self, _args: TrainingArguments, state: TrainerState, _control: Any, **_: Any) -> None:
         self._sampler.set_epoch(int(state.epoch or 0))
 
 
-class LengthGrouped(torch.utils.data.Sampler[int]):  # type: ignore[misc]
-    """Puts features of like length into one batch, in an order that depends on seed and epoch alone.
+class _Average(TrainerCallback):  # type: ignore[misc]
+    """Averages the weights while the learning rate falls."""
 
-    Args:
-        lengths: Tokens of each feature.
-        batch: Features of a step.
-        seed: The seed.
-    """
+    def __init__(self, trainer: StageTrainer) -> None:
+        self._trainer = trainer
 
-    def __init__(self, lengths: Sequence[int], batch: int, seed: int) -> None:
-        self._lengths = list(lengths)
-        self._batch = batch
-        self._seed = seed
-        self._epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Say which epoch comes: the loader does."""
-        self._epoch = epoch
-
-    def __len__(self) -> int:
-        return len(self._lengths)
-
-    def __iter__(self) -> Iterator[int]:
-        generator = torch.Generator().manual_seed(self._seed * 1_000_003 + self._epoch)
-        return iter(get_length_grouped_indices(self._lengths, self._batch, generator=generator))
+    def on_step_end(self, _args: TrainingArguments, state: TrainerState, _control: Any, **_: Any) -> None:
+        trainer = self._trainer
+        if state.global_step % _AVERAGED == 0 and cooling(trainer.done(), trainer.stage.schedule):
+            trainer.mean.add()
 
 
 class StageTrainer(Trainer):  # type: ignore[misc]
@@ -130,8 +120,9 @@ class StageTrainer(Trainer):  # type: ignore[misc]
         )
         items = list(enumerate(context.features))
         arguments = _arguments(stage, context)
-        size = stage.batch_size * stage.accumulate * max(1, arguments.world_size)
-        self._sampler = LengthGrouped([len(feature) for feature in context.features], size, context.seed)
+        self._sampler = _sampler(stage, context, max(1, arguments.world_size))
+        self._bfloat16 = arguments.bf16 and arguments.device.type == "cpu" and arguments.world_size == 1
+        model.eager = self._bfloat16  # of those models that know it: see `DropAndRestore`
         super().__init__(
             model=model,
             args=arguments,
@@ -140,6 +131,9 @@ class StageTrainer(Trainer):  # type: ignore[misc]
             data_collator=functools.partial(collate, pad_id=context.pad),
             callbacks=[self.clock, _SetEpoch(self._sampler), *context.callbacks],
         )
+        self.mean = WeightMean(model)
+        if stage.average:
+            self.add_callback(_Average(self))
         self.model_accepts_loss_kwargs = False  # the name by which older versions go
         self.remove_callback(PrinterCallback)
         self.remove_callback(ProgressCallback)
@@ -163,16 +157,35 @@ class StageTrainer(Trainer):  # type: ignore[misc]
                 self.state = state
                 self.state.best_model_checkpoint = str(self.context.folder / f"checkpoint-{state.best_global_step}")
                 self._load_best_model()
+                self.mean.load(checkpoint / _AVERAGE)
+                self._choose_average()
                 return
+            self.mean.load(checkpoint / _AVERAGE)
         with warnings.catch_warnings():
             # Older versions know no other.
             warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated")
             self.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+        self._choose_average()
         # Its forward, accelerate's over that of the class, computes in the stage's precision; the next stage, and the
         # last measuring, say their own. The mark goes too: a model that bears it is not wrapped again by accelerate, so
         # that the next stage would train in float32, whatever it says.
         for name in ("forward", "_original_forward", "_is_accelerate_prepared"):
             self.model.__dict__.pop(name, None)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Write the weights of a checkpoint, and the mean so far beside them."""
+        super().save_model(output_dir, _internal_call=_internal_call)
+        if output_dir is not None and self.is_world_process_zero():
+            self.mean.save(Path(output_dir) / _AVERAGE)
+
+    def _choose_average(self) -> None:
+        """Take the mean of the weights if it is better than the best checkpoint, which the model has now."""
+        if not self.mean.count:
+            return
+        best = self.state.best_metric
+        self.mean.swap()
+        if best is not None and self.evaluate()["eval_score"] <= best:
+            self.mean.swap()
 
     def done(self) -> float:
         """The share of the stage that is over."""
@@ -184,7 +197,7 @@ class StageTrainer(Trainer):  # type: ignore[misc]
         self, model: Any, inputs: Batch, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """Compute the stage's loss, and refuse to go on from one that is no number."""
-        loss = self.stage_loss(model, inputs)
+        loss = self.stage_loss(InBfloat16(model) if self._bfloat16 else model, inputs)
         finite = torch.isfinite(loss.detach())
         self._finite = finite if self._finite is None else self._finite & finite
         # To look at a number on a GPU is to wait for it, so there one looks now and then.
@@ -202,7 +215,7 @@ class StageTrainer(Trainer):  # type: ignore[misc]
             def factor(step: int) -> float:
                 timed = self.clock.limit is not None
                 done = self.clock.done() if timed else step / num_training_steps
-                return learning_rate_at(done, self.stage.warmup)
+                return learning_rate_at(done, self.stage.warmup, self.stage.schedule)
 
             self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer or self.optimizer, factor)
             self._created_lr_scheduler = True
@@ -233,22 +246,25 @@ class StageTrainer(Trainer):  # type: ignore[misc]
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
-    def _get_train_sampler(self, *_: Any) -> LengthGrouped:
+    def get_train_dataloader(self) -> Any:
+        """Make what gives batches; of batches by tokens transformers does not know."""
+        if isinstance(self._sampler, LengthGrouped):
+            return super().get_train_dataloader()
+        pin = self.args.dataloader_pin_memory
+        loader = DataLoader(
+            self.train_dataset, batch_sampler=self._sampler, collate_fn=self.data_collator, pin_memory=pin
+        )
+        return self.accelerator.prepare(loader)
+
+    def _get_train_sampler(self, *_: Any) -> LengthGrouped | TokenBatches:
         return self._sampler
 
 
-def uses_bf16(stage: Stage) -> bool:
-    """Whether a stage computes in bfloat16 here."""
-    if stage.precision == "auto":
-        gpu = torch.cuda.is_available() and PartialState().device.type == "cuda"
-        return bool(torch.cuda.is_bf16_supported()) if gpu else cpu_has_bf16()
-    return stage.precision == "bf16"
-
-
-def cpu_has_bf16() -> bool:
-    """Whether this CPU multiplies in bfloat16 (AVX512-BF16 or AMX): about twice as fast as in float32."""
-    asked = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
-    return any(supported is not None and supported() for supported in asked)
+def _sampler(stage: Stage, context: StageContext, processes: int) -> LengthGrouped | TokenBatches:
+    lengths = [len(feature) for feature in context.features]
+    if stage.batch_tokens is not None:
+        return TokenBatches(lengths, stage.batch_tokens, context.seed)
+    return LengthGrouped(lengths, stage.batch_size * stage.accumulate * processes, context.seed)
 
 
 def _arguments(stage: Stage, context: StageContext) -> TrainingArguments:
@@ -299,5 +315,10 @@ def _logging_steps(stage: Stage, context: StageContext) -> int:
     """About 200 points of the curve, whatever the length of the stage; every 10 steps by the clock."""
     if stage.epochs is None:
         return 10
-    steps = stage.epochs * math.ceil(len(context.features) / (stage.batch_size * stage.accumulate))
+    steps = stage.epochs * math.ceil(len(_sampler(stage, context, 1)) / _per_step(stage))
     return max(1, round(steps / 200))
+
+
+def _per_step(stage: Stage) -> int:
+    """What a sampler gives for a step: features, or batches of them."""
+    return stage.accumulate if stage.batch_tokens is not None else stage.batch_size * stage.accumulate

@@ -1,0 +1,70 @@
+"""Whether a run may go on with another length than it began with."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from dynamic_tinybert.train.errors import TrainingError
+from dynamic_tinybert.train.recipe import AnyStage, Recipe
+from dynamic_tinybert.train.schedule import COOLDOWN, STATE, last_checkpoint
+
+_LENGTH = ("epochs", "minutes")
+
+
+def prolongs(was: Recipe, now: Recipe, output: Path) -> bool:
+    """Whether a recipe differs from that of a run in nothing but the length of plateaus that have not ended yet.
+
+    A shorter length is allowed too, as long as the learning rate would not have begun to fall already: so a run can be
+    told to come to its end.
+
+    Args:
+        was: The recipe that the run began with.
+        now: The recipe that it is to go on with.
+        output: The folder of the run.
+
+    Raises:
+        TrainingError: Nothing else differs, but it is too late for the new length.
+    """
+    if len(was.stages) != len(now.stages) or _without_lengths(was) != _without_lengths(now):
+        return False
+    pairs = zip(was.stages, now.stages, was.stage_names(), strict=True)
+    changed = [(number, a, b, name) for number, (a, b, name) in enumerate(pairs) if _length(a) != _length(b)]
+    if not all(a.schedule == "plateau" and (a.epochs is None) == (b.epochs is None) for _, a, b, _ in changed):
+        return False
+    for number, before, after, name in changed:
+        done = _done(output / f"{number + 1:02d}-{name}", before)
+        then = done * _length(before) / _length(after)
+        if max(done, then) > 1 - COOLDOWN:
+            what = "epochs" if before.epochs is not None else "minutes"
+            raise TrainingError(
+                f"{name}: {what} cannot change from {_length(before):g} to {_length(after):g}: its learning rate "
+                f"{'has begun to fall' if done > 1 - COOLDOWN else 'would have begun to fall before'}; resume with "
+                f"{what}: {_length(before):g}, or begin a new run from its model"
+            )
+    return True
+
+
+def _length(stage: AnyStage) -> float:
+    return stage.epochs if stage.epochs is not None else stage.minutes or 0.0
+
+
+def _without_lengths(recipe: Recipe) -> dict[str, object]:
+    value = recipe.model_dump()
+    for stage in value["stages"]:
+        for key in _LENGTH:
+            stage.pop(key)
+    return value
+
+
+def _done(folder: Path, stage: AnyStage) -> float:
+    """The share of a stage that is over, by its last checkpoint."""
+    if (folder / "model").exists():
+        return 1.0
+    checkpoint, elapsed = last_checkpoint(folder)
+    if checkpoint is None:
+        return 0.0
+    if stage.minutes is not None:
+        return min(1.0, elapsed / (60 * stage.minutes))
+    state = json.loads((checkpoint / STATE).read_text("utf-8"))
+    return float(state["global_step"] / max(1, state["max_steps"]))

@@ -1,0 +1,57 @@
+"""Computing in bfloat16 with float32 weights, and in memory that is kept."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from dynamic_tinybert.train.arithmetic import InBfloat16
+
+
+def test_a_model_computes_in_bfloat16_and_learns_in_float32() -> None:
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.LayerNorm(8), torch.nn.Linear(8, 2))
+    seen = []
+    model[1].register_forward_hook(lambda _module, inputs, output: seen.append((inputs[0].dtype, output.dtype)))
+    x = torch.randn(4, 8)
+    found = InBfloat16(model)(x.bfloat16())
+    assert seen == [(torch.bfloat16, torch.bfloat16)]
+    assert torch.allclose(found.float(), model(x), atol=0.05)
+    found.float().square().sum().backward()
+    low = [weight.grad.clone() for weight in model.parameters() if weight.grad is not None]
+    assert {gradient.dtype for gradient in low} == {torch.float32}
+    model.zero_grad()
+    model(x).square().sum().backward()
+    for mine, weight in zip(low, model.parameters(), strict=True):
+        assert weight.grad is not None
+        assert (mine - weight.grad).norm() < 0.05 * weight.grad.norm()
+    assert {weight.dtype for weight in model.parameters()} == {torch.float32}
+
+
+_KEEPS = """
+import resource
+from dynamic_tinybert.train.arithmetic import keep_freed_memory
+import torch
+possible = keep_freed_memory()
+def step():
+    x = torch.ones(64 << 20, dtype=torch.uint8)
+step()
+step()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(10):
+    step()
+print(possible, resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc is on Linux")
+def test_memory_that_a_step_frees_is_not_asked_of_the_system_again() -> None:
+    """64 MiB are 16,384 pages of 4 KiB, or 32 of 2 MiB; asked for ten times over they would be ten times as many."""
+    ran = subprocess.run([sys.executable, "-c", _KEEPS], capture_output=True, text=True, check=True)
+    possible, faults = ran.stdout.split()
+    if possible == "False":
+        pytest.skip("this C library is not glibc")
+    assert int(faults) < 1000
