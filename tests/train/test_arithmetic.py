@@ -49,9 +49,9 @@ print(possible, resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc is on Linux")
 def test_memory_that_a_step_frees_is_not_asked_of_the_system_again() -> None:
-    """64 MiB are 16,384 pages of 4 KiB, or 32 of 2 MiB; asked for ten times over they would be ten times as many."""
+    """64 MiB are 16,384 pages: asked for at each of ten steps they would be 163,840, and now and then they move."""
     ran = subprocess.run([sys.executable, "-c", _KEEPS], capture_output=True, text=True, check=True)
     possible, faults = ran.stdout.split()
     if possible == "False":
         pytest.skip("this C library is not glibc")
-    assert int(faults) < 1000
+    assert int(faults) < 50_000

@@ -17,7 +17,7 @@ from transformers import TrainerControl, TrainerState
 
 import dynamic_tinybert.train.schedule as room
 from dynamic_tinybert.train import TrainingError
-from dynamic_tinybert.train.schedule import Clock, check_disk, last_checkpoint, learning_rate_at
+from dynamic_tinybert.train.schedule import Clock, Schedule, check_disk, last_checkpoint, learning_rate_at
 
 ARGS = SimpleNamespace(world_size=1)
 
@@ -44,9 +44,20 @@ def test_the_learning_rate_rises_in_a_line_and_falls_in_one(done: float, warmup:
     assert learning_rate_at(done, warmup) == pytest.approx(wanted)
 
 
-@given(st.floats(0, 1.5), st.floats(0, 0.99))
-def test_the_learning_rate_is_never_out_of_range(done: float, warmup: float) -> None:
-    assert 0 <= learning_rate_at(done, warmup) <= 1
+@pytest.mark.parametrize(
+    ("done", "warmup", "wanted"),
+    [
+        (0.05, 0.1, 0.5), (0.1, 0.1, 1.0), (0.4, 0.1, 1.0), (2 / 3, 0.1, 1.0), (5 / 6, 0.1, 0.5), (1.0, 0.1, 0.0),
+        (1.2, 0.0, 0.0), (0.95, 0.9, 0.5),
+    ],
+)  # fmt: skip
+def test_a_plateau_stays_and_falls_in_the_last_third(done: float, warmup: float, wanted: float) -> None:
+    assert learning_rate_at(done, warmup, "plateau") == pytest.approx(wanted)
+
+
+@given(st.floats(0, 1.5), st.floats(0, 0.99), st.sampled_from(["linear", "plateau"]))
+def test_the_learning_rate_is_never_out_of_range(done: float, warmup: float, schedule: Schedule) -> None:
+    assert 0 <= learning_rate_at(done, warmup, schedule) <= 1
 
 
 # The clock.
