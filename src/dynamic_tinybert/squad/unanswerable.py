@@ -15,21 +15,19 @@ may answer in other words than the reference's, and a swapped question may be od
 from __future__ import annotations
 
 import hashlib
-import math
 import random
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Final, Literal, TypeAlias
 
 from dynamic_tinybert.squad.data import Question
-from dynamic_tinybert.squad.metrics import normalize_answer
+from dynamic_tinybert.squad.nearest import Article, words_of
 
 Kind: TypeAlias = Literal["other", "nearest", "swapped"]
 KINDS: Final[tuple[Kind, ...]] = ("other", "nearest", "swapped")
 
-_K1, _B = 1.2, 0.75  # of BM25, as usual
 _WORD = re.compile(r"\w+")
 _NUMBER = re.compile(r"(?<![\w.,–-])\d+(?:,\d{3})*(?![\w–-]|[.,]\d)")
 _CAPITALIZED = r"[A-Z](?:['’](?!s\b)|[\w.-])*\w"
@@ -76,7 +74,7 @@ def other_paragraphs(questions: Sequence[Question], count: int, *, seed: int) ->
         count: How many questions to draw; one whose article has no such paragraph gives none.
         seed: Of the draw.
     """
-    paragraphs = _paragraphs(questions)
+    paragraphs = paragraphs_of(questions)
     questions = [question for question in questions if question.answers]
     draw = random.Random(seed)
     for question in (questions[i] for i in sorted(draw.sample(range(len(questions)), min(len(questions), count)))):
@@ -126,8 +124,8 @@ def unanswerable(questions: Sequence[Question], kind: Kind, *, seed: int = 0) ->
         )
 
 
-def _paragraphs(questions: Sequence[Question]) -> dict[str, dict[str, None]]:
-    """The paragraphs of each article, in order."""
+def paragraphs_of(questions: Sequence[Question]) -> dict[str, dict[str, None]]:
+    """Return the paragraphs of each article, by its title, in order."""
     found: dict[str, dict[str, None]] = defaultdict(dict)
     for question in questions:
         found[question.title][question.context] = None
@@ -135,50 +133,16 @@ def _paragraphs(questions: Sequence[Question]) -> dict[str, dict[str, None]]:
 
 
 def _nearest(questions: Sequence[Question]) -> Iterator[tuple[Question, str]]:
-    articles = {title: _Article(list(texts)) for title, texts in _paragraphs(questions).items()}
+    articles = {title: Article(list(texts)) for title, texts in paragraphs_of(questions).items()}
     for question in questions:
         if question.answers and (text := articles[question.title].nearest(question)) is not None:
             yield question, text
 
 
-class _Article:
-    """The paragraphs of an article, ranked by BM25."""
-
-    def __init__(self, texts: list[str]) -> None:
-        self._texts = texts
-        self._plain = [normalize_answer(text) for text in texts]
-        self._counts = [Counter(_words(text)) for text in texts]
-        lengths = [sum(counts.values()) for counts in self._counts]
-        mean = sum(lengths) / len(lengths) or 1.0
-        self._norms = [_K1 * (1 - _B + _B * length / mean) for length in lengths]
-        self._holding = Counter(word for counts in self._counts for word in counts)
-
-    def nearest(self, question: Question) -> str | None:
-        """The paragraph nearest to a question of those without its answers, its own left out; of equals the first."""
-        answers = [normalize_answer(answer) for answer in question.answers]
-        words = set(_words(question.question))
-        best, most = None, -1.0
-        for i, text in enumerate(self._texts):
-            if text != question.context and not any(answer and answer in self._plain[i] for answer in answers):
-                score = sum(self._weight(word, i) for word in sorted(words))
-                if score > most:
-                    best, most = text, score
-        return best
-
-    def _weight(self, word: str, i: int) -> float:
-        count = self._counts[i][word]
-        rarity = math.log(1 + (len(self._texts) - self._holding[word] + 0.5) / (self._holding[word] + 0.5))
-        return rarity * count * (_K1 + 1) / (count + self._norms[i])
-
-
-def _words(text: str) -> list[str]:
-    return [word.casefold() for word in _WORD.findall(text)]
-
-
 def _swapped(questions: Sequence[Question], seed: int) -> Iterator[tuple[Question, str]]:
     names: dict[str, dict[str, None]] = defaultdict(dict)
     numbers: dict[str, dict[str, None]] = defaultdict(dict)
-    for title, texts in _paragraphs(questions).items():
+    for title, texts in paragraphs_of(questions).items():
         for text in texts:
             names[title] |= dict.fromkeys(_names(text))
             numbers[title] |= dict.fromkeys(_NUMBER.findall(text))
@@ -208,13 +172,13 @@ def _names(text: str) -> Iterator[str]:
 
 def _swap_name(question: Question, names: list[str], draw: random.Random) -> str | None:
     """For a name in the question, one of as many words, none of which the paragraph or the question holds."""
-    there = set(_words(question.context)) | set(_words(question.question))
+    there = set(words_of(question.context)) | set(words_of(question.question))
     places = [found for found in _NAME.finditer(question.question) if found.start() > 0]
     if not places:
         return None
     place = draw.choice(places)
     size = len(place[0].split())
-    fitting = [name for name in names if len(name.split()) == size and not there & set(_words(name))]
+    fitting = [name for name in names if len(name.split()) == size and not there & set(words_of(name))]
     if not fitting:
         return None
     return question.question[: place.start()] + draw.choice(fitting) + question.question[place.end() :]
@@ -238,7 +202,7 @@ def _swap_number(question: Question, numbers: list[str], draw: random.Random) ->
 
 def _swap_opposite(question: Question, draw: random.Random) -> str | None:
     """For a word, its opposite, which the paragraph does not hold."""
-    there = set(_words(question.context))
+    there = set(words_of(question.context))
     places = [
         found
         for found in _WORD.finditer(question.question)

@@ -123,7 +123,7 @@ def model_card(
     done = ["| stage | steps | epochs | F1 on select, kept checkpoint |", "| --- | --- | --- | --- |"]
     done += [f"| {s.name} | {s.steps:,} | {s.epochs:.2f} | {s.figures.get('full_f1', 0):.2f} |" for s in stages]
     limits = _LIMITS.format(
-        impossible=_WRITTEN if unanswerable else _IMPOSSIBLE if recipe.data.impossible else _NEVER_IMPOSSIBLE,
+        impossible=_WRITTEN if unanswerable else _IMPOSSIBLE if recipe.data.without_answer else _NEVER_IMPOSSIBLE,
         dropping=_DROPPING if dropping else _NO_DROPPING,
     )
     made = (

@@ -81,7 +81,7 @@ def first_table(
             table_row(name, config, share(qa.shape, config), exact_match, f1) for name, config, exact_match, f1 in rows
         ],
     }
-    if recipe.data.impossible or sets.unanswerable:
+    if recipe.data.without_answer or sets.unanswerable:
         table = _calibrated(qa, recipe, sets, table, reporter)
     ConfigTable.read(qa.shape, table)
     return table

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from dynamic_tinybert.shape import Voters
 from dynamic_tinybert.shipped import SHIPPED
+from dynamic_tinybert.train.data import check_article_lengths
 from dynamic_tinybert.train.errors import TrainingError
 from dynamic_tinybert.train.features import FeatureSettings
 from dynamic_tinybert.train.schedule import Schedule
@@ -37,7 +38,7 @@ class Data(_Strict):
         dev: A SQuAD file to report on at the end; nothing is chosen by it.
         limit: Train on so many questions only, the first of a shuffled order; for rehearsals.
         report_limit: Measure the finished model on so many questions of each set only; for rehearsals.
-        answers: See `FeatureSettings`; so are `impossible` and the lengths.
+        answers: See `FeatureSettings`; so are `impossible` to `layout`, and the lengths.
     """
 
     train: Path
@@ -48,15 +49,38 @@ class Data(_Strict):
     report_limit: Count | None = None
     answers: Literal["first", "all"] = "all"
     impossible: Share = 0.0
+    articles: Share = 0.0
+    article_lengths: tuple[Count, Count] = (128, 384)
+    distractors: Share = 0.0
+    typed: Share = 0.0
+    layout: Share = 0.0
     max_seq_len: Annotated[int, Field(ge=16)] = 384
     doc_stride: Annotated[int, Field(ge=0)] = 128
     max_question_len: Count = 64
+
+    @model_validator(mode="after")
+    def _articles_fit(self) -> Data:
+        if self.articles:
+            check_article_lengths(
+                self.article_lengths, max_seq_len=self.max_seq_len, max_question_len=self.max_question_len
+            )
+        return self
+
+    @property
+    def without_answer(self) -> bool:
+        """Whether questions are asked of texts that do not answer them."""
+        return self.impossible > 0 or self.distractors > 0
 
     def features(self, seed: int) -> FeatureSettings:
         """How features are made."""
         return FeatureSettings(
             answers=self.answers,
             impossible=self.impossible,
+            articles=self.articles,
+            article_lengths=self.article_lengths,
+            distractors=self.distractors,
+            typed=self.typed,
+            layout=self.layout,
             max_seq_len=self.max_seq_len,
             doc_stride=self.doc_stride,
             max_question_len=self.max_question_len,

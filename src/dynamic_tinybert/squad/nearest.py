@@ -1,0 +1,76 @@
+"""The paragraphs of an article and how near each is to a question, by BM25."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from dynamic_tinybert.squad.data import Question
+from dynamic_tinybert.squad.metrics import normalize_answer
+
+_K1, _B = 1.2, 0.75  # of BM25, as usual
+_WORD = re.compile(r"\w+")
+
+
+def words_of(text: str) -> list[str]:
+    """Return the words of a text, in its order, without their case."""
+    return [word.casefold() for word in _WORD.findall(text)]
+
+
+class Ranking:
+    """Scores texts by the words that they share with a question: BM25 (Robertson and Zaragoza, 2009).
+
+    Args:
+        texts: The texts, `[texts]`.
+    """
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        counts = [Counter(words_of(text)) for text in texts]
+        lengths = [sum(each.values()) for each in counts]
+        mean = sum(lengths) / max(1, len(lengths)) or 1.0
+        holding: dict[str, list[tuple[int, int]]] = defaultdict(list)
+        for number, each in enumerate(counts):
+            for word, count in each.items():
+                holding[word].append((number, count))
+        self._norms = np.array([_K1 * (1 - _B + _B * length / mean) for length in lengths])
+        self._holding = dict(holding)
+
+    def scores(self, question: str) -> npt.NDArray[np.float64]:
+        """Return the score of each text for a question, `[texts]`; 0 for one that shares no word with it."""
+        found = np.zeros(len(self._norms))
+        for word in sorted(set(words_of(question))):
+            holding = self._holding.get(word, [])
+            rarity = math.log(1 + (len(self._norms) - len(holding) + 0.5) / (len(holding) + 0.5))
+            for number, count in holding:
+                found[number] += rarity * count * (_K1 + 1) / (count + self._norms[number])
+        return found
+
+
+class Article:
+    """The paragraphs of an article, ranked for its questions.
+
+    Args:
+        texts: The paragraphs.
+    """
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        self._texts = list(texts)
+        self._plain = [normalize_answer(text) for text in texts]
+        self._ranking = Ranking(texts)
+
+    def nearest(self, question: Question) -> str | None:
+        """Return the paragraph nearest to a question: of those without its answers, its own left out.
+
+        Of paragraphs that are equally near it is the first; None if there is no such paragraph.
+        """
+        answers = [answer for answer in map(normalize_answer, question.answers) if answer]
+        order: list[int] = np.argsort(-self._ranking.scores(question.question), kind="stable").tolist()
+        for i in order:
+            if self._texts[i] != question.context and not any(answer in self._plain[i] for answer in answers):
+                return self._texts[i]
+        return None

@@ -1,0 +1,83 @@
+"""A text with the places of right answers in it, which stay right when the text is changed around them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from dynamic_tinybert.squad.metrics import normalize_answer
+
+Edit: TypeAlias = "tuple[int, int, str]"
+"""Where the replaced characters start and end, and what comes in their place. Start is end for an insertion."""
+
+_END = re.compile(r"(?<=[.!?])[\"”’')\]]*(?:\[\d+\])*(\s+)(?=[\"“‘'(\[]*[A-Z0-9])")
+_ABBREVIATION = re.compile(
+    r"(?:^|[\s(\"“.])(?:[A-Z]|Mr|Mrs|Ms|Dr|St|Sr|Jr|Gen|Col|Lt|Capt|Sgt|Rev|Hon|Prof|Gov|Sen|Rep|Pres|Mt|Ft|No|Nos"
+    r"|vs|etc|ca|c|cf|e\.g|i\.e|approx|Inc|Ltd|Co|Corp|Bros|vol|Vol|ed|pp?|Jan|Feb|Mar|Apr|Aug|Sept?|Oct|Nov|Dec)\.$"
+)
+
+
+@dataclass(frozen=True)
+class Passage:
+    """A text that a question is asked about.
+
+    Attributes:
+        text: The text.
+        right: Start and end of each right answer, in characters of `text`.
+        paragraph: Start and end of the paragraph that the question belongs to, in characters of `text`.
+    """
+
+    text: str
+    right: tuple[tuple[int, int], ...]
+    paragraph: tuple[int, int]
+
+    def is_free(self, start: int, end: int) -> bool:
+        """Whether an edit there would leave every right answer as it is."""
+        return not any(start < b and a < end if start < end else a < start < b for a, b in self.right)
+
+    def edited(self, edits: Iterable[Edit]) -> Passage:
+        """Return the passage after edits, with the same right answers in their new places.
+
+        Args:
+            edits: They do not overlap. Of insertions at one place, the first in this order comes first.
+
+        Raises:
+            ValueError: Two edits overlap, or one is inside a right answer.
+        """
+        pieces: list[str] = []
+        moves: list[tuple[int, int, int]] = []
+        at = 0
+        for start, end, new in sorted(edits, key=lambda edit: edit[:2]):
+            if start < at or not self.is_free(start, end):
+                raise ValueError(f"an edit at {start} to {end} overlaps another, or a right answer")
+            pieces += [self.text[at:start], new]
+            moves.append((start, end, len(new) - (end - start)))
+            at = end
+        text = "".join([*pieces, self.text[at:]])
+
+        def start_of(place: int) -> int:
+            return place + sum(more for _, end, more in moves if end <= place)
+
+        def end_of(place: int) -> int:  # what is inserted there is outside
+            return place + sum(more for start, end, more in moves if end <= place and start < place)
+
+        right = tuple((start_of(a), start_of(a) + b - a) for a, b in self.right)
+        return Passage(text, right, (start_of(self.paragraph[0]), end_of(self.paragraph[1])))
+
+
+def sentence_gaps(text: str) -> Iterator[tuple[int, int]]:
+    """Yield start and end of the white space between sentences, by simple rules for English.
+
+    A full stop after an initial or a usual abbreviation ends no sentence.
+    """
+    for found in _END.finditer(text):
+        if not _ABBREVIATION.search(text[max(0, found.start() - 8) : found.start()]):
+            yield found.span(1)
+
+
+def holds(text: str, answers: Iterable[str]) -> bool:
+    """Whether a text holds one of the answers, as whole words, both normalized as SQuAD's metrics do."""
+    plain = f" {normalize_answer(text)} "
+    return any(answer and f" {answer} " in plain for answer in map(normalize_answer, answers))
