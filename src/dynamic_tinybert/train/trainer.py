@@ -23,7 +23,7 @@ from dynamic_tinybert.answer import LogitsError
 from dynamic_tinybert.train.errors import TrainingError
 from dynamic_tinybert.train.features import Batch, Feature, collate
 from dynamic_tinybert.train.models import Inputs
-from dynamic_tinybert.train.recipe import LengthDropStage, Stage
+from dynamic_tinybert.train.recipe import LengthDropStage, LogitsStage, Stage
 from dynamic_tinybert.train.schedule import Clock, learning_rate_at
 
 _ENDLESS = 10_000  # epochs of a stage that the clock ends
@@ -237,7 +237,7 @@ class StageTrainer(Trainer):  # type: ignore[misc]
         return self._sampler
 
 
-def uses_bf16(stage: Stage) -> bool:
+def uses_bf16(stage: Stage | LogitsStage) -> bool:
     """Whether a stage computes in bfloat16 here."""
     if stage.precision == "auto":
         gpu = torch.cuda.is_available() and PartialState().device.type == "cuda"
