@@ -226,6 +226,8 @@ def run_logits_stage(
         OSError: Something cannot be written.
     """
     name, part = folder.name, folder / _PART
+    for draft in folder.glob(f".{_PART}.*"):  # what a run leaves that is killed while it saves
+        draft.unlink()
     start = None if stage.start is None else read_table(stage.start, features)
     maker = LogitsMaker(features, stage.keep, start)
     if stage.start is not None:

@@ -13,7 +13,7 @@ import torch
 from dynamic_tinybert.folder import EMBEDDED, open_folder
 from dynamic_tinybert.squad import Question, SquadFile, read_squad
 from dynamic_tinybert.train.errors import TrainingError
-from dynamic_tinybert.train.models import read_config, shape_of
+from dynamic_tinybert.train.models import check_float, read_config, shape_of
 from dynamic_tinybert.train.recipe import IntermediateStage, LogitsStage, Recipe, Student, TeacherStage, models_of
 from dynamic_tinybert.train.schedule import check_disk
 from dynamic_tinybert.train.stages import check_intermediate
@@ -115,6 +115,7 @@ def check_run(recipe: Recipe, sets: Sets, vocabulary: Vocabulary, output: Path) 
     texts = [text for question in sample for text in (question.question, question.context)]
     for model in dict.fromkeys(_teachers(recipe)):
         check_alignment(Vocabulary(model), vocabulary, texts)
+        check_float(model)
     read = [read_config(model) for model in dict.fromkeys(_teachers(recipe))]
     student: Any = None
     teacher: Any = None if recipe.teacher is None else read_config(recipe.teacher)
