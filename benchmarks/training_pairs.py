@@ -141,11 +141,10 @@ def make(shape: str, step: str) -> tuple[Any, dict[str, Any], dict[str, Any]]:
     mask[::10, TOKENS - PADDED :] = 0
     fed = {"input_ids": ids, "attention_mask": mask}
     if shape == "MPNet":
-        try:
-            from dynamic_tinybert.train.model import DynamicMPNetForQuestionAnswering as Model
-        except ImportError:
-            Model = transformers.MPNetForQuestionAnswering
-        return Model(transformers.MPNetConfig(attention_probs_dropout_prob=0.0, **sizes)).train(), fed, {}
+        import dynamic_tinybert.train.model as ours
+
+        kind = getattr(ours, "DynamicMPNetForQuestionAnswering", transformers.MPNetForQuestionAnswering)
+        return kind(transformers.MPNetConfig(attention_probs_dropout_prob=0.0, **sizes)).train(), fed, {}
     from dynamic_tinybert.train.model import DynamicBertForQuestionAnswering
 
     config = transformers.BertConfig(attention_probs_dropout_prob=0.0, **sizes)

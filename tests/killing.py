@@ -104,6 +104,11 @@ def arm(moment: str, count: int, output: str) -> None:
         before(dynamic_tinybert.train.run, "write_model", nth(count), after=True)
     elif moment == "measure":
         before(dynamic_tinybert.train.finish, "evaluate_at", nth(count))
+    elif moment in ("logits", "part"):
+        import dynamic_tinybert.train.predict as predicting
+
+        predicting._SAVE_EVERY = 0.0
+        before(*((predicting, "greatest_logits") if moment == "logits" else (Path, "replace")), nth(count))
     elif moment == "write":
         act_write = nth(count)
 

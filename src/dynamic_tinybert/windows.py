@@ -158,6 +158,10 @@ class TextTokenizer:
             ids = ids[:longest]
         return ids
 
+    def words(self, ids: Sequence[int]) -> str:
+        """Return about the text that token ids were made of, for messages."""
+        return str(self._tokenizer.decode(list(ids)))
+
     def text(self, text: str) -> Iterator[Tokens]:
         """Yield the tokens of a text, a piece at a time; nothing for a text without any."""
         for begin, end in _pieces(text):

@@ -99,6 +99,22 @@ def test_train_prints_figures_and_where_the_model_is(
     assert printed["figures"]["confirm"]["total"] == 9
 
 
+def test_train_prints_where_the_logits_are_if_no_stage_trains_a_model(
+    run: Run, value: dict[str, Any], write: Any, shelf: Path, tmp_path: Path
+) -> None:
+    value["stages"] = [{"stage": "logits", "teachers": [str(shelf / "teacher")], "keep": 8, "precision": "fp32"}]
+    result = run(write(value), "--output", tmp_path / "run")
+    assert result.exit_code == 0, result.stderr
+    path = str(tmp_path / "run" / "01-logits" / "logits.npz")
+    assert result.stdout == path + "\n"
+    assert Path(path).is_file()
+    assert f"the logits are in {path}; no stage trains a model" in result.stderr
+    again = run(write(value), "--output", tmp_path / "run", "--resume", "--json")
+    printed = json.loads(again.stdout)
+    assert printed["logits"] == path
+    assert {"windows", "mass_mean", "mass_min"} == printed["figures"]["logits"].keys()
+
+
 def test_train_in_a_process_of_its_own_says_lines_and_nothing_else(
     value: dict[str, Any], write: Any, tmp_path: Path
 ) -> None:

@@ -20,6 +20,7 @@ from dynamic_tinybert.train import DynamicBertForQuestionAnswering, TrainingErro
 from dynamic_tinybert.train.models import (
     Inputs,
     Teacher,
+    check_float,
     load_model,
     load_student,
     read_config,
@@ -319,6 +320,20 @@ def test_voters_that_nobody_knows_are_one_line(load: Any, ours: object, tmp_path
         load(folder)
     one_line(error)
     assert str(folder) in str(error.value)
+
+
+@pytest.mark.parametrize("kind", ["folder", "Hub"])
+def test_weights_in_int8_are_refused_as_transformers_would_load_them_without_scales(
+    kind: str, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = save_folder(open_folder(tiny_folder), tmp_path / "int8", dtype="int8")
+    for check in (check_float, load_model) if kind == "folder" else (load_model,):
+        with pytest.raises(TrainingError, match=r"are stored in INT8, .* dynamic-tinybert export \S+ FOLDER") as error:
+            check(folder)
+        assert "\n" not in str(error.value)
+    check_float(save_folder(open_folder(folder), tmp_path / "float", dtype="float32"))
+    check_float(tmp_path / "nowhere")
+    load_student(folder)  # a student's are converted
 
 
 def test_a_damaged_folder_of_ours_is_one_line(tmp_path: Path, tiny_folder: Path) -> None:

@@ -228,6 +228,30 @@ def test_stored_logits_are_a_teacher_but_not_of_what_is_inside(tmp_path: Path) -
     read_recipe(write(tmp_path, edited(stages=[stage])))
 
 
+def test_logits_have_a_teacher_or_are_converted_and_then_teach(tmp_path: Path) -> None:
+    stage, learner = {"stage": "logits"}, {"stage": "lengthdrop", "epochs": 1, "learn_from": "teacher"}
+    message = refused(write(tmp_path, edited(stages=[stage, learner])))
+    assert "the stage logits needs a teacher: teachers: [FOLDER], or a teacher stage before it" in message
+    read_recipe(write(tmp_path, edited(stages=[stage, learner], teacher="some/folder")))
+    for source in ({"teachers": ["some/folder", "other/folder"]}, {"start": "logits.npz"}):
+        assert read_recipe(write(tmp_path, edited(stages=[{**stage, **source}, learner]))).trains
+        alone = read_recipe(write(tmp_path, edited(stages=[{**stage, **source}], student=...)))
+        assert not alone.trains
+    inside = {"stage": "intermediate", "epochs": 1}
+    message = refused(write(tmp_path, edited(stages=[{**stage, "teachers": ["some/folder"]}, inside])))
+    assert "the stage intermediate needs a teacher" in message
+
+
+def test_a_stage_of_logits_has_no_settings_of_learning(tmp_path: Path) -> None:
+    stage = {"stage": "logits", "teachers": ["some/folder"]}
+    message = refused(write(tmp_path, edited(stages=[{**stage, "epochs": 1}])))
+    assert message.endswith("stages.0.epochs: there is no such key")
+    message = refused(write(tmp_path, edited(stages=[{**stage, "teacher": "some/folder"}])))
+    assert message.endswith("stages.0.teacher: there is no such key; did you mean teachers?")
+    message = refused(write(tmp_path, edited(stages=[{**stage, "keep": 0}])))
+    assert "stages.0.keep" in message
+
+
 def test_labels_alone_need_no_teacher(tmp_path: Path) -> None:
     for kind in ("prediction", "lengthdrop"):
         read_recipe(write(tmp_path, edited(stages=[{"stage": kind, "epochs": 1}])))

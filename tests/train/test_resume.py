@@ -117,6 +117,23 @@ def test_killed_at_every_write(recipe: Path, uninterrupted: dict[str, Any], tmp_
     raise AssertionError("there are more writes than were tried")
 
 
+@forks
+def test_killed_while_logits_are_computed(data: dict[str, Any], mpnet: str, student: str, tmp_path: Path) -> None:
+    stages = [
+        {"stage": "logits", "teachers": [mpnet], "keep": 8, "batch_tokens": 256},
+        {"stage": "prediction", "name": "student"},
+    ]
+    recipe = write_recipe(tmp_path / "recipe.yaml", data, stages, student={"checkpoint": student})
+    train(read_recipe(recipe), tmp_path / "whole")
+    names = ["01-logits/logits.npz", "01-logits/result.json", "02-student/model/model.safetensors"]
+    for job in kill([("logits", 1), ("logits", 3), ("part", 4)], recipe, tmp_path):
+        assert (job["killed"], job["status"]) == (1, 0), job
+        for name in names:
+            assert (Path(job["output"]) / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), job
+        left = sorted(path.name for path in (Path(job["output"]) / "01-logits").iterdir())
+        assert left == ["logits.npz", "result.json"]
+
+
 class Interrupted(Exception):
     """What a test ends a run with."""
 

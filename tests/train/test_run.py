@@ -110,6 +110,8 @@ def test_every_stage_leaves_its_curve_and_model_and_no_checkpoint(whole: Ran) ->
     assert last["f1"] == pytest.approx((last["full_f1"] + last["f1_at_0.8"]) / 2)
     with np.load(whole.output / "01-teacher" / "logits.npz") as stored:
         assert stored["index"].shape[1:] == (2, 16)
+    figures = json.loads((whole.output / "01-teacher" / "result.json").read_text("utf-8"))["figures"]
+    assert 0.2 < figures["mass_min"] <= figures["mass_mean"] <= 1
 
 
 def test_transformers_reads_the_model(whole: Ran, student: str) -> None:
@@ -372,10 +374,10 @@ def test_the_same_recipe_gives_the_same_model(data: dict[str, Any], student: str
 
 
 @pytest.mark.usefixtures("without_plots")
-def test_stored_logits_of_other_features_are_refused_before_anything_is_learned(
+def test_stored_logits_that_lack_features_are_refused_before_anything_is_learned(
     alone: Ran, data: dict[str, Any], student: str, tmp_path: Path
 ) -> None:
     stages = [{"stage": "prediction"}, {"stage": "lengthdrop", "logits": str(alone.output / "01-teacher/logits.npz")}]
-    with pytest.raises(TrainingError, match="of other features"):
-        go(tmp_path, {**data, "limit": 20}, stages, student={"checkpoint": student})
+    with pytest.raises(TrainingError, match=r"lacks the logits of .* windows, the first is of the question"):
+        go(tmp_path, {**data, "impossible": 0.5}, stages, student={"checkpoint": student})
     assert not list((tmp_path / "run").glob("0*"))

@@ -19,7 +19,9 @@ from dynamic_tinybert import LengthConfig
 from dynamic_tinybert.squad import SquadFile, read_squad
 from dynamic_tinybert.train.evaluation import answerer, measure
 from dynamic_tinybert.train.features import Batch, Feature, collate, make_features
+from dynamic_tinybert.train.logits import StoredLogits
 from dynamic_tinybert.train.models import Inputs, Teacher, load_model, load_student
+from dynamic_tinybert.train.predict import logits_of
 from dynamic_tinybert.train.recipe import (
     Data,
     IntermediateStage,
@@ -32,7 +34,6 @@ from dynamic_tinybert.train.stages import (
     IntermediateTrainer,
     LengthDropTrainer,
     PredictionTrainer,
-    StoredLogits,
     TeacherTrainer,
 )
 from dynamic_tinybert.train.trainer import StageContext, StageTrainer
@@ -196,7 +197,7 @@ def test_the_loss_from_stored_logits(
     context: Context, models: Callable[..., str], batch: Batch, features: list[Feature], tmp_path: Path
 ) -> None:
     model, teacher = load_student(models()), load_model(models(seed=1))
-    kept = StoredLogits.of(teacher, Inputs(teacher), features, 0, 4, bf16=False)
+    kept = logits_of(teacher, Inputs(teacher), features, 0, 4, bf16=False)
     kept.write(tmp_path / "logits.npz", features)
     stage = PredictionStage(stage="prediction", epochs=1)
     trainer = PredictionTrainer(model, stage, context(model), StoredLogits.read(tmp_path / "logits.npz", features))
@@ -274,7 +275,7 @@ def test_single_models_learn_from_the_teacher(
     model, teacher = load_student(models()), load_model(models(layers=4, seed=1))
     goal: Any = Teacher(models(layers=4, seed=1), Vocabulary(models()))
     if stored:
-        goal = StoredLogits.of(teacher, Inputs(teacher), features, 0, 4, bf16=False)
+        goal = logits_of(teacher, Inputs(teacher), features, 0, 4, bf16=False)
     stage = LengthDropStage(stage="lengthdrop", epochs=1, rule="single", full=0.5, length_drop=0.8)
     trainer = LengthDropTrainer(model, stage, context(model), goal)
     seen = set()
@@ -286,6 +287,25 @@ def test_single_models_learn_from_the_teacher(
         expected = mean([stored_loss(a, b, 4) if stored else soft_loss(a, b, 1) for a, b in pairs])
         assert loss_of(trainer, batch) == pytest.approx(expected, rel=1e-4)
     assert seen == {True, False}
+
+
+def test_the_sandwichs_sub_models_learn_from_stored_logits(
+    context: Context, models: Callable[..., str], batch: Batch, features: list[Feature], tmp_path: Path
+) -> None:
+    model, teacher = load_student(models()), load_model(models(layers=4, seed=1))
+    logits_of(teacher, Inputs(teacher), features, 0, 4, bf16=False).write(tmp_path / "logits.npz", features)
+    goal = StoredLogits.read(tmp_path / "logits.npz", features)
+    stage = LengthDropStage(stage="lengthdrop", epochs=1, samples=2, learn_from="teacher", length_drop=0.6)
+    trainer = LengthDropTrainer(model, stage, context(model), goal)
+    expected = []
+    for row in rows(batch):
+        said = called(teacher, row)
+        outputs = [called(model, row)]
+        outputs += [called(model, row, length_config=a, layer_config=b) for a, b in trainer._sub_models()]
+        expected.append(mean([stored_loss(output, said, 4) for output in outputs]))
+    assert loss_of(trainer, batch) == pytest.approx(mean(expected), rel=2e-3)
+    goal.value[batch["index"], 0, 0] -= 3  # what the file says is what they learn
+    assert loss_of(trainer, batch) != pytest.approx(mean(expected), rel=2e-3)
 
 
 def test_single_models_drop_more_or_less_from_step_to_step(context: Context, models: Callable[..., str]) -> None:

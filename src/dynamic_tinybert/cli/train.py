@@ -43,8 +43,9 @@ def train(
 
     DIR/model is the finished folder, with its card and a first table of configurations; `search` finds better ones.
     Checkpoints are chosen by the held-out articles `data.select`, and the model is measured on `data.confirm`. A run
-    that was killed at any moment goes on with --resume; an earlier run is never written over. Needs the extra: pip
-    install 'dynamic-tinybert[train]'.
+    that was killed at any moment goes on with --resume; an earlier run is never written over. A recipe of `logits`
+    stages alone makes a file of a teacher's logits, and no model. Needs the extra: pip install
+    'dynamic-tinybert[train]'.
     """
     with console.needs_extra("train", "training"):
         import torch
@@ -53,6 +54,7 @@ def train(
         from dynamic_tinybert.train import train as run
         from dynamic_tinybert.train.recipe import dump_recipe, find_recipe
         from dynamic_tinybert.train.run import check as look
+        from dynamic_tinybert.train.run import made
 
     folder = output or Path()
     with console.errors_in_one_line():
@@ -72,11 +74,12 @@ def train(
             console.fail(f"stopped; the same command with --resume goes on from the last checkpoint in {folder}")
     if not figures:  # not the first process of a distributed run
         return
+    path = made(read, folder)
     if as_json:
-        console.print_json({"model": str(folder / "model"), "figures": figures})
+        console.print_json({"model" if read.trains else "logits": str(path), "figures": figures})
         return
-    for data, found in figures.items():
+    for data, found in figures.items() if read.trains else ():
         print(
             f"{data:<8} EM {found['exact_match']:6.2f}   F1 {found['f1']:6.2f}   of {int(found['total']):,} questions"
         )
-    print(folder / "model")
+    print(path)

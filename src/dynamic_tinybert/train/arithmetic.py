@@ -11,7 +11,7 @@ import torch
 from accelerate import PartialState
 from torch.func import functional_call
 
-from dynamic_tinybert.train.recipe import Stage
+from dynamic_tinybert.train.recipe import LogitsStage, Stage
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # of glibc's malloc.h
 _NEVER = 2**31 - 1
@@ -41,7 +41,7 @@ class InBfloat16:
         return functional_call(self._model, weights, args, options)
 
 
-def uses_bf16(stage: Stage) -> bool:
+def uses_bf16(stage: Stage | LogitsStage) -> bool:
     """Whether a stage computes in bfloat16 here."""
     if stage.precision == "auto":
         gpu = torch.cuda.is_available() and PartialState().device.type == "cuda"

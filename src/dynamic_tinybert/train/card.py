@@ -17,7 +17,7 @@ from dynamic_tinybert.folder import called
 from dynamic_tinybert.folder.hub import is_hub_name
 from dynamic_tinybert.shape import ModelShape
 from dynamic_tinybert.squad import Version
-from dynamic_tinybert.train.recipe import Recipe, Stage, dump_recipe
+from dynamic_tinybert.train.recipe import LogitsStage, Recipe, Stage, dump_recipe
 
 _LIMITS = f"""\
 ## Intended use
@@ -65,13 +65,13 @@ class StageResult:
     Attributes:
         name: Its name.
         stage: Its settings.
-        figures: Of the checkpoint that was kept, on a sample of `select`.
+        figures: Of the checkpoint that was kept, on a sample of `select`; or of stored logits.
         steps: Steps that were made.
         epochs: Epochs that were made.
     """
 
     name: str
-    stage: Stage
+    stage: Stage | LogitsStage
     figures: Mapping[str, float]
     steps: int
     epochs: float
@@ -121,7 +121,11 @@ def model_card(
         f"| {data} | {int(x['total']):,} | {x['exact_match']:.2f} | {x['f1']:.2f} |" for data, x in figures.items()
     ]
     done = ["| stage | steps | epochs | F1 on select, kept checkpoint |", "| --- | --- | --- | --- |"]
-    done += [f"| {s.name} | {s.steps:,} | {s.epochs:.2f} | {s.figures.get('full_f1', 0):.2f} |" for s in stages]
+    done += [
+        f"| {s.name} | {s.steps:,} | {s.epochs:.2f} | {s.figures.get('full_f1', 0):.2f} |"
+        for s in stages
+        if isinstance(s.stage, Stage)
+    ]
     limits = _LIMITS.format(
         impossible=_WRITTEN if unanswerable else _IMPOSSIBLE if recipe.data.without_answer else _NEVER_IMPOSSIBLE,
         dropping=_DROPPING if dropping else _NO_DROPPING,
@@ -151,6 +155,7 @@ def model_card(
         "",
         *done,
         "",
+        *_stored(stages),
         "The recipe, with every hyperparameter:",
         "",
         "```yaml",
@@ -167,10 +172,27 @@ def model_card(
     return compose(head, "\n".join(lines))
 
 
+def _stored(stages: Sequence[StageResult]) -> list[str]:
+    """What the stages that store logits came to, a line each, with an empty one behind."""
+    lines = []
+    for result in stages:
+        if not isinstance(stage := result.stage, LogitsStage):
+            continue
+        of = ", ".join(map(called, stage.teachers)) or "the teacher"
+        held = result.figures.get("mass_mean")
+        lines += [
+            f"The stage {result.name} stored the {stage.keep} greatest start and end logits of {of} for "
+            f"{int(result.figures['windows']):,} windows"
+            + ("." if held is None else f"; they hold {held:.2%} of its probability."),
+            "",
+        ]
+    return lines
+
+
 def _without_folders(recipe: Recipe) -> Recipe:
     """A recipe whose data and models are named, and not where they lay."""
-    files = {key: getattr(recipe.data, key) for key in ("train", "select", "confirm", "dev")}
-    data = recipe.data.model_copy(update={key: Path(file.name) for key, file in files.items() if file is not None})
+    parts = {key: getattr(recipe.data, key) for key in ("train", "select", "confirm", "dev")}
+    data = recipe.data.model_copy(update={key: Path(file.name) for key, file in parts.items() if file is not None})
     changes: dict[str, Any] = {"data": data}
     if recipe.teacher is not None:
         changes["teacher"] = called(recipe.teacher)
@@ -180,7 +202,9 @@ def _without_folders(recipe: Recipe) -> Recipe:
     stages = []
     for stage in recipe.stages:
         named = {key: getattr(stage, key, None) for key in ("model", "teacher")}
-        logits = getattr(stage, "logits", None)
-        changed = {} if logits is None else {"logits": Path(logits.name)}
+        files = {key: getattr(stage, key, None) for key in ("logits", "start")}
+        changed: dict[str, Any] = {key: Path(file.name) for key, file in files.items() if file is not None}
+        if isinstance(stage, LogitsStage):
+            changed["teachers"] = tuple(map(called, stage.teachers))
         stages.append(stage.model_copy(update=changed | {k: called(v) for k, v in named.items() if v is not None}))
     return recipe.model_copy(update={**changes, "stages": tuple(stages)})

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForQuestionAnswering, BertConfig
 from transformers.utils import logging
@@ -20,6 +21,7 @@ from dynamic_tinybert.train.features import Batch
 from dynamic_tinybert.train.model import DynamicBertForQuestionAnswering
 from dynamic_tinybert.train.vocabulary import Vocabulary, check_exists
 
+_SCALE = ".weight.scale"  # ends the name of the scales of a tensor that is stored in INT8
 _BERT_TO_MPNET = {
     "attention.self.query": "attention.attn.q",
     "attention.self.key": "attention.attn.k",
@@ -111,6 +113,22 @@ def read_config(model: str | Path) -> Any:
     except ValueError as error:
         raise TrainingError(f"{model}: {error}: choose another model") from None
     return config
+
+
+def check_float(model: str | Path) -> None:
+    """Check that the weights of a folder are not stored in INT8, as `export` can write them.
+
+    Raises:
+        TrainingError: They are. transformers would load the integers, without their scales.
+    """
+    for file in Path(model).glob("*.safetensors") if Path(model).is_dir() else ():
+        try:
+            with safe_open(file, "pt") as weights:
+                quantized = any(name.endswith(_SCALE) for name in weights.keys())  # noqa: SIM118
+        except (OSError, SafetensorError):
+            continue  # loading says what is wrong with it
+        if quantized:
+            raise _quantized(model)
 
 
 def load_model(model: str | Path) -> Any:
@@ -217,6 +235,8 @@ def _load(kind: Any, model: str | Path, config: Any) -> Any:
             )
     except Exception as error:  # transformers raises what comes from below
         raise TrainingError(f"{model} cannot be loaded for question answering: {_first_line(error)}") from None
+    if any(name.endswith(_SCALE) for name in found["unexpected_keys"]):
+        raise _quantized(model)
     if other := sorted(name for name, *_ in found["mismatched_keys"]):
         raise TrainingError(f"{model} is damaged: {other[0]} in its weights is not of the size that config.json says")
     if lost := sorted(name for name in found["missing_keys"] if name.startswith(f"{loaded.base_model_prefix}.")):
@@ -224,6 +244,13 @@ def _load(kind: Any, model: str | Path, config: Any) -> Any:
     if wild := [name for name, value in loaded.named_parameters() if not bool(value.isfinite().all())]:
         raise TrainingError(f"{model} is damaged: {wild[0]} holds NaN or infinity")
     return loaded
+
+
+def _quantized(model: str | Path) -> TrainingError:
+    return TrainingError(
+        f"the weights of {model} are stored in INT8, and training reads float32: dynamic-tinybert export {model} "
+        "FOLDER writes them so"
+    )
 
 
 def _from_folder(model: str | Path) -> Any:

@@ -14,8 +14,8 @@ from dynamic_tinybert.folder import EMBEDDED, open_folder
 from dynamic_tinybert.squad import Question, SquadFile, read_squad
 from dynamic_tinybert.train.arithmetic import cpu_has_bf16
 from dynamic_tinybert.train.errors import TrainingError
-from dynamic_tinybert.train.models import read_config, shape_of
-from dynamic_tinybert.train.recipe import IntermediateStage, Recipe, Student, TeacherStage
+from dynamic_tinybert.train.models import check_float, read_config, shape_of
+from dynamic_tinybert.train.recipe import IntermediateStage, LogitsStage, Recipe, Student, TeacherStage, models_of
 from dynamic_tinybert.train.schedule import check_disk
 from dynamic_tinybert.train.stages import check_intermediate
 from dynamic_tinybert.train.vocabulary import Vocabulary, check_alignment
@@ -115,11 +115,16 @@ def check_run(recipe: Recipe, sets: Sets, vocabulary: Vocabulary, output: Path) 
     texts = [text for question in sample for text in (question.question, question.context)]
     for model in dict.fromkeys(_teachers(recipe)):
         check_alignment(Vocabulary(model), vocabulary, texts)
+        check_float(model)
     read = [read_config(model) for model in dict.fromkeys(_teachers(recipe))]
     student: Any = None
     teacher: Any = None if recipe.teacher is None else read_config(recipe.teacher)
     largest = 0
     for stage in recipe.stages:
+        if isinstance(stage, LogitsStage):
+            if stage.start is not None and not stage.start.is_file():
+                raise TrainingError(f"start: there is no file of stored logits {stage.start}")
+            continue
         if isinstance(stage, TeacherStage):
             if any(retention < 1 for retention in stage.retentions):
                 raise TrainingError(
@@ -140,7 +145,8 @@ def check_run(recipe: Recipe, sets: Sets, vocabulary: Vocabulary, output: Path) 
     able = torch.cuda.is_available() or cpu_has_bf16()
     if any(stage.precision == "bf16" for stage in recipe.stages) and not able:
         raise TrainingError("precision: bf16 needs a GPU, or a CPU that multiplies in it: set precision: auto")
-    longest = min(shape_of(config).positions for config in (student, *read) if config is not None)
+    positions = [shape_of(config).positions for config in (student, *read) if config is not None]
+    longest = min(positions, default=recipe.data.max_seq_len)  # old logits are converted without any model
     if recipe.data.max_seq_len > longest:
         raise TrainingError(
             f"data.max_seq_len {recipe.data.max_seq_len} is more than the {longest} that the model reads"
@@ -174,8 +180,8 @@ def _titles(file: Path) -> set[str]:
 
 def _teachers(recipe: Recipe) -> list[str]:
     """The models whose tokens must be the student's."""
-    found = [stage.model if isinstance(stage, TeacherStage) else stage.teacher for stage in recipe.stages]
-    return [model for model in (recipe.teacher, *found) if model is not None]
+    named = [model for stage in recipe.stages for model in models_of(stage)]
+    return named if recipe.teacher is None else [recipe.teacher, *named]
 
 
 def _student_config(student: Student, teacher: Any) -> Any:

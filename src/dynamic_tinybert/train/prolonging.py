@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from dynamic_tinybert.train.errors import TrainingError
-from dynamic_tinybert.train.recipe import AnyStage, Recipe
+from dynamic_tinybert.train.recipe import Recipe, Stage
 from dynamic_tinybert.train.schedule import COOLDOWN, STATE, last_checkpoint
 
 _LENGTH = ("epochs", "minutes")
@@ -29,7 +29,11 @@ def prolongs(was: Recipe, now: Recipe, output: Path) -> bool:
     if len(was.stages) != len(now.stages) or _without_lengths(was) != _without_lengths(now):
         return False
     pairs = zip(was.stages, now.stages, was.stage_names(), strict=True)
-    changed = [(number, a, b, name) for number, (a, b, name) in enumerate(pairs) if _length(a) != _length(b)]
+    changed = [
+        (number, a, b, name)
+        for number, (a, b, name) in enumerate(pairs)
+        if isinstance(a, Stage) and isinstance(b, Stage) and _length(a) != _length(b)
+    ]
     if not all(a.schedule == "plateau" and (a.epochs is None) == (b.epochs is None) for _, a, b, _ in changed):
         return False
     for number, before, after, name in changed:
@@ -45,7 +49,7 @@ def prolongs(was: Recipe, now: Recipe, output: Path) -> bool:
     return True
 
 
-def _length(stage: AnyStage) -> float:
+def _length(stage: Stage) -> float:
     return stage.epochs if stage.epochs is not None else stage.minutes or 0.0
 
 
@@ -53,11 +57,11 @@ def _without_lengths(recipe: Recipe) -> dict[str, object]:
     value = recipe.model_dump()
     for stage in value["stages"]:
         for key in _LENGTH:
-            stage.pop(key)
+            stage.pop(key, None)
     return value
 
 
-def _done(folder: Path, stage: AnyStage) -> float:
+def _done(folder: Path, stage: Stage) -> float:
     """The share of a stage that is over, by its last checkpoint."""
     if (folder / "model").exists():
         return 1.0

@@ -179,6 +179,31 @@ class TeacherStage(Stage):
     keep_logits: Annotated[int, Field(ge=0, le=512)] = 16
 
 
+class LogitsStage(_Strict):
+    """Stores what teachers say of every training feature; the stages after it learn from that file.
+
+    It is `logits.npz` in the folder of the stage: see `logits.LogitsTable`. A recipe of such stages alone trains no
+    model; its `student.checkpoint`, if it has one, says whose tokenizer makes the features.
+
+    Attributes:
+        name: What its folder is called; by default the kind of stage.
+        teachers: Fine-tuned models, folders or names on the Hub; by default that of the `teacher` stage before, or the
+            recipe's. Of several, the mean of their log-probabilities is stored.
+        keep: How many greatest start and end logits of every feature are kept.
+        start: A file of stored logits. The windows that it holds are not computed again.
+        precision: As in the other stages; weights are in bfloat16 too.
+        batch_tokens: The most tokens of a batch, padding included.
+    """
+
+    stage: Literal["logits"]
+    name: Annotated[str, Field(pattern=r"^\w[\w.-]*$")] | None = None
+    teachers: tuple[str, ...] = ()
+    keep: Annotated[int, Field(ge=1, le=512)] = 24
+    start: Path | None = None
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    batch_tokens: Count = 8192
+
+
 class StudentStage(Stage):
     """What the stages of a student have.
 
@@ -266,7 +291,9 @@ class LengthDropStage(StudentStage):
     retentions: tuple[Annotated[float, Field(gt=0, le=1)], ...] = (1.0, 0.8)
 
 
-AnyStage = Annotated[TeacherStage | IntermediateStage | PredictionStage | LengthDropStage, Field(discriminator="stage")]
+AnyStage = Annotated[
+    TeacherStage | LogitsStage | IntermediateStage | PredictionStage | LengthDropStage, Field(discriminator="stage")
+]
 
 
 class Recipe(_Strict):
@@ -295,15 +322,22 @@ class Recipe(_Strict):
 
     @model_validator(mode="after")
     def _fits(self) -> Recipe:
-        taught = self.teacher is not None
+        taught, stored_before = self.teacher is not None, False
         for stage in self.stages:
             if isinstance(stage, TeacherStage):
                 taught = True
                 continue
+            if isinstance(stage, LogitsStage):
+                if not (taught or stage.teachers or stage.start):
+                    raise ValueError(
+                        "the stage logits needs a teacher: teachers: [FOLDER], or a teacher stage before it"
+                    )
+                stored_before = True
+                continue
             if self.student is None:
                 raise ValueError(f"the stage {stage.stage} trains a student, and the recipe has none")
             has_teacher = taught or stage.teacher is not None
-            stored = getattr(stage, "logits", None) is not None
+            stored = stored_before or getattr(stage, "logits", None) is not None
             if not has_teacher and isinstance(stage, IntermediateStage):
                 raise ValueError(
                     "the stage intermediate needs a teacher: a teacher stage before it, or teacher: FOLDER"
@@ -311,7 +345,7 @@ class Recipe(_Strict):
             if not has_teacher and isinstance(stage, LengthDropStage) and stage.learn_from == "teacher" and not stored:
                 raise ValueError("learn_from: teacher needs a teacher: a teacher stage before it, or teacher: FOLDER")
         if self.student is not None and self.student.teacher_layers is not None:
-            first = next((s for s in self.stages if not isinstance(s, TeacherStage)), None)
+            first = next((s for s in self.stages if isinstance(s, StudentStage)), None)
             before = (
                 any(isinstance(s, TeacherStage) for s in self.stages[: self.stages.index(first)]) if first else False
             )
@@ -324,9 +358,22 @@ class Recipe(_Strict):
             raise ValueError("two stages have one name: give them names")
         return self
 
+    @property
+    def trains(self) -> bool:
+        """Whether it trains a model: it has other stages than `logits`."""
+        return not all(isinstance(stage, LogitsStage) for stage in self.stages)
+
     def stage_names(self) -> list[str]:
         """The names of the stages, in order."""
         return [stage.name or stage.stage for stage in self.stages]
+
+
+def models_of(stage: AnyStage) -> tuple[str, ...]:
+    """Return the models that a stage names: the teachers it learns from, or what it trains to be one."""
+    if isinstance(stage, LogitsStage):
+        return stage.teachers
+    named = stage.model if isinstance(stage, TeacherStage) else stage.teacher
+    return () if named is None else (named,)
 
 
 def read_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
@@ -458,6 +505,7 @@ def _keys(place: tuple[int | str, ...]) -> set[str]:
     """The keys that are known where pydantic found one that is not."""
     kinds: dict[str, type[_Strict]] = {
         "teacher": TeacherStage,
+        "logits": LogitsStage,
         "intermediate": IntermediateStage,
         "prediction": PredictionStage,
     }

@@ -32,6 +32,7 @@ from dynamic_tinybert.train.errors import TrainingError
 from dynamic_tinybert.train.evaluation import answerer, measure
 from dynamic_tinybert.train.features import Feature, make_features
 from dynamic_tinybert.train.finish import copy_tokenizer, first_table, measure_finished, write_curve, write_model
+from dynamic_tinybert.train.logits import FILE, StoredLogits, read_table
 from dynamic_tinybert.train.models import (
     Inputs,
     Teacher,
@@ -40,25 +41,27 @@ from dynamic_tinybert.train.models import (
     set_dropout,
     student_from_teacher,
 )
+from dynamic_tinybert.train.predict import logits_of, run_logits_stage, say_mass
 from dynamic_tinybert.train.prepare import Sets, check_run, find_vocabulary, read_sets
 from dynamic_tinybert.train.progress import Reporter, ShowProgress
 from dynamic_tinybert.train.prolonging import prolongs
 from dynamic_tinybert.train.recipe import (
     IntermediateStage,
     LengthDropStage,
+    LogitsStage,
     PredictionStage,
     Recipe,
     Student,
     StudentStage,
     TeacherStage,
     dump_recipe,
+    models_of,
 )
 from dynamic_tinybert.train.schedule import last_checkpoint
 from dynamic_tinybert.train.stages import (
     IntermediateTrainer,
     LengthDropTrainer,
     PredictionTrainer,
-    StoredLogits,
     TeacherTrainer,
 )
 from dynamic_tinybert.train.trainer import StageContext, StageTrainer
@@ -86,7 +89,8 @@ def train(
         reporter: Says how it goes.
 
     Returns:
-        Data -> figures of the model at full; nothing in the other processes of a distributed run.
+        Data -> figures of the model at full; of a recipe of `logits` stages alone, stage -> figures of its file.
+        Nothing in the other processes of a distributed run.
 
     Raises:
         TrainingError: Something keeps the run from going on. What an earlier run left is as it was.
@@ -110,9 +114,18 @@ def train(
         features = _features(recipe, sets, tokenizer, reporter)
         for stage in recipe.stages:
             if (logits := getattr(stage, "logits", None)) is not None:
-                StoredLogits.read(logits, features)  # raises if they belong to others
+                StoredLogits.read(logits, features, tokenizer.words)  # raises if it lacks some
+            if isinstance(stage, LogitsStage) and stage.start is not None:
+                read_table(stage.start, features)  # raises if it is damaged
         run = _Run(recipe, output, sets, vocabulary, tokenizer, features, reporter, first)
         return run.go()
+
+
+def made(recipe: Recipe, output: Path) -> Path:
+    """Return what a run makes in `output`: a model folder, or the file of logits of a recipe that trains no model."""
+    if recipe.trains:
+        return output / "model"
+    return _folder(output, len(recipe.stages) - 1, recipe.stage_names()[-1]) / FILE
 
 
 def check(recipe: Recipe, output: Path) -> tuple[Sets, Vocabulary]:
@@ -134,6 +147,7 @@ class _Run:
     Attributes:
         model: What is trained: the student, or the teacher of a recipe without one.
         teacher: The folder of the teacher that the recipe has trained.
+        logits: The file that a `logits` stage has made, of the latest teacher.
     """
 
     recipe: Recipe
@@ -146,24 +160,54 @@ class _Run:
     first: bool
     model: Any = None
     teacher: Path | None = None
+    logits: Path | None = None
 
     def go(self) -> dict[str, dict[str, float]]:
         results = []
         source: str | Path = self.output / "tokenizer"
         for number, (name, stage) in enumerate(zip(self.recipe.stage_names(), self.recipe.stages, strict=True)):
-            folder = self.output / f"{number + 1:02d}-{name}"
-            if isinstance(stage, TeacherStage):
+            folder = _folder(self.output, number, name)
+            if isinstance(stage, LogitsStage):
+                result = self._logits_stage(stage, name, folder)
+                self.logits = folder / FILE
+            elif isinstance(stage, TeacherStage):
                 model, result = self._teacher_stage(stage, name, folder)
-                self.teacher = folder / "model"
+                self.teacher, self.logits = folder / "model", None
                 if self.recipe.student is None:
                     self.model, source = model, stage.model
             else:
                 self.model, result = self._student_stage(stage, name, folder)
             results.append(result)
             gc.collect()
+        if not self.recipe.trains:
+            self.reporter.say(f"the logits are in {self.logits}; no stage trains a model")
+            return {result.name: dict(result.figures) for result in results} if self.first else {}
         figures = self._finish(results, source) if self.first else {}
         PartialState().wait_for_everyone()
         return figures
+
+    def _logits_stage(self, stage: LogitsStage, name: str, folder: Path) -> StageResult:
+        """Store what teachers say of the features, unless that was done before; the first process does it."""
+        written = folder / _RESULT
+        if written.is_file():
+            self.reporter.say(f"{name}: done before")
+        elif self.first:
+            folder.mkdir(exist_ok=True)
+            default = self.teacher or self.recipe.teacher
+            figures = run_logits_stage(
+                stage,
+                stage.teachers or ([] if default is None else [default]),
+                self.features,
+                vocabulary=self.vocabulary,
+                pad=self.tokenizer.pad,
+                device=PartialState().device,
+                folder=folder,
+                reporter=self.reporter,
+            )
+            summary = {"figures": figures, "steps": 0, "epochs": 0.0}
+            write_whole(written, (json.dumps(summary, indent=1) + "\n").encode())
+        PartialState().wait_for_everyone()
+        return StageResult(name=name, stage=stage, **json.loads(written.read_text("utf-8")))
 
     def _teacher_stage(self, stage: TeacherStage, name: str, folder: Path) -> tuple[Any, StageResult]:
         """Fine-tune the teacher, and keep its logits; or load it, if that was done before."""
@@ -178,11 +222,13 @@ class _Run:
         )
         if self.first and stage.keep_logits:
             with self.reporter.bar(f"{name}: logits") as bar:
-                kept = StoredLogits.of(
+                kept = logits_of(
                     model, inputs, self.features, self.tokenizer.pad, stage.keep_logits, bf16=uses_bf16(stage),
                     progress=lambda done, total: bar.update(done / total),
                 )  # fmt: skip
-            kept.write(folder / "logits.npz", self.features)
+            kept.write(folder / FILE, self.features)
+            say_mass(self.reporter, name, kept)
+            result = replace(result, figures={**result.figures, **kept.figures()})
         self._end(trainer, result, stage.model, folder)
         return model, result
 
@@ -222,8 +268,10 @@ class _Run:
     def _goal(self, stage: StudentStage) -> Teacher | StoredLogits | None:
         """What a student's stage learns from."""
         logits = getattr(stage, "logits", None)
+        if logits is None and stage.teacher is None and not isinstance(stage, IntermediateStage):
+            logits = self.logits
         if logits is not None:
-            return StoredLogits.read(logits, self.features)
+            return StoredLogits.read(logits, self.features, self.tokenizer.words)
         named = self._teacher_of(stage)
         return None if named is None else Teacher(named, self.vocabulary, bf16=uses_bf16(stage))
 
@@ -326,9 +374,9 @@ class _Run:
         if recipe.student is not None:
             table = first_table(qa, recipe, self.sets, figures["confirm"], self.reporter)
         student = recipe.student
-        named = (stage.model if isinstance(stage, TeacherStage) else stage.teacher for stage in recipe.stages)
+        named = (model for stage in recipe.stages for model in models_of(stage))
         base = student.checkpoint if student is not None else None
-        base = base or next((model for model in named if model is not None), str(recipe.teacher))
+        base = base or next(named, str(recipe.teacher))
         base = called(base)
         card = model_card(
             recipe,
@@ -344,6 +392,10 @@ class _Run:
         write_whole(figures_file, (json.dumps(figures, indent=1) + "\n").encode())
         write_model(model.to("cpu"), source, finished, card=card, table=table)
         return figures
+
+
+def _folder(output: Path, number: int, name: str) -> Path:
+    return output / f"{number + 1:02d}-{name}"
 
 
 def _processes() -> PartialState:

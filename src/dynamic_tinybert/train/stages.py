@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import io
 import itertools
 import random
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from dynamic_tinybert.budget import LengthConfig
-from dynamic_tinybert.files import write_whole
 from dynamic_tinybert.train.errors import TrainingError
-from dynamic_tinybert.train.features import Batch, Feature, collate, fingerprint
+from dynamic_tinybert.train.features import Batch
+from dynamic_tinybert.train.logits import StoredLogits
 from dynamic_tinybert.train.losses import (
     divergence,
     hidden_loss,
@@ -24,9 +21,8 @@ from dynamic_tinybert.train.losses import (
     significance_loss,
     soft_cross_entropy,
     span_loss,
-    stored_cross_entropy,
 )
-from dynamic_tinybert.train.models import Inputs, Teacher
+from dynamic_tinybert.train.models import Teacher
 from dynamic_tinybert.train.recipe import (
     IntermediateStage,
     LengthDropStage,
@@ -37,83 +33,6 @@ from dynamic_tinybert.train.taps import Taps, check_tappable
 from dynamic_tinybert.train.trainer import StageContext, StageTrainer
 
 _LEAST = 0.02  # of its tokens a random sub-model keeps
-
-
-class StoredLogits:
-    """The greatest start and end logits of a teacher for every feature.
-
-    Attributes:
-        index: The tokens, `[features, 2, k]`; start, then end.
-        value: Their logits, `[features, 2, k]`.
-    """
-
-    def __init__(self, index: Tensor, value: Tensor) -> None:
-        self.index = index
-        self.value = value
-
-    @classmethod
-    def read(cls, path: Path, features: list[Feature]) -> StoredLogits:
-        """Read a file of stored logits.
-
-        Raises:
-            TrainingError: It cannot be read, or belongs to other features.
-        """
-        try:
-            with path.open("rb") as content, np.load(content, allow_pickle=False) as file:
-                index, value, of = file["index"], file["value"], str(file["features"])
-        except Exception as error:  # numpy, zipfile and zlib each raise their own of a damaged file
-            raise TrainingError(f"{path} is no file of stored logits: {error}") from None
-        if of != fingerprint(features):
-            raise TrainingError(
-                f"the logits in {path} are of other features ({len(index):,}, here are {len(features):,}): they need "
-                "the same data, lengths, limit, impossible share, seed and tokenizer"
-            )
-        return cls(torch.from_numpy(index.astype(np.int64)), torch.from_numpy(value.astype(np.float32)))
-
-    @classmethod
-    def of(
-        cls, model: Any, inputs: Inputs, features: list[Feature], pad: int, k: int, *, bf16: bool, progress: Any = None
-    ) -> StoredLogits:
-        """Read all features with a teacher, and keep its k greatest logits of each."""
-        index = torch.zeros(len(features), 2, k, dtype=torch.long)
-        value = torch.full((len(features), 2, k), -1e4)
-        order = sorted(range(len(features)), key=lambda i: len(features[i]))
-        device = model.device
-        model.eval()
-        for begin in range(0, len(order), 64):
-            part = order[begin : begin + 64]
-            batch = {name: x.to(device) for name, x in collate([(i, features[i]) for i in part], pad).items()}
-            with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-                found = model(**inputs(batch))
-            for side, logits in enumerate((found.start_logits, found.end_logits)):
-                masked = logits.float().masked_fill(batch["attention_mask"] == 0, -1e4)
-                best, at = masked.topk(min(k, masked.shape[1]))
-                index[part, side, : at.shape[1]] = at.cpu()
-                value[part, side, : at.shape[1]] = best.cpu()
-            if progress:
-                progress(min(begin + 64, len(order)), len(order))
-        return cls(index, value)
-
-    def write(self, path: Path, features: list[Feature]) -> None:
-        """Write them, 4 bytes a logit and less when packed."""
-        content = io.BytesIO()
-        np.savez_compressed(
-            content,
-            index=self.index.numpy().astype(np.int16),
-            value=self.value.numpy().astype(np.float16),
-            features=np.array(fingerprint(features)),
-        )
-        write_whole(path, content.getvalue())
-
-    def loss(self, output: Any, batch: Batch, temperature: float) -> Tensor:
-        """The soft cross-entropy of a student against them: the mean of start and end."""
-        rows = batch["index"]
-        if self.index.device != rows.device:
-            self.index, self.value = self.index.to(rows.device), self.value.to(rows.device)
-        index, value = self.index[rows], self.value[rows]
-        mask = batch["attention_mask"]
-        start = stored_cross_entropy(output.start_logits, index[:, 0], value[:, 0], mask, temperature)
-        return (start + stored_cross_entropy(output.end_logits, index[:, 1], value[:, 1], mask, temperature)) / 2
 
 
 class TeacherTrainer(StageTrainer):
