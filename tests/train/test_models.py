@@ -16,11 +16,15 @@ from safetensors.torch import load_file, save_file
 from dynamic_tinybert import QuestionAnswerer
 from dynamic_tinybert.budget import LengthConfig
 from dynamic_tinybert.folder import open_folder, save_folder
-from dynamic_tinybert.train import DynamicBertForQuestionAnswering, TrainingError
+from dynamic_tinybert.train import (
+    DynamicBertForQuestionAnswering,
+    DynamicMPNetForQuestionAnswering,
+    TrainingError,
+)
+from dynamic_tinybert.train.finish import one_separator
 from dynamic_tinybert.train.models import (
     Inputs,
     Teacher,
-    check_float,
     load_model,
     load_student,
     read_config,
@@ -29,7 +33,9 @@ from dynamic_tinybert.train.models import (
     student_from_teacher,
 )
 from dynamic_tinybert.train.vocabulary import Vocabulary
+from dynamic_tinybert.windows import TextTokenizer
 from torch_models import tiny_bert, tiny_mpnet
+from training import write_model, write_tokenizer
 
 IDS = torch.randint(5, 60, (3, 12), generator=torch.Generator().manual_seed(0))
 MASK = (torch.arange(12) < torch.tensor([[12], [5], [9]])).long()
@@ -136,11 +142,46 @@ def test_a_student_of_mpnets_layers_computes_what_they_do_but_for_the_position_b
         assert torch.allclose(end[row, :count], wanted.end_logits[row, :count], atol=1e-5)
 
 
+def test_in_the_form_of_mpnet_of_all_layers_it_is_the_same_model() -> None:
+    teacher = tiny_mpnet(dynamic_tinybert={"voters": "question"}, hidden_dropout_prob=0.2)
+    student = student_from_teacher(teacher, [0, 1, 2, 3], MAP, "mpnet").eval()
+    assert isinstance(student, DynamicMPNetForQuestionAnswering)
+    assert (shape_of(student.config).voters, student.config.hidden_dropout_prob) == ("question", 0.2)
+    with torch.no_grad():
+        wanted = teacher(MAP[IDS], MASK)
+        for types in (None, TYPES):
+            found = student(MAP[IDS], MASK, types)
+            assert torch.equal(found.start_logits, wanted.start_logits)
+            assert torch.equal(found.end_logits, wanted.end_logits)
+
+
+def test_in_the_form_of_mpnet_it_takes_every_second_layer_the_bias_and_the_head_and_is_no_view() -> None:
+    teacher = tiny_mpnet()
+    student = student_from_teacher(teacher, [1, 3], None, "mpnet")
+    mine, his = student.state_dict(), {name: value.clone() for name, value in teacher.state_dict().items()}
+    assert student.config.num_hidden_layers == 2
+    assert teacher.config.num_hidden_layers == 4
+    for name, value in mine.items():
+        other = name.replace("layer.1.", "layer.3.").replace("layer.0.", "layer.1.")
+        assert torch.equal(value, his[other]), name
+    with torch.no_grad():
+        for value in student.parameters():
+            value.add_(1)
+    assert all(torch.equal(value, his[name]) for name, value in teacher.state_dict().items())
+
+
+@pytest.mark.parametrize(("make", "form"), [(tiny_bert, "bert"), (tiny_mpnet, "mpnet")])
 @pytest.mark.parametrize("layers", [[], [4], [-1], [0, 9]])
-def test_layers_that_are_not_there_are_refused(layers: list[int]) -> None:
+def test_layers_that_are_not_there_are_refused(layers: list[int], make: Any, form: str) -> None:
     with pytest.raises(TrainingError, match="the teacher has layers 0 to 3") as error:
-        student_from_teacher(tiny_bert(), layers, None)
+        student_from_teacher(make(), layers, None, form)
     one_line(error)
+
+
+def test_a_bert_gives_no_student_in_the_form_of_mpnet() -> None:
+    with pytest.raises(TrainingError, match=r"from an MPNet, not from a bert model: set student\.form") as e:
+        student_from_teacher(tiny_bert(), [0], None, "mpnet")
+    one_line(e)
 
 
 def test_layers_of_another_architecture_are_refused() -> None:
@@ -234,6 +275,42 @@ def test_a_trained_student_forgets_that_it_was_int8(tmp_path: Path, tiny_folder:
     )
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_folder_of_an_mpnet(dtype: torch.dtype, tmp_path: Path) -> None:
+    model = tiny_mpnet().to(dtype)
+    student = load_student(saved(model, tmp_path / "model")).eval()
+    assert type(student) is DynamicMPNetForQuestionAnswering
+    assert {value.dtype for value in student.parameters()} == {torch.float32}
+    with torch.no_grad():
+        assert torch.equal(student(MAP[IDS], MASK, TYPES).start_logits, model.float()(MAP[IDS], MASK).start_logits)
+
+
+@pytest.mark.parametrize("load", [load_student, load_model])
+def test_an_mpnet_of_ours_in_int8(load: Any, tmp_path: Path, embedded: Path) -> None:
+    plain = Path(write_model(tmp_path / "plain", embedded, "mpnet"))
+    stored = save_folder(open_folder(plain), tmp_path / "int8", dtype="int8")
+    loaded = load(stored).eval()
+    assert isinstance(loaded, transformers.MPNetForQuestionAnswering)
+    assert isinstance(loaded, DynamicMPNetForQuestionAnswering) == (load is load_student)
+    weights = open_folder(stored).weights
+    np.testing.assert_array_equal(loaded.qa_outputs.weight.detach().numpy(), weights["span.weight"])
+    encoder = loaded.mpnet.encoder
+    np.testing.assert_array_equal(encoder.relative_attention_bias.weight.detach().numpy(), weights["distances"])
+    np.testing.assert_array_equal(
+        encoder.layer[1].attention.attn.q.weight.detach().numpy(), weights["layers.1.query.weight"]
+    )
+    folder = saved(loaded, tmp_path / "again")  # as float32, which does not say that it is INT8
+    assert "int8" not in (folder / "config.json").read_text("utf-8")
+    assert type(load_model(folder)) is transformers.MPNetForQuestionAnswering
+
+
+def test_dropout_of_an_mpnet_is_set_in_modules_and_configuration() -> None:
+    student = student_from_teacher(tiny_mpnet(), [0, 1], None, "mpnet")
+    set_dropout(student, 0.0)
+    assert {module.p for module in student.modules() if isinstance(module, torch.nn.Dropout)} == {0.0}
+    assert student.config.hidden_dropout_prob == student.config.attention_probs_dropout_prob == 0
+
+
 def test_dropout_is_set_in_modules_and_configuration() -> None:
     student = student_from_teacher(tiny_bert(), [0, 1], None)
     for dropout in (0.3, 0.0):
@@ -249,11 +326,12 @@ def test_dropout_is_set_in_modules_and_configuration() -> None:
 
 
 def test_another_architecture_is_refused(tmp_path: Path) -> None:
-    folder = saved(tiny_mpnet(), tmp_path / "mpnet")
-    with pytest.raises(TrainingError, match="is a checkpoint of another architecture, mpnet") as error:
+    config = transformers.DistilBertConfig(vocab_size=60, dim=16, n_layers=1, n_heads=2, hidden_dim=24)
+    folder = saved(transformers.DistilBertForQuestionAnswering(config), tmp_path / "distilbert")
+    with pytest.raises(TrainingError, match="is a checkpoint of another architecture, distilbert") as error:
         load_student(folder)
     one_line(error)
-    assert load_model(folder).config.model_type == "mpnet"
+    assert load_model(folder).config.model_type == "distilbert"
 
 
 @pytest.mark.parametrize("load", [load_student, load_model, read_config])
@@ -322,20 +400,6 @@ def test_voters_that_nobody_knows_are_one_line(load: Any, ours: object, tmp_path
     assert str(folder) in str(error.value)
 
 
-@pytest.mark.parametrize("kind", ["folder", "Hub"])
-def test_weights_in_int8_are_refused_as_transformers_would_load_them_without_scales(
-    kind: str, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = save_folder(open_folder(tiny_folder), tmp_path / "int8", dtype="int8")
-    for check in (check_float, load_model) if kind == "folder" else (load_model,):
-        with pytest.raises(TrainingError, match=r"are stored in INT8, .* dynamic-tinybert export \S+ FOLDER") as error:
-            check(folder)
-        assert "\n" not in str(error.value)
-    check_float(save_folder(open_folder(folder), tmp_path / "float", dtype="float32"))
-    check_float(tmp_path / "nowhere")
-    load_student(folder)  # a student's are converted
-
-
 def test_a_damaged_folder_of_ours_is_one_line(tmp_path: Path, tiny_folder: Path) -> None:
     folder = tmp_path / "int8"
     save_folder(open_folder(tiny_folder), folder, dtype="int8")
@@ -358,6 +422,38 @@ def test_inputs_maps_ids_and_gives_types_to_those_that_know_them() -> None:
     assert set(fed) == {"input_ids", "attention_mask"}
     assert torch.equal(fed["input_ids"], MAP[IDS])
     assert torch.equal(batch["input_ids"], IDS)
+    fed = Inputs(student_from_teacher(tiny_mpnet(), [0], None, "mpnet"), MAP)(batch)  # whose question's tokens may vote
+    assert fed["token_type_ids"] is TYPES
+    assert torch.equal(fed["input_ids"], MAP[IDS])
+
+
+# Tokenizers.
+
+
+@pytest.mark.parametrize("kept", ["tokenizer.json", "vocab.txt"])
+def test_an_mpnets_tokenizer_is_made_to_put_one_separator(kept: str, tmp_path: Path, embedded: Path) -> None:
+    folder = write_tokenizer(tmp_path / "mpnet", embedded, "mpnet")
+    before = TextTokenizer(folder)
+    if kept == "vocab.txt":
+        words = json.loads((folder / "tokenizer.json").read_text("utf-8"))["model"]["vocab"]
+        (folder / "vocab.txt").write_text("\n".join(sorted(words, key=words.get)) + "\n", "utf-8")
+        (folder / "tokenizer.json").unlink()
+    one_separator(folder)
+    after = TextTokenizer(folder)
+    assert (len(before.between), after.between.tolist()) == (2, [2])
+    assert (after.cls, after.sep, after.pad) == (0, 2, 1)
+    text = "Who — “Zoë” 東京 </s> [SEP]?"
+    np.testing.assert_array_equal(before.question(text), after.question(text))
+    content = (folder / "tokenizer.json").read_bytes()
+    one_separator(folder)  # what is so already stays as it is
+    assert (folder / "tokenizer.json").read_bytes() == content
+
+
+def test_a_tokenizer_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.json").write_text("{", "utf-8")
+    with pytest.raises(TrainingError, match="cannot be read") as error:
+        one_separator(tmp_path)
+    one_line(error)
 
 
 def test_a_teacher_is_frozen_and_reads_the_students_batches(tmp_path: Path, embedded: Path) -> None:

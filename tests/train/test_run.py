@@ -29,7 +29,7 @@ from dynamic_tinybert.train.evaluation import answerer
 from dynamic_tinybert.train.models import Inputs, load_model, load_student
 from dynamic_tinybert.train.recipe import Recipe
 from dynamic_tinybert.train.vocabulary import Vocabulary
-from dynamic_tinybert.windows import TextTokenizer
+from dynamic_tinybert.windows import TextTokenizer, windows
 from training import articles, write_recipe
 
 QUESTION, TEXT = "Who built the lighthouse?", "The lighthouse of Łódź was built by Zoë Brontë in 1871 — for €5."
@@ -381,3 +381,114 @@ def test_stored_logits_that_lack_features_are_refused_before_anything_is_learned
     with pytest.raises(TrainingError, match=r"lacks the logits of .* windows, the first is of the question"):
         go(tmp_path, {**data, "impossible": 0.5}, stages, student={"checkpoint": student})
     assert not list((tmp_path / "run").glob("0*"))
+
+
+# Students in the form of MPNet.
+
+
+@pytest.fixture(scope="module")
+def mpnet_form(tmp_path_factory: pytest.TempPathFactory, data: dict[str, Any], mpnet: str) -> Ran:
+    """Every second layer of an MPNet that is taught here, as MPNet, through every kind of stage."""
+    return go(
+        tmp_path_factory.mktemp("form"),
+        data,
+        [
+            {"stage": "teacher", "model": mpnet, "epochs": 5},
+            {"stage": "intermediate"},
+            {"stage": "prediction"},
+            {"stage": "lengthdrop", "rule": "single", "significance": 0.5, "layer_drop": 0, "untyped": 0.5},
+            {"stage": "lengthdrop", "samples": 1, "name": "sandwich"},
+        ],
+        student={"teacher_layers": "every_second", "form": "mpnet", "voters": "question", "dropout": 0},
+    )
+
+
+def mpnet_answerer(ran: Ran) -> QuestionAnswerer:
+    """PyTorch, fed as in training: windows of BERT's tokenizer, under MPNet's ids."""
+    model, tokenizer = load_student(ran.model), ran.output / "tokenizer"
+    ids = Vocabulary(ran.model).map_from(Vocabulary(tokenizer))
+    assert ids is not None
+    return quiet(answerer(model, Inputs(model, ids), TextTokenizer(tokenizer)))
+
+
+def test_a_student_in_the_form_of_mpnet_is_an_mpnet_that_the_runtime_answers_with(mpnet_form: Ran) -> None:
+    model = AutoModelForQuestionAnswering.from_pretrained(mpnet_form.model)
+    assert type(model).__name__ == "MPNetForQuestionAnswering"
+    assert (model.config.num_hidden_layers, model.config.hidden_dropout_prob) == (2, 0)
+    assert model.config.architectures == ["MPNetForQuestionAnswering"]
+    qa = quiet(QuestionAnswerer(mpnet_form.model))
+    assert qa.shape.voters == "question"
+    for config in ("full", LengthConfig.uniform(2, 0.7), LengthConfig((0.5, 0.2))):
+        agree(qa, mpnet_answerer(mpnet_form), config)
+
+
+@pytest.mark.parametrize("folder", ["model", "03-prediction/model"])
+def test_windows_of_its_folder_are_those_it_learned_from(mpnet_form: Ran, folder: str) -> None:
+    made = TextTokenizer(mpnet_form.output / "tokenizer"), TextTokenizer(mpnet_form.output / folder)
+    theirs = Vocabulary(mpnet_form.output / folder)
+    ids = theirs.map_from(Vocabulary(mpnet_form.output / "tokenizer"))
+    assert ids is not None
+    question, text = (
+        "Who — “Zoë” [SEP] 東京 </s>?",
+        "Ærøskøbing’s naïve </s> café [SEP] <pad> was 1,234.5 km off. " * 30,
+    )
+    cut = {"max_seq_len": 64, "doc_stride": 16}
+    features, answered = ([*windows(t, t.question(question), t.text(text), **cut)] for t in made)
+    assert len(features) == len(answered) > 5
+    for one, other in zip(features, answered, strict=True):
+        np.testing.assert_array_equal(ids.numpy()[one.ids], other.ids)
+        np.testing.assert_array_equal(one.type_ids, other.type_ids)
+    assert AutoTokenizer.from_pretrained(mpnet_form.output / folder)(QUESTION)["input_ids"][0] == 0
+
+
+def test_a_run_of_such_a_student_goes_on(mpnet_form: Ran, tmp_path: Path) -> None:
+    shutil.copytree(mpnet_form.output, tmp_path / "run")
+    for name in ("04-lengthdrop", "05-sandwich", "model"):
+        shutil.rmtree(tmp_path / "run" / name)
+    assert train(mpnet_form.recipe, tmp_path / "run", resume=True) == mpnet_form.figures
+    for name in ("model/model.safetensors", "model/tokenizer.json", "04-lengthdrop/model/config.json"):
+        assert (tmp_path / "run" / name).read_bytes() == (mpnet_form.output / name).read_bytes()
+
+
+@pytest.mark.usefixtures("without_plots")
+def test_an_mpnet_itself_learns_to_drop_from_stored_logits(
+    mpnet_form: Ran, data: dict[str, Any], tmp_path: Path
+) -> None:
+    teacher = mpnet_form.output / "01-teacher"
+    stored = save_folder(open_folder(teacher / "model"), tmp_path / "int8", dtype="int8")
+    stages = [
+        {"stage": "lengthdrop", "logits": str(teacher / "logits.npz"), "rule": "single", "layer_drop": 0},
+        {"stage": "prediction", "logits": str(teacher / "logits.npz"), "labels": 0.1},
+    ]
+    ran = go(tmp_path, data, stages, student={"checkpoint": str(stored)})
+    folder = open_folder(ran.model)
+    assert (folder.kind, folder.shape.layers, folder.is_int8) == ("mpnet", 4, False)
+    before = open_folder(stored).weights
+    assert not np.array_equal(folder.weights["distances"], before["distances"])
+    for config in ("full", LengthConfig.uniform(4, 0.7)):
+        agree(quiet(QuestionAnswerer(ran.model)), mpnet_answerer(ran), config)
+
+
+@pytest.mark.parametrize(
+    ("student", "says"),
+    [
+        ({"teacher_layers": "every_second", "form": "mpnet"}, "not from a bert model: set student.form: bert"),
+        ({"checkpoint": "mpnet", "form": "bert"}, "student.form: bert is not what student.checkpoint is, mpnet"),
+        ({"checkpoint": "distilbert"}, "student.checkpoint: a student is a BERT or an MPNet, .* distilbert"),
+        ({"teacher_layers": [4], "form": "bert"}, r"the teacher has layers 0 to 3, not \[4\]"),
+    ],
+)
+def test_a_form_that_does_not_fit_is_refused_before_anything_is_learned(
+    student: dict[str, Any], says: str, data: dict[str, Any], bert: str, mpnet: str, tmp_path: Path
+) -> None:
+    if student.get("checkpoint") == "distilbert":
+        folder = tmp_path / "distilbert"
+        folder.mkdir()
+        (folder / "config.json").write_text('{"model_type": "distilbert"}', "utf-8")
+        student = {**student, "checkpoint": str(folder)}
+    if student.get("checkpoint") == "mpnet":
+        student = {**student, "checkpoint": mpnet}
+    with pytest.raises(TrainingError, match=says) as error:
+        go(tmp_path, data, [{"stage": "prediction"}], student=student, teacher=bert)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "run").exists()

@@ -9,6 +9,7 @@ import torch
 import transformers
 
 from dynamic_tinybert.train.errors import TrainingError
+from dynamic_tinybert.train.models import set_dropout, student_from_teacher
 from dynamic_tinybert.train.taps import Taps, check_tappable
 from torch_models import randomize, tiny_bert, tiny_mpnet
 
@@ -99,6 +100,20 @@ def test_projections_are_queries_keys_and_values(kind: str) -> None:
     for name, found in zip(names, taps.projections(2), strict=True):
         with torch.no_grad():
             assert torch.allclose(found, getattr(layer, name)(states), atol=1e-5)
+
+
+def test_of_a_student_in_the_form_of_mpnet_they_see_what_they_see_of_its_teacher() -> None:
+    teacher = tiny("mpnet")
+    student = student_from_teacher(teacher, [0, 1, 2], None, "mpnet").train()
+    student.eager = True  # which gives way to the hidden states that distillation asks for
+    set_dropout(student, 0.0)
+    mine, theirs = Taps(student, [0, 2]), Taps(teacher, [0, 2])
+    student(IDS, MASK, (IDS > 30).long(), output_hidden_states=False)
+    call(teacher)
+    for layer in (0, 2):
+        assert torch.equal(mine.scores(layer), theirs.scores(layer))
+    mine.scores(2).sum().backward()
+    assert student.mpnet.encoder.relative_attention_bias.weight.grad.abs().sum() > 0
 
 
 def test_they_give_the_last_call_and_carry_gradients() -> None:

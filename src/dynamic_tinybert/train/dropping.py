@@ -42,7 +42,7 @@ class DynamicOutput(QuestionAnsweringModelOutput):  # type: ignore[misc]
     votes: Tensor | None = None
 
 
-class Projections(NamedTuple):
+class AttentionParts(NamedTuple):
     """The parts of a layer's attention before its output, as modules: three projections `[hidden, hidden]`, dropout."""
 
     query: Any
@@ -97,11 +97,11 @@ class DropAndRestore:
         """The states before the first layer, `[batch, tokens, hidden]`."""
         raise NotImplementedError
 
-    def layers(self) -> Any:
+    def encoder_layers(self) -> Any:
         """The layers, modules that have `intermediate` and `output`."""
         raise NotImplementedError
 
-    def parts_of(self, layer: Any) -> Projections:
+    def attention_parts(self, layer: Any) -> AttentionParts:
         """The parts of a layer's attention."""
         raise NotImplementedError
 
@@ -173,7 +173,7 @@ class DropAndRestore:
         found: _Found | None = None
         level, passed = 1.0, 0
         seen: list[Tensor] = []
-        for number, layer in enumerate(self.layers()):
+        for number, layer in enumerate(self.encoder_layers()):
             if number not in running:
                 continue
             drops = levels[number] < level
@@ -223,7 +223,7 @@ class DropAndRestore:
             What each token mixes of the others' values, `[batch, slots, hidden]`; and the attention that it receives,
             summed over heads and the voters' query positions, float32 `[batch, slots]`, None without `voting`.
         """
-        parts, heads = self.parts_of(layer), self.config.num_attention_heads
+        parts, heads = self.attention_parts(layer), self.config.num_attention_heads
 
         def split(x: Tensor) -> Tensor:
             return x.unflatten(-1, (heads, -1)).transpose(1, 2).flatten(0, 1)

@@ -12,11 +12,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from tokenizers import Tokenizer
+from tokenizers.processors import TemplateProcessing
+
 from dynamic_tinybert.budget import ConfigTable, LengthConfig, dump_table, share, table_row
 from dynamic_tinybert.calibrate import calibrate, draw
 from dynamic_tinybert.calibration import CalibrationError
 from dynamic_tinybert.files import write_whole
-from dynamic_tinybert.folder.files import TOKENIZER_FILES
+from dynamic_tinybert.folder.files import TOKENIZER, TOKENIZER_FILES
 from dynamic_tinybert.qa import QuestionAnswerer
 from dynamic_tinybert.squad import Scores, SquadFile
 from dynamic_tinybert.train.errors import TrainingError
@@ -24,6 +27,7 @@ from dynamic_tinybert.train.evaluation import evaluate_at
 from dynamic_tinybert.train.prepare import Sets
 from dynamic_tinybert.train.progress import Reporter
 from dynamic_tinybert.train.recipe import Recipe
+from dynamic_tinybert.windows import TextTokenizer
 
 _UNIFORM = (0.95, 0.9, 0.8, 0.7)  # retentions of the table that a model has before any search
 _CALIBRATED_ON = 1000  # questions, and as many impossible ones
@@ -131,6 +135,35 @@ def copy_tokenizer(source: str | Path, folder: Path) -> None:
     from transformers import AutoTokenizer
 
     AutoTokenizer.from_pretrained(source).save_pretrained(folder)
+
+
+def one_separator(folder: Path) -> None:
+    """Let a tokenizer put one special token between question and text, as training's features have it.
+
+    Args:
+        folder: That of the tokenizer, which is changed if it puts two, as MPNet's does.
+
+    Raises:
+        TrainingError: It cannot be read.
+    """
+    file = folder / TOKENIZER
+    try:
+        made = TextTokenizer(folder)
+        if len(made.between) == 1 and file.is_file():
+            return
+        from transformers import AutoTokenizer
+
+        whole = Tokenizer.from_file(str(file)) if file.is_file() else AutoTokenizer.from_pretrained(folder)
+        tokenizer = whole if isinstance(whole, Tokenizer) else whole.backend_tokenizer
+    except Exception as error:  # transformers and tokenizers raise what comes from below
+        raise TrainingError(f"the tokenizer of {folder} cannot be read: {error}") from None
+    cls, sep = (tokenizer.id_to_token(index) for index in (made.cls, made.sep))
+    tokenizer.post_processor = TemplateProcessing(
+        single=f"{cls} $A {sep}",
+        pair=f"{cls} $A {sep} $B:1 {sep}:1",
+        special_tokens=[(cls, made.cls), (sep, made.sep)],
+    )
+    write_whole(file, tokenizer.to_str().encode())
 
 
 def write_curve(folder: Path, history: Sequence[Mapping[str, Any]]) -> None:

@@ -8,7 +8,7 @@ import torch
 import transformers
 from torch import Tensor
 
-from dynamic_tinybert.train.dropping import DropAndRestore, Projections
+from dynamic_tinybert.train.dropping import AttentionParts, DropAndRestore
 
 
 class DynamicBertForQuestionAnswering(DropAndRestore, transformers.BertForQuestionAnswering):  # type: ignore[misc]
@@ -25,14 +25,14 @@ class DynamicBertForQuestionAnswering(DropAndRestore, transformers.BertForQuesti
         """The states before the first layer."""
         return self.bert.embeddings(input_ids=input_ids, token_type_ids=token_type_ids)
 
-    def layers(self) -> Any:
+    def encoder_layers(self) -> Any:
         """The layers."""
         return self.bert.encoder.layer
 
-    def parts_of(self, layer: Any) -> Projections:
+    def attention_parts(self, layer: Any) -> AttentionParts:
         """The parts of a layer's attention."""
         parts = layer.attention.self
-        return Projections(parts.query, parts.key, parts.value, parts.dropout)
+        return AttentionParts(parts.query, parts.key, parts.value, parts.dropout)
 
     def attended(self, layer: Any, context: Tensor, hidden: Tensor) -> Tensor:
         """The states after the attention half of a layer."""
@@ -61,14 +61,14 @@ class DynamicMPNetForQuestionAnswering(DropAndRestore, transformers.MPNetForQues
         places = torch.arange(first, first + input_ids.shape[1], device=input_ids.device)
         return self.mpnet.embeddings(input_ids=input_ids, position_ids=places.expand_as(input_ids))
 
-    def layers(self) -> Any:
+    def encoder_layers(self) -> Any:
         """The layers."""
         return self.mpnet.encoder.layer
 
-    def parts_of(self, layer: Any) -> Projections:
+    def attention_parts(self, layer: Any) -> AttentionParts:
         """The parts of a layer's attention."""
         parts = layer.attention.attn
-        return Projections(parts.q, parts.k, parts.v, parts.dropout)
+        return AttentionParts(parts.q, parts.k, parts.v, parts.dropout)
 
     def attended(self, layer: Any, context: Tensor, hidden: Tensor) -> Tensor:
         """The states after the attention half of a layer."""

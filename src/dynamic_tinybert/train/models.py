@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForQuestionAnswering, BertConfig
 from transformers.utils import logging
@@ -18,10 +18,12 @@ from dynamic_tinybert.shape import ModelShape
 from dynamic_tinybert.train.dropping import set_voters, voters_of
 from dynamic_tinybert.train.errors import TrainingError
 from dynamic_tinybert.train.features import Batch
-from dynamic_tinybert.train.model import DynamicBertForQuestionAnswering
+from dynamic_tinybert.train.model import DynamicBertForQuestionAnswering, DynamicMPNetForQuestionAnswering
 from dynamic_tinybert.train.vocabulary import Vocabulary, check_exists
 
-_SCALE = ".weight.scale"  # ends the name of the scales of a tensor that is stored in INT8
+STUDENTS: Final[dict[str, Any]] = {"bert": DynamicBertForQuestionAnswering, "mpnet": DynamicMPNetForQuestionAnswering}
+"""What can be a student: the class that drops tokens, by `model_type`."""
+
 _BERT_TO_MPNET = {
     "attention.self.query": "attention.attn.q",
     "attention.self.key": "attention.attn.k",
@@ -115,76 +117,123 @@ def read_config(model: str | Path) -> Any:
     return config
 
 
-def check_float(model: str | Path) -> None:
-    """Check that the weights of a folder are not stored in INT8, as `export` can write them.
-
-    Raises:
-        TrainingError: They are. transformers would load the integers, without their scales.
-    """
-    for file in Path(model).glob("*.safetensors") if Path(model).is_dir() else ():
-        try:
-            with safe_open(file, "pt") as weights:
-                quantized = any(name.endswith(_SCALE) for name in weights.keys())  # noqa: SIM118
-        except (OSError, SafetensorError):
-            continue  # loading says what is wrong with it
-        if quantized:
-            raise _quantized(model)
-
-
 def load_model(model: str | Path) -> Any:
     """Load a model for question answering in float32, whatever its architecture; a head that it lacks is new.
+
+    Weights in our INT8 are read too.
 
     Raises:
         TrainingError: It cannot be loaded.
     """
-    return _load(AutoModelForQuestionAnswering, model, read_config(model))
+    config = read_config(model)
+    if _is_int8(config):
+        return _from_folder(model, AutoModelForQuestionAnswering.from_config)
+    return _load(AutoModelForQuestionAnswering, model, config)
 
 
 def load_student(model: str | Path) -> Any:
-    """Load a BERT to be trained, in float32, from a folder of transformers or of ours, the embedded one too.
+    """Load a BERT or an MPNet to be trained, in float32, from a folder of transformers or of ours.
+
+    Args:
+        model: The folder, a name on the Hub, or `embedded`.
 
     Returns:
-        A `DynamicBertForQuestionAnswering`.
+        A `DynamicBertForQuestionAnswering` or a `DynamicMPNetForQuestionAnswering`.
 
     Raises:
-        TrainingError: It cannot be loaded, or is no BERT.
+        TrainingError: It cannot be loaded, or is neither.
     """
-    if str(model) == EMBEDDED or "dynamic_tinybert" in read_config(model).to_dict():
-        return _from_folder(model)
+    if str(model) == EMBEDDED:
+        return _from_folder(model, DynamicBertForQuestionAnswering)
     config = read_config(model)
-    if config.model_type != "bert":
+    check_student(model, config)
+    kind = STUDENTS[config.model_type]
+    return _from_folder(model, kind) if "dynamic_tinybert" in config.to_dict() else _load(kind, model, config)
+
+
+def check_student(model: str | Path, config: Any) -> None:
+    """Check that a model's configuration is that of something that can drop tokens.
+
+    Raises:
+        TrainingError: It is not.
+    """
+    if config.model_type not in STUDENTS:
         raise TrainingError(
-            f"a student is a BERT, and {model} is a checkpoint of another architecture, {config.model_type}"
+            f"a student is a BERT or an MPNet, and {model} is a checkpoint of another architecture, "
+            f"{config.model_type}: give another checkpoint"
         )
-    return _load(DynamicBertForQuestionAnswering, model, config)
 
 
 def set_dropout(model: Any, dropout: float) -> None:
-    """Set the dropout of a BERT, of states and of attention, in its modules and in its configuration."""
+    """Set the dropout of a student, of states and of attention, in its modules and in its configuration."""
     model.config.hidden_dropout_prob = model.config.attention_probs_dropout_prob = dropout
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = dropout
 
 
-def student_from_teacher(teacher: Any, layers: list[int], ids: Tensor | None) -> DynamicBertForQuestionAnswering:
-    """Make a BERT of a teacher's embeddings and some of its layers, as TinyBERT6L of every second one.
+def student_from_teacher(teacher: Any, layers: list[int], ids: Tensor | None, form: str = "bert") -> Any:
+    """Make a student of a teacher's embeddings, some of its layers and its head, as TinyBERT6L of every second layer.
 
     Args:
         teacher: A fine-tuned BERT or MPNet for question answering.
         layers: Which of its layers, from 0.
-        ids: The teacher's id of each of the student's; none if they are the same.
+        ids: The teacher's id of each of the student's; none if they are the same. A student in the form of MPNet has
+            the teacher's ids, whatever they are.
+        form: What the student is: a `bert`; or an `mpnet`, which keeps an MPNet's bias of distances too.
+
+    Returns:
+        A `DynamicBertForQuestionAnswering` or a `DynamicMPNetForQuestionAnswering`.
 
     Raises:
         TrainingError: The teacher is of another architecture, or has no such layer.
     """
-    config, kind = teacher.config, teacher.config.model_type
-    if kind not in ("bert", "mpnet"):
+    check_layers(teacher.config, layers, form)
+    return _mpnet_of(teacher, layers) if form == "mpnet" else _bert_of(teacher, layers, ids)
+
+
+def check_layers(teacher: Any, layers: list[int], form: str) -> None:
+    """Check that a student of such a form can be made of layers of a teacher, by the teacher's configuration.
+
+    Raises:
+        TrainingError: The teacher is of another architecture, or has no such layer.
+    """
+    kind = teacher.model_type
+    if kind not in STUDENTS:
         raise TrainingError(
             f"a student takes layers from a BERT or an MPNet, not from a {kind} model: give a checkpoint"
         )
-    if not layers or not all(0 <= layer < config.num_hidden_layers for layer in layers):
-        raise TrainingError(f"the teacher has layers 0 to {config.num_hidden_layers - 1}, not {layers}")
+    if form == "mpnet" != kind:
+        raise TrainingError(
+            f"a student in the form of MPNet takes layers from an MPNet, not from a {kind} model: set student.form: "
+            "bert, or give an MPNet teacher"
+        )
+    if not layers or not all(0 <= layer < teacher.num_hidden_layers for layer in layers):
+        raise TrainingError(f"the teacher has layers 0 to {teacher.num_hidden_layers - 1}, not {layers}")
+
+
+def _mpnet_of(teacher: Any, layers: list[int]) -> DynamicMPNetForQuestionAnswering:
+    """Make an MPNet of an MPNet's embeddings, bias of distances, head and some of its layers."""
+    config = copy.deepcopy(teacher.config)
+    config.num_hidden_layers = len(layers)
+    student = DynamicMPNetForQuestionAnswering(config)
+    weights = teacher.state_dict()
+    start = "mpnet.encoder.layer."
+
+    def theirs(name: str) -> str:
+        """The teacher's name of a tensor of the student's."""
+        if not name.startswith(start):
+            return name
+        number, _, rest = name.removeprefix(start).partition(".")
+        return f"{start}{layers[int(number)]}.{rest}"
+
+    student.load_state_dict({name: weights[theirs(name)].clone() for name in student.state_dict()})
+    return student
+
+
+def _bert_of(teacher: Any, layers: list[int], ids: Tensor | None) -> DynamicBertForQuestionAnswering:
+    """Make a BERT of the embeddings, the head and some layers of a BERT or an MPNet."""
+    config, kind = teacher.config, teacher.config.model_type
     weights = teacher.state_dict()
     offset = 2 if kind == "mpnet" else 0  # its positions begin after the padding index
     words = weights[f"{kind}.embeddings.word_embeddings.weight"]
@@ -235,8 +284,6 @@ def _load(kind: Any, model: str | Path, config: Any) -> Any:
             )
     except Exception as error:  # transformers raises what comes from below
         raise TrainingError(f"{model} cannot be loaded for question answering: {_first_line(error)}") from None
-    if any(name.endswith(_SCALE) for name in found["unexpected_keys"]):
-        raise _quantized(model)
     if other := sorted(name for name, *_ in found["mismatched_keys"]):
         raise TrainingError(f"{model} is damaged: {other[0]} in its weights is not of the size that config.json says")
     if lost := sorted(name for name in found["missing_keys"] if name.startswith(f"{loaded.base_model_prefix}.")):
@@ -246,24 +293,27 @@ def _load(kind: Any, model: str | Path, config: Any) -> Any:
     return loaded
 
 
-def _quantized(model: str | Path) -> TrainingError:
-    return TrainingError(
-        f"the weights of {model} are stored in INT8, and training reads float32: dynamic-tinybert export {model} "
-        "FOLDER writes them so"
-    )
+def _is_int8(config: Any) -> bool:
+    """Whether a folder's weights are in our INT8, by its configuration."""
+    ours = getattr(config, "dynamic_tinybert", None)
+    return isinstance(ours, dict) and ours.get("weights") == "int8"
 
 
-def _from_folder(model: str | Path) -> Any:
+def _from_folder(model: str | Path, make: Any) -> Any:
+    """Load a model from a folder of ours. `make` makes it of a configuration."""
+    ours = ("dynamic_tinybert", "architectures", "model_type")
     try:
         folder = open_folder(str(model))
-        known = {key: value for key, value in folder.config.items() if key not in ("dynamic_tinybert", "architectures")}
-        student = DynamicBertForQuestionAnswering(BertConfig(**known)).float()
-        set_voters(student.config, folder.shape.voters)
-        weights = {theirs: torch.from_numpy(folder.weights[ours]) for ours, theirs, _ in tensor_table(folder.shape)}
+        known = {key: value for key, value in folder.config.items() if key not in ours}
+        config = AutoConfig.for_model(folder.kind, **known)
+        set_voters(config, folder.shape.voters)
+        loaded = make(config).float()
+        table = tensor_table(folder.shape, folder.kind)
+        weights = {theirs: torch.from_numpy(folder.weights[ours]) for ours, theirs, _ in table}
     except ModelFolderError as error:
         raise TrainingError(str(error)) from None
-    student.load_state_dict(weights)
-    return student
+    loaded.load_state_dict(weights)
+    return loaded
 
 
 class _quiet:

@@ -14,8 +14,16 @@ from dynamic_tinybert.folder import EMBEDDED, open_folder
 from dynamic_tinybert.squad import Question, SquadFile, read_squad
 from dynamic_tinybert.train.arithmetic import cpu_has_bf16
 from dynamic_tinybert.train.errors import TrainingError
-from dynamic_tinybert.train.models import check_float, read_config, shape_of
-from dynamic_tinybert.train.recipe import IntermediateStage, LogitsStage, Recipe, Student, TeacherStage, models_of
+from dynamic_tinybert.train.models import check_layers, check_student, read_config, shape_of
+from dynamic_tinybert.train.recipe import (
+    IntermediateStage,
+    LogitsStage,
+    Recipe,
+    Student,
+    StudentStage,
+    TeacherStage,
+    models_of,
+)
 from dynamic_tinybert.train.schedule import check_disk
 from dynamic_tinybert.train.stages import check_intermediate
 from dynamic_tinybert.train.vocabulary import Vocabulary, check_alignment
@@ -87,14 +95,14 @@ def read_sets(recipe: Recipe) -> Sets:
 def find_vocabulary(recipe: Recipe) -> Vocabulary:
     """Return the vocabulary that features are made with: the student's.
 
-    A student of a teacher's layers, and a teacher alone, have the teacher's if that is BERT's, else the embedded
-    model's, that of bert-base-uncased.
+    A student of a teacher's layers, a student in the form of MPNet, and a teacher alone have the teacher's if that is
+    BERT's, else the embedded model's, that of bert-base-uncased.
 
     Raises:
         TrainingError: It cannot be loaded, or is not BERT's.
     """
     student = recipe.student
-    if student is not None and student.checkpoint is not None:
+    if student is not None and student.checkpoint is not None and tokenizer_source(recipe) is None:
         source = student.checkpoint
     else:
         source = next((model for model in _teachers(recipe) if Vocabulary(model).reads_as_bert), EMBEDDED)
@@ -102,6 +110,20 @@ def find_vocabulary(recipe: Recipe) -> Vocabulary:
     if not vocabulary.reads_as_bert:
         raise TrainingError(f"the tokenizer of {source} is not BERT's: it has no [CLS] and [SEP]")
     return vocabulary
+
+
+def tokenizer_source(recipe: Recipe) -> str | None:
+    """The model whose tokens and ids a student in the form of MPNet has; None if features are made with its tokenizer.
+
+    Raises:
+        TrainingError: The student's checkpoint cannot be read.
+    """
+    student = recipe.student
+    if student is None:
+        return None
+    if student.checkpoint is not None:
+        return student.checkpoint if _checkpoint_config(student).model_type == "mpnet" else None
+    return _first_teacher(recipe) if student.form == "mpnet" else None
 
 
 def check_run(recipe: Recipe, sets: Sets, vocabulary: Vocabulary, output: Path) -> None:
@@ -115,7 +137,8 @@ def check_run(recipe: Recipe, sets: Sets, vocabulary: Vocabulary, output: Path) 
     texts = [text for question in sample for text in (question.question, question.context)]
     for model in dict.fromkeys(_teachers(recipe)):
         check_alignment(Vocabulary(model), vocabulary, texts)
-        check_float(model)
+    if (own := tokenizer_source(recipe)) is not None:
+        check_alignment(Vocabulary(own), vocabulary, texts, role="the model")
     read = [read_config(model) for model in dict.fromkeys(_teachers(recipe))]
     student: Any = None
     teacher: Any = None if recipe.teacher is None else read_config(recipe.teacher)
@@ -184,17 +207,45 @@ def _teachers(recipe: Recipe) -> list[str]:
     return named if recipe.teacher is None else [recipe.teacher, *named]
 
 
+def _first_teacher(recipe: Recipe) -> str | None:
+    """The model that a student takes layers from: what the first stage of a student names, or the last before it."""
+    teacher = recipe.teacher
+    for stage in recipe.stages:
+        if isinstance(stage, TeacherStage):
+            teacher = stage.model
+        elif isinstance(stage, StudentStage):
+            return stage.teacher or teacher
+    return teacher
+
+
+def student_layers(student: Student, teacher: Any) -> list[int]:
+    """Which layers of its teacher a student is made of, by the teacher's configuration."""
+    if student.teacher_layers == "every_second":
+        return list(range(1, teacher.num_hidden_layers, 2))
+    return list(student.teacher_layers or ())
+
+
 def _student_config(student: Student, teacher: Any) -> Any:
     """The configuration of a student, as far as it can be told before its teacher is trained."""
-    if student.checkpoint is None:
-        config, chosen = copy.deepcopy(teacher), student.teacher_layers
-        config.num_hidden_layers = config.num_hidden_layers // 2 if chosen == "every_second" else len(chosen or ())
-        return config
-    config = read_config(embedded_path() if student.checkpoint == EMBEDDED else student.checkpoint)
-    if config.model_type != "bert":
+    if student.checkpoint is not None:
+        return _checkpoint_config(student)
+    layers = student_layers(student, teacher)
+    check_layers(teacher, layers, student.form or "bert")
+    config = copy.deepcopy(teacher)
+    config.num_hidden_layers = len(layers)
+    return config
+
+
+def _checkpoint_config(student: Student) -> Any:
+    model = str(student.checkpoint)
+    config = read_config(embedded_path() if model == EMBEDDED else model)
+    try:
+        check_student(model, config)
+    except TrainingError as error:
+        raise TrainingError(f"student.checkpoint: {error}") from None
+    if student.form not in (None, config.model_type):
         raise TrainingError(
-            f"student.checkpoint: a student is a BERT, and {student.checkpoint} is of another architecture, "
-            f"{config.model_type}"
+            f"student.form: {student.form} is not what student.checkpoint is, {config.model_type}: leave form out"
         )
     return config
 

@@ -92,14 +92,17 @@ class Student(_Strict):
     """What the student starts from: one of the two.
 
     Attributes:
-        checkpoint: A BERT: a folder, a name on the Hub, or `embedded`.
-        teacher_layers: Layers of the teacher, from 0, or `every_second`; its embeddings go along.
+        checkpoint: A BERT or an MPNet: a folder, a name on the Hub, or `embedded`.
+        teacher_layers: Layers of the teacher, from 0, or `every_second`; its embeddings and its head go along.
+        form: What a student of the teacher's layers is: `bert`, the default, or `mpnet`, which keeps the bias of
+            distances of an MPNet teacher. A checkpoint is what it is.
         voters: Whose attention says which tokens matter, see `ModelShape`; by default as the checkpoint has it.
         dropout: Of states and of attention; by default as in what it starts from.
     """
 
     checkpoint: str | None = None
     teacher_layers: Literal["every_second"] | tuple[Annotated[int, Field(ge=0)], ...] | None = None
+    form: Literal["bert", "mpnet"] | None = None
     voters: Voters | None = None
     dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
 

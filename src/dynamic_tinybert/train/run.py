@@ -31,7 +31,14 @@ from dynamic_tinybert.train.dropping import set_voters
 from dynamic_tinybert.train.errors import TrainingError
 from dynamic_tinybert.train.evaluation import answerer, measure
 from dynamic_tinybert.train.features import Feature, make_features
-from dynamic_tinybert.train.finish import copy_tokenizer, first_table, measure_finished, write_curve, write_model
+from dynamic_tinybert.train.finish import (
+    copy_tokenizer,
+    first_table,
+    measure_finished,
+    one_separator,
+    write_curve,
+    write_model,
+)
 from dynamic_tinybert.train.logits import FILE, StoredLogits, read_table
 from dynamic_tinybert.train.models import (
     Inputs,
@@ -42,7 +49,14 @@ from dynamic_tinybert.train.models import (
     student_from_teacher,
 )
 from dynamic_tinybert.train.predict import logits_of, run_logits_stage, say_mass
-from dynamic_tinybert.train.prepare import Sets, check_run, find_vocabulary, read_sets
+from dynamic_tinybert.train.prepare import (
+    Sets,
+    check_run,
+    find_vocabulary,
+    read_sets,
+    student_layers,
+    tokenizer_source,
+)
 from dynamic_tinybert.train.progress import Reporter, ShowProgress
 from dynamic_tinybert.train.prolonging import prolongs
 from dynamic_tinybert.train.recipe import (
@@ -70,6 +84,7 @@ from dynamic_tinybert.windows import TextTokenizer
 
 _RECIPE = "recipe.yaml"
 _RESULT = "result.json"
+_OWN_TOKENIZER = "student-tokenizer"  # of a student that has other ids than features are made with
 _FIGURES = "figures.json"
 _PATIENCE = datetime.timedelta(hours=12)  # of the other processes, while the first measures
 
@@ -109,6 +124,9 @@ def train(
     with _held(recipe, output, resume=resume, first=first):
         if first:
             copy_tokenizer(vocabulary.name, output / "tokenizer")
+            if (own := tokenizer_source(recipe)) is not None:
+                copy_tokenizer(own, output / _OWN_TOKENIZER)
+                one_separator(output / _OWN_TOKENIZER)
         PartialState().wait_for_everyone()
         tokenizer = TextTokenizer(output / "tokenizer")
         features = _features(recipe, sets, tokenizer, reporter)
@@ -164,7 +182,7 @@ class _Run:
 
     def go(self) -> dict[str, dict[str, float]]:
         results = []
-        source: str | Path = self.output / "tokenizer"
+        source: str | Path = self._tokenizer()
         for number, (name, stage) in enumerate(zip(self.recipe.stage_names(), self.recipe.stages, strict=True)):
             folder = _folder(self.output, number, name)
             if isinstance(stage, LogitsStage):
@@ -250,11 +268,21 @@ class _Run:
             assert isinstance(stage, PredictionStage)
             return PredictionTrainer(model, stage, context, goal)
 
-        trainer, result = self._run(make, model, Inputs(model), stage, name, folder)
+        trainer, result = self._run(make, model, self._inputs(model), stage, name, folder)
         if isinstance(trainer, IntermediateTrainer):
             trainer.close()
-        self._end(trainer, result, self.output / "tokenizer", folder)
+        self._end(trainer, result, self._tokenizer(), folder)
         return model, result
+
+    def _inputs(self, student: Any) -> Inputs:
+        """What feeds a student: in the form of MPNet, under its own ids."""
+        own = tokenizer_source(self.recipe)
+        return Inputs(student, None if own is None else Vocabulary(own).map_from(self.vocabulary))
+
+    def _tokenizer(self) -> Path:
+        """The folder of the tokenizer that a student is written with."""
+        own = tokenizer_source(self.recipe)
+        return self.output / ("tokenizer" if own is None else _OWN_TOKENIZER)
 
     def _done(self, stage: Any, name: str, folder: Path) -> StageResult | None:
         if not (folder / "model" / "config.json").is_file():
@@ -296,9 +324,9 @@ class _Run:
         named = self._teacher_of(stage)
         assert named is not None
         teacher = load_model(named)
-        every = list(range(1, teacher.config.num_hidden_layers, 2))
-        layers = every if student.teacher_layers == "every_second" else list(student.teacher_layers or ())
-        return student_from_teacher(teacher, layers, Vocabulary(named).map_from(self.vocabulary))
+        layers = student_layers(student, teacher.config)
+        ids = Vocabulary(named).map_from(self.vocabulary)
+        return student_from_teacher(teacher, layers, ids, student.form or "bert")
 
     def _run(
         self, make: Any, model: Any, inputs: Inputs, stage: Any, name: str, folder: Path
@@ -364,11 +392,12 @@ class _Run:
         model, recipe = self.model, self.recipe
         if torch.cuda.is_available():
             model.to("cuda")
-        ids = None if recipe.student is not None else Vocabulary(source).map_from(self.vocabulary)
+        alone = recipe.student is None
+        inputs = Inputs(model, Vocabulary(source).map_from(self.vocabulary)) if alone else self._inputs(model)
         # A student is measured in the arithmetic in which it will answer; a teacher, which will not, fast.
         fast = recipe.student is None and uses_bf16(recipe.stages[-1])
         torch.set_float32_matmul_precision("high" if fast else "highest")
-        qa = answerer(model, Inputs(model, ids), self.tokenizer, bf16=fast)
+        qa = answerer(model, inputs, self.tokenizer, bf16=fast)
         figures = measure_finished(qa, recipe, self.sets, self.output, self.reporter)
         table = None
         if recipe.student is not None:

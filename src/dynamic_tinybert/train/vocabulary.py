@@ -80,8 +80,16 @@ def check_exists(model: str | Path) -> None:
         raise TrainingError(f"there is no model folder {model}; a model on the Hub is called owner/name")
 
 
-def check_alignment(teacher: Vocabulary, student: Vocabulary, texts: Sequence[str]) -> None:
+def check_alignment(
+    teacher: Vocabulary, student: Vocabulary, texts: Sequence[str], *, role: str = "the teacher"
+) -> None:
     """Check, on real texts, that teacher and student split them into the same tokens.
+
+    Args:
+        teacher: The tokenizer of what reads features under ids of its own.
+        student: The tokenizer that features are made with.
+        texts: The texts.
+        role: What the first belongs to, for the message.
 
     Raises:
         TrainingError: They do not, so the teacher's logits would belong to other tokens than the student's.
@@ -92,8 +100,8 @@ def check_alignment(teacher: Vocabulary, student: Vocabulary, texts: Sequence[st
             pairs: Iterable[tuple[str, str]] = zip([*mine, ""], [*his, ""], strict=False)
             a, b = next((pair for pair in pairs if pair[0] != pair[1]), ("", ""))
             raise TrainingError(
-                f"the teacher {teacher.name} and the student {student.name} are not token-aligned: in {text[:40]!r} "
-                f"one reads {b!r} where the other reads {a!r}; take a teacher with the student's WordPiece tokens"
+                f"{role} {teacher.name} and the student {student.name} are not token-aligned: in {text[:40]!r} "
+                f"one reads {b!r} where the other reads {a!r}; take one with the student's WordPiece tokens"
             )
     table = teacher.map_from(student)
     if table is None:
@@ -101,6 +109,6 @@ def check_alignment(teacher: Vocabulary, student: Vocabulary, texts: Sequence[st
     missing = {token for token, index in student.ids.items() if table[index] < 0 and not token.startswith("[unused")}
     if missing:
         raise TrainingError(
-            f"the teacher {teacher.name} has no token {sorted(missing)[0]!r}, which the student {student.name} has: "
-            "take a teacher with the student's WordPiece tokens"
+            f"{role} {teacher.name} has no token {sorted(missing)[0]!r}, which the student {student.name} has: "
+            "take one with the student's WordPiece tokens"
         )
