@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -199,6 +200,10 @@ def test_start_is_taken_over_and_only_the_rest_is_computed(
     said = capfd.readouterr().err
     assert f"01-logits: {len(before.keys)} windows are taken over from" in said
     assert f", {more} are left" in said
+    assert re.search(
+        r"the 8 greatest logits of \d+ windows hold [\d.]+% of the teacher's probability, [\d.]+% at least", said
+    )
+    assert "that is little: is the teacher fine-tuned" in said  # it is random
     assert "is of bert, mpnet, the other windows of mpnet" in said
     assert f"the logits are in {folder / '01-logits' / 'logits.npz'}; no stage trains a model" in said
 

@@ -35,6 +35,7 @@ from dynamic_tinybert.train.vocabulary import Vocabulary
 _MULTIPLE = 16  # tokens to a multiple of which batches are padded
 _BATCH_TOKENS = 8192
 _PART = "part.npz"
+_LITTLE = 0.8  # of the probability; a fine-tuned teacher's 16 greatest logits hold more
 _SAVE_EVERY = 240.0  # seconds
 
 Predict: TypeAlias = "Callable[[Batch], Any]"
@@ -269,8 +270,16 @@ def say_mass(reporter: Reporter, name: str, stored: StoredLogits) -> None:
     """Say how much of the teacher's probability was kept."""
     found = stored.figures()
     rows, _, k = stored.value.shape
-    held = f"{found['mass_mean']:.2%} of its probability, {found['mass_min']:.2%} at least" if found else "unknown"
-    reporter.say(f"{name}: the teacher's {k} greatest logits of {rows:,} windows; share that they hold: {held}")
+    what = f"{name}: the {k} greatest logits of {rows:,} windows"
+    if not found:
+        reporter.say(f"{what} are stored; which share of the teacher's probability they hold is not known")
+        return
+    mean, least = found["mass_mean"], found["mass_min"]
+    reporter.say(f"{what} hold {mean:.2%} of the teacher's probability, {least:.2%} at least")
+    if mean < _LITTLE:
+        reporter.say(
+            f"{name}: that is little: is the teacher fine-tuned to answer questions? If it is, keep more logits"
+        )
 
 
 def _load(model: str | Path, vocabulary: Vocabulary, *, bf16: bool) -> Teacher:

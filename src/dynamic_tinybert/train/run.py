@@ -403,7 +403,8 @@ class _Run:
         if recipe.student is not None:
             table = first_table(qa, recipe, self.sets, figures["confirm"], self.reporter)
         student = recipe.student
-        named = (model for stage in recipe.stages for model in models_of(stage))
+        others = (stage for stage in recipe.stages if not isinstance(stage, LogitsStage))
+        named = (model for stage in others for model in models_of(stage))
         base = student.checkpoint if student is not None else None
         base = base or next(named, str(recipe.teacher))
         base = called(base)
