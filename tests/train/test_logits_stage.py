@@ -283,3 +283,14 @@ def test_weights_and_states_are_in_bfloat16_and_logits_in_float32(
     found = StoredLogits.read(tmp_path / "run" / "01-logits" / "logits.npz", features)
     exact = live(bert, str(embedded), features)
     assert (found.mass - exact.mass).abs().max() < 0.02
+
+
+@pytest.mark.parametrize(("dropout", "kept"), [(None, 0.0), (0.2, 0.2)])
+def test_a_student_of_stored_logits_has_no_dropout_unless_it_is_given(
+    stored: Path, data: dict[str, Any], student: str, tmp_path: Path, dropout: float | None, kept: float
+) -> None:
+    logits = str(stored / "01-logits" / "logits.npz")
+    told = {"checkpoint": student} if dropout is None else {"checkpoint": student, "dropout": dropout}
+    go(tmp_path, data, [{"stage": "prediction", "logits": logits}], student=told)
+    config = json.loads((tmp_path / "run/model/config.json").read_text("utf-8"))
+    assert config["hidden_dropout_prob"] == config["attention_probs_dropout_prob"] == kept

@@ -97,7 +97,8 @@ class Student(_Strict):
         form: What a student of the teacher's layers is: `bert`, the default, or `mpnet`, which keeps the bias of
             distances of an MPNet teacher. A checkpoint is what it is.
         voters: Whose attention says which tokens matter, see `ModelShape`; by default as the checkpoint has it.
-        dropout: Of states and of attention; by default as in what it starts from.
+        dropout: Of states and of attention; by default 0 if the first stage learns from stored logits, and otherwise as
+            in what it starts from.
     """
 
     checkpoint: str | None = None

@@ -295,13 +295,17 @@ class _Run:
 
     def _goal(self, stage: StudentStage) -> Teacher | StoredLogits | None:
         """What a student's stage learns from."""
-        logits = getattr(stage, "logits", None)
-        if logits is None and stage.teacher is None and not isinstance(stage, IntermediateStage):
-            logits = self.logits
-        if logits is not None:
+        if (logits := self._logits_of(stage)) is not None:
             return StoredLogits.read(logits, self.features, self.tokenizer.words)
         named = self._teacher_of(stage)
         return None if named is None else Teacher(named, self.vocabulary, bf16=uses_bf16(stage))
+
+    def _logits_of(self, stage: StudentStage) -> Path | None:
+        """The file of logits that a stage learns from: its own, or the one made here."""
+        own: Path | None = getattr(stage, "logits", None)
+        if own is not None or stage.teacher is not None or isinstance(stage, IntermediateStage):
+            return own
+        return self.logits
 
     def _teacher_of(self, stage: StudentStage) -> str | Path | None:
         """The model that a stage learns from: its own, the one trained here, or the recipe's."""
@@ -314,8 +318,9 @@ class _Run:
         model = self._initial(student, stage)
         if student.voters is not None:
             set_voters(model.config, student.voters)
-        if student.dropout is not None:
-            set_dropout(model, student.dropout)
+        stored = self._logits_of(stage) is not None
+        if student.dropout is not None or stored:
+            set_dropout(model, student.dropout or 0.0)
         return model
 
     def _initial(self, student: Student, stage: StudentStage) -> Any:
