@@ -46,7 +46,7 @@ class TorchRuntime:
         attention_mask: npt.NDArray[np.int64],
         lengths: npt.NDArray[np.int64],
     ) -> Logits:
-        """Run a batch: see `Runtime.run`. Only a `DynamicBertForQuestionAnswering` can drop anything."""
+        """Run a batch: see `Runtime.run`. Only a student, a `DropAndRestore`, can drop anything."""
         device = self._model.device
         arrays = {"input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": token_type_ids}
         fed = self._inputs({name: torch.from_numpy(array).to(device) for name, array in arrays.items()})
