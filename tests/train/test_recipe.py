@@ -75,9 +75,19 @@ def test_a_whole_recipe(tmp_path: Path) -> None:
 
 
 def test_data_make_features_as_they_say(tmp_path: Path) -> None:
-    own = {"answers": "first", "impossible": 0.25, "max_seq_len": 200, "doc_stride": 50, "max_question_len": 32}
+    own = {
+        "answers": "first", "impossible": 0.25, "max_seq_len": 200, "doc_stride": 50, "max_question_len": 32,
+        "articles": 0.1, "article_lengths": [64, 200], "distractors": 0.2, "typed": 0.3, "layout": 0.4,
+    }  # fmt: skip
     recipe = read_recipe(write(tmp_path, edited(data=WHOLE["data"] | own)))
-    assert recipe.data.features(0) == FeatureSettings(seed=0, **own)
+    assert recipe.data.features(0) == FeatureSettings(seed=0, **own | {"article_lengths": (64, 200)})
+
+
+@pytest.mark.parametrize(("name", "asks"), [("impossible", True), ("distractors", True), ("articles", False)])
+def test_data_say_whether_questions_without_an_answer_are_made(name: str, asks: bool, tmp_path: Path) -> None:
+    recipe = read_recipe(write(tmp_path, WHOLE), [f"data.{name}=0.1"])
+    assert recipe.data.without_answer == asks
+    assert not read_recipe(write(tmp_path, WHOLE)).data.without_answer
 
 
 def test_numbers_may_be_written_as_people_write_them(tmp_path: Path) -> None:
@@ -156,6 +166,17 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "a warm-up of all": ({"stages__n0__warmup": 1}, "stages.0.warmup: "),
     "an endless temperature": ({"stages__n2__temperature": float("inf")}, "stages.2.temperature: "),
     "a share above 1": ({"data__impossible": 1.5}, "data.impossible: "),
+    "distractors below 0": ({"data__distractors": -0.1}, "data.distractors: "),
+    "a layout above 1": ({"data__layout": 2}, "data.layout: "),
+    "a single length of articles": ({"data__article_lengths": [128]}, "data.article_lengths"),
+    "lengths of articles in the wrong order": (
+        {"data": WHOLE["data"] | {"articles": 0.1, "article_lengths": [300, 200]}},
+        "data: article_lengths begins with 300, more than 200: put the shorter first",
+    ),
+    "articles longer than windows": (
+        {"data": WHOLE["data"] | {"articles": 0.1, "max_seq_len": 256}},
+        "data: article_lengths goes up to 384 tokens: it is at most max_seq_len, 256",
+    ),
     "labels above 1": ({"stages__n2__labels": 1.01}, "stages.2.labels: "),
     "a drop of all": ({"stages__n3__length_drop": 1}, "stages.3.length_drop: "),
     "a retention of 0": ({"stages__n3__retentions": [1.0, 0]}, "stages.3.retentions.1: "),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from dynamic_tinybert.squad.metrics import normalize_answer
+from dynamic_tinybert.squad.nearest import words_of
 
 Edit: TypeAlias = "tuple[int, int, str]"
 """Where the replaced characters start and end, and what comes in their place. Start is end for an insertion."""
@@ -78,6 +79,14 @@ def sentence_gaps(text: str) -> Iterator[tuple[int, int]]:
 
 
 def holds(text: str, answers: Iterable[str]) -> bool:
-    """Whether a text holds one of the answers, as whole words, both normalized as SQuAD's metrics do."""
-    plain = f" {normalize_answer(text)} "
-    return any(answer and f" {answer} " in plain for answer in map(normalize_answer, answers))
+    """Whether a text holds one of the answers, as whole words: as they are written, or as SQuAD's metrics read them.
+
+    "4.1" holds "4" and "1" as well as "4.1" and "41".
+    """
+    forms = (normalize_answer, lambda words: " ".join(words_of(words)))
+    answers = list(answers)
+    for form in forms:
+        plain = f" {form(text)} "
+        if any(answer and f" {answer} " in plain for answer in map(form, answers)):
+            return True
+    return False
