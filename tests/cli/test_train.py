@@ -213,7 +213,9 @@ def test_models_that_do_not_fit(
     other = Path(write_model(tmp_path / "electra", embedded))
     config = json.loads((other / "config.json").read_text("utf-8"))
     (other / "config.json").write_text(json.dumps({**config, "model_type": "electra"}), "utf-8")
-    assert "another architecture, electra" in complaint(run(write(change(value, "student.checkpoint", str(other))), *output))
+    assert "another architecture, electra" in complaint(
+        run(write(change(value, "student.checkpoint", str(other))), *output)
+    )
     value["student"]["checkpoint"] = str(shelf / "student")
     stage = {"stage": "intermediate", "epochs": 1, "teacher": str(shelf / "teacher")}
     assert "match: relations" in complaint(run(write({**value, "stages": [stage]}), *output))

@@ -159,6 +159,16 @@ def test_prolonging_changes_nothing_else(
         train(make(**{"epochs": 9, **other}), tmp_path / "run", resume=True)
 
 
+def test_plateau_changed_twice_without_a_checkpoint_between_is_judged_by_what_it_has_done(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupt(make(epochs=6), tmp_path / "run", 27, monkeypatch)  # the last checkpoint is of epoch 2.8
+    interrupt(make(epochs=9), tmp_path / "run", 25, monkeypatch)
+    with pytest.raises(TrainingError, match="would have begun to fall before"):
+        train(make(epochs=4), tmp_path / "run", resume=True)
+    interrupt(make(epochs=6), tmp_path / "run", 25, monkeypatch)
+
+
 def test_average_without_a_plateau_is_refused(make: Make) -> None:
     with pytest.raises(TrainingError, match="average goes with schedule: plateau"):
         make(average=True, schedule="linear")

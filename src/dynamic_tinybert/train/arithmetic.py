@@ -13,6 +13,7 @@ from torch.func import functional_call
 
 from dynamic_tinybert.train.recipe import LogitsStage, Stage
 
+_FLOAT32 = ("embeddings.", "LayerNorm.")  # in the names of what stays in float32
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # of glibc's malloc.h
 _NEVER = 2**31 - 1
 _PAD = 64 << 20  # bytes that the heap grows by at once
@@ -20,6 +21,9 @@ _PAD = 64 << 20  # bytes that the heap grows by at once
 
 class InBfloat16:
     """Calls a model with its weights and states in bfloat16; the model itself keeps float32.
+
+    Embeddings and layer norms keep float32 weights: their gradients are sums over all tokens of a batch, which PyTorch
+    adds up in the precision of the weight. What they give out is bfloat16 again: see `DropAndRestore`.
 
     The optimizer, the checkpoints and what is saved see the float32 weights alone, and gradients reach them in float32
     (mixed precision training with float32 master weights, Micikevicius et al., 2018, arXiv 1710.03740). Automatic mixed
@@ -35,7 +39,7 @@ class InBfloat16:
     def __call__(self, *args: Any, **options: Any) -> Any:
         """Call the model."""
         weights = {
-            name: weight.to(torch.bfloat16) if weight.is_floating_point() else weight
+            name: weight if any(part in name for part in _FLOAT32) else weight.to(torch.bfloat16)
             for name, weight in self._model.named_parameters()
         }
         return functional_call(self._model, weights, args, options)

@@ -204,7 +204,7 @@ class DropAndRestore:
 
     def _begin(self, input_ids: Tensor, mask: Tensor, types: Tensor | None, buckets: Tensor | None) -> _State:
         """All tokens of a batch, each in its place."""
-        hidden = self.embed(input_ids, types)
+        hidden = self.embed(input_ids, types).to(self.qa_outputs.weight.dtype)
         at = torch.arange(input_ids.shape[1], device=input_ids.device).expand_as(input_ids)
         real = mask.bool()
         asking = real if voters_of(self.config) == "all" or types is None else types == 0

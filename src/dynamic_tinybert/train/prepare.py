@@ -186,7 +186,9 @@ def check_run(recipe: Recipe, sets: Sets, vocabulary: Vocabulary, output: Path) 
     existing = output
     while not existing.exists():
         existing = existing.parent
-    check_disk(existing, largest * 4 * (3 * _CHECKPOINTS + 2))  # weights with two moments each; and finished models
+    means = sum(getattr(stage, "average", False) for stage in recipe.stages) > 0
+    # Weights with two moments each, and perhaps their mean; and finished models.
+    check_disk(existing, largest * 4 * ((3 + means) * _CHECKPOINTS + 2))
 
 
 def embedded_path() -> str:

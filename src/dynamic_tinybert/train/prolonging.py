@@ -37,8 +37,8 @@ def prolongs(was: Recipe, now: Recipe, output: Path) -> bool:
     if not all(a.schedule == "plateau" and (a.epochs is None) == (b.epochs is None) for _, a, b, _ in changed):
         return False
     for number, before, after, name in changed:
-        done = _done(output / f"{number + 1:02d}-{name}", before)
-        then = done * _length(before) / _length(after)
+        done, spent = _done(output / f"{number + 1:02d}-{name}", before)
+        then = spent / _length(after)
         if max(done, then) > 1 - COOLDOWN:
             what = "epochs" if before.epochs is not None else "minutes"
             raise TrainingError(
@@ -61,14 +61,14 @@ def _without_lengths(recipe: Recipe) -> dict[str, object]:
     return value
 
 
-def _done(folder: Path, stage: Stage) -> float:
-    """The share of a stage that is over, by its last checkpoint."""
+def _done(folder: Path, stage: Stage) -> tuple[float, float]:
+    """The share of a stage that is over, by the length that its last checkpoint knew; and its epochs or minutes."""
     if (folder / "model").exists():
-        return 1.0
+        return 1.0, _length(stage)
     checkpoint, elapsed = last_checkpoint(folder)
     if checkpoint is None:
-        return 0.0
+        return 0.0, 0.0
     if stage.minutes is not None:
-        return min(1.0, elapsed / (60 * stage.minutes))
+        return min(1.0, elapsed / (60 * stage.minutes)), elapsed / 60
     state = json.loads((checkpoint / STATE).read_text("utf-8"))
-    return float(state["global_step"] / max(1, state["max_steps"]))
+    return float(state["global_step"] / max(1, state["max_steps"])), float(state["epoch"])

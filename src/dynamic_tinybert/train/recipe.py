@@ -163,6 +163,8 @@ class Stage(_Strict):
     def _measure(self) -> Stage:
         if (self.epochs is None) == (self.minutes is None):
             raise ValueError("give either epochs or minutes")
+        if self.average and isinstance(self, IntermediateStage):
+            raise ValueError("average goes by F1 on select, and the stage intermediate answers nothing yet")
         if self.average and self.schedule != "plateau":
             raise ValueError("average goes with schedule: plateau, whose end is what is averaged")
         if self.retentions[:1] != (1.0,):

@@ -198,6 +198,8 @@ class StageTrainer(Trainer):  # type: ignore[misc]
     ) -> Any:
         """Compute the stage's loss, and refuse to go on from one that is no number."""
         loss = self.stage_loss(InBfloat16(model) if self._bfloat16 else model, inputs)
+        if isinstance(self._sampler, TokenBatches):  # each feature counts the same, whatever the size of its batch
+            loss = loss * (len(inputs["input_ids"]) * len(self._sampler) / len(self.context.features))
         finite = torch.isfinite(loss.detach())
         self._finite = finite if self._finite is None else self._finite & finite
         # To look at a number on a GPU is to wait for it, so there one looks now and then.
