@@ -15,6 +15,7 @@ from torch import Tensor
 import dynamic_tinybert.train.run as running
 from dynamic_tinybert.train import Recipe, TrainingError, read_recipe, train
 from dynamic_tinybert.train.arithmetic import cpu_has_bf16
+from dynamic_tinybert.train.stages import PredictionTrainer
 from dynamic_tinybert.train.trainer import StageTrainer
 from training import write_recipe
 
@@ -172,3 +173,24 @@ def test_plateau_changed_twice_without_a_checkpoint_between_is_judged_by_what_it
 def test_average_without_a_plateau_is_refused(make: Make) -> None:
     with pytest.raises(TrainingError, match="average goes with schedule: plateau"):
         make(average=True, schedule="linear")
+
+
+def test_every_window_counts_the_same_whatever_its_batch(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[tuple[int, float]] = []
+    compute = StageTrainer.compute_loss
+
+    def constant(self: Any, model: Any, batch: Any) -> Tensor:
+        return 1 + 0 * self.model.qa_outputs.bias.sum()
+
+    def kept(self: Any, model: Any, inputs: Any, *arguments: Any, **options: Any) -> Any:
+        loss = compute(self, model, inputs, *arguments, **options)
+        found.append((len(inputs["input_ids"]), float(loss.detach())))
+        return loss
+
+    monkeypatch.setattr(PredictionTrainer, "stage_loss", constant)
+    monkeypatch.setattr(StageTrainer, "compute_loss", kept)
+    train(make(epochs=1, batch_tokens=190), tmp_path / "run")
+    assert len({size for size, _ in found}) > 1
+    assert {round(loss / size, 5) for size, loss in found} == {round(len(found) / 36, 5)}
