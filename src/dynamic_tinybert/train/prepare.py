@@ -186,7 +186,7 @@ def check_run(recipe: Recipe, sets: Sets, vocabulary: Vocabulary, output: Path) 
     existing = output
     while not existing.exists():
         existing = existing.parent
-    means = sum(getattr(stage, "average", False) for stage in recipe.stages) > 0
+    means = any(getattr(stage, "average", False) for stage in recipe.stages)
     # Weights with two moments each, and perhaps their mean; and finished models.
     check_disk(existing, largest * 4 * ((3 + means) * _CHECKPOINTS + 2))
 
