@@ -93,14 +93,14 @@ format: $(VENV)/.lint
 	$(BIN)/ruff format .
 
 bench: $(VENV)/.bench
-	$(BIN)/python benchmarks/speed.py --data $(DEV) --f1 results/dev.json --output results
+	$(BIN)/python -m benchmarks.speed.speed --data $(DEV) --f1 results/quality/dev.json --output results
 
 dist: $(VENV)/.dist
-	$(BIN)/python tools/check_dist.py $(foreach python,$(PYTHONS),--python $(python))
+	$(BIN)/python scripts/check_dist.py $(foreach python,$(PYTHONS),--python $(python))
 
 docs: $(VENV)/.docs
 	$(BIN)/python -m sphinx -W --keep-going -q -c docs . build/docs
-	$(BIN)/python tools/check_site.py build/docs
+	$(BIN)/python scripts/check_site.py build/docs
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

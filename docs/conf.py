@@ -88,8 +88,9 @@ nitpick_ignore_regex = [
     ("py:class", "FieldInfo|Ge|Gt|Le|Lt|MinLen|NoneType|_PydanticGeneralMetadata|QuestionAnsweringModelOutput"),
     ("py:class", "ArrayLike|NDArray|Tensor|Unpack"),
     # What is inside of our rooms.
-    ("py:class", r"dynamic_tinybert\.(runtime\.onnx_writer|folder\.tensors|serve\.metrics|stream|train\.dropping)\..*"),
-    ("py:class", r"dynamic_tinybert\.serve\.problems\.FieldProblem"),
+    ("py:class", r"dynamic_tinybert\.(runtime\.onnx_writer|folder\.tensors|inference\.stream|train\.dropping)\..*"),
+    ("py:class", r"dynamic_tinybert\.serve\.engine\.metrics\..*"),
+    ("py:class", r"dynamic_tinybert\.serve\.http\.problems\.FieldProblem"),
 ]
 
 # -- HTML -------------------------------------------------------------------------------------------------------------

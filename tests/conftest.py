@@ -14,8 +14,8 @@ from safetensors.numpy import save_file
 
 from dynamic_tinybert.folder import EMBEDDED
 from dynamic_tinybert.folder.architectures import tensor_table
+from dynamic_tinybert.model.shape import ModelShape
 from dynamic_tinybert.qa import QuestionAnswerer
-from dynamic_tinybert.shape import ModelShape
 
 # The same examples at every run: what fails, fails for everybody. Machines are slow at times, so nothing is timed.
 settings.register_profile(

@@ -24,10 +24,10 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from dynamic_tinybert import Answer, BudgetError, LengthConfig, QuestionAnswerer, WindowError
-from dynamic_tinybert.budget import BERT_BASE, macs
 from dynamic_tinybert.folder import open_folder
-from dynamic_tinybert.spans import SpanRanker
-from dynamic_tinybert.windows import TextTokenizer, windows
+from dynamic_tinybert.inference.spans import SpanRanker
+from dynamic_tinybert.inference.windows import TextTokenizer, windows
+from dynamic_tinybert.model.budget import BERT_BASE, macs
 
 TEXT = (
     "The lighthouse of Port Ellis was built by Agnes Moreau in 1871. It stands on a cliff north of the harbour. "

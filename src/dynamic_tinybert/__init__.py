@@ -12,29 +12,29 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dynamic_tinybert.answer import Answer, Spent
-    from dynamic_tinybert.budget import Budget, BudgetError, LengthConfig
+    from dynamic_tinybert.compat.pipeline import QuestionAnsweringPipeline, pipeline
     from dynamic_tinybert.corpus import Corpus, CorpusAnswer, CorpusError
     from dynamic_tinybert.folder import ModelFolderError
+    from dynamic_tinybert.inference.windows import WindowError
+    from dynamic_tinybert.model.budget import Budget, BudgetError, LengthConfig
     from dynamic_tinybert.qa import QuestionAnswerer
-    from dynamic_tinybert.transformers_pipeline import QuestionAnsweringPipeline, pipeline
-    from dynamic_tinybert.windows import WindowError
 
     __version__: str
 
 _HOMES = {
     "Answer": "answer",
-    "Budget": "budget",
-    "BudgetError": "budget",
+    "Budget": "model.budget",
+    "BudgetError": "model.budget",
     "Corpus": "corpus",
     "CorpusAnswer": "corpus",
     "CorpusError": "corpus",
-    "LengthConfig": "budget",
+    "LengthConfig": "model.budget",
     "ModelFolderError": "folder",
     "QuestionAnswerer": "qa",
-    "QuestionAnsweringPipeline": "transformers_pipeline",
+    "QuestionAnsweringPipeline": "compat.pipeline",
     "Spent": "answer",
-    "WindowError": "windows",
-    "pipeline": "transformers_pipeline",
+    "WindowError": "inference.windows",
+    "pipeline": "compat.pipeline",
 }
 
 __all__ = [

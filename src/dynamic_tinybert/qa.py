@@ -9,15 +9,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Set, Sized
 from typing import TYPE_CHECKING, Any, TypedDict, overload
 
 from dynamic_tinybert.answer import Answer, Spent
-from dynamic_tinybert.budget import Budget, ConfigTable, check_threshold
-from dynamic_tinybert.calibration import Calibration
 from dynamic_tinybert.folder import open_folder
-from dynamic_tinybert.reader import Reader
+from dynamic_tinybert.inference.reader import Reader
+from dynamic_tinybert.inference.stream import AnswerStream, Progress, Settings, check_pair
+from dynamic_tinybert.inference.windows import TextTokenizer, check_lengths
+from dynamic_tinybert.model.budget import Budget, ConfigTable, check_threshold
+from dynamic_tinybert.model.calibration import Calibration
+from dynamic_tinybert.model.shape import ModelShape
 from dynamic_tinybert.runtime.graph import Precision
 from dynamic_tinybert.runtime.session import Provider, Runtime
-from dynamic_tinybert.shape import ModelShape
-from dynamic_tinybert.stream import AnswerStream, Progress, Settings, check_pair
-from dynamic_tinybert.windows import TextTokenizer, check_lengths
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))  # last: it has a training.py too
-import hostile
-from answers import CLOSED, CUT, UNCONNECTED, Given, Library, ask
-from hostile import Siege, State
-from hostile_clients import HELD, KINDS
-from serving import Server, free_port
-from terminate import Ending
+from benchmarks.serve import hostile
+from benchmarks.serve.answers import CLOSED, CUT, UNCONNECTED, Given, Library, ask
+from benchmarks.serve.hostile import Siege, State
+from benchmarks.serve.hostile_clients import HELD, KINDS
+from benchmarks.serve.serving import Server, free_port
+from benchmarks.serve.terminate import Ending
 
 from dynamic_tinybert.squad import Question
 

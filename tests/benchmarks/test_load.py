@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-
-sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))  # last: it has a training.py too
-import load
-import load_report
-from load_client import CLOSED, NO_CONNECTION, UNANSWERED, Exchange, request_bytes
-from load_report import MISPLACED, Capacity, Check, Figures, LoadReport, Step
+from benchmarks.serve import load, load_report
+from benchmarks.serve.load_client import CLOSED, NO_CONNECTION, UNANSWERED, Exchange, request_bytes
+from benchmarks.serve.load_report import MISPLACED, Capacity, Check, Figures, LoadReport, Step
 
 from dynamic_tinybert.squad import Question
 

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from benchmarks.peers import peer_models
 from transformers import BertConfig, BertForQuestionAnswering
-
-sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))  # last: it has a training.py too
-import peer_models
 
 from dynamic_tinybert import LengthConfig
 

@@ -18,11 +18,11 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from commands import complaint
 from dynamic_tinybert import QuestionAnswerer, __version__
 from dynamic_tinybert.cli import console
 from dynamic_tinybert.cli.app import app
 from dynamic_tinybert.cli.ask import surroundings
+from support.commands import complaint
 
 QUESTION = "Where is the tower?"
 TEXT = "The river is wide there. The tower stands in Paris, and is tall. It was built in 1889."

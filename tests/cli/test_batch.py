@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from commands import complaint, heed_interrupts
 from dynamic_tinybert import Corpus, QuestionAnswerer
 from dynamic_tinybert.cli import console
 from dynamic_tinybert.cli.app import app
+from support.commands import complaint, heed_interrupts
 
 LIGHTHOUSE = "The lighthouse of Port Ellis was built by Agnes Moreau in 1871. Its keeper was Barnaby Whitlock."
 TOWER = "La tour Eiffel, à Paris, fut achevée en 1889. 🗼 The tower stands on the Champ de Mars. " * 9

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from commands import complaint
 from dynamic_tinybert import QuestionAnswerer
-from dynamic_tinybert.calibration import Calibration
 from dynamic_tinybert.cli.app import app
+from dynamic_tinybert.model.calibration import Calibration
+from support.commands import complaint
 
 TITLES = ["Zürich", "東京", "Oslo", "Łódź"]
 Run = Callable[..., Result]

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from commands import complaint
 from dynamic_tinybert.cli.app import app
+from support.commands import complaint
 
 
 @pytest.fixture

@@ -15,12 +15,12 @@ import onnxruntime
 import pytest
 from typer.testing import CliRunner, Result
 
-from commands import complaint
 from dynamic_tinybert import LengthConfig, QuestionAnswerer
-from dynamic_tinybert.budget import BERT_BASE, macs, share
 from dynamic_tinybert.cli.app import app
 from dynamic_tinybert.folder import open_folder
-from dynamic_tinybert.windows import windows
+from dynamic_tinybert.inference.windows import windows
+from dynamic_tinybert.model.budget import BERT_BASE, macs, share
+from support.commands import complaint
 
 QUESTION = "Who built the lighthouse?"
 TEXT = "The lighthouse of Port Ellis was built by Agnes Moreau in 1871. Its keeper was Barnaby Whitlock. "

@@ -18,10 +18,10 @@ import pytest
 from safetensors.numpy import load_file, save_file
 from typer.testing import CliRunner, Result
 
-from commands import complaint
 from dynamic_tinybert.cli.app import app
 from dynamic_tinybert.folder import open_folder, save_folder
-from fake_hub import TOKEN, FakeHub, running
+from support.commands import complaint
+from support.fake_hub import TOKEN, FakeHub, running
 
 NAME = "ada/engine"
 

@@ -20,13 +20,13 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from commands import complaint, heed_interrupts
 from dynamic_tinybert import LengthConfig, QuestionAnswerer
-from dynamic_tinybert.budget import share
 from dynamic_tinybert.cli.app import app
-from dynamic_tinybert.evaluate import evaluate
+from dynamic_tinybert.evaluation.evaluate import evaluate
+from dynamic_tinybert.model.budget import share
 from dynamic_tinybert.search import Measurement, Objective
 from dynamic_tinybert.squad import read_squad
+from support.commands import complaint, heed_interrupts
 
 TITLES = ["Zürich", "東京", "Oslo", "Port Ellis", "O'Brien", "Łódź"]
 Run = Callable[..., Result]

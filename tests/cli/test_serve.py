@@ -24,12 +24,12 @@ from typer.testing import CliRunner, Result
 
 pytest.importorskip("fastapi", reason="needs the extra: pip install 'dynamic-tinybert[serve]'")
 
-from commands import complaint
 from dynamic_tinybert.cli.app import app
 from dynamic_tinybert.corpus import Corpus
 from dynamic_tinybert.qa import QuestionAnswerer
 from dynamic_tinybert.serve.options import ServeOptions
-from engines import WAIT_S, eventually
+from support.commands import complaint
+from support.engines import WAIT_S, eventually
 
 command = importlib.import_module("dynamic_tinybert.cli.serve")  # the package has a function of the same name
 

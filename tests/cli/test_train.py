@@ -19,11 +19,11 @@ import yaml
 from filelock import FileLock
 from typer.testing import CliRunner, Result
 
-from commands import complaint, heed_interrupts
 from conftest import quiet
 from dynamic_tinybert import QuestionAnswerer
 from dynamic_tinybert.cli.app import app
-from training import hashes, write_data, write_model
+from support.commands import complaint, heed_interrupts
+from support.training import hashes, write_data, write_model
 
 Run = Callable[..., Result]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -242,7 +242,7 @@ def test_bfloat16_that_is_not_there_is_refused(
     run: Run, value: dict[str, Any], write: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    monkeypatch.setattr("dynamic_tinybert.train.prepare.cpu_has_bf16", lambda: False)
+    monkeypatch.setattr("dynamic_tinybert.train.preflight.cpu_has_bf16", lambda: False)
     value["stages"][0]["precision"] = "bf16"
     assert "set precision: auto" in complaint(run(write(value), "--output", tmp_path / "run"))
     assert not (tmp_path / "run").exists()

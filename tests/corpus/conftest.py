@@ -10,7 +10,7 @@ import pytest
 
 from dynamic_tinybert import QuestionAnswerer
 from dynamic_tinybert.corpus import Corpus
-from milvus_server import MilvusServer
+from support.milvus_server import MilvusServer
 
 DOCUMENTS = {
     "paris.txt": "The tower stands in Paris, on the Champ de Mars.\n\n"

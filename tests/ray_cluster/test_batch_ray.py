@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from dynamic_tinybert import Corpus, QuestionAnswerer
-from dynamic_tinybert.batch import BatchError, Setup, answer_file, from_texts
-from dynamic_tinybert.batch_ray import answer_file_on_ray
-from ray_nodes import Cluster
+from dynamic_tinybert.batch.answering import BatchError, Setup, answer_file, from_texts
+from dynamic_tinybert.batch.on_ray import answer_file_on_ray
+from support.ray_nodes import Cluster
 
 LIGHTHOUSE = "The lighthouse of Port Ellis was built by Agnes Moreau in 1871. Its keeper was Barnaby Whitlock. 🗼 "
 ROWS: list[Any] = [

@@ -20,7 +20,7 @@ from ray.serve import Application
 
 from dynamic_tinybert import Corpus, QuestionAnswerer
 from dynamic_tinybert.serve.on_ray import NAME, Settings, build
-from ray_nodes import Cluster
+from support.ray_nodes import Cluster
 
 TEXT = "The lighthouse of Port Ellis was built by Agnes Moreau in 1871. Its keeper was Barnaby Whitlock. " * 3
 QUESTION = "Who built the lighthouse?"

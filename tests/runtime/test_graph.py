@@ -16,12 +16,12 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from dynamic_tinybert.budget import LengthConfig, macs
+from dynamic_tinybert.model.budget import LengthConfig, macs
+from dynamic_tinybert.model.shape import ModelShape
 from dynamic_tinybert.runtime import Logits, build_graph
 from dynamic_tinybert.runtime.graph import INPUTS, OUTPUTS, Precision
 from dynamic_tinybert.runtime.onnx_writer import encode_model
-from dynamic_tinybert.shape import ModelShape
-from runtime_reference import (
+from support.runtime_reference import (
     TIE,
     Batch,
     answer,

@@ -16,11 +16,18 @@ import onnx
 import onnxruntime
 import pytest
 
-from dynamic_tinybert.budget import LengthConfig
 from dynamic_tinybert.folder import open_folder
+from dynamic_tinybert.model.budget import LengthConfig
 from dynamic_tinybert.runtime import Logits, Runtime, export_onnx
 from dynamic_tinybert.runtime.graph import INPUTS
-from runtime_reference import Batch, assert_equals_reference, random_batch, random_shape, random_weights, rows_of
+from support.runtime_reference import (
+    Batch,
+    assert_equals_reference,
+    random_batch,
+    random_shape,
+    random_weights,
+    rows_of,
+)
 
 SHAPE = random_shape(layers=3, hidden=24, heads=3, feed_forward=48, positions=40)
 WEIGHTS = random_weights(SHAPE)
@@ -403,8 +410,8 @@ def test_a_path_without_a_name_cannot_be_written(name: str) -> None:
 
 FULL_DISK = """
 import resource, sys
-from runtime_reference import random_weights
-from dynamic_tinybert.shape import ModelShape
+from support.runtime_reference import random_weights
+from dynamic_tinybert.model.shape import ModelShape
 from dynamic_tinybert.runtime import export_onnx
 shape = eval(sys.argv[2])
 resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
@@ -441,12 +448,12 @@ def test_two_exports_to_one_path_both_succeed(tmp_path: Path) -> None:
 LEAN = """
 import sys
 import numpy as np
-from runtime_reference import random_batch, random_shape, random_weights
-import dynamic_tinybert.runtime, dynamic_tinybert.budget
+from support.runtime_reference import random_batch, random_shape, random_weights
+import dynamic_tinybert.runtime, dynamic_tinybert.model.budget
 heavy = {"torch", "transformers", "onnx", "onnxscript", "google.protobuf", "tensorflow", "optuna", "fastapi"}
 shape = random_shape()
 weights = random_weights(shape)
-config = dynamic_tinybert.budget.LengthConfig((0.8, 0.5))
+config = dynamic_tinybert.model.budget.LengthConfig((0.8, 0.5))
 batch = random_batch(shape, config.lengths([9, 4]), [9, 4])
 for precision in ("fp32", "int8"):
     runtime = dynamic_tinybert.runtime.Runtime(shape, weights, precision=precision)
@@ -469,7 +476,8 @@ def test_a_runtime_says_nothing_on_standard_error(tmp_path: Path) -> None:
 
 
 def test_budgets_need_numpy_only() -> None:
-    code = "import sys, dynamic_tinybert.budget; print(*({'onnxruntime', 'tokenizers', 'torch'} & sys.modules.keys()))"
+    heavy = {"onnxruntime", "tokenizers", "torch"}
+    code = f"import sys, dynamic_tinybert.model.budget; print(*({heavy} & sys.modules.keys()))"
     done = python(code)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == ""

@@ -13,8 +13,8 @@ from pathlib import Path
 import optuna
 import pytest
 
-from dynamic_tinybert.budget import LengthConfig
 from dynamic_tinybert.folder import open_folder
+from dynamic_tinybert.model.budget import LengthConfig
 from dynamic_tinybert.search import (
     Measurement,
     Search,

@@ -1,4 +1,4 @@
-"""What the Containerfile relies on is so. That the image builds and answers is proved by hand: results/container.md."""
+"""What the Containerfile relies on is so. Building the image is tested by hand: results/serve/container.md."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from documents import check_command
+from support.documents import check_command
 
 ROOT = Path(__file__).parents[2]
 PROJECT = (ROOT / "pyproject.toml").read_text("utf-8")

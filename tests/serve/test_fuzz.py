@@ -18,13 +18,13 @@ from schemathesis.config import SchemathesisConfig
 from schemathesis.engine import Status, events, from_schema
 from starlette.types import Receive, Scope, Send
 
-import fuzzing
 from dynamic_tinybert.corpus import Corpus
 from dynamic_tinybert.qa import QuestionAnswerer
-from dynamic_tinybert.serve.app import create_app
-from dynamic_tinybert.serve.edge import wrap
-from dynamic_tinybert.serve.stopping import Stopping
-from engines import Running, eventually, running
+from dynamic_tinybert.serve.http.app import create_app
+from dynamic_tinybert.serve.http.middleware import wrap
+from dynamic_tinybert.serve.http.stopping import Stopping
+from support import fuzzing
+from support.engines import Running, eventually, running
 
 pytestmark = [pytest.mark.serve, pytest.mark.filterwarnings("ignore:.*cut to max_question_len")]
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from training import write_data, write_model
+from support.training import write_data, write_model
 
 
 @pytest.fixture(scope="session", autouse=True)

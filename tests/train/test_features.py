@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dynamic_tinybert import QuestionAnswerer, WindowError
+from dynamic_tinybert.inference.windows import TextTokenizer, Tokens, Window
 from dynamic_tinybert.squad import Question
 from dynamic_tinybert.squad.unanswerable import other_paragraphs
 from dynamic_tinybert.train.features import (
@@ -28,7 +29,6 @@ from dynamic_tinybert.train.features import (
     fingerprint,
     make_features,
 )
-from dynamic_tinybert.windows import TextTokenizer, Tokens, Window
 
 TEXT = (
     "The lighthouse of Port Ellis was built by Agnes Moreau in 1871. Its keeper, Barnaby Whitlock, lived there with "

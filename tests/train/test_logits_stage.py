@@ -13,6 +13,7 @@ import torch
 
 import dynamic_tinybert.train.predict as predicting
 import dynamic_tinybert.train.run as running
+from dynamic_tinybert.inference.windows import TextTokenizer
 from dynamic_tinybert.squad import read_squad
 from dynamic_tinybert.train import TrainingError, read_recipe, train
 from dynamic_tinybert.train.features import Feature, fingerprint, make_features
@@ -22,8 +23,7 @@ from dynamic_tinybert.train.predict import logits_of
 from dynamic_tinybert.train.recipe import Data
 from dynamic_tinybert.train.stages import PredictionTrainer
 from dynamic_tinybert.train.vocabulary import Vocabulary
-from dynamic_tinybert.windows import TextTokenizer
-from training import write_recipe
+from support.training import write_recipe
 
 pytestmark = pytest.mark.usefixtures("without_plots")
 

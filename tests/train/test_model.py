@@ -18,13 +18,13 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from dynamic_tinybert import QuestionAnswerer
-from dynamic_tinybert.budget import BudgetError, LengthConfig
 from dynamic_tinybert.folder import open_folder, save_folder
+from dynamic_tinybert.model.budget import BudgetError, LengthConfig
+from dynamic_tinybert.model.shape import ModelShape
 from dynamic_tinybert.runtime import Logits, Runtime
-from dynamic_tinybert.shape import ModelShape
 from dynamic_tinybert.train import DynamicBertForQuestionAnswering, dropping
 from dynamic_tinybert.train.models import load_student
-from runtime_reference import (
+from support.runtime_reference import (
     TIE,
     Batch,
     answer,
@@ -34,7 +34,7 @@ from runtime_reference import (
     random_weights,
     rows_of,
 )
-from torch_models import bert_config, model_of
+from support.torch_models import bert_config, model_of
 
 MPNET = {"token_types": 0, "typed": False, "first_position": 2, "distances": 32, "norm_epsilon": 1e-5}
 SHAPES = {

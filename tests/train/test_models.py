@@ -14,14 +14,15 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from dynamic_tinybert import QuestionAnswerer
-from dynamic_tinybert.budget import LengthConfig
 from dynamic_tinybert.folder import open_folder, save_folder
+from dynamic_tinybert.inference.windows import TextTokenizer
+from dynamic_tinybert.model.budget import LengthConfig
 from dynamic_tinybert.train import (
     DynamicBertForQuestionAnswering,
     DynamicMPNetForQuestionAnswering,
     TrainingError,
 )
-from dynamic_tinybert.train.finish import one_separator
+from dynamic_tinybert.train.finalize import one_separator
 from dynamic_tinybert.train.models import (
     Inputs,
     Teacher,
@@ -33,9 +34,8 @@ from dynamic_tinybert.train.models import (
     student_from_teacher,
 )
 from dynamic_tinybert.train.vocabulary import Vocabulary
-from dynamic_tinybert.windows import TextTokenizer
-from torch_models import tiny_bert, tiny_mpnet
-from training import write_model, write_tokenizer
+from support.torch_models import tiny_bert, tiny_mpnet
+from support.training import write_model, write_tokenizer
 
 IDS = torch.randint(5, 60, (3, 12), generator=torch.Generator().manual_seed(0))
 MASK = (torch.arange(12) < torch.tensor([[12], [5], [9]])).long()

@@ -17,7 +17,7 @@ from dynamic_tinybert.train import Recipe, TrainingError, read_recipe, train
 from dynamic_tinybert.train.arithmetic import cpu_has_bf16
 from dynamic_tinybert.train.stages import PredictionTrainer
 from dynamic_tinybert.train.trainer import StageTrainer
-from training import write_recipe
+from support.training import write_recipe
 
 pytestmark = pytest.mark.usefixtures("without_plots")
 Make = Callable[..., Recipe]

@@ -19,9 +19,9 @@ import dynamic_tinybert.train.run as running
 from dynamic_tinybert.train import Recipe, Reporter, read_recipe, train
 from dynamic_tinybert.train.stages import PredictionTrainer
 from dynamic_tinybert.train.trainer import StageTrainer
-from training import write_recipe
+from support.training import write_recipe
 
-_SCRIPT = Path(__file__).parents[1] / "killing.py"
+_SCRIPT = Path(__file__).parents[1] / "support" / "killing.py"
 pytestmark = pytest.mark.usefixtures("without_plots")
 
 

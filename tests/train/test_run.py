@@ -23,14 +23,14 @@ from transformers.models.bert.modeling_bert import BertIntermediate
 from conftest import quiet
 from dynamic_tinybert import LengthConfig, QuestionAnswerer
 from dynamic_tinybert.folder import open_folder, save_folder
+from dynamic_tinybert.inference.windows import TextTokenizer, windows
 from dynamic_tinybert.squad import read_predictions, read_squad, score
 from dynamic_tinybert.train import TrainingError, read_recipe, train
 from dynamic_tinybert.train.evaluation import answerer
 from dynamic_tinybert.train.models import Inputs, load_model, load_student
 from dynamic_tinybert.train.recipe import Recipe
 from dynamic_tinybert.train.vocabulary import Vocabulary
-from dynamic_tinybert.windows import TextTokenizer, windows
-from training import articles, write_recipe
+from support.training import articles, write_recipe
 
 QUESTION, TEXT = "Who built the lighthouse?", "The lighthouse of Łódź was built by Zoë Brontë in 1871 — for €5."
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from transformers import AutoModelForQuestionAnswering
 
 from dynamic_tinybert import LengthConfig
+from dynamic_tinybert.inference.windows import TextTokenizer
 from dynamic_tinybert.squad import SquadFile, read_squad
 from dynamic_tinybert.train.evaluation import answerer, measure
 from dynamic_tinybert.train.features import Batch, Feature, collate, make_features
@@ -38,8 +39,7 @@ from dynamic_tinybert.train.stages import (
 )
 from dynamic_tinybert.train.trainer import StageContext, StageTrainer
 from dynamic_tinybert.train.vocabulary import Vocabulary
-from dynamic_tinybert.windows import TextTokenizer
-from training import write_model
+from support.training import write_model
 
 Context = Callable[..., StageContext]
 

@@ -11,14 +11,14 @@ import pytest
 import torch
 
 import dynamic_tinybert.train.predict as predicting
+from dynamic_tinybert.inference.windows import TextTokenizer
 from dynamic_tinybert.squad import Question
 from dynamic_tinybert.train import TrainingError
 from dynamic_tinybert.train.features import Feature, FeatureSettings, fingerprint, make_features
 from dynamic_tinybert.train.logits import LogitsTable, StoredLogits, greatest_logits, read_table, window_keys
 from dynamic_tinybert.train.models import Inputs
 from dynamic_tinybert.train.predict import LogitsMaker, logits_of, plan_batches
-from dynamic_tinybert.windows import TextTokenizer
-from torch_models import tiny_bert
+from support.torch_models import tiny_bert
 
 
 def feature(length: int, offset: int, begin: int = 5) -> Feature:

@@ -15,7 +15,7 @@ import typer
 from dynamic_tinybert.cli import console
 
 if TYPE_CHECKING:
-    from dynamic_tinybert.batch import Summary
+    from dynamic_tinybert.batch.answering import Summary
 
 
 def batch(
@@ -74,7 +74,7 @@ def batch(
     After an interruption or a kill the same command with --resume goes on: no question is lost, and none is written
     twice. Give it the same options: the answers do not say which made them.
     """
-    from dynamic_tinybert.budget import parse_budget
+    from dynamic_tinybert.model.budget import parse_budget
 
     with _errors():
         spend = parse_budget(budget)
@@ -82,7 +82,7 @@ def batch(
             raise ValueError("--max-latency-ms goes with --index: a text of a question's own is read whole")
         if max_latency_ms is not None and not max_latency_ms > 0:
             raise ValueError(f"--max-latency-ms is a number above 0, not {max_latency_ms:g}")
-        from dynamic_tinybert.batch import Setup, answer_file
+        from dynamic_tinybert.batch.answering import Setup, answer_file
 
         setup = Setup(
             model=model,
@@ -101,7 +101,7 @@ def batch(
             run = partial(answer_file, answer=answer, workers=workers or _cores(), chunk=chunk, needs_text=needs_text)
         else:
             with _errors_of(index), console.needs_extra("ray", "batch --ray"):
-                from dynamic_tinybert.batch_ray import answer_file_on_ray
+                from dynamic_tinybert.batch.on_ray import answer_file_on_ray
             run = partial(answer_file_on_ray, setup=setup, address=ray, workers=workers)
         with _hint(out), console.progress_bar("answering", "bytes") as progress:
             summary = run(questions, out, resume=resume, progress=progress)
@@ -116,7 +116,7 @@ def _errors_of(index: str | None) -> contextlib.AbstractContextManager[None]:
 @contextlib.contextmanager
 def _errors() -> Iterator[None]:
     """Turn what can go wrong into one line."""
-    from dynamic_tinybert.batch import BatchError
+    from dynamic_tinybert.batch.answering import BatchError
 
     with console.errors_in_one_line():
         try:

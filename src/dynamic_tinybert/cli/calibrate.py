@@ -20,7 +20,7 @@ from dynamic_tinybert.cli.questions import (
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from dynamic_tinybert.calibrate import Fitted
+    from dynamic_tinybert.evaluation.calibrate import Fitted
 
 
 def calibrate(
@@ -65,10 +65,10 @@ def calibrate(
 
     --install writes no_answer and calibration into length_configs.json; the rest of it stays, and `search` keeps both.
     """
-    from dynamic_tinybert.budget import parse_budget
-    from dynamic_tinybert.calibrate import calibrate as run
-    from dynamic_tinybert.calibrate import draw
+    from dynamic_tinybert.evaluation.calibrate import calibrate as run
+    from dynamic_tinybert.evaluation.calibrate import draw
     from dynamic_tinybert.folder import open_folder
+    from dynamic_tinybert.model.budget import parse_budget
 
     with console.errors_in_one_line(), console.errors_of_the_model():
         folder = open_folder(model)
@@ -83,8 +83,8 @@ def calibrate(
         with console.progress_bar("answering", "questions") as progress, console.errors_of_the_model():
             found = run(qa, select, confirming, budget=spend, share=share, progress=progress)
         if install:
-            from dynamic_tinybert.budget import dump_table
-            from dynamic_tinybert.files import write_whole
+            from dynamic_tinybert.files.atomic import write_whole
+            from dynamic_tinybert.model.budget import dump_table
 
             table = found.store(folder.length_configs, confidence=found.better)
             write_whole(folder.path / LENGTH_CONFIGS, dump_table(table))

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from dynamic_tinybert.files import write_whole
-from dynamic_tinybert.text import NoTextError, UndecodableError, text_blocks
+from dynamic_tinybert.files.atomic import write_whole
+from dynamic_tinybert.files.text import NoTextError, UndecodableError, text_blocks
 
 if TYPE_CHECKING:
     from dynamic_tinybert.qa import QuestionAnswerer

@@ -23,8 +23,8 @@ def info(model: console.Model = "embedded", as_json: console.AsJson = False) -> 
     """
     from dataclasses import asdict
 
-    from dynamic_tinybert.budget import BERT_BASE, SHARE_TOKENS, ConfigTable, macs
     from dynamic_tinybert.folder import open_folder
+    from dynamic_tinybert.model.budget import BERT_BASE, SHARE_TOKENS, ConfigTable, macs
 
     with console.errors_in_one_line(), console.errors_of_the_model():
         folder = open_folder(model)

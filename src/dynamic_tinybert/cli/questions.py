@@ -12,7 +12,7 @@ from dynamic_tinybert.cli import console
 
 if TYPE_CHECKING:
     from dynamic_tinybert.folder import ModelFolder
-    from dynamic_tinybert.squad.parts import Questions
+    from dynamic_tinybert.squad.splits import Questions
 
 Titles = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Only the articles of DATA with these titles, one a line.")
@@ -38,7 +38,7 @@ def read_parts(
         PartError: The questions cannot be told apart.
         typer.Exit: A list of titles cannot be read; one line says so.
     """
-    from dynamic_tinybert.squad.parts import check_apart, halves
+    from dynamic_tinybert.squad.splits import check_apart, halves
 
     select = _read(data, titles)
     if confirm is None and confirm_titles is None:
@@ -49,9 +49,9 @@ def read_parts(
 
 
 def _read(data: str, titles: Path | None) -> Questions:
-    from dynamic_tinybert.shipped import find_list
+    from dynamic_tinybert.files.shipped import find_list
     from dynamic_tinybert.squad import read_squad
-    from dynamic_tinybert.squad.parts import PartError, Questions
+    from dynamic_tinybert.squad.splits import PartError, Questions
 
     wanted = None
     if titles is not None:

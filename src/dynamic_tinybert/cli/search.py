@@ -233,7 +233,7 @@ def _candidate(config: Any, full: Any, uniform: Any, front: Any, select: Any, co
 
 def _install(output: Path, folder: ModelFolder) -> None:
     """Put the table into the model folder; the one that was there stays in the output folder."""
-    from dynamic_tinybert.files import write_whole
+    from dynamic_tinybert.files.atomic import write_whole
 
     table, before = folder.path / LENGTH_CONFIGS, output / _BEFORE
     if table.is_file() and not before.exists():

@@ -129,7 +129,7 @@ def serve(
     SIGTERM ends it when all that it accepted is answered.
     """
     with console.errors_in_one_line(), console.needs_extra("serve", "serve"):
-        from dynamic_tinybert.budget import parse_budget
+        from dynamic_tinybert.model.budget import parse_budget
         from dynamic_tinybert.serve.options import ServeOptions
 
         if not math.isfinite(slo_ms) or not math.isfinite(timeout_ms):
@@ -170,10 +170,10 @@ def _run(
 ) -> None:
     import logging
 
-    from dynamic_tinybert.serve import logs
     from dynamic_tinybert.serve.application import assemble
-    from dynamic_tinybert.serve.server import serve as run
-    from dynamic_tinybert.serve.stopping import Stopping
+    from dynamic_tinybert.serve.http import logs
+    from dynamic_tinybert.serve.http.server import serve as run
+    from dynamic_tinybert.serve.http.stopping import Stopping
 
     stopping = Stopping()
     qa = console.load(model, precision, threads)

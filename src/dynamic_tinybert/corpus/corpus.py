@@ -12,16 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, overload
 
-from dynamic_tinybert.budget import Budget
-from dynamic_tinybert.corpus.adding import Progress, Report, add_files, add_texts, remove
+from dynamic_tinybert.corpus.answering import PASSAGES, Asking, Pace, make_plan
 from dynamic_tinybert.corpus.answers import CorpusAnswer
-from dynamic_tinybert.corpus.asking import PASSAGES, Asking, Pace, make_plan
-from dynamic_tinybert.corpus.formats import Reading
-from dynamic_tinybert.corpus.index import Counts, DocumentInfo, Hit, Index
-from dynamic_tinybert.corpus.location import MilvusAddress, parse
+from dynamic_tinybert.corpus.formats.formats import Reading
+from dynamic_tinybert.corpus.index.location import MilvusAddress, parse
+from dynamic_tinybert.corpus.index.protocol import Counts, DocumentInfo, Hit, Index
+from dynamic_tinybert.corpus.ingest import Progress, Report, add_files, add_texts, remove
 from dynamic_tinybert.corpus.passages import check_size
+from dynamic_tinybert.inference.stream import check_pair
+from dynamic_tinybert.model.budget import Budget
 from dynamic_tinybert.qa import QuestionAnswerer
-from dynamic_tinybert.stream import check_pair
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -114,10 +114,10 @@ class Corpus:
 
     def _engine(self, create: bool) -> Index:
         if isinstance(self.directory, Path):
-            from dynamic_tinybert.corpus.tantivy_index import TantivyIndex
+            from dynamic_tinybert.corpus.index.tantivy import TantivyIndex
 
             return TantivyIndex(self.directory, create=create, passage_size=self._passage_size)
-        from dynamic_tinybert.corpus.milvus_index import MilvusIndex
+        from dynamic_tinybert.corpus.index.milvus.index import MilvusIndex
 
         return MilvusIndex(self.directory, create=create, passage_size=self._passage_size)
 

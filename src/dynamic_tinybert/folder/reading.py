@@ -30,7 +30,7 @@ from dynamic_tinybert.folder.files import (
     read_object,
 )
 from dynamic_tinybert.folder.tensors import StoredTensor, find_tensors, find_weight_files
-from dynamic_tinybert.shape import Activation, ModelShape, read_voters
+from dynamic_tinybert.model.shape import Activation, ModelShape, read_voters
 
 EMBEDDED: Final = "embedded"
 

@@ -21,8 +21,8 @@ from typing import Literal, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from dynamic_tinybert.model.shape import ModelShape
 from dynamic_tinybert.runtime.onnx_writer import Graph
-from dynamic_tinybert.shape import ModelShape
 
 Weights: TypeAlias = Mapping[str, npt.NDArray[np.float32]]
 Precision: TypeAlias = Literal["fp32", "int8"]

@@ -6,15 +6,15 @@ measured there goes into a model's table. `space` says what may be proposed, `sa
 picture; the runtime measures, so no PyTorch.
 """
 
-from dynamic_tinybert.budget import dump_table
+from dynamic_tinybert.model.budget import dump_table
 from dynamic_tinybert.search.errors import SearchError
-from dynamic_tinybert.search.front import hypervolume, pareto_front
 from dynamic_tinybert.search.objective import Cost, Measurement, Objective
+from dynamic_tinybert.search.pareto import hypervolume, pareto_front
 from dynamic_tinybert.search.results import Candidate, make_table, write_results
 from dynamic_tinybert.search.samplers import DEFAULT_SAMPLER, SAMPLERS, EvolutionSampler, make_sampler
 from dynamic_tinybert.search.space import SearchSpace
 from dynamic_tinybert.search.study import Search, Settings, beginning, fingerprint, sqlite_url
-from dynamic_tinybert.squad.parts import Questions, check_apart, halves, sample
+from dynamic_tinybert.squad.splits import Questions, check_apart, halves, sample
 
 __all__ = [
     "DEFAULT_SAMPLER",

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from dynamic_tinybert.budget import LengthConfig, dump_table, table_row
-from dynamic_tinybert.files import write_whole
-from dynamic_tinybert.search.front import pareto_front
+from dynamic_tinybert.files.atomic import write_whole
+from dynamic_tinybert.model.budget import LengthConfig, dump_table, table_row
 from dynamic_tinybert.search.objective import Cost, Measurement
+from dynamic_tinybert.search.pareto import pareto_front
 
 _AXIS: Final[Mapping[Cost, str]] = {
     "share": "share of the multiply-accumulates of full",

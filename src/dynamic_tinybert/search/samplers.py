@@ -13,9 +13,9 @@ from optuna.distributions import FloatDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import TrialState
 
-from dynamic_tinybert.budget import LengthConfig
+from dynamic_tinybert.model.budget import LengthConfig
 from dynamic_tinybert.search.errors import SearchError
-from dynamic_tinybert.search.front import pareto_front
+from dynamic_tinybert.search.pareto import pareto_front
 from dynamic_tinybert.search.space import SearchSpace
 
 SAMPLERS: Final = ("bayesian", "gp", "tpe", "nsga2", "evolution")
@@ -34,7 +34,7 @@ def make_sampler(name: str, space: SearchSpace, seed: int, *, noisy: bool = Fals
 
     Args:
         name: `bayesian`, the default: `gp` where PyTorch and SciPy are installed, and else `tpe`, in the order in which
-            they find most in few trials (results/search). `gp`, Gaussian processes and expected hypervolume
+            they find most in few trials (results/train/search). `gp`, Gaussian processes and expected hypervolume
             improvement (Daulton et al., 2020). `tpe`, tree-structured Parzen estimators (Bergstra et al., 2011; Ozaki
             et al., 2022), one for each ratio. `nsga2` (Deb et al., 2002), in populations of 20. `evolution`, see
             `EvolutionSampler`. To compare: `multivariate`, one Parzen estimator for all ratios, and `random`.
@@ -82,7 +82,7 @@ class SeededByTrial(BaseSampler):  # type: ignore[misc]
 
     def before_trial(self, study: Any, trial: Any) -> None:
         """Make the sampler of this trial."""
-        with warnings.catch_warnings():  # what is experimental in it has been tried: see benchmarks/samplers.py
+        with warnings.catch_warnings():  # what is experimental in it has been tried: see benchmarks/train/samplers.py
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             self._inner = self._make(int(_generator(self._seed, trial.number).integers(2**31)))
         self._inner.before_trial(study, trial)

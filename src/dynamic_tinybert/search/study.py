@@ -16,12 +16,12 @@ import optuna
 import sqlalchemy.exc
 from optuna.trial import TrialState
 
-from dynamic_tinybert.budget import LengthConfig
 from dynamic_tinybert.folder import ModelFolder
 from dynamic_tinybert.folder.tensors import find_weight_files
+from dynamic_tinybert.model.budget import LengthConfig
 from dynamic_tinybert.search.errors import SearchError
-from dynamic_tinybert.search.front import pareto_front
 from dynamic_tinybert.search.objective import Cost, Measurement
+from dynamic_tinybert.search.pareto import pareto_front
 from dynamic_tinybert.search.space import SearchSpace
 
 UNIFORM: Final = (0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5)

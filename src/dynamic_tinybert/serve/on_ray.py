@@ -19,7 +19,7 @@ from ray.serve.config import AutoscalingConfig
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from dynamic_tinybert.budget import parse_budget
+from dynamic_tinybert.model.budget import parse_budget
 from dynamic_tinybert.serve.options import ServeOptions
 
 NAME = "dynamic-tinybert"
@@ -145,8 +145,8 @@ def build(settings: Settings) -> Application:
 
     def app() -> ASGIApp:
         from dynamic_tinybert.qa import QuestionAnswerer
-        from dynamic_tinybert.serve import logs
         from dynamic_tinybert.serve.application import assemble
+        from dynamic_tinybert.serve.http import logs
 
         qa = QuestionAnswerer(settings.model, precision=settings.precision, threads=settings.threads)
         options = settings.options()

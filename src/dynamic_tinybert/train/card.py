@@ -12,10 +12,10 @@ from typing import Any
 import torch
 import transformers
 
-from dynamic_tinybert.card import PREJUDICES, SPANS_ONLY, compose, evaluation, metadata
 from dynamic_tinybert.folder import called
 from dynamic_tinybert.folder.hub import is_hub_name
-from dynamic_tinybert.shape import ModelShape
+from dynamic_tinybert.model.shape import ModelShape
+from dynamic_tinybert.publish.card import PREJUDICES, SPANS_ONLY, compose, evaluation, metadata
 from dynamic_tinybert.squad import Version
 from dynamic_tinybert.train.recipe import LogitsStage, Recipe, Stage, dump_recipe
 

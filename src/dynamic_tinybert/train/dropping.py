@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 from transformers.modeling_outputs import QuestionAnsweringModelOutput
 
-from dynamic_tinybert.budget import BudgetError, LengthConfig
-from dynamic_tinybert.shape import Voters, read_voters
+from dynamic_tinybert.model.budget import BudgetError, LengthConfig
+from dynamic_tinybert.model.shape import Voters, read_voters
 
 Lengths: TypeAlias = "LengthConfig | Sequence[float] | Tensor"
 """What a call keeps: a length configuration, its fractions, or tokens to keep as integers `[batch, layers]`."""

@@ -10,15 +10,15 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from dynamic_tinybert.budget import ConfigTable, LengthConfig
-from dynamic_tinybert.evaluate import Evaluation, evaluate
+from dynamic_tinybert.evaluation.evaluate import Evaluation, evaluate
+from dynamic_tinybert.inference.reader import Reader
+from dynamic_tinybert.inference.windows import TextTokenizer
+from dynamic_tinybert.model.budget import ConfigTable, LengthConfig
 from dynamic_tinybert.qa import Progress, QuestionAnswerer
-from dynamic_tinybert.reader import Reader
 from dynamic_tinybert.runtime.graph import Precision
 from dynamic_tinybert.runtime.session import Logits
 from dynamic_tinybert.squad import SquadFile
 from dynamic_tinybert.train.models import Inputs, shape_of
-from dynamic_tinybert.windows import TextTokenizer
 
 
 class TorchRuntime:

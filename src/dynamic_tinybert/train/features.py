@@ -14,9 +14,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from dynamic_tinybert.inference.stream import Progress
+from dynamic_tinybert.inference.windows import TextTokenizer, Tokens, check_lengths, windows
 from dynamic_tinybert.squad import Question
 from dynamic_tinybert.squad.unanswerable import other_paragraphs
-from dynamic_tinybert.stream import Progress
 from dynamic_tinybert.train.data import (
     Articles,
     Distractors,
@@ -29,7 +30,6 @@ from dynamic_tinybert.train.data import (
     place_window,
 )
 from dynamic_tinybert.train.errors import TrainingError
-from dynamic_tinybert.windows import TextTokenizer, Tokens, check_lengths, windows
 
 Batch: TypeAlias = "dict[str, Tensor]"
 Answers: TypeAlias = Literal["first", "all"]

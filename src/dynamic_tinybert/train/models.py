@@ -14,7 +14,7 @@ from transformers.utils import logging
 
 from dynamic_tinybert.folder import EMBEDDED, ModelFolderError, open_folder
 from dynamic_tinybert.folder.architectures import tensor_table
-from dynamic_tinybert.shape import ModelShape
+from dynamic_tinybert.model.shape import ModelShape
 from dynamic_tinybert.train.dropping import set_voters, voters_of
 from dynamic_tinybert.train.errors import TrainingError
 from dynamic_tinybert.train.features import Batch

@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from dynamic_tinybert.shape import Voters
-from dynamic_tinybert.shipped import SHIPPED
+from dynamic_tinybert.files.shipped import SHIPPED
+from dynamic_tinybert.model.shape import Voters
 from dynamic_tinybert.train.data import check_article_lengths
 from dynamic_tinybert.train.errors import TrainingError
 from dynamic_tinybert.train.features import FeatureSettings

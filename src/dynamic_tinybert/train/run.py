@@ -23,15 +23,16 @@ from safetensors import SafetensorError
 from transformers import set_seed
 from transformers.utils import logging
 
-from dynamic_tinybert.files import write_whole
+from dynamic_tinybert.files.atomic import write_whole
 from dynamic_tinybert.folder import called
+from dynamic_tinybert.inference.windows import TextTokenizer
 from dynamic_tinybert.train.arithmetic import keep_freed_memory, uses_bf16
 from dynamic_tinybert.train.card import StageResult, model_card
 from dynamic_tinybert.train.dropping import set_voters
 from dynamic_tinybert.train.errors import TrainingError
 from dynamic_tinybert.train.evaluation import answerer, measure
 from dynamic_tinybert.train.features import Feature, make_features
-from dynamic_tinybert.train.finish import (
+from dynamic_tinybert.train.finalize import (
     copy_tokenizer,
     first_table,
     measure_finished,
@@ -49,7 +50,7 @@ from dynamic_tinybert.train.models import (
     student_from_teacher,
 )
 from dynamic_tinybert.train.predict import logits_of, run_logits_stage, say_mass
-from dynamic_tinybert.train.prepare import (
+from dynamic_tinybert.train.preflight import (
     Sets,
     check_run,
     find_vocabulary,
@@ -80,7 +81,6 @@ from dynamic_tinybert.train.stages import (
 )
 from dynamic_tinybert.train.trainer import StageContext, StageTrainer
 from dynamic_tinybert.train.vocabulary import Vocabulary
-from dynamic_tinybert.windows import TextTokenizer
 
 _RECIPE = "recipe.yaml"
 _RESULT = "result.json"

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dynamic_tinybert.budget import LengthConfig
+from dynamic_tinybert.model.budget import LengthConfig
+from dynamic_tinybert.train.attention_hooks import Taps, check_tappable
 from dynamic_tinybert.train.errors import TrainingError
 from dynamic_tinybert.train.features import Batch
 from dynamic_tinybert.train.logits import StoredLogits
@@ -29,7 +30,6 @@ from dynamic_tinybert.train.recipe import (
     PredictionStage,
     TeacherStage,
 )
-from dynamic_tinybert.train.taps import Taps, check_tappable
 from dynamic_tinybert.train.trainer import StageContext, StageTrainer
 
 _LEAST = 0.02  # of its tokens a random sub-model keeps

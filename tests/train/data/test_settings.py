@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dynamic_tinybert.inference.windows import TextTokenizer
 from dynamic_tinybert.squad import Question, read_squad
 from dynamic_tinybert.train import TrainingError
 from dynamic_tinybert.train.features import NO_ANSWER, Feature, FeatureSettings, fingerprint, make_features
-from dynamic_tinybert.windows import TextTokenizer
-from training import write_squad
+from support.training import write_squad
 
 SETTINGS = "articles", "distractors", "typed", "layout"
 LENGTHS: dict[str, Any] = {"max_seq_len": 120, "doc_stride": 16, "max_question_len": 20, "article_lengths": (40, 120)}

@@ -1,0 +1,520 @@
+"""How good and how fast answering from a corpus is.
+
+    python -m benchmarks.corpus.corpus choose --output results/corpus/corpus-choice.md
+    python -m benchmarks.corpus.corpus open --output results/corpus-squad
+    python -m benchmarks.corpus.corpus time --output results/corpus/corpus-time.md
+    python -m benchmarks.corpus.corpus scale --output results/corpus/corpus-scale.md
+
+The corpus is SQuAD 1.1: the 2,067 paragraphs of dev and the 18,896 of train, a passage each. `choose` compares ways of
+ranking and of spending on questions of the held-out `select` articles; `open` reports on dev what was chosen, `time`
+how long it takes; `scale` repeats the paragraphs with changed words until there are a million.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import gzip
+import json
+import math
+import os
+import platform
+import random
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from statistics import median
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+from benchmarks.speed.speed import Others, cores, describe_machine
+
+from dynamic_tinybert import Answer, Budget, QuestionAnswerer
+from dynamic_tinybert.corpus import Corpus, CorpusAnswer
+from dynamic_tinybert.corpus import answering as knobs
+from dynamic_tinybert.model.budget import Choice
+from dynamic_tinybert.squad import read_squad
+from dynamic_tinybert.squad.data import Question
+from dynamic_tinybert.squad.metrics import score_question
+
+PASSAGE_SIZE = 10_000  # a paragraph of SQuAD is one passage
+NAMES = ["full", "search-0.55", "search-0.49", "search-0.44", "uniform-0.39"]
+BUDGETS: tuple[Budget, ...] = ("full", "balanced", "fast")
+DEPTHS = (1, 3, 4, 5, 10, 20)
+SEED = 1
+
+_Asked = TypeVar("_Asked")
+
+
+class Scored(NamedTuple):
+    """Exact match and F1 of one answer, in [0, 1]."""
+
+    exact: float
+    f1: float
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["choose", "open", "time", "scale"])
+    parser.add_argument("--data", type=Path, default=Path("../shared/data/squad"), metavar="FOLDER")
+    parser.add_argument("--work", type=Path, default=Path(".work/corpus"), metavar="FOLDER", help="for indexes")
+    parser.add_argument(
+        "--questions", type=int, metavar="N", help="[default: choose 400, open 2000, time 150, scale 200]"
+    )
+    parser.add_argument("--fewer", type=int, default=500, metavar="N", help="of open: in ways that only compare")
+    parser.add_argument("--articles", choices=["select", "confirm"], default="select", help="of choose")
+    parser.add_argument("--configurations", nargs="*", default=NAMES, help="of choose, `full` and coarse ones")
+    parser.add_argument("--sizes", type=int, nargs="*", default=[10_000, 100_000, 1_000_000], help="of scale, passages")
+    parser.add_argument("--output", type=Path, required=True)
+    args = parser.parse_args()
+    args.work.mkdir(parents=True, exist_ok=True)
+    {"choose": choose, "open": measure_open, "time": measure_time, "scale": scale}[args.what](args)
+
+
+# The corpus
+
+
+def paragraphs(data: Path) -> Iterator[tuple[str, str, str]]:
+    """Yield the paragraphs of dev and train: name, title, text."""
+    for part in ("dev", "train"):
+        with gzip.open(data / f"{part}-v1.1.json.gz") as file:
+            for article in json.load(file)["data"]:
+                for number, paragraph in enumerate(article["paragraphs"]):
+                    title = article["title"]
+                    yield f"{part}/{title}/{number}", title.replace("_", " "), paragraph["context"]
+
+
+def squad_corpus(args: argparse.Namespace) -> Corpus:
+    """Return the corpus of all paragraphs, made if it is not there."""
+    corpus = Corpus(args.work / "squad", passage_size=PASSAGE_SIZE)
+    if not (args.work / "squad").exists():
+        corpus.put_many(paragraphs(args.data))
+    assert corpus.counts().passages == 20_963
+    return corpus
+
+
+def held_out(data: Path, count: int, articles: str = "select") -> list[Question]:
+    """Return so many questions of held-out articles, the same ones always."""
+    titles = set((data / f"heldout-{articles}.txt").read_text().split("\n"))
+    questions = [q for q in read_squad(data / "train-v1.1.json.gz").questions if q.title in titles]
+    return random.Random(SEED).sample(questions, count)
+
+
+def score(question: Question, text: str) -> Scored:
+    return Scored(*score_question(question, text, version="1.1"))
+
+
+# Choosing
+
+
+def choose(args: argparse.Namespace) -> None:
+    corpus, qa = squad_corpus(args), QuestionAnswerer(threads=1)
+    questions = held_out(args.data, args.questions or 400, args.articles)
+    names = args.configurations
+    choices = {choice.name: choice for choice in qa.table.choices if choice.name in names}
+    kept = args.work / f"choose-{args.articles}-{len(questions)}-{len(names)}.json"
+    if kept.exists():
+        rows = json.loads(kept.read_text())
+    else:
+        reading = partial(readings, corpus, qa, choices)
+        with ThreadPoolExecutor(cores()) as pool:
+            rows = []
+            for row in pool.map(reading, questions):
+                rows.append(row)
+                if len(rows) % 50 == 0:
+                    print(f"{len(rows)} of {len(questions)}", file=sys.stderr)
+        kept.write_text(json.dumps(rows))
+    args.output.write_text(choice_report(rows, args.articles))
+
+
+def readings(corpus: Corpus, qa: QuestionAnswerer, choices: dict[str, Choice], question: Question) -> dict[str, Any]:
+    """Return what retrieval and readings at all configurations say of a question's 20 passages."""
+    hits = corpus.find(question.question, 20)
+    texts = [hit.passage.text for hit in hits]
+    row: dict[str, Any] = {
+        "bm25": [hit.score for hit in hits],
+        "true": [text == question.context for text in texts],
+        "gold": score(question, qa(question.question, question.context).text).f1,
+    }
+    for name, choice in choices.items():
+        answers = qa(question.question, texts, budget=choice.config)
+        row[name] = [
+            [log_odds(a.confidence or 0), a.logit, *score(question, a.text), a.spent.macs / 1e9] for a in answers
+        ]
+    return row
+
+
+def log_odds(confidence: float) -> float:
+    sure = min(max(confidence, 1e-9), 1 - 1e-9)
+    return math.log(sure / (1 - sure))
+
+
+def ranked(row: dict[str, Any], name: str, weight: float, k: int, *, logits: bool = False) -> list[tuple[float, int]]:
+    values = [row[name][i][int(logits)] + weight * row["bm25"][i] for i in range(min(k, len(row[name])))]
+    return sorted(((value, i) for i, value in enumerate(values)), reverse=True)
+
+
+def coarse_to_fine(
+    rows: Sequence[dict[str, Any]], coarse: str, fine: str, *, weight: float, k: int, again: int, most: float = math.inf
+) -> tuple[float, float, float, float]:
+    """Return EM, F1, passages read, and 10^9 multiply-accumulates a question."""
+    exact, f1, read, macs = [], [], [], []
+    for row in rows:
+        done = 0
+        order: list[tuple[float, int]] = []
+        while done < min(k, len(row["bm25"])):
+            done = min(done + (knobs._CHUNK if done else 1), k, len(row["bm25"]))
+            order = ranked(row, coarse, weight, done)
+            if done < len(row["bm25"]) and order[0][0] > most + weight * row["bm25"][done]:
+                break
+        spent = sum(row[coarse][i][4] for i in range(done))
+        best = order[0][1] if order else None
+        if again and order:
+            chosen = [i for _, i in order[:again]]
+            spent += sum(row[fine][i][4] for i in chosen)
+            best = max(chosen, key=lambda i: (row[fine][i][0] + row[coarse][i][0]) / 2 + weight * row["bm25"][i])
+        exact.append(row[fine if again else coarse][best][2] if best is not None else 0.0)
+        f1.append(row[fine if again else coarse][best][3] if best is not None else 0.0)
+        read.append(done)
+        macs.append(spent)
+    return 100 * mean(exact), 100 * mean(f1), mean(read), mean(macs)
+
+
+def mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def choice_report(rows: Sequence[dict[str, Any]], articles: str) -> str:
+    lines = [heading(), "", f"{len(rows):,} questions of the `{articles}` articles, over 20,963 passages.", ""]
+    lines += ["| passages read at full, F1 at weight of BM25 | " + " | ".join(map(str, WEIGHTS)) + " |"]
+    lines += ["| --- |" + " --- |" * len(WEIGHTS)]
+    for k in (1, 3, 5, 10, 20):
+        cells = [coarse_to_fine(rows, "full", "full", weight=w, k=k, again=0)[1] for w in WEIGHTS]
+        lines += [f"| {k} | " + " | ".join(f"{cell:.2f}" for cell in cells) + " |"]
+    lines += ["", "| coarse | again at full | passages | stops at log-odds | weight | EM | F1 | read | 10^9 MACs |"]
+    lines += ["| --- |" + " --- |" * 8]
+    found = []
+    for coarse in (name for name in NAMES[1:] if name in rows[0]):
+        for again in (0, 1, 2, 3):
+            for k in (10, 20):
+                for most in (math.inf, 2, 1, 0.5, 0):
+                    for weight in (0.15, 0.2, 0.25):
+                        figures = coarse_to_fine(rows, coarse, "full", weight=weight, k=k, again=again, most=most)
+                        found.append((coarse, again, k, most, weight, *figures))
+    found += [
+        ("full", 0, k, math.inf, 0.2, *coarse_to_fine(rows, "full", "full", weight=0.2, k=k, again=0)) for k in DEPTHS
+    ]
+    for row in sorted(front(found), key=lambda r: r[-1]):
+        coarse, again, k, most, weight, exact, f1, read, macs = row
+        lines += [
+            f"| {coarse} | {again} | {k} | {most} | {weight} | {exact:.1f} | {f1:.2f} | {read:.1f} | {macs:.1f} |"
+        ]
+    chosen = [r for r in found if r[0] == "search-0.55" and r[1] in (0, 1, 2, 3) and r[2] == 20 and r[4] == 0.2]
+    chosen += [r for r in found if r[0] == "full"]
+    lines += ["", "Of these, what was looked at more closely, front or not:", "", *lines[-len(front(found)) - 2 :][:2]]
+    for coarse, again, k, most, weight, exact, f1, read, macs in chosen:
+        lines += [
+            f"| {coarse} | {again} | {k} | {most} | {weight} | {exact:.1f} | {f1:.2f} | {read:.1f} | {macs:.1f} |"
+        ]
+    log_odds_seen = sorted(max(r[0] for r in row["search-0.55"]) for row in rows if row["search-0.55"])
+    lines += [
+        "",
+        "The highest log-odds of a question's coarse readings: "
+        + ", ".join(f"{p}% below {np.percentile(log_odds_seen, p):.2f}" for p in (50, 90, 99, 99.9))
+        + ".",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+WEIGHTS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4)
+
+
+def front(found: Iterable[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """Return what nothing beats in F1 at the same or fewer multiply-accumulates."""
+    best, kept = -1.0, []
+    for row in sorted(found, key=lambda r: (r[-1], -r[-3])):
+        if row[-3] > best:
+            best = row[-3]
+            kept.append(row)
+    return kept
+
+
+def heading(others: Others | None = None) -> str:
+    machine = describe_machine()
+    busy = "" if others is None else f"; other processes took {others.share():.1%} of the processor meanwhile"
+    return (
+        f"`{shlex.join(['python', *sys.argv])}`, {datetime.date.today()}; {machine['cpu']}, {machine['cores']} cores, "
+        f"{machine['memory_bytes'] / 1e9:.0f} GB, {machine['system']}, Python {platform.python_version()}{busy}."
+    )
+
+
+# Reporting
+
+
+def ways_of(corpus: Corpus, qa: QuestionAnswerer) -> dict[str, Callable[[Question], Any]]:
+    """Return the ways of answering that are compared, the first six of them at our budgets."""
+    ways: dict[str, Callable[[Question], Any]] = {}
+    for budget in BUDGETS:
+        ways[f"corpus, `{budget}`"] = partial(ask_corpus, corpus, budget=budget)
+    for budget in BUDGETS:
+        ways[f"true paragraph, `{budget}`"] = partial(ask_paragraph, qa, budget=budget)
+    for depth in DEPTHS:
+        ways[f"corpus, {depth} at full"] = partial(all_at_full, corpus, qa, depth)
+    return ways
+
+
+def measure_open(args: argparse.Namespace) -> None:
+    """Recall for all dev questions; EM and F1 of a fixed sample, at three budgets and in other ways of reading."""
+    squad_corpus(args)
+    qa = QuestionAnswerer(threads=1)
+    corpus = Corpus(args.work / "squad", qa=qa)
+    everything = read_squad(args.data / "dev-v1.1.json.gz").questions
+    questions = random.Random(SEED).sample(everything, args.questions or 2000)
+    some = questions[: args.fewer]
+    lines = ["## Retrieval", "", recall(corpus, everything), ""]
+    lines += [f"## Answers to {len(questions):,} questions of dev (sample of seed {SEED})", ""]
+    lines += [f"Those marked * are of the first {len(some):,} alone.", ""]
+    lines += ["| | EM | F1 | passages read | again | 10^9 MACs |", "| --- |" + " --- |" * 5]
+    figures: dict[str, list[Scored]] = {}
+    predictions: dict[str, dict[str, str]] = {}
+    for number, (name, way) in enumerate(ways_of(corpus, qa).items()):
+        asked = questions if number < 2 * len(BUDGETS) else some
+        with ThreadPoolExecutor(cores()) as pool:
+            answers = list(pool.map(way, asked))
+        print(f"{name}: {len(asked)} questions", file=sys.stderr)
+        figures[name] = [score(question, answer.text) for question, answer in zip(asked, answers, strict=True)]
+        predictions[name] = {question.id: answer.text for question, answer in zip(asked, answers, strict=True)}
+        exact, f1 = (interval([getattr(s, what) for s in figures[name]]) for what in ("exact", "f1"))
+        read, again, macs = (mean([spending(answer)[i] for answer in answers]) for i in range(3))
+        label = name if asked is questions else f"{name} *"
+        lines += [f"| {label} | {exact} | {f1} | {read:.1f} | {again:.1f} | {macs / 1e9:.1f} |"]
+        if name == "corpus, `full`":
+            lines_of_confidence = confidence_report([a.confidence or 0.0 for a in answers], figures[name])
+    lines += ["", lines_of_confidence, "", "Differences on the same questions, of F1:", ""]
+    for one, other in [(f"corpus, `{budget}`", f"corpus, {depth} at full") for budget in BUDGETS for depth in DEPTHS]:
+        gap = [a.f1 - b.f1 for a, b in zip(figures[one], figures[other], strict=False)]
+        lines += [f"- {one} less {other}: {interval(gap)}"]
+    args.output.with_suffix(".md").write_text("\n".join([heading(), "", *lines]) + "\n")
+    with gzip.open(args.output.with_suffix(".json.gz"), "wt") as file:
+        json.dump(predictions, file)
+
+
+def spending(answer: Any) -> tuple[float, float, float]:
+    """Return the passages read, those read again, and the multiply-accumulates."""
+    spent = answer.spent
+    return getattr(spent, "read", 1), getattr(spent, "read_again", 0), spent.macs
+
+
+def confidence_report(confidences: Sequence[float], scores: Sequence[Scored]) -> str:
+    brier = mean([(c - s.exact) ** 2 for c, s in zip(confidences, scores, strict=True)])
+    return (
+        f"Confidence of `full` in the corpus: mean {mean(confidences):.3f}, exact match "
+        f"{mean([s.exact for s in scores]):.3f}, Brier score {brier:.3f}."
+    )
+
+
+def measure_time(args: argparse.Namespace) -> None:
+    """Time the same ways, and answers in bounded time, question by question in turns."""
+    others = Others()
+    squad_corpus(args)
+    qa = QuestionAnswerer()
+    corpus = Corpus(args.work / "squad", qa=qa)
+    everything = read_squad(args.data / "dev-v1.1.json.gz").questions
+    questions = random.Random(SEED).sample(everything, args.questions or 150)
+    ways = ways_of(corpus, qa)
+    for latency in (25, 50, 100, 200):
+        ways[f"corpus, `full`, max_latency_ms={latency}"] = partial(ask_corpus, corpus, max_latency_ms=latency)
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    read: dict[str, list[float]] = {name: [] for name in ways}
+    order = list(ways)
+    for number, question in enumerate(questions):
+        random.Random(number).shuffle(order)  # what slows the machine down slows all alike
+        for name in order:
+            began = time.perf_counter()
+            answer = ways[name](question)
+            seconds[name].append(time.perf_counter() - began)
+            read[name].append(spending(answer)[0])
+    lines = [f"{len(questions)} questions of dev, one at a time, {cores()} threads, the ways in turns.", ""]
+    lines += ["| | median | 95th percentile | of `full`'s median | passages read |", "| --- |" + " --- |" * 4]
+    ours = median(seconds["corpus, `full`"])
+    for name in ways:
+        middle, most = median(seconds[name]), float(np.percentile(seconds[name], 95))
+        ratio = f"{middle / ours:.2f}"
+        lines += [f"| {name} | {middle * 1000:.1f} ms | {most * 1000:.1f} ms | {ratio} | {mean(read[name]):.1f} |"]
+    args.output.write_text("\n".join([heading(others), "", *lines]) + "\n")
+
+
+def ask_corpus(corpus: Corpus, question: Question, **options: Any) -> CorpusAnswer:
+    answer = corpus(question.question, **options)
+    assert isinstance(answer, CorpusAnswer)
+    return answer
+
+
+def ask_paragraph(qa: QuestionAnswerer, question: Question, budget: Budget) -> Answer:
+    return qa(question.question, question.context, budget=budget)
+
+
+def all_at_full(corpus: Corpus, qa: QuestionAnswerer, depth: int, question: Question) -> CorpusAnswer:
+    """The usual way: so many passages, each read at full, ranked as ours are."""
+    plan = knobs.Plan(
+        fine=qa.table.select(qa.shape, "full"),
+        coarse=qa.table.select(qa.shape, "full"),
+        passages=depth,
+        answers=1,
+        stops=False,
+        chunk=depth,
+    )
+    return knobs.Asking(corpus.index, qa, knobs.Pace(), plan)(question.question)[0]
+
+
+def recall(corpus: Corpus, questions: Sequence[Question]) -> str:
+    ranks, seconds = [], []
+    for question in questions:
+        began = time.perf_counter()
+        hits = corpus.find(question.question, 50)
+        seconds.append(time.perf_counter() - began)
+        ranks.append(next((i for i, hit in enumerate(hits) if hit.passage.text == question.context), 50))
+    found = {k: 100 * mean([float(rank < k) for rank in ranks]) for k in (1, 5, 20, 50)}
+    cells = ", ".join(f"{value:.2f}% at {k}" for k, value in found.items())
+    return (
+        f"{len(questions):,} questions of dev, 20,963 passages: the true paragraph is among the first: {cells}. "
+        f"A search for 50 takes {median(seconds) * 1000:.2f} ms (median)."
+    )
+
+
+def interval(values: Sequence[float]) -> str:
+    """Return the mean in percent, with its 95% interval by bootstrap."""
+    array = np.array(values) * 100
+    draws = np.random.default_rng(SEED).integers(0, len(array), (2000, len(array)))
+    low, high = np.percentile(array[draws].mean(axis=1), [2.5, 97.5])
+    return f"{array.mean():.2f} ({low:.2f} to {high:.2f})"
+
+
+# Scale
+
+
+def scale(args: argparse.Namespace) -> None:
+    """Add, search and answer at growing sizes, each in a process of its own."""
+    others = Others()
+    rows = []
+    for size in args.sizes:
+        code = "import sys; from benchmarks.corpus import corpus; corpus.scale_one(*sys.argv[1:])"
+        command = [sys.executable, "-c", code, str(args.data), str(args.work), str(size), str(args.questions or 200)]
+        done = [
+            subprocess.run(
+                [*command, part],
+                cwd=Path.cwd(),
+                capture_output=True,
+                text=True,
+                check=True,
+                env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+            )
+            for part in ("write", "add", "ask")
+        ]
+        rows.append({k: v for run in done for k, v in json.loads(run.stdout.splitlines()[-1]).items()})
+        print(rows[-1], file=sys.stderr)
+    names = list(rows[0])
+    lines = ["| | " + " | ".join(f"{size:,} passages" for size in args.sizes) + " |", "| --- |" + " --- |" * len(rows)]
+    lines += [f"| {name} | " + " | ".join(row[name] for row in rows) + " |" for name in names]
+    args.output.write_text("\n".join([heading(others), "", *lines]) + "\n")
+
+
+def scale_one(data: str, work: str, size_text: str, count: str, part: str) -> None:
+    """Measure one part of one size, and print it as JSON."""
+    from benchmarks.speed.peak import peak_bytes
+
+    size, directory = int(size_text), Path(work) / f"scale-{size_text}"
+    source = Path(work) / f"scale-{size_text}.jsonl"
+    if part == "write":
+        with source.open("w") as file:
+            for name, title, text in islice(varied(Path(data)), size):
+                file.write(json.dumps({"id": name, "title": title, "text": text}) + "\n")
+        print("{}")
+        return
+    if part == "add":
+        shutil.rmtree(directory, ignore_errors=True)
+        corpus = Corpus(directory, passage_size=PASSAGE_SIZE)
+        began = time.perf_counter()
+        corpus.add(source)
+        seconds = time.perf_counter() - began
+        status = corpus.status()
+        assert status.passages == size
+        source.unlink()
+        one = time.perf_counter()
+        corpus.put("changed", "One text more, about the tower in Paris.")
+        changed = time.perf_counter() - one
+        print(
+            json.dumps(
+                {
+                    "text": f"{status.characters / 1e6:,.0f} MB",
+                    "index": f"{(status.bytes or 0) / 1e6:,.0f} MB",
+                    "added": f"{size / seconds:,.0f} passages/s",
+                    "one document changed": f"{changed:.2f} s",
+                    "peak memory, adding": f"{peak_bytes() / 1e6:,.0f} MB",
+                }
+            )
+        )
+        return
+    questions = held_out(Path(data), int(count))
+    corpus = Corpus(directory)
+    qa = corpus.qa
+    began = time.perf_counter()
+    corpus.find(questions[0].question, 20)
+    first = time.perf_counter() - began
+    search, _ = timed(lambda q: corpus.find(q.question, 20), questions)
+    row = {
+        "first search": f"{first * 1000:.0f} ms",
+        "search, 20 passages": percentiles(search),
+        "peak memory, searching": f"{peak_bytes() / 1e6:,.0f} MB",
+    }
+    for budget in BUDGETS:
+        row[f"answer, `{budget}`"] = percentiles(timed(partial(ask_corpus, corpus, budget=budget), questions)[0])
+    row["peak memory, answering"] = f"{peak_bytes() / 1e6:,.0f} MB"
+    assert qa is corpus.qa
+    print(json.dumps(row))
+
+
+def timed(act: Callable[[_Asked], Any], questions: Sequence[_Asked]) -> tuple[list[float], list[Any]]:
+    seconds, results = [], []
+    for question in questions:
+        began = time.perf_counter()
+        results.append(act(question))
+        seconds.append(time.perf_counter() - began)
+    return seconds, results
+
+
+def percentiles(seconds: Sequence[float]) -> str:
+    return f"{median(seconds) * 1000:.1f} ms, 95%: {np.percentile(seconds, 95) * 1000:.1f} ms"
+
+
+def varied(data: Path) -> Iterator[tuple[str, str, str]]:
+    """Yield the paragraphs as they are, and then again and again with a third of their long words changed.
+
+    A changed word is another word of the paragraphs, drawn as often as it stands there, or a name of no meaning in one
+    of five cases: so a million passages have words that only some hold, as real ones do.
+    """
+    texts = list(paragraphs(data))
+    yield from texts
+    pool = [word for _, _, text in texts for word in re.findall(r"[A-Za-z]{4,}", text)]
+    for turn in range(1, 10**6):
+        draw = random.Random(turn)
+        for name, title, text in texts:
+
+            def other(match: re.Match[str], draw: random.Random = draw) -> str:
+                if draw.random() > 1 / 3:
+                    return match.group()
+                return draw.choice(pool) if draw.random() < 0.8 else f"{draw.choice(pool)[:4]}{draw.randrange(10**5)}"
+
+            yield f"{turn}/{name}", title, re.sub(r"[A-Za-z]{4,}", other, text)
+
+
+if __name__ == "__main__":
+    main()

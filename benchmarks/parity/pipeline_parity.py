@@ -1,0 +1,646 @@
+"""Our pipeline beside that of transformers 5.2, on the same weights, questions and parameters.
+
+usage: TF52/python pipeline_parity.py reference FOLDER --data DEV.json.gz [--limit 1000] --output REFERENCE.json.gz
+       pipeline_parity.py compare FOLDER REFERENCE.json.gz [FOLDER REFERENCE.json.gz ...] --data DEV.json.gz
+           [--output results/parity/pipeline.md]
+
+`reference` runs where transformers 5.2 and PyTorch are, and needs nothing of this package; `compare` runs where this
+package is. FOLDER is a model folder that both read: `dynamic-tinybert export embedded FOLDER`, or what
+`tests/support/random_checkpoints.py` makes. `--data examples` takes the questions and texts of examples/, which
+tests/compat/transformers_5_2.json was made with. A REFERENCE.json.gz, as in results/parity/pipeline-reference/, holds
+what transformers answered, a REFERENCE.json the questions too.
+
+Both remember the logits of a window, since parameters that change no window need no second reading; all else is the
+pipelines' own. An answer agrees if its place and words are the same and its score is within 1e-4. Of several answers,
+those of transformers that overlap a better one are left out first: see docs/migrating.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import datetime
+import gzip
+import itertools
+import json
+import re
+import shlex
+import sys
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+TOLERANCE = 1e-4
+RUNS: list[tuple[str, dict[str, Any]]] = [  # which questions, and the parameters
+    ("short", {}),
+    ("short", {"top_k": 3}),
+    ("short", {"top_k": 20}),
+    ("short", {"max_answer_len": 1}),
+    ("short", {"max_answer_len": 3}),
+    ("short", {"max_answer_len": 40, "top_k": 3}),
+    ("short", {"handle_impossible_answer": True}),
+    ("short", {"handle_impossible_answer": True, "top_k": 3}),
+    ("short", {"align_to_words": False}),
+    ("short", {"align_to_words": False, "top_k": 3}),
+    ("short", {"max_question_len": 64}),
+    ("some", {"max_seq_len": 96, "doc_stride": 32}),
+    ("some", {"max_seq_len": 96, "doc_stride": 0, "top_k": 3}),
+    ("some", {"max_seq_len": 128, "doc_stride": 0, "handle_impossible_answer": True}),
+    ("some", {"max_seq_len": 192, "top_k": 3}),
+    ("some", {"max_seq_len": 512}),
+    ("some", {"max_answer_len": 1, "top_k": 5}),
+    ("some", {"padding": "max_length"}),
+    ("some", {"padding": "longest", "max_seq_len": 128, "doc_stride": 16}),
+    ("some", {"padding": True, "batch_size": 8, "top_k": 3}),
+    ("long", {}),
+    ("long", {"top_k": 3}),
+    ("long", {"top_k": 20}),
+    ("long", {"doc_stride": 0}),
+    ("long", {"doc_stride": 200, "top_k": 3}),
+    ("long", {"max_seq_len": 512, "doc_stride": 1, "top_k": 3}),
+    ("long", {"max_seq_len": 128}),
+    ("long", {"handle_impossible_answer": True}),
+    ("long", {"handle_impossible_answer": True, "top_k": 5}),
+    ("long", {"max_seq_len": 256, "doc_stride": 64, "handle_impossible_answer": True, "top_k": 3}),
+    ("long", {"max_answer_len": 1, "top_k": 3}),
+    ("long", {"max_answer_len": 100, "top_k": 3}),
+    ("long", {"align_to_words": False, "top_k": 20}),
+    ("long", {"padding": "max_length", "top_k": 3}),
+    ("long", {"batch_size": 16, "top_k": 3}),
+    ("unicode", {}),
+    ("unicode", {"top_k": 3}),
+    ("unicode", {"align_to_words": False}),
+    ("unicode", {"align_to_words": False, "top_k": 3}),
+    ("unicode", {"handle_impossible_answer": True}),
+    ("unicode", {"max_answer_len": 1}),
+    ("unicode", {"max_seq_len": 48, "doc_stride": 8}),
+]
+TOWER = "The tower stands in Paris. Everybody knows that it is in Paris. It was built in 1889."
+DEMONSTRATIONS: list[tuple[str, str, str, dict[str, Any]]] = [  # what, question, context, parameters
+    ("overlapping answers", "Where is the tower?", TOWER, {"top_k": 3}),
+    (
+        "fewer than `top_k`",
+        "Where is the tower?",
+        TOWER,
+        {"top_k": 3, "align_to_words": False, "max_answer_len": 1},
+    ),
+    ("one answer for `top_k` 3: no list", "Where is the tower?", "Paris", {"top_k": 3}),
+    ("window of as many spans as wanted", "Where", "Paris", {"top_k": 25, "align_to_words": False}),
+    ("a letter and its combining mark", "Who wrote it?", "Rene\u0301 wrote it in 1898.", {}),
+    ("a word at the edge of a window", "Where is it?", "It is in Llanfairpwll.", {"max_seq_len": 12, "doc_stride": 0}),
+    ("a question without words", " ", TOWER, {}),
+    ("`doc_stride` at the window's length", "Where is it?", TOWER * 9, {"max_seq_len": 64, "doc_stride": 60}),
+    ("the default `doc_stride`", "Where is the tower? " * 8, TOWER * 9, {"max_seq_len": 64}),
+    ("`max_seq_len` beyond the model", "Where is it?", TOWER * 40, {"max_seq_len": 1000}),
+    ("a question that fills the window", "Where is it? " * 120, TOWER, {}),
+    ("`max_question_len`", "Is it in London or in Rome or where is the tower?", TOWER, {"max_question_len": 3}),
+    ("a special token's name in a text", "What is the sign?", "The sign [SEP] is the sign of the end.", {}),
+    ("an unknown parameter", "Where is the tower?", TOWER, {"max_anwser_len": 3}),
+    ("`topk`", "Where is the tower?", TOWER, {"topk": 2}),
+    ("half a surrogate pair", "Where is it?", "It is \ud83d in Paris.", {}),
+    ("equal answers in windows that overlap: kept", "Where is it?", TOWER * 9, {"max_seq_len": 64, "doc_stride": 40}),
+]
+SCRIPTS = [  # questions and texts beyond ASCII
+    ["Where does Zoë live?", "Zoë Müller-Lüdenscheidt wohnt in Köln; ihr Bruder Jürgen lebt in Århus."],
+    ["Où est la tour ?", "La tour « Eiffel » se trouve à Paris\u202f; l\u2019œuvre fut achevée en 1889\u00a0…"],
+    ["Who wrote it?", "Rene\u0301 Ba\u0308r wrote it in Sa\u0303o Paulo, not A\u030angstro\u0308m."],
+    ["Где находится башня?", "Башня стоит в Париже. Все знают, что она построена в 1889 году."],
+    ["Πού είναι ο πύργος;", "Ο πύργος βρίσκεται στο Παρίσι. Χτίστηκε το 1889."],
+    ["איפה המגדל?", "המגדל עומד בפריז. הוא נבנה בשנת 1889."],
+    ["أين البرج؟", "يقع البرج في باريس، وقد بُنِيَ في عام ١٨٨٩."],
+    ["टावर कहाँ है?", "टावर पेरिस में है। इसे 1889 में बनाया गया था।"],
+    ["塔在哪里？", "这座塔位于巴黎。它建于1889年，高330米。"],
+    ["塔はどこですか？", "エッフェル塔はパリにあります。1889年に建てられました。"],
+    ["탑은 어디에 있습니까?", "에펠탑은 파리에 있습니다. 1889년에 지어졌습니다."],
+    ["หออยู่ที่ไหน", "หอไอเฟลตั้งอยู่ที่กรุงปารีส สร้างเสร็จในปี ๑๘๘๙"],
+    [
+        "Where is the party?",
+        "The party \U0001f389 is in \U0001f1eb\U0001f1f7 Paris \U0001f469\u200d\U0001f680\ufe0f at 8!",
+    ],
+    ["Where is the tower?", "Line one.\r\nThe tower stands\r\nin Paris.\r\n\r\nIt was built\tin 1889.\r"],
+    [
+        "How high is it?",
+        "The tower is 330\u00a0m\u00a0high,\u2009or 1\u202f083\u00a0ft, and weighs 10\u2011100\u00a0t.",
+    ],
+    ["Where is the tower?", "The tow\u00ader stands in Pa\u200bris\ufeff, as every\u200cbody\u2060 knows\u200e."],
+    [
+        "What is the formula?",
+        "Water is H\u2082O, and E\u00a0= mc\u00b2; \U0001d54f \u2208 \u211d, \ufb01nally \u2460 \u215b \uff21.",
+    ],
+    [
+        "Where is \u0130stanbul?",
+        "\u0130stanbul is in T\u00fcrkiye; I\u0307zmir and \u0131spanak are not; STRASSE, Stra\u00dfe, \u01c5.",
+    ],
+    ["Who?", "A\u0301\u0302\u0303\u0304 b\u0336 c\u20dd; \u0301 alone; \ufffd and \x07 bell \x00 null \x1b escape."],
+]
+Ask = Callable[..., Any]
+Questions = dict[str, list[list[str]]]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    reference = commands.add_parser("reference")
+    reference.add_argument("folder")
+    reference.add_argument("--data", required=True)
+    reference.add_argument("--limit", type=int, default=1000)
+    reference.add_argument("--long", type=int, default=40)
+    reference.add_argument("--token-types", action="store_true", help="give the model token types if it has any")
+    reference.add_argument("--output", type=Path, required=True)
+    compared = commands.add_parser("compare")
+    compared.add_argument("pairs", nargs="+", metavar="FOLDER REFERENCE", help="one model, or one after the other")
+    compared.add_argument("--data", help="of the first, where its reference lacks the questions: what it was made of")
+    compared.add_argument("--output", type=Path)
+    args = parser.parse_args()
+    if args.command == "reference":
+        make_reference(args)
+    else:
+        compare(args)
+
+
+# What is asked
+
+
+def articles_of(data: str) -> Any:
+    """The articles of a SQuAD file, plain or gzipped."""
+    opener = gzip.open if data.endswith(".gz") else open
+    with opener(data, "rt", encoding="utf-8") as file:
+        return json.load(file)["data"]
+
+
+def questions(data: str, limit: int, long: int) -> Questions:
+    """Pairs of a question and a context.
+
+    `short`: one paragraph each; `some`: a part of these; `long`: many paragraphs; `unicode`: contexts that hold all
+    characters there are beyond ASCII, and some of other scripts.
+    """
+    if data == "examples":
+        return _examples()
+    articles = articles_of(data)
+    pairs = [[q["question"], p["context"]] for a in articles for p in a["paragraphs"] for q in p["qas"]]
+    short = pairs[:: max(1, len(pairs) // limit)][:limit]
+    texts = ["\n\n".join(p["context"] for p in a["paragraphs"][:12]) for a in articles]
+    joined = [
+        [p["qas"][0]["question"], text]
+        for text, article in zip(texts, articles, strict=True)
+        for p in article["paragraphs"][:12:4]
+    ]
+    return {
+        "short": short,
+        "some": short[::4],
+        "long": joined[:: max(1, len(joined) // long)][:long],
+        "unicode": [*_foreign(pairs), *SCRIPTS],
+    }
+
+
+def _foreign(pairs: Sequence[list[str]]) -> list[list[str]]:
+    """Of the contexts that hold a character beyond ASCII that none before did, one pair each."""
+    known: set[str] = set()
+    chosen = []
+    for pair in pairs:
+        new = {character for character in pair[1] if not character.isascii()} - known
+        if new:
+            known |= new
+            chosen.append(pair)
+    return chosen
+
+
+def _examples() -> Questions:
+    asked = json.loads((ROOT / "examples/questions.json").read_text("utf-8"))
+    texts = {item["text"]: (ROOT / "examples" / item["text"]).read_text("utf-8") for item in asked}
+    long = [[item["question"], texts[item["text"]]] for item in asked]
+    short = [[q, part] for i, (q, text) in enumerate(long) for part in text.split("\n\n")[i % 5 + 1 :: 9]]
+    return {"short": short, "some": short[::2], "long": long[::3], "unicode": [*SCRIPTS]}
+
+
+# transformers 5.2
+
+
+def make_reference(args: argparse.Namespace) -> None:
+    import torch
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    torch.set_num_threads(1)
+    pipe = transformers.pipeline("question-answering", model=args.folder, dtype=torch.float32, device="cpu")
+    if args.token_types and "token_type_ids" not in pipe.tokenizer.model_input_names:
+        pipe.tokenizer.model_input_names = [*pipe.tokenizer.model_input_names, "token_type_ids"]
+    forward, known = pipe.model.forward, {}
+
+    def remembered(**inputs: Any) -> Any:
+        key = tuple((name, value.shape, value.numpy().tobytes()) for name, value in inputs.items())
+        if key not in known:
+            known[key] = forward(**inputs)
+        return dict(known[key])
+
+    asked = questions(args.data, args.limit, args.long)
+    demonstrated = [attempt(pipe, *demonstration[1:]) for demonstration in DEMONSTRATIONS]
+    pipe.model.forward = remembered
+    runs = []
+    for which, options in RUNS:
+        began = time.perf_counter()
+        if "batch_size" in options:  # which means something for many questions
+            questions_, contexts = (list(part) for part in zip(*asked[which], strict=True))
+            results = pipe(question=questions_, context=contexts, **options)
+        else:
+            results = [attempt(pipe, q, c, options) for q, c in asked[which]]
+        runs.append({"which": which, "options": options, "results": rounded(results)})
+        print(f"{which} {options}: {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
+    stored = {
+        "command": command(),
+        "versions": {name: version(name) for name in ("transformers", "tokenizers", "torch")},
+        "model": pipe.model.config.model_type,
+        "inputs": pipe.tokenizer.model_input_names,
+        "data": Path(args.data).name,
+        "limits": [args.limit, args.long],
+        "questions": asked,
+        "runs": runs,
+        "demonstrated": demonstrated,
+    }
+    if args.output.suffix == ".gz":  # to be kept: small, without what the data has
+        del stored["questions"]
+        text = json.dumps(stored, separators=(",", ":"), ensure_ascii=False)
+        args.output.write_bytes(gzip.compress(text.encode(), mtime=0))
+    else:
+        args.output.write_text(json.dumps(stored, separators=(",", ":")), "utf-8")
+
+
+def rounded(result: Any) -> Any:
+    """Scores to seven digits, for a smaller file."""
+    if isinstance(result, list):
+        return [rounded(answer) for answer in result]
+    return {**result, "score": float(f"{result['score']:.7g}")} if "score" in result else result
+
+
+def attempt(pipe: Ask, question: str, context: str, options: dict[str, Any]) -> Any:
+    """The answers, or what was raised."""
+    try:
+        return pipe(question=question, context=context, **options)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a panic of the tokenizer is no Exception
+        lines = traceback.format_exception_only(error)[0].strip().splitlines()
+        return {"raised": re.sub(r"^[\w.]*\.", "", lines[0])[:200]}
+
+
+# This package
+
+
+def compare(args: argparse.Namespace) -> None:
+    if len(args.pairs) % 2:
+        raise SystemExit("give a folder and a reference, or several such pairs")
+    found = [
+        compare_one(folder, Path(reference), args.data or "examples" if i == 0 else "examples")
+        for i, (folder, reference) in enumerate(zip(args.pairs[::2], args.pairs[1::2], strict=True))
+    ]
+    first = found[0]
+    lines = [
+        *heading(first),
+        *first.rows,
+        "",
+        *explained("## Where they do not agree", first.details),
+        *demonstrations(first.reference["demonstrated"], first.demonstrated),
+    ]
+    if found[1:]:
+        lines += others(found[1:])
+    if args.output:
+        args.output.write_text("\n".join(lines).strip() + "\n", "utf-8")
+    else:
+        print("\n".join(lines))
+
+
+@dataclass
+class Comparison:
+    """A model beside its reference: rows of the table of runs; of each that does not agree, why and its row."""
+
+    reference: dict[str, Any]
+    demonstrated: list[Any]
+    rows: list[str]
+    details: list[tuple[str, str]]
+    asked: int
+    worst: float
+
+
+def compare_one(folder: str, path: Path, data: str) -> Comparison:
+    import warnings
+
+    from dynamic_tinybert import pipeline
+
+    warnings.simplefilter("ignore")
+    opener = gzip.open if path.suffix == ".gz" else open
+    with opener(path, "rt", encoding="utf-8") as file:
+        reference = json.load(file)
+    asked = reference.get("questions") or questions(data, *reference["limits"])
+    pipe = pipeline("question-answering", model=folder)
+    demonstrated = [attempt(pipe, *demonstration[1:]) for demonstration in DEMONSTRATIONS]
+    pipe.model.reader.runtime = Remembering(pipe.model.reader.runtime)
+    found = Comparison(reference, demonstrated, [], [], 0, 0.0)
+    for run, form in zip(reference["runs"], itertools.cycle(FORMS)):
+        which, options, theirs = run["which"], run["options"], run["results"]
+        began, pairs = time.perf_counter(), asked[which]
+        try:
+            ours = form(pipe, pairs, options)
+        except ValueError:  # of one of them
+            ours = [attempt(pipe, q, c, options) for q, c in pairs]
+        top_k = options.get("top_k", 1)
+        verdicts = [verdict(a, b, top_k) for a, b in zip(theirs, ours, strict=True)]
+        for i, (why, both, difference) in enumerate(verdicts):
+            if why:
+                verdicts[i] = (purpose(pipe, pairs[i], options, theirs[i]) or why, both, difference)
+        same = sum(not why for why, _, _ in verdicts)
+        worst = max((difference for why, _, difference in verdicts if not why), default=0.0)
+        shown = shown_options(options)
+        found.rows.append(f"| {which} | {shown} | {len(pairs)} | {same} | {worst:.1e} |")
+        found.details += [
+            (why, f"| {which} | {shown} | {cell(pairs[i][0])} | {both} |")
+            for i, (why, both, _) in enumerate(verdicts)
+            if why
+        ]
+        found.asked += len(pairs)
+        found.worst = max(found.worst, worst)
+        print(f"{found.rows[-1]} {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
+    return found
+
+
+# How questions are put, one after the other of these
+FORMS: list[Callable[[Any, list[list[str]], dict[str, Any]], Any]] = [
+    lambda pipe, pairs, options: pipe([{"question": q, "context": c} for q, c in pairs], **options),
+    lambda pipe, pairs, options: pipe(question=[q for q, _ in pairs], context=[c for _, c in pairs], **options),
+    lambda pipe, pairs, options: pipe(({"question": q, "context": c} for q, c in pairs), **options),
+    lambda pipe, pairs, options: [pipe(question=q, context=c, **options) for q, c in pairs],
+]
+
+
+class Remembering:
+    """A runtime that reads no window twice."""
+
+    def __init__(self, runtime: Any) -> None:
+        self._runtime = runtime
+        self._known: dict[bytes, Any] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._runtime, name)
+
+    def run(self, input_ids: Any, token_type_ids: Any, attention_mask: Any, lengths: Any) -> Any:
+        import numpy as np
+
+        from dynamic_tinybert.runtime.session import Logits
+
+        sizes = attention_mask.sum(1)
+        keys = [input_ids[i, :n].tobytes() + token_type_ids[i, :n].tobytes() for i, n in enumerate(sizes)]
+        new = [i for i, key in enumerate(keys) if key not in self._known]
+        if new:
+            got = self._runtime.run(input_ids[new], token_type_ids[new], attention_mask[new], lengths[new])
+            for row, i in enumerate(new):
+                self._known[keys[i]] = [values[row, : sizes[i]] for values in got]
+        filled = [np.zeros(input_ids.shape, kind) for kind in (np.float32, np.float32, np.int64)]
+        for i, key in enumerate(keys):
+            for values, known in zip(filled, self._known[key], strict=True):
+                values[i, : sizes[i]] = known
+        return Logits(*filled)
+
+
+def verdict(theirs: Any, ours: Any, top_k: int) -> tuple[str, str, float]:
+    """Why they disagree, or an empty string; both as cells of a table; the largest difference of two scores."""
+    theirs = [theirs] if isinstance(theirs, dict) else theirs
+    if "raised" in theirs[0] or "raised" in ours:
+        both_raised = "raised" in theirs[0] and "raised" in ours
+        return "" if both_raised else "one of them raised", f"{brief(theirs)} | {brief(ours)}", 0.0
+    if isinstance(ours, dict) != (top_k == 1):
+        return "a list or none", f"{brief(theirs)} | {type(ours).__name__}", 0.0
+    ours = [ours] if isinstance(ours, dict) else ours
+    kept: list[Any] = []
+    for answer in theirs:
+        if any(answer["start"] < other["end"] and other["start"] < answer["end"] for other in kept):
+            continue  # on purpose
+        if kept and not answer["score"]:
+            continue  # no answer at all: on purpose
+        kept.append(answer)
+    both = f"{brief(kept)} | {brief(ours)}"
+    places = [(answer["start"], answer["end"], answer["answer"]) for answer in ours]
+    if len(ours) > top_k or len(set(places)) < len(ours):
+        return "too many", both, 0.0
+    worst = 0.0
+    for answer in kept:
+        place = (answer["start"], answer["end"], answer["answer"])
+        if place not in places:
+            return "another answer", both, 0.0
+        worst = max(worst, abs(answer["score"] - ours[places.index(place)]["score"]))
+    if worst > TOLERANCE:
+        return "scores differ", both, worst
+    scores = [answer["score"] for answer in ours]
+    if sorted(scores, reverse=True) != scores:
+        return "not in order", both, 0.0
+    return "", both, worst
+
+
+def purpose(pipe: Any, pair: list[str], options: dict[str, Any], theirs: Any) -> str:
+    """Which differences on purpose make the disagreement: those without which both agree, the fewest that do."""
+    for count in range(1, len(PURPOSES) + 1):
+        for names in itertools.combinations(PURPOSES, count):
+            with contextlib.ExitStack() as without:
+                for name in names:
+                    without.enter_context(PURPOSES[name](pipe))
+                ours = attempt(pipe, pair[0], pair[1], options)
+            if not verdict(theirs, ours, options.get("top_k", 1))[0]:
+                return " and ".join(names)
+    return ""
+
+
+@contextlib.contextmanager
+def replaced(owner: Any, **values: Any) -> Iterator[None]:
+    before = {name: getattr(owner, name) for name in values}
+    for name, value in values.items():
+        setattr(owner, name, value)
+    yield
+    for name, value in before.items():
+        setattr(owner, name, value)
+
+
+@contextlib.contextmanager
+def words_cut_at_edges(pipe: Any) -> Iterator[None]:
+    import numpy as np
+
+    from dynamic_tinybert.compat import pipeline as transformers_pipeline
+    from dynamic_tinybert.compat.pipeline_ranking import WindowRanker
+
+    class Cutting(WindowRanker):
+        def add(self, window: Any, start: Any, end: Any) -> None:
+            text = window.text
+            begins, ends = np.maximum(text.word_begin, text.begin[0]), np.minimum(text.word_end, text.end[-1])
+            super().add(replace(window, text=replace(text, word_begin=begins, word_end=ends)), start, end)
+
+    with replaced(transformers_pipeline, WindowRanker=Cutting):
+        yield
+
+
+def characters_cut(pipe: Any) -> Any:
+    from dynamic_tinybert.inference import windows
+
+    def no_marks(text: str, offsets: Any) -> Any:
+        return offsets[:, 0] < 0
+
+    return replaced(windows, _keep_characters_whole=lambda *_: None, _marks_of_the_token_before=no_marks)
+
+
+def words_with_punctuation(pipe: Any) -> Any:
+    return replaced(pipe.model.reader.tokenizer, _splits_punctuation=True)
+
+
+@contextlib.contextmanager
+def answers_with_space(pipe: Any) -> Iterator[None]:
+    from dynamic_tinybert.compat import pipeline_ranking as transformers_spans
+    from dynamic_tinybert.inference import windows
+
+    def all_of_them(window: Any, start: Any, end: Any, **_: Any) -> Any:
+        inside = slice(window.offset, window.offset + len(window.text))
+        return start[inside], end[inside]
+
+    def plain_spaces(text: str, offsets: Any) -> None:
+        """As RoBERTa's post-processor has it: line breaks are characters like others."""
+        for i, (begin, end) in enumerate(offsets.tolist()):
+            token = text[begin:end]
+            offsets[i, 0] = min(end, begin + len(token) - len(token.lstrip(" ")))
+            offsets[i, 1] = max(offsets[i, 0], end - (len(token) - len(token.rstrip(" "))))
+
+    with replaced(windows, _leave_spaces=plain_spaces), replaced(transformers_spans, text_logits=all_of_them):
+        yield
+
+
+def no_token_types(pipe: Any) -> Any:
+    runtime = pipe.model.reader.runtime
+    run = runtime.run
+    return replaced(runtime, run=lambda ids, types, mask, lengths: run(ids, 0 * types, mask, lengths))
+
+
+PURPOSES: dict[str, Callable[[Any], Any]] = {  # what is different on purpose, and how to do without it
+    "a word at the edge of a window": words_cut_at_edges,
+    "half a character": characters_cut,
+    "punctuation at the end of a word": words_with_punctuation,
+    "white space as an answer or its end": answers_with_space,
+    "token types": no_token_types,
+}
+
+
+# What is written
+
+
+def heading(found: Comparison) -> list[str]:
+    from benchmarks.speed.speed import describe_machine
+
+    machine, reference = describe_machine(), found.reference
+    versions = {**reference["versions"], **{n: version(n) for n in ("dynamic-tinybert", "onnxruntime")}}
+    return [
+        "# The pipeline beside that of transformers 5.2",
+        "",
+        f"The same weights, questions of `{reference['data']}`; `short`: one paragraph each, `some`: a part of these, "
+        "`long`:",
+        "many paragraphs together, `unicode`: contexts that hold every character beyond ASCII, and some of other",
+        "scripts. An answer agrees if its place and words are the same and its score is within "
+        f"{TOLERANCE:g}; of several,",
+        "all that transformers gave must be there, but for those that overlap a better one "
+        "([why](../docs/migrating.md)). Here",
+        "the questions came as a list of dicts, as lists by name, from a generator and one by one, in turn. What",
+        "transformers answered is kept in [pipeline-reference](pipeline-reference): the first line, in an environment",
+        "of torch 2.13.0 and transformers 5.2.0, makes it anew, the second compares.",
+        "",
+        f"    {reference['command']}",
+        f"    {command()}",
+        "",
+        f"{machine['cpu']}, {machine['cores']} cores; {', '.join(f'{name} {v}' for name, v in versions.items())}; "
+        f"{datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d}.",
+        "",
+        f"Of {found.asked} calls {found.asked - len(found.details)} agree; the largest difference of their scores is "
+        f"{found.worst:.1e}.",
+        "",
+        "| questions | parameters | n | agree | largest difference of scores |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+
+
+def explained(title: str, details: Sequence[tuple[str, str]], shown: int = 5) -> list[str]:
+    """For each reason how often, and the first of its cases."""
+    if not details:
+        return [title, "", "Nowhere.", ""]
+    lines = [
+        title,
+        "",
+        f"Each reason is a difference on purpose without which both agree; the first {shown} of each.",
+        "",
+    ]
+    for why, times in Counter(why for why, _ in details).most_common():
+        rows = [row for other, row in details if other == why][:shown]
+        head = ["| questions | parameters | question | transformers 5.2 | here |", f"|{' --- |' * 5}"]
+        lines += [f"**{why}**: {times}", "", *head, *rows, ""]
+    return lines
+
+
+def others(found: Sequence[Comparison]) -> list[str]:
+    """What the same came to with other models."""
+    lines = [
+        "",
+        "## Other architectures",
+        "",
+        "Small models of random weights, made by `python tests/support/random_checkpoints.py /tmp/rand52` with",
+        "transformers 5.2; the same parameters, the questions of `examples/` and texts of other scripts. Inputs: what",
+        "transformers gave the model; of ALBERT once as it does, once with the token types that it leaves out.",
+        "",
+        "| architecture | inputs | calls | agree | largest difference of scores | why not |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for one in found:
+        why = Counter(why for why, _ in one.details)
+        lines.append(
+            f"| {one.reference['model']} | {', '.join(f'`{name}`' for name in one.reference['inputs'])} | {one.asked} "
+            f"| {one.asked - len(one.details)} | {one.worst:.1e} "
+            f"| {'; '.join(f'{name}: {times}' for name, times in why.items())} |"
+        )
+    for one in found:
+        if one.details:
+            lines += ["", *explained(f"### {one.reference['model']}", one.details, 3)]
+    return lines
+
+
+def demonstrations(theirs: Sequence[Any], ours: Sequence[Any]) -> list[str]:
+    lines = [
+        "## Differences on purpose",
+        "",
+        "| what | parameters | transformers 5.2 | here |",
+        "| --- | --- | --- | --- |",
+    ]
+    for (what, _, _, options), a, b in zip(DEMONSTRATIONS, theirs, ours, strict=True):
+        lines.append(f"| {what} | {shown_options(options)} | {brief(a)} | {brief(b)} |")
+    return lines
+
+
+def shown_options(options: dict[str, Any]) -> str:
+    return ", ".join(f"`{name}={value}`" for name, value in options.items()) or "defaults"
+
+
+def cell(text: str) -> str:
+    """What a table can hold."""
+    return ascii(text)[1:-1].replace("|", "\\|") if not text.isprintable() else text.replace("|", "\\|")
+
+
+def brief(result: Any) -> str:
+    if isinstance(result, dict) and "raised" in result:
+        text = str(result["raised"])
+    elif isinstance(result, dict):
+        text = f"{result['answer']!r} {result['start']}-{result['end']} {result['score']:.3g}"
+    else:
+        text = f"[{'; '.join(map(brief, result))}]"
+    return text.replace("|", "\\|")
+
+
+def command() -> str:
+    return shlex.join([Path(sys.executable).name, *sys.argv])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,510 @@
+"""What the measurement of load found: figures of a step, the tables, the targets, the picture."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from benchmarks.serve.load_client import NO_CONNECTION
+from benchmarks.speed.report import Target, table
+
+Mode: TypeAlias = Literal["with", "without"]
+MODES: tuple[Mode, ...] = ("with", "without")
+OK, REFUSED, MISPLACED = 200, 429, -3
+"""Statuses; `MISPLACED` is an answer that is not what the text holds at its offsets, or is no answer."""
+
+TARGET_RATE = 2.0  # times what the full model can serve
+_BLUE, _ORANGE, _GREY = "#0072B2", "#E69F00", "#999999"  # of Okabe and Ito: told apart by everybody
+_COLOURS = {"with": _BLUE, "without": _ORANGE}
+_UNDISTURBED = 0.05  # of the processor taken by others: more, and the targets are not judged
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One rate, with load control or without: the requests in order, and what they took. Milliseconds.
+
+    Attributes:
+        mode: With load control or without.
+        times: The rate, over what the full model can serve.
+        rate: The rate, in questions a second.
+        warm_up_s: Requests due before this do not count.
+        seconds: How long those that count were sent.
+        configurations: Names of the model's length configurations.
+        question: Of each request, the place of its question in the data.
+        due: When it was to be sent, from the start.
+        late: How much later it was.
+        took: From `due` to its answer; None where none came.
+        status: Its HTTP status, or that of `load_client`, or `MISPLACED`.
+        configuration: The place of its configuration, or -1.
+        start: Where its answer begins in the paragraph.
+        length: How long its answer is, in characters.
+        server_cpu_s: Seconds of the processor that the server took, from the first request to the last answer.
+        generator_cpu_s: The same of what sent the requests.
+        elapsed_s: From the first request to the last answer.
+        others_share: Share of the processor that other processes took meanwhile.
+        command: What started the server.
+        date: When.
+    """
+
+    mode: Mode
+    times: float
+    rate: float
+    warm_up_s: float
+    seconds: float
+    configurations: list[str]
+    question: list[int]
+    due: list[float]
+    late: list[float]
+    took: list[float | None]
+    status: list[int]
+    configuration: list[int]
+    start: list[int]
+    length: list[int]
+    server_cpu_s: float
+    generator_cpu_s: float
+    elapsed_s: float
+    others_share: float
+    command: str
+    date: str
+
+    @property
+    def counted(self) -> list[int]:
+        """The places of the requests that count."""
+        end = 1000 * (self.warm_up_s + self.seconds)
+        return [i for i, due in enumerate(self.due) if 1000 * self.warm_up_s <= due < end]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figures:
+    """What a step comes to. Rates are a second, times in milliseconds, shares in [0, 1], F1 in percent.
+
+    Attributes:
+        mode: With load control or without.
+        times: The rate that was meant, over what the full model can serve.
+        requests: How many were sent.
+        offered: Requests a second.
+        served: Answers a second, of all that came while the requests that count were sent.
+        accepted: Requests that were not refused.
+        refused: Share of the requests that got 429.
+        errors: How many got neither an answer nor 429.
+        no_connection: How many of these the generator did not send, since it had no connection left.
+        p50: Median time to the answer, of those answered. `p95`, `p99` likewise.
+        refused_p99: The same of a refusal.
+        within: Share of the accepted that were answered within the objective.
+        late_p99: How much later than meant a request was sent.
+        share: Mean share of the full model's multiply-accumulates.
+        configurations: How many answers each configuration gave.
+        f1: F1 of the answers.
+        full_f1: F1 of the same questions, each answered by the library at `full`.
+        drop: `full_f1` - `f1`.
+        drop_error: The standard error of `drop`.
+        table_drop: What the model's table says: mean over the answers of F1 at `full` less F1 at their configuration.
+        server_cores: Processors that the server kept busy.
+        generator_cores: Processors that the generator kept busy.
+        others_share: Share of the processor that other processes took.
+    """
+
+    mode: Mode
+    times: float
+    requests: int
+    offered: float
+    served: float
+    accepted: int
+    refused: float
+    errors: int
+    no_connection: int
+    p50: float | None
+    p95: float | None
+    p99: float | None
+    refused_p99: float | None
+    within: float | None
+    late_p99: float | None
+    share: float | None
+    configurations: dict[str, int]
+    f1: float | None
+    full_f1: float | None
+    drop: float | None
+    drop_error: float | None
+    table_drop: float | None
+    server_cores: float
+    generator_cores: float
+    others_share: float
+
+
+def figures(
+    step: Step,
+    slo_ms: float,
+    points: Mapping[int, float],
+    full_points: Mapping[int, float],
+    table_of: Mapping[str, Mapping[str, Any]],
+) -> Figures:
+    """Work out the figures of a step.
+
+    Args:
+        step: What was measured.
+        slo_ms: The objective.
+        points: F1 of each answer that counts, in [0, 1], by its place among the requests.
+        full_points: F1 of each question at `full`, in [0, 1], by the question's place in the data.
+        table_of: The model's configurations by name, each with its `share` and `f1`, as `/info` gives them.
+    """
+    counted = step.counted
+    begin, end = 1000 * step.warm_up_s, 1000 * (step.warm_up_s + step.seconds)
+    served = [
+        i
+        for i, (due, took) in enumerate(zip(step.due, step.took, strict=True))
+        if step.status[i] == OK and took is not None and begin <= due + took < end
+    ]
+    answered = [i for i in counted if step.status[i] == OK]
+    refused = [i for i in counted if step.status[i] == REFUSED]
+    accepted = len(counted) - len(refused)
+    times = [step.took[i] or 0.0 for i in answered]
+    names = [step.configurations[step.configuration[i]] for i in answered]
+    losses = [full_points[step.question[i]] - points[i] for i in answered]
+    full = next((row for row in table_of.values() if row["share"] == 1), {"f1": None})
+    known = [table_of[name]["f1"] for name in names]
+    return Figures(
+        mode=step.mode,
+        times=step.times,
+        requests=len(counted),
+        offered=len(counted) / step.seconds,
+        served=len(served) / step.seconds,
+        accepted=accepted,
+        refused=len(refused) / max(1, len(counted)),
+        errors=accepted - len(answered),
+        no_connection=sum(step.status[i] == NO_CONNECTION for i in counted),
+        p50=_percentile(times, 50),
+        p95=_percentile(times, 95),
+        p99=_percentile(times, 99),
+        refused_p99=_percentile([step.took[i] or 0.0 for i in refused], 99),
+        within=sum(took <= slo_ms for took in times) / accepted if accepted else None,
+        late_p99=_percentile([step.late[i] for i in counted], 99),
+        share=_mean([table_of[name]["share"] for name in names]),
+        configurations=dict(Counter(names).most_common()),
+        f1=_percent(_mean([points[i] for i in answered])),
+        full_f1=_percent(_mean([full_points[step.question[i]] for i in answered])),
+        drop=_percent(_mean(losses)),
+        drop_error=_percent(float(np.std(losses, ddof=1)) / math.sqrt(len(losses))) if len(losses) > 1 else None,
+        table_drop=None if None in known or full["f1"] is None else _mean([full["f1"] - f1 for f1 in known]),
+        server_cores=step.server_cpu_s / step.elapsed_s,
+        generator_cores=step.generator_cpu_s / step.elapsed_s,
+        others_share=step.others_share,
+    )
+
+
+def _percentile(values: Sequence[float], q: float) -> float | None:
+    return float(np.percentile(values, q)) if values else None
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return float(np.mean(values)) if values else None
+
+
+def _percent(value: float | None) -> float | None:
+    return None if value is None else 100 * value
+
+
+@dataclass(frozen=True, kw_only=True)
+class Capacity:
+    """What the full model can serve.
+
+    Attributes:
+        runs: Questions a second, by how many connections asked at once.
+        seconds: How long each of these asked.
+        after: The same with the best number of connections when all else was measured; None if it was not.
+    """
+
+    runs: dict[int, float]
+    seconds: float
+    after: float | None = None
+
+    @property
+    def connections(self) -> int:
+        return max(self.runs, key=self.runs.__getitem__)
+
+    @property
+    def rate(self) -> float:
+        return max(self.runs.values())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """Answers under load beside the library's at the same configuration: how many were compared, and how many are not
+    the same words at the same place."""
+
+    compared: int
+    different: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadReport:
+    """All that a run measured; `load.json` holds just this, and the records what it is made of."""
+
+    command: str
+    date: str
+    machine: dict[str, Any]
+    versions: dict[str, str]
+    seed: int
+    slo_ms: float
+    warm_up_s: float
+    seconds: float
+    questions: int
+    info: dict[str, Any]
+    capacity: Capacity
+    check: Check
+    steps: list[Figures]
+
+    def of(self, mode: Mode, times: float) -> Figures | None:
+        return next((x for x in self.steps if x.mode == mode and x.times == times), None)
+
+    def rates(self) -> list[float]:
+        return sorted({x.times for x in self.steps})
+
+
+def targets(report: LoadReport) -> list[Target]:
+    """The targets of the issue that asked for the server: at twice the full model's capacity, with load control."""
+    x = report.of("with", TARGET_RATE)
+    drop = None if x is None or x.drop is None or x.table_drop is None else x.drop - x.table_drop
+    within = None if x is None or x.within is None else 100 * x.within
+    return [
+        Target(f"accepted requests answered within {report.slo_ms:g} ms", within, ">=", 99.0, "%"),
+        Target("requests refused", None if x is None else 100 * x.refused, "<=", 0.0, "%"),
+        Target("requests with neither an answer nor a refusal", None if x is None else x.errors, "<=", 0.0, ""),
+        Target("F1 lost, beyond what the table of configurations says", drop, "<=", 0.0, " points"),
+    ]
+
+
+def to_dict(report: LoadReport) -> dict[str, Any]:
+    """Return what `load.json` holds, the targets with it."""
+    judged = [{**x._asdict(), "met": x.met()} for x in targets(report)]
+    return {**asdict(report), "capacity_rate": report.capacity.rate, "targets": judged}
+
+
+# Tables.
+
+
+def markdown(report: LoadReport) -> str:
+    """Return the report as a page of tables."""
+    return "\n\n".join([*_about(report), *_targets(report), *_tables(report)]) + "\n"
+
+
+def _about(report: LoadReport) -> list[str]:
+    machine, capacity = report.machine, report.capacity
+    flags = ", ".join(machine["cpu_flags"]) or "none of AVX2, AVX-512, VNNI"
+    worst = max((x.others_share for x in report.steps), default=0.0)
+    runs = ", ".join(f"{rate:.1f} with {connections}" for connections, rate in capacity.runs.items())
+    after = "" if capacity.after is None else f" After all else it was {capacity.after:.1f}."
+    return [
+        "# Load",
+        f"`{report.command}`, {report.date}",
+        f"{machine['cpu']} ({flags}), {machine['cores']} cores, {machine['memory_bytes'] / 1e9:.0f} GB, "
+        f"{machine['system']}; other processes took at most {worst:.1%} of the processor. "
+        + ", ".join(f"{name} {version}" for name, version in report.versions.items())
+        + ".",
+        "A `dynamic-tinybert serve` of its own for each line, asked over HTTP on 127.0.0.1 by a generator that shares "
+        f"its {machine['cores']} cores. Requests come at random (Poisson, seed {report.seed}), whatever the server "
+        "does: the same questions at the same moments with load control "
+        f"(`--slo-ms {report.slo_ms:g}`) and without (`--slo-ms 0`). Each is one question of SQuAD dev with its "
+        f"paragraph, {report.questions:,} in all. Time counts from the moment at which the request was due to when its "
+        f"answer was read. {report.warm_up_s:g} s at the rate came first and do not count; then {report.seconds:g} s "
+        "that do.",
+        f"**The full model serves {capacity.rate:.1f} questions a second.** Clients that each ask anew as soon as they "
+        f"have their answer, no load control, {capacity.seconds:g} s for each number of them: {runs}. The best counts."
+        f"{after} Rates below are multiples of it.",
+    ]
+
+
+def _targets(report: LoadReport) -> list[str]:
+    x = report.of("with", TARGET_RATE)
+    void = x is not None and x.others_share >= _UNDISTURBED
+    loss = "How much F1 was lost was not measured."
+    if x is not None and x.drop is not None and x.table_drop is not None:
+        loss = (
+            f"F1 lost there: {x.drop:.2f} ± {x.drop_error or 0:.2f} on the {x.accepted - x.errors:,} questions that "
+            f"were answered; the table of configurations says {x.table_drop:.2f}."
+        )
+    return [
+        "## Targets",
+        f"With load control at {TARGET_RATE:g} times what the full model can serve."
+        + (" **Void: others took too much of the processor.**" if void else ""),
+        table(
+            ("target", "measured", "wanted", ""),
+            [
+                (t.what, _number(t.figure, t.unit, 2), f"{t.sign} {t.bound:g}{t.unit}", _verdict(t, void))
+                for t in targets(report)
+            ],
+        ),
+        loss,
+    ]
+
+
+def _tables(report: LoadReport) -> list[str]:
+    return [
+        "## Time",
+        'Times are of answers; "within" is the share of what was accepted (not refused) that was answered within '
+        f'{report.slo_ms:g} ms. "Late" is how much later than due the generator sent a request (99th percentile); it '
+        "is part of the times.",
+        _time_table(report),
+        "## What was spent, and what it cost",
+        "Share: multiply-accumulates over those of `full`, the mean over answers. F1 at `full`: of the very questions "
+        'that were answered, by the library; "lost" is the difference, ± its standard error. "Table" is the F1 that '
+        "the table of configurations says to be lost: the mean over answers of its F1 at `full` less that at the "
+        f"answer's configuration. The table was measured on {report.info.get('measured_on') or 'nothing'}.",
+        _spent_table(report),
+        f"Of {report.check.compared:,} answers given under load, drawn at random, {report.check.different:,} are not "
+        "those of the library at the same configuration.",
+        "## Configurations",
+        "Share of the answers that each gave, with load control, by rate.",
+        _configuration_table(report),
+        "## The processor",
+        "Cores kept busy, and the share of all that other processes took.",
+        _processor_table(report),
+        "Every request is in `load-records/`: when it was due, how late it was sent, what it took, its status, "
+        "configuration and answer.",
+    ]
+
+
+def _time_table(report: LoadReport) -> str:
+    head = (
+        "rate",
+        "load control",
+        "offered",
+        "served",
+        "median",
+        "95th",
+        "99th",
+        "within",
+        "refused",
+        "errors",
+        "late",
+    )
+    return table(
+        head,
+        [
+            (
+                f"{x.times:g}", x.mode, f"{x.offered:.1f}/s", f"{x.served:.1f}/s",
+                *(_number(value, " ms") for value in (x.p50, x.p95, x.p99)), _share(x.within), _share(x.refused),
+                f"{x.errors:,}", _number(x.late_p99, " ms", 1),
+            )
+            for x in _in_order(report)
+        ],
+    )  # fmt: skip
+
+
+def _spent_table(report: LoadReport) -> str:
+    return table(
+        ("rate", "load control", "share", "F1", "F1 at `full`", "lost", "table"),
+        [
+            (
+                f"{x.times:g}", x.mode, _number(x.share, "", 3), _number(x.f1, "", 2), _number(x.full_f1, "", 2),
+                f"{_number(x.drop, '', 2)} ± {_number(x.drop_error, '', 2)}", _number(x.table_drop, "", 2),
+            )
+            for x in _in_order(report)
+        ],
+    )  # fmt: skip
+
+
+def _configuration_table(report: LoadReport) -> str:
+    found = [x for x in _in_order(report) if x.mode == "with"]
+    rows = sorted(report.info["configurations"], key=lambda row: -row["share"])
+    used = [row for row in rows if any(row["name"] in x.configurations for x in found)]
+    return table(
+        ("configuration", "F1 in the table", *(f"{x.times:g}" for x in found)),
+        [
+            (
+                f"`{row['name']}`", _number(row["f1"], "", 2),
+                *(_share(x.configurations.get(row["name"], 0) / max(1, sum(x.configurations.values()))) for x in found),
+            )
+            for row in used
+        ],
+    )  # fmt: skip
+
+
+def _in_order(report: LoadReport) -> list[Figures]:
+    return sorted(report.steps, key=lambda x: (x.times, MODES.index(x.mode)))
+
+
+def _processor_table(report: LoadReport) -> str:
+    head = ("rate", *(f"{name}, {mode}" for name in ("server", "generator", "others") for mode in MODES))
+    rows = []
+    for times in report.rates():
+        found = [report.of(mode, times) for mode in MODES]
+        rows.append(
+            [
+                f"{times:g}",
+                *(_number(x.server_cores if x else None, "", 2) for x in found),
+                *(_number(x.generator_cores if x else None, "", 2) for x in found),
+                *(_share(x.others_share if x else None) for x in found),
+            ]
+        )
+    return table(head, rows)
+
+
+def _verdict(target: Target, void: bool) -> str:
+    return "void" if void else {True: "met", False: "**missed**", None: "not measured"}[target.met()]
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1%}"
+
+
+def _number(value: float | None, unit: str, decimals: int = 0) -> str:
+    return "-" if value is None else f"{value:.{decimals}f}{unit}"
+
+
+# The picture.
+
+
+def draw(report: LoadReport, path: Path) -> None:
+    """Draw times, what was refused, F1 and share against the load, with load control and without."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+    from matplotlib.ticker import LogLocator
+
+    figure, axes = pyplot.subplots(
+        4, 1, figsize=(9, 12), sharex=True, layout="constrained", height_ratios=(2.2, 1, 1, 1)
+    )
+    times, refused, f1, share = axes
+    for mode in MODES:
+        found = [x for x in _in_order(report) if x.mode == mode]
+        rates = [x.times for x in found]
+        style: dict[str, Any] = {"color": _COLOURS[mode], "marker": "o", "markersize": 4}
+        times.plot(rates, [_or_gap(x.p99) for x in found], label=f"99th percentile, {mode}", **style)
+        times.plot(rates, [_or_gap(x.p50) for x in found], label=f"median, {mode}", linestyle=":", **style)
+        refused.plot(rates, [100 * x.refused for x in found], label=mode, **style)
+        f1.plot(rates, [_or_gap(x.f1) for x in found], label=mode, **style)
+        share.plot(rates, [_or_gap(x.share) for x in found], label=mode, **style)
+    rates = report.rates()
+    reference = [report.of("with", rate) or report.of("without", rate) for rate in rates]
+    f1.plot(
+        rates, [_or_gap(x.full_f1 if x else None) for x in reference],
+        color=_GREY, linestyle="--", label="the same questions at full",
+    )  # fmt: skip
+    times.axhline(report.slo_ms, color=_GREY, linestyle="--", label=f"objective, {report.slo_ms:g} ms")
+    times.set(yscale="log", ylabel="ms to the answer")
+    times.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    times.yaxis.set_major_formatter("{x:g}")
+    times.yaxis.set_minor_formatter("")
+    refused.set(ylabel="refused, %", ylim=(-0.5, max(5.0, *(105 * x.refused for x in report.steps))))
+    f1.set(ylabel="F1 of the answers")
+    share.set(ylabel="share of full's compute", ylim=(0, 1.05))
+    share.set(xlabel=f"requests, over what the full model can serve ({report.capacity.rate:.0f} a second)")
+    for part in axes:
+        part.grid(color="#E0E0E0")
+    for part in (times, f1):
+        part.legend(fontsize=8)
+    figure.suptitle(
+        f"With load control, and without: {report.machine['cpu']}, {report.machine['cores']} cores, {report.date[:10]}"
+    )
+    figure.savefig(path, dpi=130)
+    pyplot.close(figure)
+
+
+def _or_gap(value: float | None) -> float:
+    return math.nan if value is None else value

@@ -1,0 +1,79 @@
+"""Peak memory of a process that loads one system and answers the questions on standard input, in bytes."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import json
+import re
+import resource
+import sys
+from pathlib import Path
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog='Standard input: a JSON list of [question, text]. Example: echo \'[["Who?", "Ann sings."]]\' | python '
+        "benchmarks/speed/peak.py full",
+    )
+    parser.add_argument(
+        "system",
+        help="with --tokenizer, BERT-base, TinyBERT6L or DistilBERT: that shape in PyTorch; else a configuration of "
+        "our model's table; or command: dynamic-tinybert ask, for the first question",
+    )
+    parser.add_argument("--model", metavar="FOLDER", help="our model [default: the embedded one]")
+    parser.add_argument("--tokenizer", type=Path, metavar="FOLDER", help="a folder whose tokenizer transformers reads")
+    parser.add_argument("--threads", type=int, default=1)
+    args = parser.parse_args()
+    questions = json.load(sys.stdin)
+    if args.system == "command":
+        answer_by_command(questions[0], args.model)
+    else:
+        answer(args.system, args.model, args.tokenizer, args.threads, questions)
+    print(peak_bytes())
+
+
+def answer(system: str, model: str | None, tokenizer: Path | None, threads: int, pairs: list[tuple[str, str]]) -> None:
+    from benchmarks.speed import systems
+
+    from dynamic_tinybert import QuestionAnswerer
+
+    if tokenizer is not None:
+        ask = systems.ask_pytorch(system, tokenizer, threads)
+    else:
+        qa = QuestionAnswerer(model, threads=threads)
+        configs = {choice.name: choice.config for choice in qa.table.choices}
+        if system not in configs:
+            raise SystemExit(f"peak.py: no configuration is named {system!r}: there are {', '.join(configs)}")
+        ask = systems.ask_ours(qa, configs[system])
+    for question, text in pairs:
+        ask(question, text)
+
+
+def answer_by_command(pair: tuple[str, str], model: str | None) -> None:
+    from dynamic_tinybert.cli import main as command
+
+    question, text = pair
+    sys.argv = ["dynamic-tinybert", "ask", question, "--context", text, "--model", model or "embedded"]
+    with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):
+        command()
+
+
+def peak_bytes() -> int:
+    """The most memory that this process has held at a time, in bytes.
+
+    On Linux `ru_maxrss` will not do: a process inherits that of the one that started it, which may hold BERT-base.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        found = re.search(r"^VmHWM:\s+(\d+) kB$", status.read_text(), re.MULTILINE)
+        assert found
+        return int(found[1]) * 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,214 @@
+"""How fast training is against another version of this package: windows a second, in pairs, with each allocator.
+
+usage: training_pairs.py --before PYTHON --output results/train/speed.md
+
+PYTHON is an interpreter of an environment that has the other version, with its `train` extra. Both take the same steps:
+32 windows of 160 tokens, a tenth of them padded, random weights, AdamW, gradients clipped; at full, and at a
+configuration that keeps 0.85 of the tokens layer by layer (of MPNet, at full alone). A pair is two processes, one after
+the other, so that other work on the machine slows both. The arithmetic limit is what the matrix products of a step at
+full take alone, at the speed of a product of the size of the first of the feed-forward network.
+
+Memory: `plain` is the C library's own way, `kept` our `keep_freed_memory`, `hugetlb` GLIBC_TUNABLES for large pages,
+`jemalloc` that library with large pages, where it is installed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import glob
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+BATCH, TOKENS, PADDED = 32, 160, 16
+SHAPES = {
+    "hidden 384": {"num_hidden_layers": 6, "hidden_size": 384, "intermediate_size": 1536},
+    "TinyBERT6L": {"num_hidden_layers": 6, "hidden_size": 768, "intermediate_size": 3072},
+    "MPNet": {"num_hidden_layers": 12, "hidden_size": 768, "intermediate_size": 3072},
+}
+MEMORY = ("plain", "kept", "hugetlb", "jemalloc")
+JEMALLOC = "thp:always,metadata_thp:always,dirty_decay_ms:-1,muzzy_decay_ms:-1,narenas:1"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--before", help="interpreter that has the version to compare with")
+    parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=list(SHAPES))
+    parser.add_argument("--precisions", nargs="+", choices=("auto", "fp32"), default=["auto"])
+    parser.add_argument("--memory", nargs="+", choices=MEMORY, default=list(MEMORY))
+    parser.add_argument("--rounds", type=int, default=2, help="pairs of processes")
+    parser.add_argument("--steps", type=int, default=4, help="steps of a process that are timed, after one that is not")
+    parser.add_argument("--output", type=Path)
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.worker:
+        print(json.dumps(work(**json.loads(args.worker))))
+        return
+    if not args.before or not args.output:
+        parser.error("give --before and --output")
+    rows = []
+    for shape in args.shapes:
+        for precision in args.precisions:
+            limit = run(sys.executable, "plain", shape=shape, step="limit", precision=precision, steps=args.steps)
+            for step in ("full",) if shape == "MPNet" else ("full", "dropping"):
+                for memory in args.memory:
+                    if environment(memory) is not None:
+                        told = {"shape": shape, "step": step, "precision": precision, "steps": args.steps}
+                        rows.append([shape, step, precision, memory, *pair(args.before, memory, told, args.rounds)])
+                        rows[-1].append(limit if step == "full" else None)
+                        print(*rows[-1], sep="\t", file=sys.stderr, flush=True)
+    args.output.parent.mkdir(parents=True, exist_ok=True)
+    args.output.write_text(report(rows, args), "utf-8")
+
+
+def pair(before: str, memory: str, told: dict[str, Any], rounds: int) -> tuple[float, float]:
+    """The median speeds of the other version, which keeps no memory by itself, and of this one."""
+    theirs, ours = [], []
+    for _ in range(rounds):
+        theirs.append(run(before, "plain" if memory == "kept" else memory, **told))
+        ours.append(run(sys.executable, memory, **told))
+    return statistics.median(theirs), statistics.median(ours)
+
+
+def environment(memory: str) -> dict[str, str] | None:
+    """What a process is told of memory; None if this machine does not have it."""
+    if memory == "hugetlb":
+        return {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
+    if memory == "jemalloc":
+        found = sorted(glob.glob("/usr/lib/*/libjemalloc.so.2"))
+        return {"LD_PRELOAD": found[0], "MALLOC_CONF": JEMALLOC} if found else None
+    return {}
+
+
+def run(python: str, memory: str, **told: Any) -> float:
+    """The speed that a process of its own finds."""
+    told["keep"] = memory == "kept"
+    command = [python, __file__, "--worker", json.dumps(told)]
+    done = subprocess.run(
+        command, check=True, capture_output=True, text=True, env={**os.environ, **(environment(memory) or {})}
+    )
+    return float(json.loads(done.stdout.splitlines()[-1]))
+
+
+def work(shape: str, step: str, precision: str, steps: int, keep: bool) -> float:
+    """Windows a second of one kind of step, the median; in the process that measures."""
+    import torch
+
+    if keep:
+        from dynamic_tinybert.train.arithmetic import keep_freed_memory
+
+        keep_freed_memory()
+    bf16 = precision == "auto" and torch.cpu._is_avx512_bf16_supported()
+    if step == "limit":
+        return limit(shape, bf16, steps)
+    torch.manual_seed(0)
+    model, fed, options = make(shape, step)
+    called = model
+    try:
+        from dynamic_tinybert.train.arithmetic import InBfloat16
+
+        model.eager = bf16
+        called = InBfloat16(model) if bf16 else model
+    except ImportError:
+        pass
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-5, fused=True)
+    speeds = []
+    for _ in range(steps + 1):
+        begin = time.perf_counter()
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            loss(called(**fed, **options), fed).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        speeds.append(BATCH / (time.perf_counter() - begin))
+    return statistics.median(speeds[1:])
+
+
+def make(shape: str, step: str) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+    """A model in training mode, what it is called with, and how."""
+    import torch
+    import transformers
+
+    sizes = {**SHAPES[shape], "num_attention_heads": 12, "hidden_dropout_prob": 0.0}
+    ids = torch.randint(1000, 30000, (BATCH, TOKENS))
+    mask = torch.ones_like(ids)
+    mask[::10, TOKENS - PADDED :] = 0
+    fed = {"input_ids": ids, "attention_mask": mask}
+    if shape == "MPNet":
+        import dynamic_tinybert.train.model as ours
+
+        kind = getattr(ours, "DynamicMPNetForQuestionAnswering", transformers.MPNetForQuestionAnswering)
+        return kind(transformers.MPNetConfig(attention_probs_dropout_prob=0.0, **sizes)).train(), fed, {}
+    from dynamic_tinybert.train.model import DynamicBertForQuestionAnswering
+
+    config = transformers.BertConfig(attention_probs_dropout_prob=0.0, **sizes)
+    config.dynamic_tinybert = {"voters": "question"}
+    fed["token_type_ids"] = (torch.arange(TOKENS) > 15).long().expand_as(ids)
+    lengths = [0.85 ** (layer + 1) for layer in range(6)]
+    options = {"length_config": lengths, "output_votes": True} if step == "dropping" else {}
+    return DynamicBertForQuestionAnswering(config).train(), fed, options
+
+
+def loss(output: Any, fed: dict[str, Any]) -> Any:
+    """The loss of a span in the middle, and what votes learn where there are any."""
+    import torch
+
+    from dynamic_tinybert.train.losses import significance_loss, span_loss
+
+    spans = torch.full((BATCH, 1, 2), TOKENS // 2)
+    found = span_loss(output.start_logits, output.end_logits, fed["attention_mask"], spans)
+    votes = getattr(output, "votes", None)
+    return found if votes is None else found + 0.5 * significance_loss(votes, spans)
+
+
+def limit(shape: str, bf16: bool, steps: int) -> float:
+    """Windows a second if a step at full were its matrix products alone, at the speed of one of them."""
+    import torch
+
+    layers, hidden, inner = SHAPES[shape].values()
+    x, w = torch.randn(BATCH * TOKENS, hidden), torch.randn(hidden, inner)
+    if bf16:
+        x, w = x.bfloat16(), w.bfloat16()
+    times = []
+    for _ in range(4 * steps + 1):
+        begin = time.perf_counter()
+        torch.mm(x, w)
+        times.append(time.perf_counter() - begin)
+    speed = BATCH * TOKENS * hidden * inner / min(times[1:])  # multiply-accumulates a second
+    window = TOKENS * layers * (4 * hidden**2 + 2 * hidden * inner + 2 * hidden * TOKENS)
+    return speed / (3 * window)
+
+
+def report(rows: list[list[Any]], args: Any) -> str:
+    import torch
+    from benchmarks.speed.speed import describe_machine
+
+    lines = [
+        "# Training speed, against the version before",
+        "",
+        f"`python -m benchmarks.train.training_pairs --before PYTHON --rounds {args.rounds} --steps {args.steps}`, "
+        f"{datetime.date.today()}; {describe_machine()['cpu']}; PyTorch {torch.__version__} with "
+        f"{torch.get_num_threads()} threads, of {os.cpu_count()} cores. Windows a second, medians; {BATCH} windows of "
+        f"{TOKENS} tokens. `limit` is what the matrix products alone would take.",
+        "",
+        "| model | step | precision | memory | before | now | ratio | now / before plain | limit |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    plain = {tuple(row[:3]): row[4] for row in rows if row[3] == "plain"}
+    for shape, step, precision, memory, before, now, most in rows:
+        base = plain.get((shape, step, precision))
+        against = "" if base is None else f"{now / base:.2f}"
+        end = "" if most is None else f"{most:.1f}"
+        speeds = f"{before:.1f} | {now:.1f} | {now / before:.2f}"
+        lines.append(f"| {shape} | {step} | {precision} | {memory} | {speeds} | {against} | {end} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()

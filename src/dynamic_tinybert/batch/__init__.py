@@ -1,0 +1,1 @@
+"""Files of questions, answered in bulk."""

@@ -1,0 +1,192 @@
+"""A file of questions answered on a Ray cluster: what `batch` does on threads, Ray Data does on machines.
+
+The process that calls reads the questions and writes the answers, in order, so that each question is written once,
+whatever becomes of the machines between: what a lost one had in hand Ray Data gives to another. Only the model, and the
+index if there is one, must be on each machine, under the same path.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import itertools
+import logging
+import os
+import pickle
+import socket
+import warnings
+from collections.abc import Generator, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.data
+from ray.exceptions import RayError
+
+from dynamic_tinybert.batch import answering as batch
+from dynamic_tinybert.batch.answering import Answering, BatchError, Chunk, Done, Progress, Setup, Summary
+from dynamic_tinybert.folder import EMBEDDED
+
+_CHUNKS = 512  # that one Ray dataset has at the most ...
+_CHARACTERS = 1 << 26  # ... unless they hold more characters: so much waits in the memory of the process that calls
+_RETRIES = 5  # of a chunk whose worker died: machines may be lost, but a chunk may also kill each worker that has it
+_PATIENCE = 5  # seconds that a connection to the cluster may take
+
+
+def answer_file_on_ray(
+    questions: Path,
+    out: Path,
+    setup: Setup,
+    *,
+    address: str,
+    workers: int | None = None,
+    chunk: int | None = None,
+    resume: bool = False,
+    progress: Progress | None = None,
+) -> Summary:
+    """Answer a file of questions on a Ray cluster: the output is that of `answer_file`, line by line.
+
+    Args:
+        questions: The file of questions, which only this process reads.
+        out: The file of answers, which only this process writes.
+        setup: What each worker answers with. It must find the model and the index on its own machine.
+        address: Of the cluster, as `ray.init` takes it from one of its machines: `HOST:PORT` or `auto`; `local` starts
+            a cluster of this machine alone. A process that is connected already stays so, wherever that is.
+        workers: Processes that answer at the same time, at the most; by default one for each core of the cluster.
+        chunk: Questions that a worker takes at a time at the most; by default as `batch` has them.
+        resume: Go on after the whole lines that are in `out`, if there are any.
+        progress: Called with the bytes of `questions` that are done, those there are, and how fast it goes.
+
+    Raises:
+        BatchError: There is no cluster at that address; a worker cannot answer at all, or dies of a chunk again and
+            again; or see `answer_file`.
+        OSError: A file cannot be read or written; what was written until then can be resumed.
+        ValueError: `workers` or `chunk` is below 1, both files are one, or the address has another form.
+    """
+    chunk = setup.chunk if chunk is None else chunk
+    batch.check_from_one(workers=workers, chunk=chunk)
+    setup = _wherever_it_works(setup)
+    with _cluster(address):
+        return batch.run(
+            questions,
+            out,
+            lambda chunks: _on_ray(chunks, setup, workers),
+            chunk=chunk,
+            resume=resume,
+            needs_text=setup.needs_text,
+            progress=progress,
+        )
+
+
+def _wherever_it_works(setup: Setup) -> Setup:
+    """Name folders in full, links as they are: workers have a working directory of their own, perhaps elsewhere."""
+    model = setup.model
+    if model != EMBEDDED and os.path.isdir(model):
+        model = os.path.abspath(model)
+    if setup.index is None:
+        return replace(setup, model=model)
+    from dynamic_tinybert.corpus.index.location import resolved
+
+    index = resolved(setup.index)
+    return replace(setup, model=model, index=index)
+
+
+@contextlib.contextmanager
+def _cluster(address: str) -> Iterator[None]:
+    """Connect this process with a cluster."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # of a cluster that is started here; nobody was asked
+    if ray.is_initialized():
+        yield
+        return
+    _knock(address)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
+        why = " ".join(str(error).split())[:300]
+        raise BatchError(f"no Ray cluster answers at {address}: {why}") from None
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Make sure that somebody listens at an address of a host and a port; Ray itself tries for minutes."""
+    if address in ("auto", "local"):
+        return
+    host, colon, port = address.rpartition(":")
+    if not colon or not host or "/" in host or not port.isdecimal() or not 0 < int(port) < 1 << 16:
+        raise ValueError(
+            f"the address of a Ray cluster is HOST:PORT, auto or local, from one of its machines; not {address!r:.80}"
+        )
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_PATIENCE).close()
+    except OSError as error:
+        raise BatchError(f"no Ray cluster answers at {address}: {error.strerror or error}") from None
+
+
+def _on_ray(chunks: Iterator[Chunk], setup: Setup, workers: int | None) -> Generator[Done, None, None]:
+    """Answer chunks by Ray Data, some hundreds of them a dataset, and yield them in order."""
+    context = ray.data.DataContext.get_current()
+    context.execution_options.preserve_order = True
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # errors are raised
+    options: dict[str, Any] = {"num_cpus": 1, "max_retries": _RETRIES}  # by itself Ray Data would try for ever
+    if workers is not None:
+        options["concurrency"] = workers
+    work = functools.partial(_answer_row, setup=setup)
+    while part := list(_portion(chunks)):
+        rows = [{"number": number, "records": pickle.dumps(chunk.records)} for number, chunk in enumerate(part)]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # max_retries is to have another place from Ray 2.64 on
+            answers = ray.data.from_items(rows, override_num_blocks=len(rows)).map(work, **options)
+        done = 0
+        try:
+            for row in answers.iter_rows():
+                if row["number"] != done:
+                    raise AssertionError(f"chunk {row['number']} came where {done} was due")
+                if row["error"]:
+                    raise BatchError(row["error"])
+                yield Done(pickle.loads(row["lines"]), part[done].end)
+                done += 1
+        except RayError as error:
+            lines = [line for line in str(error).strip().split("\n") if line.strip()]
+            why = lines[-1].strip()[:300] if lines else type(error).__name__
+            raise BatchError(f"Ray could not go on: {why}") from error
+        if done != len(part):
+            raise AssertionError(f"{done} of {len(part)} chunks came back")
+
+
+def _portion(chunks: Iterator[Chunk]) -> Iterator[Chunk]:
+    """Yield as many chunks as one dataset has."""
+    size = 0
+    for chunk in itertools.islice(chunks, _CHUNKS):
+        yield chunk
+        size += chunk.size
+        if size >= _CHARACTERS:
+            return
+
+
+@functools.lru_cache(maxsize=1)
+def _loaded(setup: Setup) -> Answering:
+    """Return what answers, loaded once in a process: Ray keeps its processes from task to task."""
+    from dynamic_tinybert.qa import QuestionAnswerer
+
+    return setup.answering(QuestionAnswerer(setup.model, precision=setup.precision, threads=1))
+
+
+def _answer_row(row: dict[str, Any], setup: Setup) -> dict[str, Any]:
+    """Answer a chunk in one of Ray's processes. What makes all answers impossible comes back as the row's `error`."""
+    from dynamic_tinybert.answer import LogitsError
+    from dynamic_tinybert.folder import ModelFolderError
+
+    lines, why = b"", ""
+    try:
+        lines = pickle.dumps(batch.answer_lines(_loaded(setup), pickle.loads(row["records"])))
+    except (BatchError, LogitsError, ModelFolderError, OSError) as error:
+        why = f"a worker cannot answer: {' '.join(str(error).split())}"
+    return {"number": row["number"], "lines": lines, "error": why}

@@ -1,0 +1,451 @@
+"""An extractive reader for haystack pipelines: a door for code that was written for `TransformersExtractiveReader`."""
+
+import math
+import numbers
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dynamic_tinybert.answer import Answer
+from dynamic_tinybert.compat.haystack_ranking import CandidateRanker
+from dynamic_tinybert.compat.pipeline import FittingReader, check_dtype, loading_options, providers_of
+from dynamic_tinybert.inference.reader import Reader
+from dynamic_tinybert.inference.stream import AnswerStream, Settings
+from dynamic_tinybert.inference.windows import Window
+from dynamic_tinybert.model.budget import Budget, parse_budget
+from dynamic_tinybert.qa import QuestionAnswerer, whole_number
+from dynamic_tinybert.runtime.graph import Precision
+from dynamic_tinybert.runtime.session import Provider
+
+try:
+    from haystack import Document, ExtractedAnswer, component, default_from_dict, default_to_dict, logging
+    from haystack.utils import ComponentDevice, Secret
+except ImportError:
+    raise ImportError(
+        "dynamic_tinybert.haystack needs haystack-ai 3 or later: pip install 'dynamic-tinybert[haystack]'"
+    ) from None
+
+__all__ = ["ExtractiveReader"]
+
+_CANDIDATES = 20  # of a window, where `answers_per_seq` is not given
+_SHORTEST = 5  # tokens of a window: three special ones, one of the query, one of the document
+_SAVED = (
+    "top_k", "score_threshold", "max_seq_length", "stride", "max_batch_size", "answers_per_seq", "no_answer",
+    "calibration_factor", "overlap_threshold", "budget", "token_types", "precision", "threads", "providers",
+)  # fmt: skip
+_LOADING = threading.Lock()  # not an attribute: a component that has not loaded its model can be copied
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Options:
+    """How a query is answered: see `ExtractiveReader`."""
+
+    top_k: int
+    score_threshold: float | None
+    max_seq_length: int
+    stride: int
+    max_batch_size: int | None
+    answers_per_seq: int | None
+    no_answer: bool
+    calibration_factor: float
+    overlap_threshold: float | None
+    budget: Budget
+
+    def check(self) -> None:
+        """Check what can be checked without a model.
+
+        Raises:
+            ValueError: An option is out of range.
+        """
+        least = {"top_k": 1, "max_seq_length": _SHORTEST, "stride": 0, "max_batch_size": 1, "answers_per_seq": 1}
+        for name, minimum in least.items():
+            value = getattr(self, name)
+            if value is not None and whole_number(value, name) < minimum:
+                raise ValueError(f"{name} is at least {minimum}, not {value}")
+        if self.stride >= self.max_seq_length:
+            raise ValueError(
+                f"stride {self.stride}, the overlap of windows, is not less than max_seq_length {self.max_seq_length}"
+            )
+        for name in ("score_threshold", "overlap_threshold", "calibration_factor"):
+            value = getattr(self, name)
+            number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+            if value is not None and not (number and 0 <= value < math.inf):
+                raise ValueError(f"{name} is a number of at least 0, not {value!r:.50}")
+        if not self.calibration_factor:
+            raise ValueError("calibration_factor is more than 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Rules(Settings):
+    """How one text is answered from, by haystack's rules."""
+
+    calibration_factor: float
+    answers_per_seq: int
+
+    def ranker(self, text: str) -> CandidateRanker:
+        return CandidateRanker(answers_per_seq=self.answers_per_seq, calibration_factor=self.calibration_factor)
+
+
+class _Candidate(NamedTuple):
+    answer: Answer
+    document: Document
+
+
+class _QueryReader(FittingReader):
+    """A reader that cuts a query to half a window, where it would be longer and does not fit whole.
+
+    Args:
+        reader: What reads.
+        token_types: Whether the model is told which tokens are the document's.
+    """
+
+    def __init__(self, reader: Reader, *, token_types: bool) -> None:
+        super().__init__(reader, fixed=False)
+        self._token_types = token_types
+
+    def windows(
+        self, question: str, text: str, *, max_seq_len: int, doc_stride: int, max_question_len: int
+    ) -> Iterator[Window]:
+        """Yield the windows of a query and a document: see `Reader.windows`."""
+        room = max_seq_len - self.tokenizer.specials
+        asked = len(self.tokenizer.question(question))
+        if asked > room // 2 and asked + sum(map(len, self.tokenizer.text(text))) > room:
+            max_question_len = room // 2
+        for window in super().windows(
+            question, text, max_seq_len=max_seq_len, doc_stride=doc_stride, max_question_len=max_question_len
+        ):
+            yield window if self._token_types else replace(window, type_ids=np.zeros_like(window.type_ids))
+
+
+@component
+class ExtractiveReader:
+    """Finds answers to a query in documents, as `TransformersExtractiveReader` does, without PyTorch.
+
+    Every span of every document is scored by itself, by the logistic function of its logits, so that answers from
+    different documents compare. Safe to use from many threads.
+
+    Args:
+        model: A model folder, or a name on the Hugging Face Hub; by default the model that came with the package.
+        device: The CPU, or `cuda` where ONNX Runtime is built for it; by default the CPU.
+        token: A token for the Hub, for private models.
+        top_k: How many answers to give at most, beside the one that there is none.
+        score_threshold: Give only answers of at least this score.
+        max_seq_length: The longest window, in tokens; at most what the model can read.
+        stride: How much the windows of a long document overlap, in tokens; where a query leaves no room for that, half
+            of the room that it leaves.
+        max_batch_size: How many windows are read at once at most. No answer depends on it.
+        answers_per_seq: How many spans of a window are candidates; by default 20.
+        no_answer: Give an answer without text too, whose score is the probability that all others are wrong.
+        calibration_factor: What logits are multiplied by before the logistic function makes scores of them.
+        overlap_threshold: Of two answers of a document that share more than this part of the shorter, the better
+            stays; None keeps both.
+        model_kwargs: Of these `revision`, `cache_dir`, `local_files_only`, `token` and `device_map` count; others are
+            named in a warning.
+        budget: What may be spent: a share in (0, 1], `full`, `balanced` or `fast`. Below `full`, an answer's `meta`
+            says what was: `configuration` and `share`.
+        token_types: Tell the model which tokens are the document's, as in its training.
+            `TransformersExtractiveReader` does not; False answers as it does, at `full` only.
+        precision: See `QuestionAnswerer`.
+        threads: See `QuestionAnswerer`.
+        providers: See `QuestionAnswerer`; instead of `device`.
+
+    Raises:
+        ValueError: An option is out of range, or the device is none that there is.
+        TypeError: The token is no `Secret`, or the device no `ComponentDevice`.
+
+    Example:
+        >>> from haystack import Document
+        >>> from dynamic_tinybert.haystack import ExtractiveReader
+        >>> reader = ExtractiveReader()
+        >>> documents = [Document(content="The tower stands in Paris."), Document(content="It was built in 1889.")]
+        >>> reader.run(query="Where is the tower?", documents=documents)["answers"][0].data
+        'Paris'
+    """
+
+    # Haystack's namespace for components of other packages: a pipeline that was saved loads by this name, in any
+    # process. It imports classes from no others, unless it is told to trust them.
+    __module__ = "haystack_integrations.components.readers.dynamic_tinybert"
+
+    def __init__(
+        self,
+        model: str | Path | None = None,
+        device: ComponentDevice | None = None,
+        token: Secret | None = Secret.from_env_var(["HF_API_TOKEN", "HF_TOKEN"], strict=False),  # noqa: B008
+        top_k: int = 20,
+        score_threshold: float | None = None,
+        max_seq_length: int = 384,
+        stride: int = 128,
+        max_batch_size: int | None = None,
+        answers_per_seq: int | None = None,
+        no_answer: bool = True,
+        calibration_factor: float = 0.1,
+        overlap_threshold: float | None = 0.01,
+        model_kwargs: dict[str, Any] | None = None,
+        *,
+        budget: float | str = "full",
+        token_types: bool = True,
+        precision: Precision = "fp32",
+        threads: int | None = None,
+        providers: Sequence[Provider] | None = None,
+    ) -> None:
+        if token is not None and not isinstance(token, Secret):
+            raise TypeError("token is a Secret, so that no saved pipeline has it: Secret.from_env_var('HF_TOKEN')")
+        if device is not None and not isinstance(device, ComponentDevice):
+            raise TypeError("device is a ComponentDevice, as ComponentDevice.from_str('cuda:0')")
+        self.model = None if model is None else str(model)
+        self.device = device
+        self.token = token
+        self.top_k = top_k
+        self.score_threshold = score_threshold
+        self.max_seq_length = max_seq_length
+        self.stride = stride
+        self.max_batch_size = max_batch_size
+        self.answers_per_seq = answers_per_seq
+        self.no_answer = no_answer
+        self.calibration_factor = calibration_factor
+        self.overlap_threshold = overlap_threshold
+        self.model_kwargs = model_kwargs
+        self.budget = budget
+        self.token_types = token_types
+        self.precision = precision
+        self.threads = threads
+        self.providers = providers
+        self._options()
+        self._providers()
+        self._qa: QuestionAnswerer | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the component as a dictionary that a pipeline can save.
+
+        Raises:
+            ValueError: The token is its own value, not the name of an environment variable; or is in `model_kwargs`.
+        """
+        if "token" in (self.model_kwargs or {}):
+            raise ValueError("model_kwargs holds a token, which no saved pipeline has: give token, a Secret")
+        model_kwargs = {name: _plain(value) for name, value in (self.model_kwargs or {}).items()}
+        data: dict[str, Any] = default_to_dict(
+            self,
+            model=self.model,
+            device=self.device,
+            token=self.token,
+            **{name: _plain(getattr(self, name)) for name in _SAVED},
+            model_kwargs=model_kwargs or None,
+        )
+        return data
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> "ExtractiveReader":
+        """Make the component of a dictionary that `to_dict` returned."""
+        reader: ExtractiveReader = default_from_dict(cls, data)
+        return reader
+
+    def warm_up(self) -> None:
+        """Load the model, if it is not; `run` does so too.
+
+        Raises:
+            ValueError: The model, or the provider of its arithmetic, is not there (`ModelFolderError` among them).
+        """
+        if self._qa is None:
+            with _LOADING:
+                self._qa = self._qa or self._load()
+
+    @component.output_types(answers=list[ExtractedAnswer])  # type: ignore[untyped-decorator]
+    def run(
+        self,
+        query: str,
+        documents: list[Document],
+        top_k: int | None = None,
+        score_threshold: float | None = None,
+        max_seq_length: int | None = None,
+        stride: int | None = None,
+        max_batch_size: int | None = None,
+        answers_per_seq: int | None = None,
+        no_answer: bool | None = None,
+        overlap_threshold: float | None = None,
+        budget: float | str | None = None,
+    ) -> dict[str, Any]:
+        """Find answers to a query in documents.
+
+        What is None stands for what the component was made with.
+
+        Args:
+            query: The query; one of more than half a window is cut there, with a warning, unless it fits whole.
+            documents: The documents, with texts of any length; one without text (an image, a table) is ignored, with
+                a warning in the log.
+            top_k: How many answers to give at most, beside the one that there is none.
+            score_threshold: Give only answers of at least this score.
+            max_seq_length: The longest window, in tokens.
+            stride: How much the windows of a long document overlap, in tokens.
+            max_batch_size: How many windows are read at once at most.
+            answers_per_seq: How many spans of a window are candidates.
+            no_answer: Give an answer without text too.
+            overlap_threshold: The part of the shorter that two answers of a document may share.
+            budget: What may be spent.
+
+        Returns:
+            `answers`, the best first, none where there are no documents. For each, if it has a text,
+            `answer.document.content[answer.document_offset.start : answer.document_offset.end] == answer.data`. Where
+            the document's `meta` has a `page_number`, the answer's has `answer_page_number`, that of its page.
+
+        Raises:
+            TypeError: The query, or the content of a document, is no string.
+            ValueError: The query is empty, or an option is out of range (`BudgetError` among them).
+        """
+        options = self._options(
+            top_k=top_k,
+            score_threshold=score_threshold,
+            max_seq_length=max_seq_length,
+            stride=stride,
+            max_batch_size=max_batch_size,
+            answers_per_seq=answers_per_seq,
+            no_answer=no_answer,
+            overlap_threshold=overlap_threshold,
+            budget=budget,
+        )
+        if not isinstance(query, str):
+            raise TypeError(f"a query is a string, not {type(query).__name__}")
+        if not query.strip():
+            raise ValueError("the query is empty")
+        self.warm_up()
+        if not documents:
+            return {"answers": []}
+        candidates = self._candidates(query, documents, options)
+        best = _apart(candidates, options.top_k, options.overlap_threshold)
+        answers = [_extracted(query, candidate, spent=options.budget != "full") for candidate in best]
+        if options.no_answer:
+            score = math.prod(1 - answer.score for answer in answers)
+            answers.append(ExtractedAnswer(query=query, data=None, document=None, score=score))
+            answers.sort(key=lambda answer: -answer.score)
+        if options.score_threshold is not None:
+            answers = [answer for answer in answers if answer.score >= options.score_threshold]
+        return {"answers": answers}
+
+    def _load(self) -> QuestionAnswerer:
+        token = self.token.resolve_value() if self.token else None
+        given = {name: value for name, value in (self.model_kwargs or {}).items() if name != "device_map"}
+        loading, rest = loading_options(given, revision=None, token=None)
+        check_dtype(rest.get("dtype") or rest.get("torch_dtype"))
+        return QuestionAnswerer(
+            self.model,
+            precision=self.precision,
+            threads=self.threads,
+            providers=self._providers(),
+            **{"token": token, **loading},
+        )
+
+    def _options(self, **given: Any) -> _Options:
+        """Return the options of a call, with the component's own where none is given.
+
+        Raises:
+            ValueError: One is out of range, or does not go with `token_types`.
+        """
+        own = {option.name: getattr(self, option.name) for option in fields(_Options)}
+        values = {**own, **{name: value for name, value in given.items() if value is not None}}
+        options = _Options(**{**values, "budget": parse_budget(str(values["budget"]))})
+        options.check()
+        if not self.token_types and options.budget != "full":
+            raise ValueError("token_types=False goes with the budget 'full' alone: dropping needs to know the query")
+        return options
+
+    def _candidates(self, query: str, documents: list[Document], options: _Options) -> list[_Candidate]:
+        """Return the candidates of all documents, best first."""
+        assert self._qa is not None
+        rules = _Rules(
+            choice=self._qa.table.select(self._qa.shape, options.budget),
+            top_k=options.top_k,
+            max_seq_len=min(options.max_seq_length, self._qa.shape.positions),
+            doc_stride=options.stride,
+            max_question_len=self._qa.shape.positions,
+            max_answer_len=self._qa.shape.positions,
+            handle_impossible_answer=False,
+            align_to_words=False,
+            most_rows=options.max_batch_size,
+            calibration_factor=options.calibration_factor,
+            answers_per_seq=options.answers_per_seq or _CANDIDATES,
+        )
+        read = []
+        for document in documents:
+            if document.content is None:
+                _log.warning("Document {id} has no text and is ignored by ExtractiveReader.", id=document.id)
+            else:
+                read.append(document)
+        stream = AnswerStream(_QueryReader(self._qa.reader, token_types=self.token_types), rules)
+        found = stream((query, document.content or "") for document in read)
+        candidates = [
+            _Candidate(answer, document) for answers, document in zip(found, read, strict=True) for answer in answers
+        ]
+        return sorted(candidates, key=lambda candidate: -candidate.answer.logit)
+
+    def _providers(self) -> Sequence[Provider] | None:
+        """Return the execution providers for the device that was asked for.
+
+        Raises:
+            ValueError: It is neither the CPU nor CUDA, or there are several.
+        """
+        if self.providers:
+            # From a saved pipeline a pair comes as a list.
+            return [
+                provider if isinstance(provider, str) else (provider[0], provider[1]) for provider in self.providers
+            ]
+        where: Any = (self.model_kwargs or {}).get("device_map") or (self.device.to_hf() if self.device else None)
+        if isinstance(where, Mapping):
+            if len({str(device) for device in where.values()}) != 1:
+                raise ValueError(f"a model runs on one device, not on those of {dict(where)!r:.50}")
+            where = next(iter(where.values()))
+        return None if where == "auto" else providers_of(where)
+
+
+def _apart(candidates: list[_Candidate], top_k: int, overlap_threshold: float | None) -> list[_Candidate]:
+    """Choose the best candidates of which no two of a document share too much of the shorter."""
+    chosen: list[_Candidate] = []
+    places: dict[str, list[Answer]] = {}
+    for candidate in candidates:
+        if len(chosen) == top_k:
+            break
+        answer, others = candidate.answer, places.setdefault(candidate.document.id, [])
+        if overlap_threshold is None or not any(_shared(answer, other) > overlap_threshold for other in others):
+            chosen.append(candidate)
+            others.append(answer)
+    return chosen
+
+
+def _shared(one: Answer, other: Answer) -> float:
+    """The part of the shorter of two answers from one text that lies in both."""
+    common = min(one.end, other.end) - max(one.start, other.start)
+    return max(0, common) / min(one.end - one.start, other.end - other.start)
+
+
+def _extracted(query: str, candidate: _Candidate, *, spent: bool) -> ExtractedAnswer:
+    answer, document = candidate
+    meta: dict[str, Any] = {}
+    page = (document.meta or {}).get("page_number")
+    if isinstance(page, int):
+        meta["answer_page_number"] = page + (document.content or "").count("\f", 0, answer.start)
+    elif page is not None:
+        _log.warning("The page_number of document {id} is no whole number: its answers have none.", id=document.id)
+    if spent:
+        meta |= {"configuration": answer.spent.configuration, "share": answer.spent.share}
+    return ExtractedAnswer(
+        query=query,
+        data=answer.text,
+        document=document,
+        score=answer.score,
+        document_offset=ExtractedAnswer.Span(answer.start, answer.end),
+        meta=meta,
+    )
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as a saved pipeline can have it: PyTorch's types by their names, tuples as lists."""
+    if isinstance(value, Mapping):
+        return {name: _plain(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)

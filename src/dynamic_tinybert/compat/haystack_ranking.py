@@ -1,0 +1,69 @@
+"""Logits to candidate answers by the rules of haystack's extractive reader. No model in sight."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+from dynamic_tinybert.inference.spans import Span, SpanRanker
+from dynamic_tinybert.inference.windows import Window
+from dynamic_tinybert.model.calibration import logistic
+
+
+class CandidateRanker(SpanRanker):
+    """Takes the best spans of every window of one text, each scored by itself.
+
+    A span is scored by the logistic function of its logit times a factor. Nothing is normalized over a window or a
+    text, so that scores of different texts compare. Spans may be as long as a window, overlap, and begin or end inside
+    a word. One that lies in two windows, where they overlap, is one candidate, with the better of its logits.
+
+    Args:
+        answers_per_seq: How many spans of a window are candidates.
+        calibration_factor: What the logit is multiplied by.
+
+    Raises:
+        ValueError: `answers_per_seq` is below 1.
+    """
+
+    def __init__(self, *, answers_per_seq: int, calibration_factor: float) -> None:
+        super().__init__(top_k=answers_per_seq, max_answer_len=1)
+        self._factor = calibration_factor
+        self._logits: dict[tuple[int, int], float] = {}
+
+    def add(self, window: Window, start: npt.NDArray[np.float32], end: npt.NDArray[np.float32]) -> None:
+        """Add the next window of the text: see `SpanRanker.add`."""
+        text = window.text
+        inside = slice(window.offset, window.offset + len(text))
+        for first, last, logit in best_spans(start[inside], end[inside], self._top_k):
+            place = int(text.begin[first]), int(text.end[last])
+            if place[0] < place[1]:  # a tokenizer may give a token no characters
+                self._logits[place] = max(logit, self._logits.get(place, -math.inf))
+
+    def ranked(self) -> list[Span]:
+        """Return the candidates of all windows, best first; none if the text has no tokens."""
+        found = sorted(self._logits.items(), key=lambda item: -item[1])
+        return [Span(begin, end, logit, logistic(self._factor * logit)) for (begin, end), logit in found]
+
+
+def best_spans(
+    start: npt.NDArray[np.float32], end: npt.NDArray[np.float32], count: int
+) -> list[tuple[int, int, float]]:
+    """Return the spans of the greatest logits: first token, last token, start logit plus end logit; best first.
+
+    Args:
+        start: Start logits of the text's tokens in a window, `[tokens]`.
+        end: Their end logits, likewise.
+        count: How many spans; fewer come only where there are no more.
+    """
+    # The best span from each first token: those of the `count` best of these tokens hold the `count` best spans.
+    reach = start + np.maximum.accumulate(end[::-1])[::-1]
+    first = np.sort(np.argpartition(-reach, min(count, len(reach)) - 1)[:count])
+    logit = start[first, None] + end
+    logit[first[:, None] > np.arange(len(end))] = -np.inf
+    flat = logit.ravel()
+    best = np.sort(np.argpartition(-flat, min(count, len(flat)) - 1)[:count])
+    best = best[np.argsort(-flat[best], kind="stable")]
+    rows, last = np.divmod(best[flat[best] > -np.inf], len(end))
+    return list(zip(first[rows].tolist(), last.tolist(), logit[rows, last].tolist(), strict=True))

@@ -1,0 +1,468 @@
+"""The question-answering pipeline that transformers had until 5.2: a door for code that was written for it."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set, Sized
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any, Protocol, TypeAlias
+
+import onnxruntime
+
+from dynamic_tinybert.compat.pipeline_ranking import WindowRanker
+from dynamic_tinybert.errors import warn
+from dynamic_tinybert.inference.reader import Reader
+from dynamic_tinybert.inference.stream import AnswerStream, Settings, check_pair
+from dynamic_tinybert.inference.windows import Tokens, Window, WindowError, windows
+from dynamic_tinybert.qa import QuestionAnswerer, whole_number
+from dynamic_tinybert.runtime.graph import Precision
+from dynamic_tinybert.runtime.session import Provider
+
+TASK = "question-answering"
+Result: TypeAlias = "dict[str, Any] | list[dict[str, Any]]"
+
+_LONGEST_WINDOW = 384  # tokens
+_OVERLAP = 128  # tokens
+_UNCUT = sys.maxsize
+_OPTIONS = {  # of a call, with their defaults
+    "budget": "full",
+    "top_k": 1,
+    "doc_stride": None,
+    "max_answer_len": 15,
+    "max_seq_len": None,
+    "max_question_len": None,
+    "handle_impossible_answer": False,
+    "align_to_words": True,
+    "padding": "do_not_pad",
+    "batch_size": 1,
+    "num_workers": 0,
+    "topk": None,
+}
+_PADDINGS = (True, False, "longest", "max_length", "do_not_pad")
+_FOR_LOADING = ("revision", "cache_dir", "local_files_only", "token")
+
+
+class SquadLike(Protocol):
+    """An example as transformers' `SquadExample` is one: what matters of it."""
+
+    question_text: str
+    context_text: str
+
+
+Input: TypeAlias = "Mapping[str, Any] | SquadLike"
+Inputs: TypeAlias = "str | Sequence[str] | Input | Iterable[Input]"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Rules(Settings):
+    """How questions are answered, by transformers' rules: see `QuestionAnsweringPipeline.__call__`."""
+
+    answers: int
+
+    def ranker(self, text: str) -> WindowRanker:
+        return WindowRanker(
+            text,
+            top_k=self.answers,
+            max_answer_len=self.max_answer_len,
+            align_to_words=self.align_to_words,
+            handle_impossible_answer=self.handle_impossible_answer,
+        )
+
+
+class FittingReader(Reader):
+    """A reader that asks of each question and text by itself whether lengths fit each other.
+
+    Args:
+        reader: What reads.
+        fixed: Whether the overlap of windows is as asked for; or else it gives way to a long question.
+    """
+
+    def __init__(self, reader: Reader, *, fixed: bool) -> None:
+        super().__init__(reader.tokenizer, reader.runtime)
+        self._fixed = fixed
+
+    def windows(
+        self, question: str, text: str, *, max_seq_len: int, doc_stride: int, max_question_len: int
+    ) -> Iterator[Window]:
+        """Yield the windows of a question and a text: see `Reader.windows`.
+
+        Raises:
+            WindowError: The question leaves no room for the text, or no more than the overlap of two windows.
+            ValueError: The question is empty.
+        """
+        ids = self.tokenizer.question(question, longest=max_question_len)
+        if not len(ids):
+            raise ValueError("the question is empty")
+        specials = self.tokenizer.specials
+        room = max_seq_len - len(ids) - specials
+        if room < 1:
+            raise WindowError(
+                f"the question has {len(ids)} tokens, which with {specials} special tokens leaves no room for the text "
+                f"in max_seq_len {max_seq_len}: raise max_seq_len or give max_question_len"
+            )
+        tokens = self.tokenizer.text(text)
+        if doc_stride >= room:
+            head, longer = _begin(tokens, room)
+            if longer and self._fixed:
+                raise WindowError(
+                    f"max_seq_len {max_seq_len} less {len(ids)} tokens of the question and {specials} special tokens "
+                    f"leaves {room} tokens for the text, no more than the overlap doc_stride {doc_stride}: raise "
+                    "max_seq_len, or lower doc_stride or max_question_len"
+                )
+            tokens, doc_stride = chain(head, tokens), room // 2
+        yield from windows(self.tokenizer, ids, tokens, max_seq_len=max_seq_len, doc_stride=doc_stride)
+
+
+class QuestionAnsweringPipeline:
+    """What `pipeline("question-answering")` of transformers was. Safe to use from many threads.
+
+    Args:
+        model: What answers.
+        **options: Defaults for the options of a call.
+
+    Attributes:
+        task: `question-answering`.
+        model: The `QuestionAnswerer` that answers.
+
+    Raises:
+        TypeError: An option is unknown.
+        ValueError: An option is out of range (`WindowError` and `BudgetError` among them).
+
+    Example:
+        >>> from dynamic_tinybert import pipeline
+        >>> ask = pipeline("question-answering")
+        >>> ask(question="Where is the tower?", context="The tower stands in Paris.")["answer"]
+        'Paris'
+    """
+
+    def __init__(self, model: QuestionAnswerer, **options: Any) -> None:
+        self.task = TASK
+        self.model = model
+        self._defaults: dict[str, Any] = {}
+        self._defaults = self._options(options)
+        self._rules(self._defaults)
+
+    def __call__(
+        self,
+        *inputs: Inputs,
+        question: str | Sequence[str] | None = None,
+        context: str | Sequence[str] | None = None,
+        **options: Any,
+    ) -> Any:
+        """Answer a question from a context, or many from many.
+
+        Give `question` and `context` by name or in this order, each a string or a list of strings; or a mapping with
+        both as keys, or an object with the attributes `question_text` and `context_text`; or several of these, in a
+        list or one after the other; or a generator of them. A single string goes with each of a list.
+
+        Args:
+            *inputs: Questions and contexts in one of the forms above.
+            question: The question, or questions.
+            context: The text, or texts, of any length.
+            **options: What is None stands for the default of the pipeline, which by itself is:
+
+                - `top_k` 1: how many answers to give; `topk` is its old name.
+                - `doc_stride`: how much the windows of a long text overlap, in tokens; by default 128, or half of
+                  `max_seq_len` if that is less.
+                - `max_answer_len` 15: the longest answer, in tokens.
+                - `max_seq_len` 384: the longest window, in tokens; at most what the model can read.
+                - `max_question_len`: the longest question, in tokens; a longer one is cut, with a warning. By default
+                  none is.
+                - `handle_impossible_answer` False: let the answer be that there is none.
+                - `align_to_words` True: stretch an answer that begins or ends inside a word to the whole word.
+                - `budget` `full`: what may be spent, as in `QuestionAnswerer.__call__`.
+                - `batch_size`, `num_workers`, `padding`: without meaning, since an answer does not depend on them.
+
+        Returns:
+            For one question a dict of `score`, `start`, `end` and `answer`; with `top_k` above 1 a list of such, the
+            best first. For several questions a list of these, in order; for a generator a generator of them. A list of
+            a single question counts as one question, as in transformers.
+
+            `context[start:end] == answer`. A context without words, and a question that has no answer, give an empty
+            `answer` from 0 to 0.
+
+        Raises:
+            TypeError: An input is of none of the forms, or an option is unknown.
+            ValueError: A question or a context is empty, lists differ in length, a question and its context do not fit
+                the windows, or an option is out of range (`WindowError` and `BudgetError` among them).
+        """
+        rules, fixed = self._rules(self._options(options))
+        stream = AnswerStream(FittingReader(self.model.reader, fixed=fixed), rules)
+        found = _pairs(inputs, question, context)
+        pairs = (_pair(item, number) for number, item in enumerate(found))
+        if not isinstance(found, list):
+            return self._results(stream, pairs, rules.answers)
+        return _one_or_all(list(self._results(stream, list(pairs), rules.answers)))
+
+    def _results(self, stream: AnswerStream, pairs: Iterable[tuple[str, str]], top_k: int) -> Iterator[Result]:
+        for answers in stream(pairs):
+            results = [
+                {"score": answer.score, "start": answer.start, "end": answer.end, "answer": answer.text}
+                for answer in answers
+            ]
+            yield results[0] if top_k == 1 else results
+
+    def _options(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the options of a call, with the pipeline's own where none is given."""
+        if unknown := sorted(set(options) - set(_OPTIONS)):
+            raise TypeError(f"there is no option {unknown[0]!r}; there are {', '.join(_OPTIONS)}")
+        given = {name: value for name, value in options.items() if value is not None}
+        if "topk" in given:
+            warn("topk is the old name of top_k: give top_k")
+            given.setdefault("top_k", given.pop("topk"))
+        return {**_OPTIONS, **self._defaults, **given}
+
+    def _rules(self, options: Mapping[str, Any]) -> tuple[_Rules, bool]:
+        """Return how to answer, and whether `doc_stride` is as asked for.
+
+        Raises:
+            ValueError: An option is out of range.
+        """
+        for name, least in (("batch_size", 1), ("num_workers", 0)):  # checked, though without meaning
+            _at_least(options, name, least)
+        if options["padding"] not in _PADDINGS:
+            raise ValueError(f"padding is one of {', '.join(map(str, _PADDINGS))}, not {options['padding']!r:.50}")
+        longest = _LONGEST_WINDOW if options["max_seq_len"] is None else _at_least(options, "max_seq_len", 1)
+        longest = min(longest, self.model.shape.positions)
+        fixed = options["doc_stride"] is not None
+        overlap = _at_least(options, "doc_stride", 0) if fixed else min(_OVERLAP, longest // 2)
+        if fixed and overlap > (options["max_seq_len"] or longest):
+            raise WindowError(f"doc_stride {overlap}, the overlap of windows, is more than max_seq_len {longest}")
+        cut = options["max_question_len"] is not None
+        rules = _Rules(
+            choice=self.model.table.select(self.model.shape, options["budget"]),
+            top_k=None,
+            answers=_at_least(options, "top_k", 1),
+            max_seq_len=longest,
+            doc_stride=overlap,
+            max_question_len=_at_least(options, "max_question_len", 1) if cut else _UNCUT,
+            max_answer_len=min(_at_least(options, "max_answer_len", 1), self.model.shape.positions),
+            handle_impossible_answer=bool(options["handle_impossible_answer"]),
+            align_to_words=bool(options["align_to_words"]),
+        )
+        return rules, fixed
+
+
+def pipeline(
+    task: str | None = TASK,
+    model: str | os.PathLike[str] | QuestionAnswerer | None = None,
+    config: object = None,
+    tokenizer: object = None,
+    *,
+    revision: str | None = None,
+    use_fast: bool = True,
+    token: str | bool | None = None,
+    device: object = None,
+    device_map: object = None,
+    dtype: object = None,
+    torch_dtype: object = None,
+    trust_remote_code: bool | None = None,
+    framework: str | None = None,
+    model_kwargs: Mapping[str, Any] | None = None,
+    precision: Precision = "fp32",
+    threads: int | None = None,
+    providers: Sequence[Provider] | None = None,
+    **options: Any,
+) -> QuestionAnsweringPipeline:
+    """Make what `transformers.pipeline("question-answering", ...)` made until transformers 5.2.
+
+    Args:
+        task: `question-answering`; there is no other.
+        model: A model folder, or a name on the Hugging Face Hub; by default the model that came with the package; or a
+            `QuestionAnswerer`.
+        config: Only the model's own, by the same name: a model folder has it.
+        tokenizer: Likewise.
+        revision: A branch, tag or commit of a model on the Hub.
+        use_fast: Without meaning: the tokenizer is the fast one.
+        token: A token for the Hub, for private models.
+        device: `cpu` or -1, the default; `cuda`, `cuda:1` or 1 where ONNX Runtime is built for CUDA. Where it is not, a
+            number means the CPU, with a warning.
+        device_map: `auto` or `cpu`: without meaning.
+        dtype: Arithmetic is in float32; another is named in a warning.
+        torch_dtype: The old name of `dtype`.
+        trust_remote_code: Without meaning: no code of a model is run.
+        framework: Without meaning.
+        model_kwargs: Of these `revision`, `cache_dir`, `local_files_only`, `token` and `dtype` count; others are named
+            in a warning.
+        precision: See `QuestionAnswerer`.
+        threads: See `QuestionAnswerer`.
+        providers: See `QuestionAnswerer`; instead of `device`.
+        **options: Defaults for the options of `QuestionAnsweringPipeline.__call__`.
+
+    Raises:
+        TypeError: The model is an object of PyTorch, or an option is unknown.
+        ValueError: The task, the device or an option is none that there is (`ModelFolderError` among them).
+    """
+    if task not in (None, TASK):
+        raise ValueError(f"the task is {TASK!r}, not {task!r:.50}: for others there is transformers")
+    if isinstance(model, QuestionAnswerer):
+        return QuestionAnsweringPipeline(model, **options)
+    if model is not None and not isinstance(model, (str, os.PathLike)):
+        raise TypeError(
+            f"a model is a folder or a name on the Hub, not {type(model).__name__}: "
+            "model.save_pretrained and tokenizer.save_pretrained write a folder"
+        )
+    for name, value in (("config", config), ("tokenizer", tokenizer)):
+        _check_own(name, value, model)
+    if device_map not in (None, "auto", "cpu"):
+        raise ValueError(f"device_map is 'auto' or 'cpu', not {device_map!r:.50}: give device, as 'cuda:0'")
+    loading, rest = loading_options(model_kwargs or {}, revision=revision, token=token)
+    check_dtype(next((x for x in (dtype, torch_dtype, rest.get("dtype"), rest.get("torch_dtype")) if x), None))
+    qa = QuestionAnswerer(
+        model, precision=precision, threads=threads, providers=providers or providers_of(device), **loading
+    )
+    return QuestionAnsweringPipeline(qa, **options)
+
+
+def _at_least(options: Mapping[str, Any], name: str, least: int) -> int:
+    value = whole_number(options[name], name)
+    if value < least:
+        raise ValueError(f"{name} is at least {least}, not {value}")
+    return value
+
+
+def _begin(tokens: Iterator[Tokens], room: int) -> tuple[list[Tokens], bool]:
+    """Take pieces of a text until they have more than so many tokens; return them, and whether they have."""
+    head: list[Tokens] = []
+    for piece in tokens:
+        head.append(piece)
+        if sum(map(len, head)) > room:
+            return head, True
+    return head, False
+
+
+def _pairs(inputs: tuple[Inputs, ...], question: object, context: object) -> Iterable[Any]:
+    """Return what is asked, in whichever form it came: a list, or of a generator an iterator.
+
+    Raises:
+        TypeError: It came in none of the forms.
+        ValueError: There are more questions than contexts, or the other way round.
+    """
+    if inputs and (question is not None or context is not None):
+        raise TypeError("give questions and contexts by name or by place, not both")
+    if not inputs:
+        if question is None or context is None:
+            raise TypeError("give question= and context=, or dicts with these two keys")
+        return _together(question, context)
+    if all(map(_is_input, inputs)):
+        return list(inputs)
+    if len(inputs) == 2:
+        return _together(*inputs)
+    if len(inputs) == 1 and not isinstance(inputs[0], (str, bytes, bytearray)):
+        return _items(inputs[0])
+    raise TypeError("give question= and context=, or dicts with these two keys")
+
+
+def _items(many: object) -> list[Any] | Iterator[Any]:
+    """The inputs that a list, a dataset of whichever library, or a generator has.
+
+    Raises:
+        TypeError: It is none of these.
+    """
+    if isinstance(many, Sized) and hasattr(many, "__getitem__") and not hasattr(many, "__iter__"):
+        return [many[i] for i in range(len(many))]  # a dataset of PyTorch, which need not say where it ends
+    try:
+        items: Iterator[Any] = iter(many)  # type: ignore[call-overload]
+    except TypeError:
+        raise TypeError(f"an input is a dict or a list of dicts, not {type(many).__name__}") from None
+    return list(items) if isinstance(many, Sized) else items
+
+
+def _together(question: object, context: object) -> list[dict[str, Any]]:
+    sides: list[str | list[Any]] = []
+    for name, value in (("question", question), ("context", context)):
+        if isinstance(value, str):
+            sides.append(value)
+        elif isinstance(value, Collection) and not isinstance(value, (bytes, bytearray, Mapping, Set)):
+            sides.append(list(value))  # of a list, or a column of a table
+        else:
+            raise TypeError(
+                f"a {name} is a string or a list of strings, not {type(value).__name__}; "
+                'for a generator let it yield dicts of "question" and "context"'
+            )
+    counts = [len(side) for side in sides if isinstance(side, list)] or [1]
+    if counts[0] != counts[-1]:
+        raise ValueError(f"there are {counts[0]} questions and {counts[1]} contexts: give as many of each")
+    questions, contexts = (side if isinstance(side, list) else [side] * counts[0] for side in sides)
+    return [{"question": q, "context": c} for q, c in zip(questions, contexts, strict=True)]
+
+
+def _is_input(item: object) -> bool:
+    return isinstance(item, Mapping) or (hasattr(item, "question_text") and hasattr(item, "context_text"))
+
+
+def _pair(item: object, number: int) -> tuple[str, str]:
+    """Return question and context of one input.
+
+    Raises:
+        TypeError: It is no input, or one of the two is no string.
+        ValueError: One of the two is missing or empty.
+    """
+    if isinstance(item, Mapping):
+        for name in ("question", "context"):
+            if name not in item:
+                raise ValueError(f"input {number} has no {name!r}: a dict has the keys 'question' and 'context'")
+        question, context = item["question"], item["context"]
+    elif _is_input(item):
+        question, context = item.question_text, item.context_text  # type: ignore[attr-defined]
+    else:
+        raise TypeError(f"input {number} is a dict of 'question' and 'context', not {type(item).__name__}")
+    if context is None or question is None:
+        raise ValueError(f"the {'question' if question is None else 'context'} of input {number} is None")
+    check_pair(question, context, number)
+    if not context:
+        raise ValueError(f"the context is empty (number {number})")
+    return question, context
+
+
+def _one_or_all(results: list[Result]) -> Result | list[Result]:
+    return results[0] if len(results) == 1 else results
+
+
+def _check_own(name: str, value: object, model: object) -> None:
+    """Check that a tokenizer or a configuration is the model's own."""
+    called = value if isinstance(value, (str, os.PathLike)) else getattr(value, "name_or_path", value)
+    if value is not None and str(called) != str(model):
+        raise ValueError(f"a model folder brings its own {name}: leave {name} out, or save it into the folder")
+
+
+def check_dtype(dtype: object) -> None:
+    """Warn of a type of number, as PyTorch names it, that arithmetic is not in."""
+    name = "float32" if dtype is None else str(dtype).rpartition(".")[2]
+    if name not in ("auto", "float32", "float", "None"):
+        warn(f"arithmetic is in float32, not {name}; precision='int8' is what is faster")
+
+
+def loading_options(
+    model_kwargs: Mapping[str, Any], *, revision: str | None, token: str | bool | None
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Divide `model_kwargs` into what opens a model and the rest."""
+    given = {**model_kwargs, **{k: v for k, v in (("revision", revision), ("token", token)) if v is not None}}
+    loading = {name: given.pop(name) for name in _FOR_LOADING if name in given}
+    if isinstance(loading.get("token"), bool):  # True is the token that is stored, which is the default
+        del loading["token"]
+    if ignored := sorted(set(given) - {"dtype", "torch_dtype"}):
+        warn(f"model_kwargs {', '.join(ignored)} mean nothing without PyTorch")
+    return loading, given
+
+
+def providers_of(device: object) -> list[Provider] | None:
+    """Return the execution providers for a device as PyTorch names it.
+
+    Raises:
+        ValueError: It is neither the CPU nor CUDA.
+    """
+    if device is None or device == -1 or str(device) == "cpu":
+        return None
+    if isinstance(device, int) and not isinstance(device, bool) and device >= 0:
+        if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+            warn(f"device {device}: this ONNX Runtime has no CUDA, so the CPU answers; onnxruntime-gpu has it")
+            return None
+        device = f"cuda:{device}"
+    found = re.fullmatch(r"cuda(?::(\d+))?", str(device))
+    if not found:
+        raise ValueError(f"device is 'cpu', or 'cuda:0' or the like, not {device!r:.50}: for others give providers")
+    return [("CUDAExecutionProvider", {"device_id": int(found[1] or 0)}), "CPUExecutionProvider"]

@@ -1,0 +1,406 @@
+"""The index in tantivy: BM25, transactions, changes document by document. All that knows tantivy.
+
+Every passage is a document of tantivy's. The record of a source rides on one of its passages, so that it is committed
+with them, and so that no documents without words count in BM25's average length.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import tantivy
+
+from dynamic_tinybert.corpus.errors import CorpusError
+from dynamic_tinybert.corpus.index.analyzer import make_analyzer, normal, question_words
+from dynamic_tinybert.corpus.index.protocol import Counts, DocumentInfo, Hit, Passage, Source, Writer, info_of, key_of
+from dynamic_tinybert.corpus.passages import PASSAGE_SIZE, check_size
+from dynamic_tinybert.files.atomic import write_whole
+from dynamic_tinybert.files.text import encodable
+
+NOTE = "dynamic-tinybert-index.json"
+_ENGINE = "tantivy"
+_FORMAT = 1
+_HEAP = 64_000_000  # bytes in which each of the writer's threads gathers passages
+
+
+class TantivyIndex:
+    """An index in a folder. See `Index` for what its methods promise.
+
+    Args:
+        directory: The folder.
+        create: Make it, if there is no index.
+        passage_size: Characters of a passage at the most, of an index that is made; by default `PASSAGE_SIZE`.
+
+    Attributes:
+        directory: The folder.
+        passage_size: Characters of a passage at the most.
+
+    Raises:
+        CorpusError: There is no index; the folder holds something else; the index is damaged, or of another version;
+            or it exists and its passages are of another size.
+        ValueError: The size is out of range.
+    """
+
+    def __init__(
+        self, directory: str | os.PathLike[str], *, create: bool = False, passage_size: int | None = None
+    ) -> None:
+        self.directory = Path(directory)
+        if passage_size is not None:
+            check_size(passage_size)
+        note = self._read_note()
+        if note is None:
+            if not create:
+                raise CorpusError(
+                    f"{self.directory} holds no index: `dynamic-tinybert index add PATH --index {self.directory}` "
+                    "makes one"
+                )
+            note = self._create(passage_size or PASSAGE_SIZE)
+        self.passage_size: int = note["passage_size"]
+        if passage_size not in (None, self.passage_size):
+            raise CorpusError(
+                f"the passages of {self.directory} have {self.passage_size} characters at the most, not "
+                f"{passage_size}: an index has one size"
+            )
+        self._note_state = self._state_of(self.directory / NOTE)
+        self._seen = self._state()  # before it is read: a commit in between is seen at the next question
+        with _told(self.directory):
+            self._index = tantivy.Index.open(str(self._engine))
+            _register(self._index)
+            self._index.config_reader("manual")
+            self._index.reload()
+        self._lock = threading.Lock()
+
+    @property
+    def _engine(self) -> Path:
+        return self.directory / _ENGINE
+
+    def _read_note(self) -> dict[str, Any] | None:
+        path = self.directory / NOTE
+        try:
+            note: dict[str, Any] = json.loads(path.read_bytes())
+            if note["format"] == _FORMAT:
+                check_size(note["passage_size"])
+                return note
+        except FileNotFoundError:
+            return None
+        except NotADirectoryError:
+            raise CorpusError(f"{self.directory} is a file: an index is a folder") from None
+        except OSError as error:
+            raise CorpusError(f"{path} cannot be read: {error.strerror}") from None
+        except (KeyError, TypeError, ValueError):
+            raise CorpusError(f"{path} is damaged: it does not describe an index") from None
+        raise CorpusError(
+            f"{self.directory} is an index of format {note['format']!r:.20}; this version reads {_FORMAT}: make it anew"
+        )
+
+    def _create(self, passage_size: int) -> dict[str, Any]:
+        """Make an index; its note comes last, so that a kill leaves none or a whole one."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        others = [entry.name for entry in self.directory.iterdir()]
+        if any(name not in (_ENGINE, NOTE) and not name.startswith(f".{NOTE}.") for name in others):
+            raise CorpusError(f"{self.directory} holds other files, and no index: give the index a folder of its own")
+        self._engine.mkdir(exist_ok=True)
+        with _told(self.directory):
+            tantivy.Index(_schema(), path=str(self._engine))
+        note = {"format": _FORMAT, "engine": _ENGINE, "passage_size": passage_size}
+        write_whole(self.directory / NOTE, (json.dumps(note, indent=2) + "\n").encode())
+        return note
+
+    def is_current(self) -> bool:
+        """Return whether this is still the index in its folder, which may have been deleted or made anew."""
+        return self._state_of(self.directory / NOTE) == self._note_state
+
+    def _state(self) -> tuple[int, int]:
+        state = self._state_of(self._engine / "meta.json")
+        if state is None:
+            raise CorpusError(f"{self.directory} is damaged: its files are gone")
+        return state
+
+    @staticmethod
+    def _state_of(path: Path) -> tuple[int, int] | None:
+        try:
+            status = path.stat()
+        except OSError:
+            return None
+        return status.st_ino, status.st_mtime_ns
+
+    def _searcher(self) -> tantivy.Searcher:
+        """Return what searches the last commit, whoever made it."""
+        state = self._state()
+        if state != self._seen:
+            with self._lock, _told(self.directory):
+                self._index.reload()
+                self._seen = state
+        return self._index.searcher()
+
+    def search(self, question: str, k: int) -> list[Hit]:
+        """Return the `k` passages that match a question best by BM25, the best first."""
+        words = question_words(question)
+        if not words or k < 1:
+            return []
+        schema = self._index.schema
+        queries = [(tantivy.Occur.Should, tantivy.Query.term_query(schema, "words", word, "freq")) for word in words]
+        searcher = self._searcher()
+        with _told(self.directory):
+            most = min(k, max(1, searcher.num_docs))  # the engine makes room for as many
+            found = searcher.search(tantivy.Query.boolean_query(queries), most, count=False).hits
+            return [Hit(_passage(searcher.doc(address)), float(score)) for score, address in found]
+
+    def document(self, name: str) -> Iterator[Passage]:
+        """Yield the passages of a document, in order; none if there is no such document."""
+        searcher = self._searcher()
+        with _told(self.directory):
+            for address in _all(searcher, _term("document", encodable(name)), order="number"):
+                yield _passage(searcher.doc(address))
+
+    def documents(self) -> Iterator[DocumentInfo]:
+        """Yield what is known of all documents, in the order of their names."""
+        searcher = self._searcher()
+        with _told(self.directory):
+            last = (_passage(searcher.doc(address)) for address in _all(searcher, _term("mark", "last")))
+            infos = list(map(info_of, last))
+        yield from sorted(infos, key=lambda info: info.name)
+
+    def sources(self) -> Iterator[Source]:
+        """Yield all sources, in no order."""
+        return _sources(self._searcher(), self.directory)
+
+    def counts(self) -> Counts:
+        """Return how many documents and passages there are."""
+        searcher = self._searcher()
+        with _told(self.directory):
+            found: list[Any] = [searcher.search(_term("mark", mark), 1) for mark in ("last", "bare")]
+            return Counts(found[0].count, searcher.num_docs - found[1].count)
+
+    def size(self) -> int:
+        """Return the bytes that the index takes on disk."""
+        total = 0
+        for entry in self._engine.iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                total += entry.stat().st_size
+        return total
+
+    @contextlib.contextmanager
+    def writer(self) -> Iterator[Writer]:
+        """Open the index for changes; what was not committed is dropped at the end.
+
+        Raises:
+            CorpusError: Another process is changing the index, or the disk is full.
+        """
+        with _told(self.directory):
+            index = tantivy.Index.open(str(self._engine))  # as it is on disk now
+            _register(index)
+            index.config_reader("manual")
+            engine = index.writer(_HEAP * _writer_threads(), _writer_threads())
+            engine.garbage_collect_files()  # what a killed writer left would stand in the way of files of its names
+            index.reload()
+            searcher = index.searcher()
+        writer = _TantivyWriter(self.directory, engine, searcher)
+        try:
+            yield writer
+        finally:
+            writer.close()
+
+
+class _TantivyWriter:
+    """See `Writer`. A passage waits for the next, since the record of its source may come to ride on it."""
+
+    def __init__(self, directory: Path, engine: tantivy.IndexWriter, searcher: tantivy.Searcher) -> None:
+        self._directory = directory
+        self._engine = engine
+        self._searcher = searcher
+        self._written: dict[str, Source | None] = {}  # what this writer has put, and None for what it has removed
+        self._waiting: dict[str, Any] | None = None
+
+    def source(self, name: str) -> Source | None:
+        """Return the source of a name as this writer knows it, or None."""
+        if name in self._written:
+            return self._written[name]
+        return next((s for s in self._found(_term("source", key_of(name))) if s.name == name), None)
+
+    def sources(self) -> Iterator[Source]:
+        """Yield all sources there were when the writer was opened."""
+        return self._found(_term("mark", "record"))
+
+    def _found(self, query: tantivy.Query) -> Iterator[Source]:
+        return _sources(self._searcher, self._directory, query)
+
+    def add(self, version: str, passage: Passage, *, last: bool) -> None:
+        """Add a passage of a version of a source; `last` marks a document's last."""
+        self._send()
+        self._waiting = {
+            "version": version,
+            "document": passage.document,
+            "title": passage.title,
+            "number": passage.number,
+            "start": passage.start,
+            "text": passage.text,
+            "words": normal(f"{passage.title}\n{passage.text}"),  # found by its title, too
+            "mark": ["last"] if last else [],
+        }
+
+    def put(self, source: Source) -> None:
+        """Record a source after its passages; other versions of the same source go."""
+        before = self.source(source.name)
+        if before is not None and before.version == source.version:
+            source = replace(source, revision=before.revision + 1)
+        elif before is not None:
+            self._delete("version", before.version)
+        self._written[source.name] = source
+        if self._waiting is None or self._waiting["version"] != source.version:
+            self._send()
+            self._waiting = {"version": source.version, "mark": ["bare"]}
+        self._waiting |= {"source": key_of(source.name), "record": json.dumps(asdict(source))}
+        self._waiting["mark"].append("record")
+
+    def discard(self, version: str) -> None:
+        """Take back the passages of a version."""
+        if self._waiting is not None and self._waiting["version"] == version:
+            self._waiting = None
+        self._delete("version", version)
+
+    def remove_source(self, source: Source) -> None:
+        """Remove a source, and the documents that came from it."""
+        self.discard(source.version)
+        self._written[source.name] = None
+
+    def remove_document(self, name: str) -> None:
+        """Remove a document that was there when the writer was opened from the source that it came from."""
+        with _told(self._directory):
+            stored = [self._searcher.doc(address) for address in _all(self._searcher, _term("document", name))]
+        self._delete("document", name)
+        for version in {str(document.get_first("version")) for document in stored}:
+            query = _term("version", version).and_must_match(_term("mark", "record"))
+            for source in [self.source(found.name) for found in self._found(query)]:
+                if source is not None and source.version == version:
+                    gone = [_passage(document) for document in stored if document.get_first("version") == version]
+                    self.put(
+                        replace(
+                            source,
+                            documents=source.documents - 1,
+                            passages=source.passages - len(gone),
+                            characters=source.characters - sum(len(passage.text) for passage in gone),
+                        )
+                    )
+
+    def commit(self) -> None:
+        """Make all changes so far lasting and seen, at once."""
+        self._send()
+        with _told(self._directory):
+            self._engine.commit()
+
+    def close(self) -> None:
+        """Drop what was not committed, and let the engine finish its merging."""
+        with contextlib.suppress(Exception):  # a full disk has been told of at the commit
+            self._engine.wait_merging_threads()
+
+    def _send(self) -> None:
+        if self._waiting is not None:
+            with _told(self._directory):
+                self._engine.add_document(_document(self._waiting))
+            self._waiting = None
+
+    def _delete(self, field: str, value: str) -> None:
+        self._send()
+        with _told(self._directory):
+            self._engine.delete_documents_by_term(field, value)
+
+
+def _schema() -> tantivy.Schema:
+    builder = tantivy.SchemaBuilder()
+    for field in ("version", "document"):
+        builder.add_text_field(field, stored=True, tokenizer_name="raw", index_option="basic")
+    for field in ("source", "mark"):
+        builder.add_text_field(field, tokenizer_name="raw", index_option="basic")
+    builder.add_text_field("words", tokenizer_name=_ENGINE_TOKENIZER, index_option="freq")
+    for field in ("title", "text", "record"):  # kept, and not searched
+        builder.add_bytes_field(field, stored=True)
+    builder.add_unsigned_field("number", stored=True, fast=True)
+    builder.add_unsigned_field("start", stored=True)
+    return builder.build()
+
+
+_ENGINE_TOKENIZER = "dynamic-tinybert-words"
+_BYTES = {"title", "text", "record"}
+_SCHEMA = _schema()
+
+
+def _term(field: str, value: str) -> tantivy.Query:
+    return tantivy.Query.term_query(_SCHEMA, field, value, "basic")
+
+
+def _all(searcher: tantivy.Searcher, query: tantivy.Query, order: str | None = None) -> Iterator[tantivy.DocAddress]:
+    """Yield the addresses of all that a query finds."""
+    limit = max(1, searcher.num_docs)
+    if order is None:
+        hits = searcher.search(query, limit, count=False).hits
+    else:
+        hits = searcher.search(query, limit, count=False, order_by_field=order, order=tantivy.Order.Asc).hits
+    return (address for _, address in hits)
+
+
+def _sources(searcher: tantivy.Searcher, directory: Path, query: tantivy.Query | None = None) -> Iterator[Source]:
+    """Yield the sources whose records a query finds, each as last revised."""
+    found: dict[str, Source] = {}
+    with _told(directory):
+        for address in _all(searcher, query or _term("mark", "record")):
+            source = Source(**json.loads(bytes(searcher.doc(address).get_first("record") or b"")))
+            if source.version not in found or source.revision > found[source.version].revision:
+                found[source.version] = source
+    yield from found.values()
+
+
+def _document(fields: Mapping[str, Any]) -> tantivy.Document:
+    document = tantivy.Document()
+    for name, value in fields.items():
+        if name in _BYTES:
+            document.add_bytes(name, value.encode())
+        elif isinstance(value, int):
+            document.add_unsigned(name, value)
+        else:
+            for text in [value] if isinstance(value, str) else value:
+                document.add_text(name, text)
+    return document
+
+
+def _passage(stored: tantivy.Document) -> Passage:
+    return Passage(
+        document=stored.get_first("document") or "",
+        title=bytes(stored.get_first("title") or b"").decode(),
+        number=stored.get_first("number") or 0,
+        start=stored.get_first("start") or 0,
+        text=bytes(stored.get_first("text") or b"").decode(),
+    )
+
+
+def _register(index: tantivy.Index) -> None:
+    index.register_tokenizer(_ENGINE_TOKENIZER, make_analyzer())
+
+
+def _writer_threads() -> int:
+    return max(1, min(4, os.cpu_count() or 1))
+
+
+@contextlib.contextmanager
+def _told(directory: Path) -> Iterator[None]:
+    """Turn what tantivy complains of into one line."""
+    try:
+        yield
+    except (ValueError, OSError, RuntimeError) as error:
+        why = str(error)
+        if "LockBusy" in why:
+            raise CorpusError(f"another process is changing {directory}: one at a time") from None
+        if "writer was killed" in why or "No space left" in why:
+            free = shutil.disk_usage(directory).free / 1e6
+            raise CorpusError(
+                f"{directory} could not be written, and holds what was committed before: {free:,.0f} MB are free there"
+            ) from None
+        raise CorpusError(f"the index {directory} cannot be used: {why}") from None

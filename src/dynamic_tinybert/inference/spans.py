@@ -1,0 +1,219 @@
+"""Logits to answers: the spans of all windows of a text, ranked. No model in sight."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from dynamic_tinybert.inference.windows import Window
+
+_POOL = 1 << 18  # candidates held before the hopeless ones are let go
+
+
+class Span(NamedTuple):
+    """A ranked answer.
+
+    Attributes:
+        begin: Where it begins, in characters of the text as given.
+        end: Where it ends; both 0 for the answer that there is none.
+        logit: Start logit plus end logit.
+        score: Softmax of `logit` over the candidate spans of all windows of the text; that of no answer counts less by
+            the threshold.
+    """
+
+    begin: int
+    end: int
+    logit: float
+    score: float
+
+
+class _Spans(NamedTuple):
+    logit: npt.NDArray[np.float32]
+    begin: npt.NDArray[np.int64]
+    end: npt.NDArray[np.int64]
+
+    def at(self, which: npt.NDArray[np.int64] | list[int]) -> _Spans:
+        return _Spans(self.logit[which], self.begin[which], self.end[which])
+
+
+class SpanRanker:
+    """Ranks the spans of one text, window after window, in memory that does not grow with the text.
+
+    It does grow with what is asked for, as `top_k` times `max_answer_len` squared.
+
+    A candidate is a span of at most `max_answer_len` tokens that lies in a window. A span that lies in two, where they
+    overlap, is one candidate, with the better of its logits. Of candidates that overlap, the better stays.
+
+    Args:
+        top_k: How many answers are wanted; that many are found wherever so many do not overlap a better one.
+        max_answer_len: The longest answer, in tokens, before it is stretched to whole words.
+        align_to_words: Whether an answer that begins or ends inside a word is stretched to the whole word.
+        handle_impossible_answer: Whether the answer may be that there is none: the logits of [CLS], of the window
+            that is least sure of it (as the SQuAD 2.0 baselines do).
+        no_answer_threshold: By how much the logit of no answer must exceed that of the best span to come before it:
+            among the candidates it counts that much less, in the order and in the scores.
+
+    Raises:
+        ValueError: `top_k` or `max_answer_len` is below 1.
+    """
+
+    def __init__(
+        self,
+        *,
+        top_k: int,
+        max_answer_len: int,
+        align_to_words: bool = True,
+        handle_impossible_answer: bool = False,
+        no_answer_threshold: float = 0.0,
+    ) -> None:
+        if top_k < 1:
+            raise ValueError(f"top_k is at least 1, not {top_k}")
+        if max_answer_len < 1:
+            raise ValueError(f"max_answer_len is at least 1 token, not {max_answer_len}")
+        self._top_k = top_k
+        self._longest = max_answer_len
+        self._align = align_to_words
+        self._impossible = handle_impossible_answer
+        self._threshold = no_answer_threshold
+        # Different spans that overlap one span of m words are at most (2m - 1) m, itself among them.
+        self._enough = top_k * (2 * max_answer_len - 1) * max_answer_len
+        self._null = np.inf
+        self._shared = np.empty((0, max_answer_len), np.float32)  # candidates that the next window holds too
+        self._pool: list[_Spans] = []
+        self._pooled = 0
+        self._total = -np.inf  # log of the sum of exp(logit) over the candidates so far
+
+    def add(self, window: Window, start: npt.NDArray[np.float32], end: npt.NDArray[np.float32]) -> None:
+        """Add the next window of the text.
+
+        Args:
+            window: The window; windows come in the order of the text.
+            start: Its start logits, `[tokens or more]`.
+            end: Its end logits, likewise.
+        """
+        self._null = min(self._null, float(start[0]) + float(end[0]))
+        band = span_logits(*text_logits(window, start, end, align_to_words=self._align), self._longest)
+        overlap = len(self._shared)
+        band[:overlap] = np.maximum(band[:overlap], self._shared)
+        self._shared = band[window.settled :]
+        self._settle(window, band[: window.settled])
+
+    @property
+    def null(self) -> float:
+        """The logit of there being no answer, of the window that is least sure of it; infinite without windows."""
+        return float(self._null)
+
+    def score(self, logit: float) -> float:
+        """The softmax of a span's logit over the candidate spans alone, without the answer that there is none."""
+        return float(np.exp(logit - self._total))
+
+    def ranked(self) -> list[Span]:
+        """Return the best answers, best first, at most `top_k`; none if the text has no tokens."""
+        chosen = self._apart(self._best(self._pool))
+        found = [(float(logit), float(logit), int(begin), int(end)) for logit, begin, end in zip(*chosen, strict=True)]
+        total = self._total
+        if self._impossible and np.isfinite(self._null):
+            counted = self._null - self._threshold
+            total = float(np.logaddexp(total, counted))
+            found.append((counted, self._null, 0, 0))  # overlaps nothing; of equals it comes last
+            found = sorted(found, key=lambda x: -x[0])[: self._top_k]
+        return [Span(begin, end, logit, float(np.exp(counted - total))) for counted, logit, begin, end in found]
+
+    def _settle(self, window: Window, band: npt.NDArray[np.float32]) -> None:
+        first, extra = np.nonzero(band > -np.inf)
+        if not len(first):
+            return
+        logit = band[first, extra]
+        top = float(logit.max())
+        here = top + float(np.log(np.exp(logit.astype(np.float64) - top).sum()))
+        self._total = float(np.logaddexp(self._total, here))
+        text = window.text
+        begins, ends = (text.word_begin, text.word_end) if self._align else (text.begin, text.end)
+        self._pool.append(_Spans(logit, begins[first], ends[first + extra]))
+        self._pooled += len(logit)
+        if self._pooled > max(_POOL, 2 * self._enough):
+            self._pool = [self._best(self._pool)]
+            self._pooled = len(self._pool[0].logit)
+
+    def _best(self, pool: list[_Spans]) -> _Spans:
+        """The candidates that can still be among the best `top_k` that do not overlap.
+
+        `_enough` of different ones are; aligned to words, several spans become one.
+        """
+        if not pool:
+            return _Spans(np.empty(0, np.float32), np.empty(0, np.int64), np.empty(0, np.int64))
+        spans = _joined(pool)
+        if len(spans.logit) <= max(self._enough, _POOL // 2):
+            return spans
+        order = np.lexsort((-spans.logit, spans.end, spans.begin))
+        begin, end = spans.begin[order], spans.end[order]
+        new = np.append(True, (np.diff(begin) != 0) | (np.diff(end) != 0))
+        order = order[new]
+        if len(order) > self._enough:
+            order = order[np.argpartition(-spans.logit[order], self._enough)[: self._enough]]
+        order.sort()
+        return spans.at(order)
+
+    def _apart(self, spans: _Spans) -> _Spans:
+        """The best spans, best first, none overlapping a better one; they come in the order of the text."""
+        longest = int((spans.end - spans.begin).max(initial=0))
+        left = spans.logit.copy()
+        chosen: list[int] = []
+        while len(chosen) < self._top_k and len(left):
+            best = int(left.argmax())
+            if left[best] == -np.inf:
+                break
+            chosen.append(best)
+            begin, end = int(spans.begin[best]), int(spans.end[best])
+            near = slice(*np.searchsorted(spans.begin, (begin - longest, end)))
+            left[near][spans.end[near] > begin] = -np.inf
+            left[best] = -np.inf
+        return spans.at(chosen)
+
+
+def text_logits(
+    window: Window, start: npt.NDArray[np.float32], end: npt.NDArray[np.float32], *, align_to_words: bool
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Return the start and end logits of a window's tokens of the text, `[tokens of the text]` each.
+
+    No answer begins or ends with a word that is nothing but white space, and none that is not stretched to words ends
+    with such a token: its logits are minus infinity. A word may begin with such a token (as RoBERTa's and ALBERT's do),
+    and with it an answer, which has no space before it for that.
+    """
+    inside = slice(window.offset, window.offset + len(window.text))
+    blank = window.text.begin == window.text.end
+    if not blank.any():
+        return start[inside], end[inside]
+    text = window.text
+    words = np.cumsum((np.diff(text.word_begin, prepend=-1) != 0) | (np.diff(text.word_end, prepend=-1) != 0))
+    void = ~np.isin(words, words[~blank])
+    no = np.float32(-np.inf)
+    return np.where(void, no, start[inside]), np.where(void if align_to_words else blank, no, end[inside])
+
+
+def span_logits(start: npt.NDArray[np.float32], end: npt.NDArray[np.float32], longest: int) -> npt.NDArray[np.float32]:
+    """Add start and end logits of every span, minus infinity where it would leave the window.
+
+    Args:
+        start: Start logits of the text's tokens in a window, `[tokens]`.
+        end: Their end logits, likewise.
+        longest: The longest span, in tokens.
+
+    Returns:
+        `[tokens, longest]`: by the span's first token and its length less one.
+    """
+    n = len(start)
+    band = np.full((n, longest), -np.inf, np.float32)
+    for extra in range(min(longest, n)):
+        band[: n - extra, extra] = start[: n - extra] + end[extra:]
+    return band
+
+
+def _joined(parts: list[_Spans]) -> _Spans:
+    return _Spans(
+        np.concatenate([part.logit for part in parts]),
+        np.concatenate([part.begin for part in parts]),
+        np.concatenate([part.end for part in parts]),
+    )

@@ -1,0 +1,1 @@
+"""Model cards, and model folders onto the Hub."""

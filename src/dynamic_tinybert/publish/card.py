@@ -1,0 +1,320 @@
+"""Model cards: the `README.md` of a model folder, written from what is known, and completed where somebody wrote it."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import yaml
+
+from dynamic_tinybert.folder import ModelFolder, ModelFolderError
+from dynamic_tinybert.model.budget import BERT_BASE, SHARE_TOKENS, ConfigTable, macs
+
+LIBRARY: Final = "dynamic-tinybert"
+TASK: Final = "question-answering"
+
+PREJUDICES: Final = """\
+- It has the prejudices of its sources: of {sources}, and of the people who wrote
+  the questions. Names, groups and countries that are rare there are answered worse, and an ambiguous question may be
+  resolved along a stereotype; predictions may hold disturbing or offensive content. None of this has been measured.
+- Out of scope: decisions that affect people (employment, credit, health, law, policing), establishing facts about a
+  living person, and producing or supporting content that harasses, demeans or deceives, or creates a hostile or
+  alienating environment. A wrong text gives a wrong answer with the same assurance as a right one.
+"""
+SPANS_ONLY: Final = """\
+- An answer is a span of the text, word for word. The model does not reason over several passages, count, calculate,
+  answer yes or no, or know anything that the text does not say.
+"""
+
+_BLOCK: Final = re.compile(
+    r"\A(\ufeff?\s*---\r?\n)(.*?)^(---[ \t]*(?:\r?\n|\Z))", re.DOTALL | re.MULTILINE
+)  # as the Hub
+_OF_SQUAD: Final = r"dev-v[12]|train-v[12]|heldout-(?:select|confirm)"
+_FENCED: Final = re.compile(r"^(```|~~~).*?^\1", re.DOTALL | re.MULTILINE)
+_MARK: Final = re.compile(r"\n<!-- Written by dynamic-tinybert push[^\n]* sha256:([0-9a-f]{64}) -->\n\Z")
+_USUAL: Final = ("language", "datasets")  # what a card says beside its licence, and no folder knows; and headings:
+_SAID: Final = (("intended use", "intended|uses?$"), ("training", "train"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """A model card.
+
+    Attributes:
+        text: The card.
+        added: What was added to the words that were there: keys of the metadata, and titles of sections.
+        missing: What a card should say and no folder knows.
+        has_figures: Whether it has the F1 of `full` that the folder's table has; true where there is no table.
+    """
+
+    text: str
+    added: Sequence[str]
+    missing: Sequence[str]
+    has_figures: bool = True
+
+
+def evaluation(dataset: Mapping[str, str], exact_match: float, f1: float) -> dict[str, Any]:
+    """Return one of the `results` of `model-index`.
+
+    Args:
+        dataset: `type`, `name`, perhaps `split`, as the Hub has them.
+        exact_match: In percent.
+        f1: In percent.
+    """
+    return {
+        "task": {"type": TASK, "name": "Question Answering"},
+        "dataset": dict(dataset),
+        "metrics": [
+            {"type": kind, "value": round(float(value), 2), "name": name}
+            for kind, value, name in (("exact_match", exact_match, "Exact match"), ("f1", f1, "F1"))
+        ],
+    }
+
+
+def metadata(
+    name: str, results: Sequence[Mapping[str, Any]], *, family: str = "bert", squad: bool = True
+) -> dict[str, Any]:
+    """Return the metadata that a model has by being one of ours: library, task, tags and `model-index`.
+
+    Args:
+        name: What the model is called.
+        results: What `evaluation` made; there is no `model-index` without.
+        family: Its architecture, as `model_type` of `config.json` says.
+        squad: Whether it is of SQuAD.
+    """
+    tags = [TASK, "extractive-qa", family, *(["squad"] if squad else [])]
+    values: dict[str, Any] = {"library_name": LIBRARY, "pipeline_tag": TASK, "tags": tags}
+    if results:
+        values["model-index"] = [{"name": name, "results": [dict(result) for result in results]}]
+    return values
+
+
+def compose(values: Mapping[str, Any], body: str) -> str:
+    """Put metadata and text together."""
+    return f"---\n{_dump(values)}---\n{body}"
+
+
+def complete(text: str | None, folder: ModelFolder, name: str, *, license: str | None = None) -> Card:
+    """Write the card of a model that is published, or complete the one that it has.
+
+    What is there stays as it is, byte for byte: metadata is added at the end of the block, sections at the end of the
+    text. A card that this function wrote, and nobody has changed, is written anew.
+
+    Args:
+        text: The card that is there, or None.
+        folder: The model.
+        name: What it is called on the Hub, `owner/name`.
+        license: Its licence, where the card states none.
+
+    Raises:
+        ModelFolderError: The card's metadata cannot be read, it states another licence, or nobody states one.
+        BudgetError: `length_configs.json` is no table of this model.
+    """
+    if text is not None and _is_untouched(text):
+        license = license or _read_block(text)[1].get("license")
+        text = None
+    old = text or ""
+    block, known = _read_block(old)
+    if block and not block.endswith("\n"):  # the card ends with its metadata
+        block = old = block + _line_end(old)
+    body = old[len(block) :]
+    stated = known.get("license")
+    if license and stated and license != stated:
+        raise ModelFolderError(f"the card (README.md) says license: {stated}, not {license}: say one thing")
+    if not stated and (not license or "license" in known):
+        raise ModelFolderError(
+            "the card says nothing of a licence: give one (--license apache-2.0, say), or write it into README.md as"
+            " license: apache-2.0 between two lines of ---"
+        )
+    table = ConfigTable.read(folder.shape, folder.length_configs)
+    ours = {"license": license, **_metadata_of(folder, table, name)}
+    values = {key: value for key, value in ours.items() if value and key not in known}
+    words = _FENCED.sub("", body)
+    sections = _lacking(words, body, folder, table, name)
+    missing = [key for key in _USUAL if not known.get(key)]
+    missing += [what for what, heading in _SAID if not _has(words, heading)]
+    title = [] if body.strip() else [f"# {name.partition('/')[2]}\n\n{_WHAT}"]
+    added = [*title, *(f"## {heading}\n\n{content}" for heading, content in sections.items())]
+    whole = _with_sections(body, added, _line_end(old))
+    new = _with_values(block, known, values) + whole
+    if text is None:
+        digest = hashlib.sha256(new.encode()).hexdigest()
+        new += f"\n<!-- Written by dynamic-tinybert push, and anew until somebody changes it. sha256:{digest} -->\n"
+    full = next((c.f1 for c in table.choices if c.share == 1), None)
+    shown = full is None or f"{full:.2f}" in whole
+    return Card(text=new, added=[*values, *sections], missing=missing, has_figures=shown)
+
+
+def _lacking(words: str, body: str, folder: ModelFolder, table: ConfigTable, name: str) -> dict[str, str]:
+    """Write the sections that a card lacks: title -> content. `words` is `body` without its blocks of code."""
+    usage = "From the Hub" if _has(words, "how to use|usage|use it|started") else "How to use it"
+    there = {
+        "Architecture": re.search(r"\barchitecture|\blayers\b", words, re.IGNORECASE),
+        usage: re.search(rf"(?<![\w./-]){re.escape(name)}(?![\w/-])", body),
+        "Length configurations": re.search(r"^(\|.*\bshare\b|#.*\blength config)", words, re.MULTILINE | re.IGNORECASE),
+        "Limits, bias, and what it is not for": _has(words, "limit|bias|out.of.scope"),
+    }
+    contents = (_architecture(folder, table), _usage(name), _lengths(table), _limits())
+    return {title: content for (title, found), content in zip(there.items(), contents, strict=True) if not found}
+
+
+def configurations(table: ConfigTable) -> str:
+    """Return a table of length configurations in Markdown."""
+    lines = ["| configuration | share | EM | F1 | tokens kept after each layer |", "| --- | --- | --- | --- | --- |"]
+    for choice in table.choices:
+        em, f1 = (f"{x:.2f}" if x is not None else "" for x in (choice.exact_match, choice.f1))
+        kept = " ".join(f"{f:.2f}" for f in choice.config.fractions)
+        lines.append(f"| {_cell(choice.name)} | {choice.share:.2f} | {em} | {f1} | {kept} |")
+    return "\n".join(lines) + "\n"
+
+
+_WHAT: Final = (
+    "Extractive question answering: given a question and a text, the model gives the span of the text that answers.\n"
+)
+
+
+def _metadata_of(folder: ModelFolder, table: ConfigTable, name: str) -> dict[str, Any]:
+    measured = table.measured_on
+    results = []
+    full = next((c for c in table.choices if c.share == 1), None)
+    if measured and full and full.exact_match is not None and full.f1 is not None:
+        # A file of anybody's questions may be in the format of SQuAD: these names are of SQuAD's own.
+        own = re.search(rf"squad\D{{0,3}}([12]).*\b(?:{_OF_SQUAD})", measured, re.IGNORECASE)
+        kind = {"1": "rajpurkar/squad", "2": "rajpurkar/squad_v2"}[own[1]] if own else "other"
+        results = [evaluation({"type": kind, "name": measured}, full.exact_match, full.f1)]
+    family = str(folder.config.get("model_type", "bert"))
+    return metadata(name, results, family=family, squad=any(x["dataset"]["type"] != "other" for x in results))
+
+
+def _architecture(folder: ModelFolder, table: ConfigTable) -> str:
+    s = folder.shape
+    full = macs(s, SHARE_TOKENS)
+    family = _cell(str(folder.config.get("model_type", "bert")))
+    voters = "the question attends to least" if s.voters == "question" else "receive the least attention"
+    rows = {
+        "type": f"{family}: {s.layers} layers, hidden {s.hidden}, {s.heads} heads, feed-forward {s.feed_forward} "
+        f"({s.activation})",
+        "parameters": f"{folder.parameters:,}",
+        "weights": f"{folder.source_bytes / 1e6:,.1f} MB",
+        "vocabulary": f"{s.vocabulary:,} tokens",
+        "reads": f"windows of up to {s.positions} tokens; longer texts in overlapping windows",
+        "drops": f"tokens that {voters}, as a budget asks",
+        "cost": f"{full / 1e9:.2f} billion multiply-accumulates for {SHARE_TOKENS} tokens: "
+        f"{macs(BERT_BASE, SHARE_TOKENS) / full:.1f} times less than BERT-base",
+        "confidence": "calibrated" if folder.calibration else "not calibrated: answers have none",
+        "length configurations": f"{len(table.choices)}, measured" if table.measured_on else "none measured",
+    }
+    return "| | |\n| --- | --- |\n" + "".join(f"| {key} | {value} |\n" for key, value in rows.items())
+
+
+def _usage(name: str) -> str:
+    return f"""\
+With dynamic-tinybert (`pip install dynamic-tinybert`), at any budget, without PyTorch:
+
+```python
+from dynamic_tinybert import QuestionAnswerer
+
+qa = QuestionAnswerer("{name}")
+print(qa("Who wrote it?", "The report was written by Ada Lovelace in 1843.", budget=0.5).text)
+```
+
+    dynamic-tinybert ask "Who wrote it?" --text report.txt --model {name}
+
+With transformers, which drops nothing:
+
+```python
+from transformers import AutoModelForQuestionAnswering, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained("{name}")
+model = AutoModelForQuestionAnswering.from_pretrained("{name}")
+```
+"""
+
+
+def _lengths(table: ConfigTable) -> str:
+    if table.measured_on is None:
+        return (
+            "Nobody measured any: a budget below full buys one of a geometric series, and what it costs in F1 is not\n"
+            "known. `dynamic-tinybert search` finds and measures configurations.\n"
+        )
+    return (
+        f"Measured on {_cell(table.measured_on)}. Share is that of the full model's multiply-accumulates.\n\n"
+        f"{configurations(table)}"
+    )
+
+
+def _limits() -> str:
+    return SPANS_ONLY + PREJUDICES.format(sources="the texts it was trained on")
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def _has(text: str, heading: str) -> bool:
+    """Tell whether a text in Markdown has a heading of some words."""
+    return re.search(rf"^#+[ \t].*\b(?:{heading})", text, re.MULTILINE | re.IGNORECASE) is not None
+
+
+def _is_untouched(text: str) -> bool:
+    mark = _MARK.search(text)
+    return mark is not None and hashlib.sha256(text[: mark.start()].encode()).hexdigest() == mark[1]
+
+
+def _line_end(text: str) -> str:
+    return "\r\n" if "\r\n" in text else "\n"
+
+
+def _dump(values: Mapping[str, Any]) -> str:
+    text: str = yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True, width=1000)
+    return text
+
+
+def _read_block(text: str) -> tuple[str, dict[str, Any]]:
+    """Find the metadata of a card: the block as it stands, empty if there is none, and its values.
+
+    Raises:
+        ModelFolderError: It is no YAML, or no mapping.
+    """
+    block = _BLOCK.match(text)
+    if block is None:
+        return "", {}
+    try:
+        values = yaml.safe_load(block[2])
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise ModelFolderError(f"the metadata of the card (README.md) is no YAML ({error}): mend it") from error
+    if not isinstance(values or {}, dict):
+        raise ModelFolderError("the metadata of the card (README.md) is YAML, but no keys with values: mend it")
+    return block[0], values or {}
+
+
+def _with_values(block: str, known: Mapping[str, Any], values: Mapping[str, Any]) -> str:
+    """Add values at the end of a block of metadata, or make one."""
+    if not values:
+        return block
+    if not block:
+        return f"---\n{_dump(values)}---\n"
+    found = _BLOCK.match(block)
+    assert found
+    added = _dump(values).replace("\n", _line_end(block))
+    new = f"{found[1]}{found[2]}{added}{found[3]}"
+    try:
+        whole = _read_block(new)[1] == {**known, **values}
+    except ModelFolderError:
+        whole = False
+    if not whole:
+        raise ModelFolderError(
+            f"nothing can be added to the metadata of the card (README.md) as it stands: add {', '.join(values)} there"
+        )
+    return new
+
+
+def _with_sections(body: str, sections: Sequence[str], line_end: str) -> str:
+    text = "\n".join(sections).replace("\n", line_end)
+    if not text:
+        return body
+    gap = "" if not body.strip() else line_end if body.endswith("\n") else 2 * line_end
+    return f"{body}{gap}{text}"

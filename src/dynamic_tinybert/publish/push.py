@@ -1,0 +1,162 @@
+"""Publishing a model: its folder checked, its card completed, one commit on the Hugging Face Hub."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+from dynamic_tinybert.folder import ModelFolder, ModelFolderError, open_folder, save_folder
+from dynamic_tinybert.folder.files import CARD, CONFIG, COPIED, INDEX, WEIGHTS, read_object
+from dynamic_tinybert.folder.tensors import find_weight_files
+from dynamic_tinybert.model.budget import BudgetError
+from dynamic_tinybert.publish.card import Card, complete
+from dynamic_tinybert.publish.uploading import Hub, HubModel, check_hub_name
+
+_PATHS = frozenset({"_name_or_path", "name_or_path", "special_tokens_map_file", "tokenizer_file"})  # in settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Push:
+    """What was pushed, or would be.
+
+    Attributes:
+        name: The model on the Hub, `owner/name`.
+        url: Its page.
+        commit: The commit, or None if nothing was uploaded: all was there, or it was a trial.
+        private: Whether only its owner sees it; None of a trial, which asks nobody.
+        files: The files and their sizes in bytes.
+        removed: Files of the model before that were removed.
+        card: The card as it goes up.
+    """
+
+    name: str
+    url: str
+    commit: str | None
+    private: bool | None
+    files: Mapping[str, int]
+    removed: tuple[str, ...]
+    card: Card
+
+
+def push(
+    model: str | os.PathLike[str],
+    name: str,
+    *,
+    revision: str | None = None,
+    private: bool = False,
+    message: str | None = None,
+    license: str | None = None,
+    token: str | None = None,
+    dry_run: bool = False,
+    say: Callable[[str], None] = lambda line: None,
+) -> Push:
+    """Upload a model folder to the Hugging Face Hub, with a complete model card.
+
+    The folder is checked, weights and all, and left as it is. What is uploaded are the files of a model and nothing
+    else: `config.json`, the weights, the tokenizer, `length_configs.json` and the card. Weights in our INT8 go up in
+    float32. It is one commit, so that the model on the Hub is always whole.
+
+    Args:
+        model: The folder; or `embedded`.
+        name: `owner/name` on the Hub. What is not there is made.
+        revision: The branch; by default `main`.
+        private: Make it visible to its owner alone. A model that is there and public is refused.
+        message: Of the commit.
+        license: The licence of the model, where its card states none.
+        token: Access token for the Hub; by default that of `HF_TOKEN` or `hf auth login`.
+        dry_run: Ask nobody, and upload nothing.
+        say: Is told what happens, a line at a time.
+
+    Raises:
+        ValueError: The name or the message is none.
+        ModelFolderError: The folder is no sound model, its card lacks a licence, or the Hub refuses or is out of reach.
+    """
+    check_hub_name(name)
+    if message is not None and not message.strip():
+        raise ValueError("the message of the commit is empty: leave it out, or say something")
+    with tempfile.TemporaryDirectory(prefix="dynamic-tinybert-") as draft:
+        try:
+            folder = open_folder(model)
+            folder.weights  # noqa: B018 - reads them, so that NaN and damage are found here
+            own = read_card(folder)
+            if folder.is_int8:
+                say(f"{folder.name}: INT8, which transformers cannot read, becomes float32")
+                folder = open_folder(save_folder(folder, Path(draft) / "model"))
+            files = model_files(folder)
+            hub = None if dry_run else Hub(token)
+            there = None if hub is None else hub.find(name, revision=revision, private=private)
+            if own is None and hub is not None:
+                main = there or (revision and hub.find(name, revision=None, private=False))
+                own = main.read_card() if main else None
+            card = complete(own, folder, name, license=license)
+            if hub is not None and there is None:
+                there = hub.make(name, revision=revision, private=private)
+        except (OSError, SafetensorError) as error:
+            raise ModelFolderError(f"{os.fspath(model)} cannot be read: {error}") from error
+        except BudgetError as error:
+            raise ModelFolderError(str(error)) from error
+        files[CARD] = card.text.encode()
+        if not card.has_figures:
+            say(f"{folder.name}: the card has other figures than length_configs.json: bring it up to date")
+        sizes = {file: len(x) if isinstance(x, bytes) else x.stat().st_size for file, x in files.items()}
+        url = _page(name) if there is None else there.url
+        done = Push(name=name, url=url, commit=None, private=None, files=sizes, removed=(), card=card)
+        return done if there is None else _upload(done, there, files, message, say)
+
+
+def model_files(folder: ModelFolder) -> dict[str, bytes | Path]:
+    """Return the files of a model by name, without its card: their places, or what they hold."""
+    files: dict[str, bytes | Path] = {CONFIG: folder.path / CONFIG}
+    weights = find_weight_files(folder.path)
+    files |= {file.name: file for file in weights}
+    if weights[0].name != WEIGHTS:
+        files[INDEX] = folder.path / INDEX
+    files |= {file: folder.path / file for file in COPIED if file != CARD and (folder.path / file).is_file()}
+    for name in {CONFIG, "tokenizer_config.json"} & files.keys():  # where it lay on some machine is nobody's business
+        settings = read_object(folder.path / name)
+        if _PATHS & settings.keys():
+            kept = {key: value for key, value in settings.items() if key not in _PATHS}
+            files[name] = (json.dumps(kept, indent=2, ensure_ascii=False) + "\n").encode()
+    return files
+
+
+def read_card(folder: ModelFolder) -> str | None:
+    """Read the card of a folder as it stands, or None.
+
+    Raises:
+        ModelFolderError: It is no UTF-8.
+    """
+    file = folder.path / CARD
+    try:
+        return file.read_bytes().decode("utf-8") if file.is_file() else None
+    except UnicodeDecodeError as error:
+        raise ModelFolderError(f"{file} is no UTF-8 (byte {error.start:,}): convert it") from error
+
+
+def _upload(
+    push: Push, there: HubModel, files: Mapping[str, bytes | Path], message: str | None, say: Callable[[str], None]
+) -> Push:
+    from dataclasses import replace
+
+    from dynamic_tinybert import __version__
+
+    removed = tuple(there.superseded(files))
+    say(f"{push.name}: {len(files)} files, {sum(push.files.values()) / 1e6:,.1f} MB")
+    if removed:
+        say(f"{push.name}: {', '.join(removed)} of the model before is removed")
+    commit = there.commit(files, message or f"Model from dynamic-tinybert {__version__}")
+    if commit is None:
+        say(f"{push.name}: all of it was there already")
+    return replace(push, commit=commit, private=there.private, removed=removed)
+
+
+def _page(name: str) -> str:
+    from huggingface_hub import constants
+
+    return f"{constants.ENDPOINT}/{name}"

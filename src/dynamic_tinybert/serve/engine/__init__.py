@@ -1,0 +1,1 @@
+"""The engine of the server: batches, load control, costs; it knows nothing of HTTP."""

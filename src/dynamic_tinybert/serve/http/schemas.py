@@ -1,0 +1,265 @@
+"""Requests and responses."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model, model_validator
+
+from dynamic_tinybert.serve.http.problems import FieldError, RequestModel
+from dynamic_tinybert.serve.options import ServeOptions
+
+_MOST_TOKENS = 100_000  # of lengths that a request may name; the model's own bound is checked after it
+_MOST_ANSWERS = 100
+_LONGEST_ANSWER = 100
+_MOST_CANDIDATES = 3000  # answers times their length: ranking takes time and memory of its square
+_MOST_MS = 3_600_000.0
+
+
+def _whole(value: object) -> object:
+    """JSON has one kind of number: 64.0 is 64."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+_Whole: TypeAlias = Annotated[int, BeforeValidator(_whole)]
+
+
+class AnswerRequest(RequestModel):
+    """Questions, and what to answer them from: a text, texts, or an index by name."""
+
+    model_config = ConfigDict(strict=True)  # "1" is no number, nor is true
+
+    question: str | list[str]
+    text: str | list[str] | None = None
+    index: Annotated[str, Field(max_length=200)] | None = Field(
+        None, description="The name of an index, instead of a text: see /info."
+    )
+    budget: Literal["full", "balanced", "fast"] | Annotated[float, Field(gt=0, le=1)] | None = Field(
+        None,
+        description="The most that a question may cost: a share of the full model's arithmetic in (0, 1]; full; "
+        "balanced, the cheapest measured configuration within 1 F1 of full; or fast, within 3. Load control may give "
+        "less. By default the server's.",
+    )
+    top_k: _Whole = Field(1, ge=1, le=_MOST_ANSWERS, description="How many answers to give, none overlapping a better.")
+    max_latency_ms: Annotated[float, Field(gt=0, le=_MOST_MS)] | None = Field(
+        None,
+        description="Milliseconds that the answer may take: the budget is chosen so that it holds, and a request that "
+        "still waits then is given up, with status 504.",
+    )
+    handle_impossible_answer: bool = Field(False, description="Let the answer be that the text holds none: text ''.")
+    no_answer_threshold: Annotated[float, Field(ge=-1e6, le=1e6)] | None = Field(
+        None, description="With that: none where its logit exceeds the best span's by more; by default the model's own."
+    )
+    max_seq_len: Annotated[_Whole, Field(ge=1, le=_MOST_TOKENS)] | None = Field(
+        None, description="The longest window, in tokens; by default 384, or what the model can read if that is less."
+    )
+    doc_stride: Annotated[_Whole, Field(ge=0, le=_MOST_TOKENS)] | None = Field(
+        None, description="How much windows of a long text overlap, in tokens; by default 128."
+    )
+    max_question_len: _Whole = Field(
+        64, ge=1, le=_MOST_TOKENS, description="The longest question, in tokens; then cut."
+    )
+    max_answer_len: _Whole = Field(30, ge=1, le=_LONGEST_ANSWER, description="The longest answer, in tokens.")
+    explain: bool = Field(
+        False, description="Tell of each token of the text how many layers it passed before it was dropped; no index."
+    )
+
+    @model_validator(mode="after")
+    def _fits(self) -> AnswerRequest:
+        if (self.text is None) == (self.index is None):
+            raise FieldError("give one of text and index")
+        if isinstance(self.question, list) and isinstance(self.text, list) and len(self.question) != len(self.text):
+            raise FieldError("question and text are lists of different lengths")
+        for question in [self.question] if isinstance(self.question, str) else self.question:
+            if not question.strip():
+                raise FieldError("a question is empty")
+        if self.index is not None and (self.explain or self.handle_impossible_answer):
+            raise FieldError("explain and handle_impossible_answer go with a text")
+        if self.top_k * self.max_answer_len > _MOST_CANDIDATES:
+            raise FieldError(f"top_k times max_answer_len is more than {_MOST_CANDIDATES}")
+        if self.no_answer_threshold is not None and not self.handle_impossible_answer:
+            raise FieldError("no_answer_threshold goes with handle_impossible_answer")
+        return self
+
+    @property
+    def questions(self) -> list[str]:
+        """The questions, one for each answer."""
+        many = max(_count(self.question), _count(self.text))
+        return [self.question] * many if isinstance(self.question, str) else self.question
+
+    @property
+    def texts(self) -> list[str]:
+        """The texts, one for each question; none where an index is asked."""
+        if self.text is None:
+            return []
+        return [self.text] * len(self.questions) if isinstance(self.text, str) else self.text
+
+
+def _count(value: str | list[str] | None) -> int:
+    return len(value) if isinstance(value, list) else 1
+
+
+def request_model(options: ServeOptions) -> type[AnswerRequest]:
+    """Return the model of a request within a server's limits."""
+    question = Annotated[str, Field(min_length=1, max_length=options.max_question_characters)]
+    text = Annotated[str, Field(max_length=options.max_text_characters)]
+    many: Any = Field(min_length=1, max_length=options.max_questions)
+    fields: dict[str, Any] = {
+        "question": (
+            question | Annotated[list[question], many],
+            Field(description="The question, or questions; one goes with each of many texts."),
+        ),
+        "text": (
+            text | Annotated[list[text], many] | None,
+            Field(None, description="The text, or texts; one goes with each of many questions."),
+        ),
+    }
+    made: type[AnswerRequest] = create_model("AnswerRequest", __base__=AnswerRequest, **fields)
+    return made
+
+
+class AnswerItem(BaseModel):
+    """An answer."""
+
+    text: str = Field(description="The words that answer, as they stand in the text.", examples=["Paris"])
+    start: int = Field(description="Where they begin, in Unicode characters of the text, or of the index's document.")
+    end: int = Field(description="Where they end.")
+    score: float = Field(description="Softmax over the candidate spans of the whole text, in [0, 1].")
+    logit: float | None = Field(description="Start plus end logit, raw.")
+    confidence: float | None = Field(
+        description="Calibrated probability that the text answers the question and this is the answer."
+    )
+    document: str | None = Field(None, description="Of an index: the document.")
+    title: str | None = Field(None, description="Of an index: the document's title.")
+    passage: str | None = Field(None, description="Of an index: the passage that holds the answer.")
+    passage_start: int | None = Field(None, description="Of an index: where the passage begins in its document.")
+    retrieval: float | None = Field(None, description="Of an index: the passage's BM25 score.")
+
+
+class Tokens(BaseModel):
+    """The tokens of a text and how far each went."""
+
+    start: list[int] = Field(description="Where each begins, in Unicode characters.")
+    end: list[int] = Field(description="Where each ends.")
+    layers: list[int] = Field(description="How many layers each passed before it was dropped; all: it never was.")
+
+
+class ResultItem(BaseModel):
+    """What a question came to."""
+
+    answers: list[AnswerItem] = Field(description="The best first; none where the text has no words.")
+    configuration: str = Field(description="The length configuration that it was read at.", examples=["search-0.68"])
+    share: float = Field(description="Its share of the full model's arithmetic.", examples=[0.6775])
+    windows: int = Field(description="Windows that were read.")
+    macs: int = Field(description="Multiply-accumulates that were spent.")
+    bert_base_macs: int = Field(description="What BERT-base would have spent on the same windows.")
+    queue_ms: float = Field(description="From the request's arrival to the question's first batch.")
+    read_ms: float = Field(description="From there to its answer.")
+    tokens: Tokens | None = Field(None, description="With explain: the text's tokens.")
+
+
+class AnswerResponse(BaseModel):
+    """The answers."""
+
+    model: str = Field(examples=["embedded"])
+    total_ms: float = Field(description="From the request's arrival to the response.")
+    results: list[ResultItem] = Field(description="One for each question, in order.")
+
+
+class Health(BaseModel):
+    """Whether the server answers."""
+
+    status: Literal["ok", "stopping"]
+
+
+class ModelInfo(BaseModel):
+    """The model."""
+
+    name: str
+    layers: int
+    hidden: int
+    heads: int
+    feed_forward: int
+    positions: int = Field(description="The longest sequence that it reads, in tokens.")
+    calibrated: bool = Field(description="Whether answers have a confidence.")
+    no_answer_threshold: float | None
+
+
+class Configuration(BaseModel):
+    """A length configuration."""
+
+    name: str
+    share: float
+    exact_match: float | None
+    f1: float | None
+    fractions: list[float] = Field(description="The share of a sequence's tokens that remains after each layer.")
+
+
+class IndexInfo(BaseModel):
+    """An index."""
+
+    name: str
+    documents: int | None = Field(description="None where it cannot be used just now.")
+    passages: int | None
+
+
+class LoadControlInfo(BaseModel):
+    """What load control holds, and where it stands."""
+
+    slo_ms: float
+    min_share: float
+    configuration: str = Field(description="What a question would get now.")
+
+
+class Limits(BaseModel):
+    """What a request may be."""
+
+    max_body_bytes: int
+    max_text_characters: int
+    max_question_characters: int
+    max_questions: int
+    max_waiting: int
+    max_batch_tokens: int
+    timeout_ms: float
+
+
+class Info(BaseModel):
+    """What serves."""
+
+    version: str
+    model: ModelInfo
+    measured_on: str | None = Field(description="What the figures were measured on.")
+    configurations: list[Configuration]
+    budgets: dict[str, str] = Field(description="What the named budgets buy.")
+    indexes: list[IndexInfo]
+    load_control: LoadControlInfo | None
+    limits: Limits
+
+
+EXAMPLES: dict[str, Any] = {
+    "text": {
+        "summary": "A question to a text",
+        "value": {
+            "question": "In which city is the tower?",
+            "text": "The tower stands in Paris. It was built in 1889.",
+        },
+    },
+    "list": {
+        "summary": "Two questions to a text, at two thirds of the cost, two answers each",
+        "value": {
+            "question": ["In which city is the tower?", "When was it built?"],
+            "text": "The tower stands in Paris. It was built in 1889.",
+            "budget": "balanced",
+            "top_k": 2,
+        },
+    },
+    "explain": {
+        "summary": "The layer at which each token was dropped",
+        "value": {
+            "question": "When was it built?",
+            "text": "The tower stands in Paris. It was built in 1889.",
+            "budget": 0.5,
+            "explain": True,
+        },
+    },
+}

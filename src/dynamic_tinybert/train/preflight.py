@@ -1,0 +1,259 @@
+"""Before anything is learned: the data, the tokenizer, and whatever could go wrong later."""
+
+from __future__ import annotations
+
+import copy
+import random
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dynamic_tinybert.folder import EMBEDDED, open_folder
+from dynamic_tinybert.inference.windows import WindowError, check_lengths
+from dynamic_tinybert.squad import Question, SquadFile, read_squad
+from dynamic_tinybert.train.arithmetic import cpu_has_bf16
+from dynamic_tinybert.train.errors import TrainingError
+from dynamic_tinybert.train.models import check_layers, check_student, read_config, shape_of
+from dynamic_tinybert.train.recipe import (
+    IntermediateStage,
+    LogitsStage,
+    Recipe,
+    Student,
+    StudentStage,
+    TeacherStage,
+    models_of,
+)
+from dynamic_tinybert.train.schedule import check_disk
+from dynamic_tinybert.train.stages import check_intermediate
+from dynamic_tinybert.train.vocabulary import Vocabulary, check_alignment
+
+_SAMPLE = 200  # questions whose tokens are compared, teacher's and student's
+_CHECKPOINTS = 3  # that may lie there at a time: two, and the one being written
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sets:
+    """The questions of a recipe, by what they may be used for."""
+
+    train: tuple[Question, ...]
+    select: SquadFile
+    confirm: SquadFile
+    dev: SquadFile | None
+
+    @property
+    def unanswerable(self) -> bool:
+        """Whether questions to train on have no answer."""
+        return any(question.impossible for question in self.train)
+
+
+def read_sets(recipe: Recipe) -> Sets:
+    """Read the data of a recipe.
+
+    Raises:
+        TrainingError: A file is missing, or the held-out articles make no sense.
+        SquadError: A file is no SQuAD file.
+    """
+    data = recipe.data
+    for key in ("train", "select", "confirm", "dev"):
+        path = getattr(data, key)
+        if path is not None and not path.is_file():
+            raise TrainingError(
+                f"data.{key}: there is no file {path}; SQuAD is at https://rajpurkar.github.io/SQuAD-explorer, and "
+                f"--set data.{key}=FILE says where yours is"
+            )
+    whole = read_squad(data.train)
+    titles = {key: _titles(getattr(data, key)) for key in ("select", "confirm")}
+    known = {question.title for question in whole.questions}
+    for key, wanted in titles.items():
+        if not wanted:
+            raise TrainingError(f"data.{key}: {getattr(data, key)} names no article")
+        if unknown := wanted - known:
+            raise TrainingError(
+                f"data.{key}: {getattr(data, key)} names {len(unknown)} articles that {data.train} has not, "
+                f"{min(unknown)!r} among them"
+            )
+    if both := titles["select"] & titles["confirm"]:
+        raise TrainingError(f"the article {min(both)!r} is both in data.select and in data.confirm")
+    held = titles["select"] | titles["confirm"]
+    questions = [question for question in whole.questions if question.title not in held]
+    if not questions:
+        raise TrainingError(f"data.train: {data.train} has no article that is not held out")
+    if data.limit is not None:
+        draw = random.Random(recipe.seed)
+        chosen = sorted(draw.sample(range(len(questions)), min(data.limit, len(questions))))
+        questions = [questions[i] for i in chosen]
+    return Sets(
+        train=tuple(questions),
+        select=replace(whole, questions=tuple(q for q in whole.questions if q.title in titles["select"])),
+        confirm=replace(whole, questions=tuple(q for q in whole.questions if q.title in titles["confirm"])),
+        dev=None if data.dev is None else read_squad(data.dev),
+    )
+
+
+def find_vocabulary(recipe: Recipe) -> Vocabulary:
+    """Return the vocabulary that features are made with: the student's.
+
+    A student of a teacher's layers, a student in the form of MPNet, and a teacher alone have the teacher's if that is
+    BERT's, else the embedded model's, that of bert-base-uncased.
+
+    Raises:
+        TrainingError: It cannot be loaded, or is not BERT's.
+    """
+    student = recipe.student
+    if student is not None and student.checkpoint is not None and tokenizer_source(recipe) is None:
+        source = student.checkpoint
+    else:
+        source = next((model for model in _teachers(recipe) if Vocabulary(model).reads_as_bert), EMBEDDED)
+    vocabulary = Vocabulary(embedded_path() if source == EMBEDDED else source)
+    if not vocabulary.reads_as_bert:
+        raise TrainingError(f"the tokenizer of {source} is not BERT's: it has no [CLS] and [SEP]")
+    return vocabulary
+
+
+def tokenizer_source(recipe: Recipe) -> str | None:
+    """The model whose tokens and ids a student in the form of MPNet has; None if features are made with its tokenizer.
+
+    Raises:
+        TrainingError: The student's checkpoint cannot be read.
+    """
+    student = recipe.student
+    if student is None:
+        return None
+    if student.checkpoint is not None:
+        return student.checkpoint if _checkpoint_config(student).model_type == "mpnet" else None
+    return _first_teacher(recipe) if student.form == "mpnet" else None
+
+
+def check_run(recipe: Recipe, sets: Sets, vocabulary: Vocabulary, output: Path) -> None:
+    """Find out early what could go wrong late.
+
+    Raises:
+        TrainingError: A teacher's tokens or layers do not fit the student's, a checkpoint is of another architecture, a
+            file is missing, or the disk is too full.
+    """
+    sample = random.Random(0).sample(sets.train, min(_SAMPLE, len(sets.train)))
+    texts = [text for question in sample for text in (question.question, question.context)]
+    for model in dict.fromkeys(_teachers(recipe)):
+        check_alignment(Vocabulary(model), vocabulary, texts)
+    if (own := tokenizer_source(recipe)) is not None:
+        check_alignment(Vocabulary(own), vocabulary, texts, role="the model")
+    read = [read_config(model) for model in dict.fromkeys(_teachers(recipe))]
+    student: Any = None
+    teacher: Any = None if recipe.teacher is None else read_config(recipe.teacher)
+    largest = 0
+    for stage in recipe.stages:
+        if isinstance(stage, LogitsStage):
+            if stage.start is not None and not stage.start.is_file():
+                raise TrainingError(f"start: there is no file of stored logits {stage.start}")
+            continue
+        if isinstance(stage, TeacherStage):
+            if any(retention < 1 for retention in stage.retentions):
+                raise TrainingError(
+                    f"a teacher drops no tokens: its retentions are [1.0], not {list(stage.retentions)}"
+                )
+            teacher = read_config(stage.model)
+            largest = max(largest, _parameters(teacher))
+            continue
+        if stage.teacher is not None:
+            teacher = read_config(stage.teacher)
+        if student is None and recipe.student is not None:
+            student = _student_config(recipe.student, teacher)
+            largest = max(largest, _parameters(student))
+        if isinstance(stage, IntermediateStage):
+            check_intermediate(stage, student, teacher)
+        if (logits := getattr(stage, "logits", None)) is not None and not logits.is_file():
+            raise TrainingError(f"there is no file of stored logits {logits}")
+    able = torch.cuda.is_available() or cpu_has_bf16()
+    if any(stage.precision == "bf16" for stage in recipe.stages) and not able:
+        raise TrainingError("precision: bf16 needs a GPU, or a CPU that multiplies in it: set precision: auto")
+    positions = [shape_of(config).positions for config in (student, *read) if config is not None]
+    longest = min(positions, default=recipe.data.max_seq_len)  # old logits are converted without any model
+    if recipe.data.max_seq_len > longest:
+        raise TrainingError(
+            f"data.max_seq_len {recipe.data.max_seq_len} is more than the {longest} that the model reads"
+        )
+    try:
+        check_lengths(
+            max_seq_len=recipe.data.max_seq_len,
+            doc_stride=recipe.data.doc_stride,
+            max_question_len=recipe.data.max_question_len,
+            positions=longest,
+        )
+    except WindowError as error:
+        raise TrainingError(f"data: {error}") from None
+    existing = output
+    while not existing.exists():
+        existing = existing.parent
+    means = any(getattr(stage, "average", False) for stage in recipe.stages)
+    # Weights with two moments each, and perhaps their mean; and finished models.
+    check_disk(existing, largest * 4 * ((3 + means) * _CHECKPOINTS + 2))
+
+
+def embedded_path() -> str:
+    """The folder of the embedded model."""
+    return str(open_folder(EMBEDDED).path)
+
+
+def _titles(file: Path) -> set[str]:
+    try:
+        return set(file.read_text("utf-8").splitlines()) - {""}
+    except UnicodeDecodeError:
+        raise TrainingError(f"{file} is no list of titles in UTF-8") from None
+
+
+def _teachers(recipe: Recipe) -> list[str]:
+    """The models whose tokens must be the student's."""
+    named = [model for stage in recipe.stages for model in models_of(stage)]
+    return named if recipe.teacher is None else [recipe.teacher, *named]
+
+
+def _first_teacher(recipe: Recipe) -> str | None:
+    """The model that a student takes layers from: what the first stage of a student names, or the last before it."""
+    teacher = recipe.teacher
+    for stage in recipe.stages:
+        if isinstance(stage, TeacherStage):
+            teacher = stage.model
+        elif isinstance(stage, StudentStage):
+            return stage.teacher or teacher
+    return teacher
+
+
+def student_layers(student: Student, teacher: Any) -> list[int]:
+    """Which layers of its teacher a student is made of, by the teacher's configuration."""
+    if student.teacher_layers == "every_second":
+        return list(range(1, teacher.num_hidden_layers, 2))
+    return list(student.teacher_layers or ())
+
+
+def _student_config(student: Student, teacher: Any) -> Any:
+    """The configuration of a student, as far as it can be told before its teacher is trained."""
+    if student.checkpoint is not None:
+        return _checkpoint_config(student)
+    layers = student_layers(student, teacher)
+    check_layers(teacher, layers, student.form or "bert")
+    config = copy.deepcopy(teacher)
+    config.num_hidden_layers = len(layers)
+    return config
+
+
+def _checkpoint_config(student: Student) -> Any:
+    model = str(student.checkpoint)
+    config = read_config(embedded_path() if model == EMBEDDED else model)
+    try:
+        check_student(model, config)
+    except TrainingError as error:
+        raise TrainingError(f"student.checkpoint: {error}") from None
+    if student.form not in (None, config.model_type):
+        raise TrainingError(
+            f"student.form: {student.form} is not what student.checkpoint is, {config.model_type}: leave form out"
+        )
+    return config
+
+
+def _parameters(config: Any) -> int:
+    """About how many parameters an encoder has."""
+    shape = shape_of(config)
+    layer = 4 * shape.hidden**2 + 2 * shape.hidden * shape.feed_forward
+    return (shape.vocabulary + shape.positions) * shape.hidden + shape.layers * layer

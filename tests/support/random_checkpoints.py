@@ -1,0 +1,204 @@
+"""Small question-answering checkpoints of random weights, of every architecture, as transformers writes them.
+
+usage: random_checkpoints.py FOLDER [KIND ...]     a subfolder of FOLDER for each kind
+
+Each has a tokenizer of its architecture's own kind, trained on the texts of examples/: WordPiece (BERT, DistilBERT,
+ELECTRA, MPNet), byte-level BPE (RoBERTa), Unigram as SentencePiece's (XLM-R, ALBERT). The weights tell tokens,
+positions and layers apart, no bias is 0, and logits lie some units apart, so that what is wrong shows. The same call
+makes the same checkpoint, whichever transformers 5 makes it (but for what its files say of themselves).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import zlib
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+
+KINDS = ("bert", "roberta", "xlm-roberta", "distilbert", "electra", "mpnet", "albert")
+POSITIONS = 512  # the longest window
+_ROOT = Path(__file__).parents[2]
+_SCRIPTS = "Zoë Müller œuvre naïve Ελλάδα Москва שלום مرحبا नमस्ते 東京 京都 서울 ประเทศไทย €5 50% “a” — 1’000"
+_WORDS = 1500  # in a vocabulary, at most
+
+
+def make(kind: str, folder: Path, *, layers: int = 3, hidden: int = 48, seed: int = 0) -> Path:
+    """Write a checkpoint: `config.json`, `model.safetensors`, `tokenizer.json`, `tokenizer_config.json`.
+
+    Args:
+        kind: One of `KINDS`, the `model_type` of its configuration.
+        folder: Where to; made if it is not there.
+        layers: Its layers.
+        hidden: Its hidden size, a multiple of 4, the number of heads; the feed-forward size is twice that.
+        seed: Of the random weights.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ValueError: There is no such kind, or `hidden` is no multiple of 4.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"a kind is one of {', '.join(KINDS)}, not {kind!r}")
+    if hidden % 4:
+        raise ValueError(f"hidden is a multiple of 4, not {hidden}")
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer = make_tokenizer(kind)
+    model = randomize(make_model(kind, len(tokenizer), layers=layers, hidden=hidden), seed)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def make_model(kind: str, vocabulary: int, *, layers: int, hidden: int) -> Any:
+    """A model of a kind, its weights as transformers initializes them."""
+    sizes = {
+        "vocab_size": vocabulary,
+        "hidden_size": hidden,
+        "num_hidden_layers": layers,
+        "num_attention_heads": 4,
+        "intermediate_size": 2 * hidden,
+        "max_position_embeddings": POSITIONS,
+    }
+    # The rest is as the published checkpoints have it, where that differs from transformers' defaults.
+    if kind == "bert":
+        return transformers.BertForQuestionAnswering(transformers.BertConfig(**sizes))
+    if kind in ("roberta", "xlm-roberta"):
+        sizes |= {"max_position_embeddings": POSITIONS + 2, "type_vocab_size": 1, "layer_norm_eps": 1e-5}
+        if kind == "xlm-roberta":
+            return transformers.XLMRobertaForQuestionAnswering(transformers.XLMRobertaConfig(**sizes))
+        return transformers.RobertaForQuestionAnswering(transformers.RobertaConfig(**sizes))
+    if kind == "distilbert":
+        names = {"hidden_size": "dim", "num_hidden_layers": "n_layers", "num_attention_heads": "n_heads"}
+        names["intermediate_size"] = "hidden_dim"
+        config = transformers.DistilBertConfig(**{names.get(name, name): size for name, size in sizes.items()})
+        return transformers.DistilBertForQuestionAnswering(config)
+    if kind == "electra":
+        config = transformers.ElectraConfig(**sizes, embedding_size=hidden // 2)
+        return transformers.ElectraForQuestionAnswering(config)
+    if kind == "mpnet":
+        sizes |= {"max_position_embeddings": POSITIONS + 2, "layer_norm_eps": 1e-5}
+        return transformers.MPNetForQuestionAnswering(transformers.MPNetConfig(**sizes))
+    return transformers.AlbertForQuestionAnswering(transformers.AlbertConfig(**sizes, embedding_size=hidden // 2))
+
+
+def randomize(model: Any, seed: int = 0) -> Any:
+    """Give every parameter random values, by its name and the seed; the model in evaluation mode.
+
+    Attention is far from uniform but says little beside the residual: else deep models would make all tokens the same.
+    """
+    embeddings = {f"{name}.weight" for name, module in model.named_modules() if isinstance(module, torch.nn.Embedding)}
+    loudness = {"query": 2, "key": 2, "q": 2, "k": 2, "q_lin": 2, "k_lin": 2, "qa_outputs": 4}
+    with torch.no_grad():
+        for name, value in model.named_parameters():
+            noise = np.random.default_rng((seed, zlib.crc32(name.encode()))).standard_normal(value.shape, np.float32)
+            module = name.split(".")[-2]
+            if name in embeddings:
+                scaled = noise if "position" not in name and "type" not in name else 0.5 * noise
+            elif value.ndim == 1:
+                norm = "norm" in name.lower() and name.endswith("weight")
+                scaled = 1 + 0.1 * noise if norm else 0.2 * noise
+            else:
+                scaled = loudness.get(module, 1) / math.sqrt(value.shape[1]) * noise
+            value.copy_(torch.from_numpy(np.asarray(scaled, np.float32)))
+    return model.eval()
+
+
+def make_tokenizer(kind: str) -> Any:
+    """A fast tokenizer of a kind, of transformers' own class for it, trained on the texts of examples/."""
+    longest = {"model_max_length": POSITIONS}
+    if kind == "roberta":
+        special = ["<s>", "<pad>", "</s>", "<unk>"]
+        trained = Tokenizer(models.BPE())
+        trained.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        trainer = trainers.BpeTrainer(
+            vocab_size=_WORDS,
+            special_tokens=special,
+            initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+            show_progress=False,
+        )
+        model = _train(trained, trainer)
+        words = {**model["vocab"], "<mask>": len(model["vocab"])}
+        return transformers.RobertaTokenizer(vocab=words, merges=[tuple(pair) for pair in model["merges"]], **longest)
+    if kind == "xlm-roberta":
+        special = ["<s>", "<pad>", "</s>", "<unk>"]
+        trained = Tokenizer(models.Unigram())
+        trained.normalizer = normalizers.NFKC()
+        trained.pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always")
+        pieces = _pieces(trained, special)
+        return transformers.XLMRobertaTokenizer(vocab=[*pieces, ("<mask>", 0.0)], **longest)
+    if kind == "albert":
+        special = ["<pad>", "<unk>", "[CLS]", "[SEP]", "[MASK]"]
+        trained = Tokenizer(models.Unigram())
+        trained.normalizer = normalizers.Sequence(
+            [normalizers.NFKD(), normalizers.StripAccents(), normalizers.Lowercase()]
+        )
+        trained.pre_tokenizer = pre_tokenizers.Sequence(
+            [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always")]
+        )
+        return transformers.AlbertTokenizer(vocab=_pieces(trained, special), **longest)
+    words = _wordpieces()
+    if kind == "mpnet":  # BERT's words between the special tokens of RoBERTa
+        words = ["<s>", "<pad>", "</s>", "<unk>", *words, "<mask>"]
+    names = {"bert": "Bert", "distilbert": "DistilBert", "electra": "Electra", "mpnet": "MPNet"}
+    return getattr(transformers, f"{names[kind]}Tokenizer")(
+        vocab={word: i for i, word in enumerate(words)}, do_lower_case=True, **longest
+    )
+
+
+def _pieces(tokenizer: Any, special: list[str]) -> list[tuple[str, float]]:
+    """A vocabulary of a unigram model: the special tokens, and pieces, the likeliest first."""
+    trainer = trainers.UnigramTrainer(vocab_size=_WORDS, special_tokens=special, unk_token="<unk>", show_progress=False)
+    pieces = [(piece, round(score, 6)) for piece, score in _train(tokenizer, trainer)["vocab"]]
+    return [*pieces[: len(special)], *sorted(pieces[len(special) :], key=lambda piece: (-piece[1], piece[0]))]
+
+
+def _wordpieces() -> list[str]:
+    """A vocabulary of WordPiece: every character, and the most frequent words, beginnings and endings of words."""
+    normalizer, splitter = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
+    counts: Counter[str] = Counter()
+    for text in _texts():
+        for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(text)):
+            counts[word] += 4
+            counts.update(part for i in range(1, len(word)) for part in (word[:i], f"##{word[i:]}"))
+    characters = sorted({character for word in counts for character in word.removeprefix("##")})
+    short = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *characters, *(f"##{c}" for c in characters)]
+    frequent = sorted(set(counts) - set(short), key=lambda word: (-counts[word], word))
+    return [*short, *frequent[: _WORDS - len(short)]]
+
+
+def _train(tokenizer: Any, trainer: Any) -> Any:
+    """Train a tokenizer; return its model as tokenizer.json has it."""
+    tokenizer.train_from_iterator(_texts(), trainer)
+    return json.loads(tokenizer.to_str())["model"]
+
+
+def _texts() -> Iterator[str]:
+    for path in sorted((_ROOT / "examples").glob("*.txt")):
+        yield from path.read_text("utf-8").splitlines()
+    for item in json.loads((_ROOT / "examples/questions.json").read_text("utf-8")):
+        yield item["question"]
+    yield from [_SCRIPTS] * 2
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("kinds", nargs="*", metavar="KIND", help=f"of {', '.join(KINDS)}; by default all")
+    args = parser.parse_args()
+    for kind in args.kinds or KINDS:
+        print(make(kind, args.folder / kind))
+
+
+if __name__ == "__main__":
+    main()
