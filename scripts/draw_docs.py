@@ -171,7 +171,7 @@ def read(qa: QuestionAnswerer, question: str, text: str, budget: Budget) -> Read
     """Read a question and a text that fit into one window."""
     choice = qa.table.select(qa.shape, budget)
     (window,) = windows_of(qa, question, text)
-    logits = qa.reader.read([window], [choice.config])
+    logits = qa.reader.predict([window], [choice.config])
     return Read(
         question=question,
         text=text,

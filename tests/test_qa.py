@@ -861,9 +861,9 @@ def test_windows_of_several_requests_are_read_each_at_its_own_configuration(qa: 
     batch = [w for text in ("The tower stands in Paris.", "It was built in 1889 by Koechlin. " * 5)
              for w in qa.reader.windows(QUESTION, text, **sizes)]  # fmt: skip
     configs = [LengthConfig.full(6), LengthConfig.uniform(6, 0.7)]
-    together = qa.reader.read(batch, configs)
+    together = qa.reader.predict(batch, configs)
     for row, (window, config) in enumerate(zip(batch, configs, strict=True)):
-        alone = qa.reader.read([window], [config])
+        alone = qa.reader.predict([window], [config])
         np.testing.assert_allclose(together.start[row, : len(window)], alone.start[0], atol=1e-4)
         assert (together.layers_passed[row, : len(window)] == alone.layers_passed[0]).all()
 

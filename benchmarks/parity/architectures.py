@@ -63,7 +63,7 @@ def main() -> None:
             window = windows[kind][number % len(windows[kind])]
             for config in (full, dropping):
                 begin = time.perf_counter()
-                reader.read([window], [config])
+                reader.predict([window], [config])
                 if number:  # the first warms up
                     seconds.setdefault((kind, config), []).append(time.perf_counter() - begin)
     times = {key: median(values) for key, values in seconds.items()}
@@ -114,7 +114,7 @@ def compare(qa: QuestionAnswerer, path: Path, windows: list[Any]) -> tuple[float
         inputs["token_type_ids"] = [window.type_ids for window in windows]
     with torch.no_grad():
         theirs = model(**{name: torch.from_numpy(np.stack(rows)) for name, rows in inputs.items()})
-    ours = qa.reader.read(windows, [LengthConfig.full(qa.shape.layers)] * len(windows))
+    ours = qa.reader.predict(windows, [LengthConfig.full(qa.shape.layers)] * len(windows))
     wanted = np.stack([theirs.start_logits.numpy(), theirs.end_logits.numpy()])
     return float(np.abs(np.stack(ours[:2]) - wanted).max()), float(wanted.std())
 

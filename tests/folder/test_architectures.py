@@ -121,7 +121,7 @@ def test_full_equals_transformers(folder: Path, qa: QuestionAnswerer, theirs: An
     for text in TEXTS:
         windows += qa.reader.windows(QUESTION, text, max_seq_len=512, doc_stride=16, max_question_len=64)
     full = LengthConfig.full(qa.shape.layers)
-    logits = qa.reader.read(windows, [full] * len(windows))
+    logits = qa.reader.predict(windows, [full] * len(windows))
     spread = 0.0
     for row, window in enumerate(windows):
         inputs = {"input_ids": [window.ids.tolist()], "attention_mask": [[1] * len(window)]}
@@ -155,7 +155,7 @@ def test_dropping_and_restoring_equals_the_reference(folder: Path, qa: QuestionA
     options = {"max_seq_len": 96, "doc_stride": 16, "max_question_len": 64}
     windows = [window for text in TEXTS[:2] for window in qa.reader.windows(QUESTION, text, **options)][-2:]
     config = LengthConfig.uniform(opened.shape.layers, 0.7)
-    logits = qa.reader.read(windows, [config] * 2)
+    logits = qa.reader.predict(windows, [config] * 2)
     assert (logits.layers_passed[0] == 0).any()
     width = max(map(len, windows))
     rows = [np.pad(np.stack([w.ids, w.type_ids, np.ones_like(w.ids)]), ((0, 0), (0, width - len(w)))) for w in windows]
@@ -244,7 +244,7 @@ def test_the_exported_graph_says_the_same(folder: Path, qa: QuestionAnswerer, tm
         "token_type_ids": window.type_ids[None],
         "lengths": config.lengths([len(window)]),
     }
-    wanted = qa.reader.read([window], [config])
+    wanted = qa.reader.predict([window], [config])
     for found, ours in zip(session.run(None, feeds), wanted, strict=True):
         np.testing.assert_allclose(found, ours, rtol=0, atol=1e-4)
 
@@ -429,7 +429,7 @@ def test_settings_mean_what_they_mean_to_transformers(kind: str, changes: dict[s
     inputs = {"input_ids": [window.ids.tolist()], "attention_mask": [[1] * len(window)]}
     if qa.shape.typed:
         inputs["token_type_ids"] = [window.type_ids.tolist()]
-    found = qa.reader.read([window], [LengthConfig.full(qa.shape.layers)])
+    found = qa.reader.predict([window], [LengthConfig.full(qa.shape.layers)])
     for ours, wanted in zip(found[:2], read(model, inputs), strict=True):
         np.testing.assert_allclose(ours, wanted, rtol=0, atol=1e-4)
 

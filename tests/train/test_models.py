@@ -251,7 +251,7 @@ def test_the_embedded_model_is_what_answering_reads(named: bool, embedded: Path,
             max_question_len=64,
         )
     )
-    wanted = qa.reader.read(windows, [LengthConfig.full(6)])
+    wanted = qa.reader.predict(windows, [LengthConfig.full(6)])
     with torch.no_grad():
         found = student.eval()(
             torch.from_numpy(windows[0].ids)[None], None, torch.from_numpy(windows[0].type_ids)[None]

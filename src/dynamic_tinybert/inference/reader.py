@@ -68,7 +68,7 @@ class Reader:
             self.tokenizer, ids, self.tokenizer.text(text), max_seq_len=max_seq_len, doc_stride=doc_stride
         )
 
-    def read(self, batch: Sequence[Window], configs: Sequence[LengthConfig]) -> Logits:
+    def predict(self, batch: Sequence[Window], configs: Sequence[LengthConfig]) -> Logits:
         """Run a batch of windows, each at a length configuration of its own.
 
         Args:

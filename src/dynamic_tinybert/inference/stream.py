@@ -218,7 +218,7 @@ class AnswerStream:
         lengths, tokens = [len(pool[i][1]) for i in order], self._reader.runtime.batch_tokens
         for batch in batches(lengths, tokens, most_rows=most_rows):
             numbers = [order[i] for i in batch]
-            start, end, _ = self._reader.read([pool[i][1] for i in numbers], [choice.config] * len(numbers))
+            start, end, _ = self._reader.predict([pool[i][1] for i in numbers], [choice.config] * len(numbers))
             logits |= {i: (start[row], end[row]) for row, i in enumerate(numbers)}
         for i, (request, window) in enumerate(pool):
             request.pending.add(window, *logits[i])

@@ -236,7 +236,7 @@ def test_the_layers_of_each_token_are_told(served: Running, qa: QuestionAnswerer
     config = qa.table.select(qa.shape, budget).config
     expected: dict[tuple[int, int], int] = {}
     for window in qa.reader.windows(question, text, max_question_len=64, **lengths):
-        (layers,) = qa.reader.read([window], [config]).layers_passed
+        (layers,) = qa.reader.predict([window], [config]).layers_passed
         places = zip(map(int, window.text.begin), map(int, window.text.end), strict=True)
         for i, place in enumerate(places, start=window.offset):
             expected[place] = max(int(layers[i]), expected.get(place, 0))

@@ -409,8 +409,8 @@ class Engine:
         finally:
             cancelled.set()
 
-    def read(self, batch: Sequence[Window], configs: Sequence[LengthConfig]) -> Logits:
-        """Read windows when their turn comes; for the threads that ask corpora."""
+    def predict(self, batch: Sequence[Window], configs: Sequence[LengthConfig]) -> Logits:
+        """Predict windows when their turn comes; for the threads that ask corpora."""
         cancelled: threading.Event | None = getattr(self._request, "cancelled", None)
         if cancelled is not None and cancelled.is_set():
             raise Stopped("the question was cancelled")
@@ -492,7 +492,7 @@ class Engine:
             return None
         began = self._clock()
         try:
-            start, end, layers = self.model.reader.read(windows, configs)
+            start, end, layers = self.model.reader.predict(windows, configs)
         except Exception as error:
             logger.exception("a batch could not be read")
             for job, _ in numbers:
@@ -534,8 +534,8 @@ class _ScheduledReader(Reader):
         super().__init__(reader.tokenizer, reader.runtime)
         self._engine = engine
 
-    def read(self, batch: Sequence[Window], configs: Sequence[LengthConfig]) -> Logits:
-        return self._engine.read(batch, configs)
+    def predict(self, batch: Sequence[Window], configs: Sequence[LengthConfig]) -> Logits:
+        return self._engine.predict(batch, configs)
 
 
 class _Asked:
