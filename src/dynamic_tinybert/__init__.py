@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from dynamic_tinybert.answer import Answer, Spent
     from dynamic_tinybert.compat.pipeline import QuestionAnsweringPipeline, pipeline
     from dynamic_tinybert.corpus import Corpus, CorpusAnswer, CorpusError
+    from dynamic_tinybert.errors import DynamicTinyBertError
     from dynamic_tinybert.folder import ModelFolderError
     from dynamic_tinybert.inference.windows import WindowError
     from dynamic_tinybert.model.budget import Budget, BudgetError, LengthConfig
@@ -28,6 +29,7 @@ _HOMES = {
     "Corpus": "corpus",
     "CorpusAnswer": "corpus",
     "CorpusError": "corpus",
+    "DynamicTinyBertError": "errors",
     "LengthConfig": "model.budget",
     "ModelFolderError": "folder",
     "QuestionAnswerer": "qa",
@@ -44,6 +46,7 @@ __all__ = [
     "Corpus",
     "CorpusAnswer",
     "CorpusError",
+    "DynamicTinyBertError",
     "LengthConfig",
     "ModelFolderError",
     "QuestionAnswerer",

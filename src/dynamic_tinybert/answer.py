@@ -6,12 +6,16 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
+from dynamic_tinybert.errors import DynamicTinyBertError
 
-class EmptyQuestionError(ValueError):
+
+class EmptyQuestionError(DynamicTinyBertError, ValueError):
     """A question without a word that could be read."""
 
+    misuse = True
 
-class LogitsError(ValueError):
+
+class LogitsError(DynamicTinyBertError, ValueError):
     """A model computes logits that are not finite; one line that says so."""
 
 

@@ -1,9 +1,25 @@
-"""Warnings that name the caller's line, however deep in this package they arise."""
+"""The base of this package's errors, and warnings that name the caller's line."""
 
 from __future__ import annotations
 
 import sys
 import warnings
+from typing import ClassVar
+
+
+class DynamicTinyBertError(Exception):
+    """What this package raises: one line that says what is wrong, the value, and what to do.
+
+    Attributes:
+        misuse: Whether an argument is wrong, not a file or a model: the command line then ends with status 2, not 1.
+    """
+
+    misuse: ClassVar[bool] = False
+
+
+def one_line(error: BaseException) -> str:
+    """Return the first line of what an error says, or the name of its class if it says nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def warn(message: str) -> None:

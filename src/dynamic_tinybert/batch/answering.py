@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeAlias
 
 from dynamic_tinybert.answer import LogitsError
+from dynamic_tinybert.errors import DynamicTinyBertError
 from dynamic_tinybert.files.text import SURROGATE
 
 if sys.platform != "win32":
@@ -53,7 +54,7 @@ _SKIPPED = 1000  # lines between two reports of progress while answers are check
 _BOM = b"\xef\xbb\xbf"
 
 
-class BatchError(Exception):
+class BatchError(DynamicTinyBertError):
     """A run that cannot begin or go on; one line that says why."""
 
 

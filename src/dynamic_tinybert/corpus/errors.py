@@ -1,7 +1,9 @@
 """What can be wrong with a corpus."""
 
+from dynamic_tinybert.errors import DynamicTinyBertError
 
-class CorpusError(Exception):
+
+class CorpusError(DynamicTinyBertError):
     """An index or a corpus that cannot be used; one line that says why."""
 
 

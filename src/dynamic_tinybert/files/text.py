@@ -7,11 +7,13 @@ import re
 from collections.abc import Iterator
 from typing import BinaryIO
 
+from dynamic_tinybert.errors import DynamicTinyBertError
+
 SURROGATE = re.compile("[\ud800-\udfff]")
 """Half a character, which UTF-8 has no place for."""
 
 
-class NoTextError(ValueError):
+class NoTextError(DynamicTinyBertError, ValueError):
     """Bytes that are no text; one line that says why, to stand after the file's name: "is no text but a PDF: ..."."""
 
 

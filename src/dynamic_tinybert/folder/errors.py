@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dynamic_tinybert.errors import DynamicTinyBertError
 
-class ModelFolderError(ValueError):
+
+class ModelFolderError(DynamicTinyBertError, ValueError):
     """A model folder that cannot be read or written: one line, what is wrong and what to do."""
 
     def __init__(self, message: str) -> None:

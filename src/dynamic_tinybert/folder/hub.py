@@ -9,6 +9,7 @@ import os
 import re
 from pathlib import Path, PurePath
 
+from dynamic_tinybert.errors import one_line
 from dynamic_tinybert.folder.errors import ModelFolderError
 from dynamic_tinybert.folder.files import FETCHED
 from dynamic_tinybert.folder.tensors import refuse_pickle
@@ -69,14 +70,10 @@ def fetch(
             raise ModelFolderError(
                 f"{absent}, and local_files_only or HF_HUB_OFFLINE forbids to fetch it: allow that once"
             ) from error
-        why = _first_line(error.__cause__ or error)
+        why = one_line(error.__cause__ or error)
         raise ModelFolderError(f"{absent}, and {constants.ENDPOINT} fails ({why}): check the network") from error
     except Exception as error:  # what lies below huggingface_hub, and so its errors, differs from version to version
-        raise ModelFolderError(f"{name} could not be fetched from the Hub: {_first_line(error)}") from error
+        raise ModelFolderError(f"{name} could not be fetched from the Hub: {one_line(error)}") from error
     source = f"{model!r}, revision={revision!r}" if revision else repr(model)
     refuse_pickle(f"{name} on the Hub", others, source, PurePath(model).name)
     return path
-
-
-def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)

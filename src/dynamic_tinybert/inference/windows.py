@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Encoding, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
-from dynamic_tinybert.errors import warn
+from dynamic_tinybert.errors import DynamicTinyBertError, warn
 
 Ints = npt.NDArray[np.int64]
 
@@ -34,8 +34,10 @@ _USUAL = {
 _JOINERS = frozenset("\u200c\u200d\ufe0e\ufe0f")  # joiners and variation selectors belong to the character before
 
 
-class WindowError(ValueError):
+class WindowError(DynamicTinyBertError, ValueError):
     """A tokenizer that cannot be used, or lengths that do not fit each other; one line that says why."""
+
+    misuse = True
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeAlias, cast
 import numpy as np
 import numpy.typing as npt
 
-from dynamic_tinybert.errors import warn
+from dynamic_tinybert.errors import DynamicTinyBertError, warn
 from dynamic_tinybert.model.shape import ModelShape
 
 BERT_BASE = ModelShape(layers=12, hidden=768, heads=12, feed_forward=3072, vocabulary=30522, positions=512)
@@ -28,8 +28,10 @@ _FLOOR = 2  # tokens that a sequence keeps at the least
 _WITHIN = {"balanced": 1.0, "fast": 3.0}  # F1 that a named budget may cost
 
 
-class BudgetError(ValueError):
+class BudgetError(DynamicTinyBertError, ValueError):
     """A budget, a length configuration or a table of them that makes no sense; one line that says why."""
+
+    misuse = True
 
 
 @dataclass(frozen=True)

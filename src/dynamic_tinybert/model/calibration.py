@@ -12,11 +12,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from dynamic_tinybert.errors import DynamicTinyBertError
+
 _MOST = 1e6  # a coefficient that could be; of any logits the sum stays finite
 
 
-class CalibrationError(ValueError):
+class CalibrationError(DynamicTinyBertError, ValueError):
     """A model's calibration that makes no sense; one line that says why."""
+
+    misuse = True
 
 
 @dataclass(frozen=True, kw_only=True)

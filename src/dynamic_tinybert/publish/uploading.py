@@ -10,6 +10,7 @@ from pathlib import Path, PurePath
 from typing import Any
 from urllib.parse import quote
 
+from dynamic_tinybert.errors import one_line
 from dynamic_tinybert.folder.errors import ModelFolderError
 from dynamic_tinybert.folder.files import CARD, FETCHED
 from dynamic_tinybert.folder.hub import is_hub_name
@@ -203,7 +204,7 @@ def _in_one_line(name: str, token: str | None) -> Iterator[None]:
         raise
     except Exception as error:  # what lies below huggingface_hub, and so its errors, differs from version to version
         cause = error.__cause__ if isinstance(error, RuntimeError) and error.__cause__ else error
-        said = next(iter(str(cause).strip().splitlines()), type(cause).__name__)
+        said = one_line(cause)
         if isinstance(cause, errors.HfHubHTTPError):
             line = _of_status(name, int(getattr(cause.response, "status_code", 0)), cause.server_message or said)
         elif isinstance(cause, ValueError):  # of the card's metadata, and of what is malformed

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from dynamic_tinybert.errors import DynamicTinyBertError
 
-class SearchError(ValueError):
+
+class SearchError(DynamicTinyBertError, ValueError):
     """A search that cannot be begun or gone on with; one line that says why, and what to do."""
+
+    misuse = True

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias, TypeVar
 
+from dynamic_tinybert.errors import DynamicTinyBertError
+
 Version: TypeAlias = Literal["1.1", "2.0"]
 _T = TypeVar("_T")
 
@@ -19,7 +21,7 @@ _GZIP_MAGIC = b"\x1f\x8b"
 _KINDS: dict[type, str] = {str: "a string", list: "a list", bool: "true or false", int: "an integer"}
 
 
-class SquadError(ValueError):
+class SquadError(DynamicTinyBertError, ValueError):
     """A file that is not what it should be, in one line that says where."""
 
 

@@ -7,11 +7,14 @@ import json
 import random
 from dataclasses import dataclass, replace
 
+from dynamic_tinybert.errors import DynamicTinyBertError
 from dynamic_tinybert.squad.data import Question, SquadFile
 
 
-class PartError(ValueError):
+class PartError(DynamicTinyBertError, ValueError):
     """Questions that cannot choose and confirm; one line that says why, and what to do."""
+
+    misuse = True
 
 
 @dataclass(frozen=True)

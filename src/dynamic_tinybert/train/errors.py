@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dynamic_tinybert.errors import DynamicTinyBertError
 
-class TrainingError(ValueError):
+
+class TrainingError(DynamicTinyBertError, ValueError):
     """Something that keeps a training run from going on: one line, what is wrong and what to do."""
 
     def __init__(self, message: str) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForQuestionAnswering, BertConfig
 from transformers.utils import logging
 
+from dynamic_tinybert.errors import one_line
 from dynamic_tinybert.folder import EMBEDDED, ModelFolderError, open_folder
 from dynamic_tinybert.folder.architectures import tensor_table
 from dynamic_tinybert.model.shape import ModelShape
@@ -109,7 +110,7 @@ def read_config(model: str | Path) -> Any:
     try:
         config = AutoConfig.from_pretrained(model)
     except Exception as error:  # transformers raises what comes from below
-        raise TrainingError(f"there is no model at {model}: {_first_line(error)}") from None
+        raise TrainingError(f"there is no model at {model}: {one_line(error)}") from None
     try:
         voters_of(config)
     except ValueError as error:
@@ -283,7 +284,7 @@ def _load(kind: Any, model: str | Path, config: Any) -> Any:
                 model, config=config, dtype=torch.float32, ignore_mismatched_sizes=True, output_loading_info=True
             )
     except Exception as error:  # transformers raises what comes from below
-        raise TrainingError(f"{model} cannot be loaded for question answering: {_first_line(error)}") from None
+        raise TrainingError(f"{model} cannot be loaded for question answering: {one_line(error)}") from None
     if other := sorted(name for name, *_ in found["mismatched_keys"]):
         raise TrainingError(f"{model} is damaged: {other[0]} in its weights is not of the size that config.json says")
     if lost := sorted(name for name in found["missing_keys"] if name.startswith(f"{loaded.base_model_prefix}.")):
@@ -328,7 +329,3 @@ class _quiet:
         logging.set_verbosity(self._level)
         if self._bar:
             logging.enable_progress_bar()
-
-
-def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
