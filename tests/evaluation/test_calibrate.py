@@ -24,8 +24,7 @@ from dynamic_tinybert.evaluation.calibrate import (
     stored,
     threshold_figures,
 )
-from dynamic_tinybert.model.budget import ConfigTable, dump_table
-from dynamic_tinybert.model.calibration import Calibration, CalibrationError
+from dynamic_tinybert.model import Calibration, CalibrationError, ConfigTable, dump_table
 from dynamic_tinybert.squad import Question, SquadFile
 
 TEXT = "The lighthouse of Port Ellis was built by Agnes Moreau in 1871. Its keeper was Barnaby Whitlock."

@@ -10,10 +10,9 @@ import pytest
 
 from dynamic_tinybert import BudgetError, QuestionAnswerer
 from dynamic_tinybert.evaluation.evaluate import Evaluation, evaluate
-from dynamic_tinybert.model.budget import BERT_BASE, macs
+from dynamic_tinybert.model import BERT_BASE, macs
 from dynamic_tinybert.squad import SquadFile, read_squad, score
-
-SHARED = Path(__file__).parents[3] / "shared" / "data" / "squad"
+from support.data import SQUAD, needs_squad
 
 CONTEXT = (
     "The lighthouse of Port Ellis was built by Agnes Moreau in 1871. It stands on a cliff north of the harbour. "
@@ -178,10 +177,9 @@ def test_a_budget_without_sense_is_refused(tiny: QuestionAnswerer, easy: SquadFi
             evaluate(tiny, easy, budget=budget)  # type: ignore[arg-type]
 
 
-@pytest.mark.shared
-@pytest.mark.skipif(not SHARED.is_dir(), reason="needs the developers' ../shared/data/squad")
+@needs_squad
 def test_the_embedded_model_answers_squad(qa: QuestionAnswerer) -> None:
-    result = evaluate(qa, read_squad(SHARED / "dev-v1.1.json.gz", limit=300))
+    result = evaluate(qa, read_squad(SQUAD / "dev-v1.1.json.gz", limit=300))
     assert result.scores.total == 300
     assert result.scores.f1 > 75
     assert result.speedup > 7

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from dynamic_tinybert.squad import Question, SquadError, SquadFile, read_predictions, read_squad
+from support.data import SQUAD, needs_squad
 
-SHARED = Path(__file__).parents[2].parent / "shared" / "data" / "squad"
-needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="needs the developers' ../shared/data/squad")
+RECIPES = Path(__file__).parents[2] / "recipes"
 
 
 def qa(id_: str, *answers: tuple[str, int], **more: Any) -> dict[str, Any]:
@@ -248,9 +248,9 @@ def test_predictions_must_be_strings(tmp_path: Path) -> None:
     assert complaint(read_predictions, path) == "the top level has 'b', but it is not a string"
 
 
-@needs_shared
+@needs_squad
 def test_the_dev_sets_are_read_whole() -> None:
-    one, two = read_squad(SHARED / "dev-v1.1.json.gz"), read_squad(SHARED / "dev-v2.0.json.gz")
+    one, two = read_squad(SQUAD / "dev-v1.1.json.gz"), read_squad(SQUAD / "dev-v2.0.json.gz")
     assert (one.version, len(one.questions), sum(len(q.answers) for q in one.questions)) == ("1.1", 10_570, 34_726)
     assert (two.version, len(two.questions), sum(q.impossible for q in two.questions)) == ("2.0", 11_873, 5_945)
     for question in (*one.questions, *two.questions):
@@ -259,9 +259,9 @@ def test_the_dev_sets_are_read_whole() -> None:
             assert question.context.startswith(text, start)
 
 
-@needs_shared
+@needs_squad
 def test_the_held_out_articles_can_be_selected() -> None:
-    titles = (SHARED / "heldout-select.txt").read_text(encoding="utf-8").split()
-    data = read_squad(SHARED / "train-v1.1.json.gz", titles=titles)
+    titles = (RECIPES / "heldout-select.txt").read_text(encoding="utf-8").split()
+    data = read_squad(SQUAD / "train-v1.1.json.gz", titles=titles)
     assert len(data.questions) == 5_248
     assert {question.title for question in data.questions} == set(titles)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import re
-from pathlib import Path
 
 import pytest
 
@@ -21,8 +20,8 @@ from dynamic_tinybert.squad import (
     score,
     score_question,
 )
+from support.data import SQUAD, needs_squad
 
-SHARED = Path(__file__).parents[2].parent / "shared" / "data" / "squad"
 VERSIONS: tuple[Version, ...] = ("1.1", "2.0")
 both_versions = pytest.mark.parametrize("version", VERSIONS)
 
@@ -176,7 +175,7 @@ def test_predictions_for_another_data_set(version: Version, predictions: dict[st
         score(data, predictions)
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason="needs the developers' ../shared/data/squad")
+@needs_squad
 @pytest.mark.parametrize(
     ("data", "predictions", "exact", "f1"),
     [
@@ -188,7 +187,7 @@ def test_predictions_for_another_data_set(version: Version, predictions: dict[st
 def test_published_predictions_have_their_published_scores(
     data: str, predictions: str, exact: float, f1: float
 ) -> None:
-    scores = score(read_squad(SHARED / f"{data}.json.gz"), read_predictions(SHARED / f"{predictions}.json.gz"))
+    scores = score(read_squad(SQUAD / f"{data}.json.gz"), read_predictions(SQUAD / f"{predictions}.json.gz"))
     assert scores.exact_match == pytest.approx(exact, abs=1e-3)
     assert scores.f1 == pytest.approx(f1, abs=1e-3)
 
@@ -257,11 +256,10 @@ def test_probabilities_are_for_2_and_for_every_prediction() -> None:
     score(ASKED, {"right": "Paris"}, na_probs={"right": 0.5})
 
 
-@pytest.mark.shared
-@pytest.mark.skipif(not SHARED.is_dir(), reason="needs the developers' ../shared/data/squad")
+@needs_squad
 def test_published_predictions_gain_nothing_from_probabilities_that_say_what_they_say() -> None:
-    data = read_squad(SHARED / "dev-v2.0.json.gz")
-    said = read_predictions(SHARED / "predictions-v2.0-bert-single.json.gz")
+    data = read_squad(SQUAD / "dev-v2.0.json.gz")
+    said = read_predictions(SQUAD / "predictions-v2.0-bert-single.json.gz")
     found = score(data, said, na_probs={id_: float(not text) for id_, text in said.items()})
     assert (round(found.exact_match, 3), round(found.f1, 3)) == (78.742, 81.775)
     assert (found.best_exact, found.best_f1) == pytest.approx((found.exact_match, found.f1))

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from dynamic_tinybert.squad import Question, normalize_answer, read_squad
 from dynamic_tinybert.squad.unanswerable import KINDS, OPPOSITES, Kind, unanswerable
+from support.data import SQUAD, needs_squad
 
-SHARED = Path(__file__).parents[2].parent / "shared" / "data" / "squad"
 RECIPES = Path(__file__).parents[2] / "recipes"
 all_kinds = pytest.mark.parametrize("kind", KINDS)
 
@@ -162,11 +162,10 @@ def test_a_huge_paragraph() -> None:
         assert made(questions, kind)
 
 
-@pytest.mark.shared
-@pytest.mark.skipif(not SHARED.is_dir(), reason="needs the developers' ../shared/data/squad")
+@needs_squad
 def test_of_real_articles_most_questions_give_one() -> None:
     titles = {*(RECIPES / "heldout-select.txt").read_text("utf-8").splitlines()} - {""}
-    data = read_squad(SHARED / "train-v1.1.json.gz", titles=titles)
+    data = read_squad(SQUAD / "train-v1.1.json.gz", titles=titles)
     shares = {kind: len(made(list(data.questions), kind)) / len(data.questions) for kind in KINDS}
     assert min(shares["other"], shares["nearest"]) > 0.99
     assert 0.7 < shares["swapped"] < 0.9
