@@ -3,19 +3,21 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
-DEV    ?= ../shared/data/squad/dev-v1.1.json.gz
+DEV    ?= $(DYNAMIC_TINYBERT_DATA)/squad/dev-v1.1.json.gz
 
-.PHONY: demo test test-serve test-ray test-milvus test-all lint format bench dist docs clean
+.PHONY: demo test check rest test-slow test-serve test-ray test-milvus test-all lint format bench dist docs clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo        install the package into $(VENV) and ask ten questions of the texts in examples/"
-	@echo "make test        install what the tests need and run them (8 minutes at most)"
-	@echo "make test-serve  the same for the server: its tests, and its page in Chromium if there is one"
-	@echo "make test-ray    the same for a cluster: two nodes of Ray on this machine, one of which is killed"
-	@echo "make test-milvus the same for an index in Milvus, with the server that milvus-lite brings"
-	@echo "make test-all    all tests, the slow ones too"
-	@echo "make lint        ruff and mypy"
+	@echo "make test        install what the tests need and run those for every change (4 minutes at most)"
+	@echo "make check       all that CI runs: make test, lint, docs, and each of the following"
+	@echo "make test-slow   the tests that take more than two seconds each"
+	@echo "make test-serve  the server: its tests, and its page in Chromium if there is one"
+	@echo "make test-ray    a cluster: two nodes of Ray on this machine, one of which is killed"
+	@echo "make test-milvus an index in Milvus, with the server that milvus-lite brings"
+	@echo "make test-all    all tests, those of minutes too"
+	@echo "make lint        ruff, mypy, and import-linter, which holds the order of the rooms"
 	@echo "make docs        the documentation site, in build/docs; fails at a warning or a link that leads nowhere"
 	@echo "make bench       measure speed side by side; the table and the picture go to results/"
 	@echo "make dist        build the wheel and the sdist, and prove both; PYTHONS=\"python3.12 ...\" names more interpreters"
@@ -68,17 +70,24 @@ demo: $(VENV)/.installed
 	$(BIN)/python examples/demo.py
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not serve and not ray and not milvus"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not long and not serve and not ray and not milvus"
+
+check: test rest
+
+rest: lint docs test-slow test-serve test-ray test-milvus
+
+test-slow: $(VENV)/.test
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "slow and not long and not serve and not ray and not milvus"
 
 test-serve: $(VENV)/.test-serve
 	@command -v chromium >/dev/null || echo "Without Chromium the page is not tested; on Debian: apt-get install chromium"
-	$(BIN)/python -m pytest -m "serve and not slow"
+	$(BIN)/python -m pytest -m "serve and not long"
 
 test-ray: $(VENV)/.test-ray
-	$(BIN)/python -m pytest -m "ray and not slow"
+	$(BIN)/python -m pytest -m "ray and not long"
 
 test-milvus: $(VENV)/.test-milvus
-	$(BIN)/python -m pytest -m "milvus and not slow"
+	$(BIN)/python -m pytest -m "milvus and not long"
 
 test-all: $(VENV)/.test-serve $(VENV)/.test-ray $(VENV)/.test-milvus
 	$(BIN)/python -m pytest
@@ -87,6 +96,7 @@ lint: $(VENV)/.lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 format: $(VENV)/.lint
 	$(BIN)/ruff check --fix .

@@ -25,9 +25,8 @@ from hypothesis import strategies as st
 
 from dynamic_tinybert import Answer, BudgetError, LengthConfig, QuestionAnswerer, WindowError
 from dynamic_tinybert.folder import open_folder
-from dynamic_tinybert.inference.spans import SpanRanker
-from dynamic_tinybert.inference.windows import TextTokenizer, windows
-from dynamic_tinybert.model.budget import BERT_BASE, macs
+from dynamic_tinybert.inference import SpanRanker, TextTokenizer, cut_windows
+from dynamic_tinybert.model import BERT_BASE, macs
 
 TEXT = (
     "The lighthouse of Port Ellis was built by Agnes Moreau in 1871. It stands on a cliff north of the harbour. "
@@ -614,7 +613,7 @@ print(json.dumps({
 """
 
 
-@pytest.mark.parametrize("size", [1_000_000, pytest.param(10_000_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("size", [1_000_000, pytest.param(10_000_000, marks=pytest.mark.long)])
 def test_a_text_of_megabytes_passes_in_bounded_memory_and_tells_how_far_it_is(tiny_folder: Path, size: int) -> None:
     done = subprocess.run(
         [sys.executable, "-c", MEMORY, str(tiny_folder), str(size)], capture_output=True, text=True, check=False
@@ -661,7 +660,7 @@ def test_an_answer_says_what_was_spent(qa: QuestionAnswerer) -> None:
         question = qa.reader.tokenizer.question(QUESTION)
         lengths = [
             len(w)
-            for w in windows(
+            for w in cut_windows(
                 qa.reader.tokenizer, question, qa.reader.tokenizer.text(text), max_seq_len=384, doc_stride=128
             )
         ]
@@ -756,7 +755,7 @@ def test_the_road_is_windows_runtime_spans(tiny: QuestionAnswerer, tiny_folder: 
     tokenizer = TextTokenizer(tiny_folder)
     ranker = SpanRanker(top_k=3, max_answer_len=30)
     pieces = tokenizer.text(text)
-    for window in windows(tokenizer, tokenizer.question(QUESTION), pieces, max_seq_len=384, doc_stride=128):
+    for window in cut_windows(tokenizer, tokenizer.question(QUESTION), pieces, max_seq_len=384, doc_stride=128):
         ones = np.ones((1, len(window)), np.int64)
         lengths = LengthConfig.full(tiny.shape.layers).lengths([len(window)])
         logits = tiny.reader.runtime.run(window.ids[None], window.type_ids[None], ones, lengths)

@@ -18,14 +18,14 @@ from hypothesis import strategies as st
 
 from dynamic_tinybert import QuestionAnswerer
 from dynamic_tinybert.answer import LogitsError
-from dynamic_tinybert.batch.answering import (
-    LONGEST_LINE,
+from dynamic_tinybert.batch import (
     BatchError,
     Question,
     Summary,
     answer_file,
     from_texts,
 )
+from dynamic_tinybert.batch.records import LONGEST_LINE
 
 Rows = Sequence[object]
 
@@ -184,7 +184,7 @@ def test_any_text_passes_unchanged(
     assert found == [{"id": a, "said": f"?{b} | {c}"} for a, b, c in texts]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_line_that_is_too_long_is_passed_over_without_being_held(tmp_path: Path) -> None:
     limit = '{"question": "a", "text": "'
     fits = limit + "x" * (LONGEST_LINE - len(limit) - 3) + '"}'
@@ -197,7 +197,7 @@ def test_a_line_that_is_too_long_is_passed_over_without_being_held(tmp_path: Pat
             file.write("y" * (1 << 20))
         file.write('\n{"question": "a", "text": "b"}\n')
     code = (
-        "import resource, sys; from pathlib import Path; from dynamic_tinybert.batch.answering import answer_file\n"
+        "import resource, sys; from pathlib import Path; from dynamic_tinybert.batch import answer_file\n"
         "resource.setrlimit(resource.RLIMIT_AS, (700 << 20, 700 << 20))\n"
         "answer_file(Path(sys.argv[1]), Path(sys.argv[2]), lambda qs: [{'n': len(q.text)} for q in qs], workers=1)"
     )
@@ -470,7 +470,7 @@ def test_a_full_disk_ends_in_one_line_and_the_run_can_be_resumed(tmp_path: Path)
 QUICK = """
 import sys, time
 from pathlib import Path
-from dynamic_tinybert.batch.answering import answer_file
+from dynamic_tinybert.batch import answer_file
 
 def answer(questions):
     time.sleep(0.0005 * (len(questions) + questions[0].line % 4))
@@ -482,7 +482,7 @@ answer_file(Path(sys.argv[1]), Path(sys.argv[2]), answer, workers=3, chunk=4, re
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="has no SIGKILL")
-@pytest.mark.parametrize("kills", [5, pytest.param(50, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [5, pytest.param(50, marks=pytest.mark.long)])
 def test_nothing_is_lost_or_doubled_when_a_run_is_killed_at_any_moment(tmp_path: Path, kills: int) -> None:
     rows = [b"broken" if i % 17 == 0 else row for i, row in enumerate(asked(5000 + 100 * kills))]
     source, out = write(tmp_path / "questions.jsonl", rows), tmp_path / "answers.jsonl"

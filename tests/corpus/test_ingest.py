@@ -365,7 +365,7 @@ def test_a_file_that_changes_while_it_is_read_is_not_half_taken(
     assert contents(corpus) == before
 
 
-@pytest.mark.parametrize("kills", [4, pytest.param(50, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [4, pytest.param(50, marks=pytest.mark.long)])
 def test_a_kill_at_any_moment_leaves_a_usable_index_of_whole_documents(
     kills: int, tmp_path: Path, place: Path | str, contents: Contents
 ) -> None:
@@ -448,7 +448,7 @@ def test_what_cannot_be_written_is_one_line_and_leaves_what_was_committed(tmp_pa
     assert list(contents(corpus)) == ["first", "second"]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_huge_file_is_added_in_bounded_memory(tmp_path: Path) -> None:
     """A text of 200 MB, added by a process that may have little memory, and found in."""
     path = tmp_path / "huge.txt"

@@ -112,7 +112,7 @@ def test_other_kinds_of_files_are_named(data: bytes, why: str) -> None:
             read(data, size=4, encoding=encoding)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_long_text_is_read_in_little_memory(tmp_path: Path) -> None:
     path = tmp_path / "long.txt"
     with path.open("w", encoding="utf-8") as file:

@@ -91,7 +91,7 @@ forks = pytest.mark.skipif(not hasattr(os, "fork") or sys.platform == "darwin", 
 
 
 @forks
-@pytest.mark.parametrize("moments", [_MOMENTS, pytest.param(_MORE, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("moments", [_MOMENTS, pytest.param(_MORE, marks=pytest.mark.long)])
 def test_killed_at_a_moment(
     recipe: Path, uninterrupted: dict[str, Any], tmp_path: Path, moments: list[tuple[str, int]]
 ) -> None:
@@ -103,7 +103,7 @@ def test_killed_at_a_moment(
 
 
 @forks
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(1200)
 def test_killed_at_every_write(recipe: Path, uninterrupted: dict[str, Any], tmp_path: Path) -> None:
     jobs = [("write", count) for count in range(1, 200)]

@@ -231,7 +231,7 @@ def test_a_draft_outlives_the_reading(tmp_path: Path) -> None:
         assert "".join(draft.blocks)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("suffix", [".txt", ".md", ".jsonl"])
 def test_long_files_are_read_in_little_memory(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"long{suffix}"
@@ -879,7 +879,7 @@ def test_a_line_that_is_too_long_is_left_out(tmp_path: Path, monkeypatch: pytest
     assert done.complaints == [f"line {number}: is longer than 1,000 characters" for number in (2, 4)]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_line_that_is_too_long_is_never_held_whole(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     with path.open("wb") as file:
