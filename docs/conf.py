@@ -48,7 +48,7 @@ if sys.version_info < (3, 11):  # which haystack needs
     exclude_patterns.append("docs/api/haystack.rst")
 
 # Pages that are reached by links, not by the navigation.
-_ASIDE = re.compile(r"README|results/(?!README$).*|docs/training-queue|src/.*")
+_ASIDE = re.compile(r"README|results/(?!README$).*|src/.*")
 
 # -- Markdown ---------------------------------------------------------------------------------------------------------
 

@@ -49,13 +49,10 @@ from dynamic_tinybert.folder import EMBEDDED
 
 ROOT = Path(__file__).parents[2]
 
-# Not for readers: what carries training to a lent GPU, line by line.
-INTERNAL = {"docs/training-queue.md"}
 PAGES = sorted(
     str(page.relative_to(ROOT).as_posix())
     for pattern in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/*.md", "src/dynamic_tinybert/embedded/*.md")
     for page in ROOT.glob(pattern)
-    if str(page.relative_to(ROOT).as_posix()) not in INTERNAL
 )
 
 # Of these only names and options are checked, wherever they stand. So of a command with a model that is on the Hub.
