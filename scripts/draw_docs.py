@@ -29,7 +29,7 @@ from dynamic_tinybert import QuestionAnswerer
 from dynamic_tinybert.cli.app import app
 from dynamic_tinybert.folder import EMBEDDED
 from dynamic_tinybert.inference.windows import Window
-from dynamic_tinybert.model.budget import Budget, Choice
+from dynamic_tinybert.model import Budget, MeasuredConfig
 
 ROOT = Path(__file__).parents[1]
 MODEL = ROOT / "src" / "dynamic_tinybert" / EMBEDDED
@@ -160,7 +160,7 @@ class Read:
 
     question: str
     text: str
-    choice: Choice
+    choice: MeasuredConfig
     pieces: list[str]
     passed: list[int]
     answer: str

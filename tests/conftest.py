@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 
 from dynamic_tinybert.folder import EMBEDDED
 from dynamic_tinybert.folder.architectures import tensor_table
-from dynamic_tinybert.model.shape import ModelShape
+from dynamic_tinybert.model import ModelShape
 from dynamic_tinybert.qa import QuestionAnswerer
 
 # The same examples at every run: what fails, fails for everybody. Machines are slow at times, so nothing is timed.

@@ -40,7 +40,7 @@ from benchmarks.speed.speed import Others, cores, describe_machine
 from dynamic_tinybert import Answer, Budget, QuestionAnswerer
 from dynamic_tinybert.corpus import Corpus, CorpusAnswer
 from dynamic_tinybert.corpus import answering as knobs
-from dynamic_tinybert.model.budget import Choice
+from dynamic_tinybert.model import MeasuredConfig
 from dynamic_tinybert.squad import read_squad
 from dynamic_tinybert.squad.data import Question
 from dynamic_tinybert.squad.metrics import score_question
@@ -135,7 +135,9 @@ def choose(args: argparse.Namespace) -> None:
     args.output.write_text(choice_report(rows, args.articles))
 
 
-def readings(corpus: Corpus, qa: QuestionAnswerer, choices: dict[str, Choice], question: Question) -> dict[str, Any]:
+def readings(
+    corpus: Corpus, qa: QuestionAnswerer, choices: dict[str, MeasuredConfig], question: Question
+) -> dict[str, Any]:
     """Return what retrieval and readings at all configurations say of a question's 20 passages."""
     hits = corpus.find(question.question, 20)
     texts = [hit.passage.text for hit in hits]

@@ -28,7 +28,7 @@ import transformers
 from benchmarks.speed.speed import describe_machine
 
 from dynamic_tinybert import QuestionAnswerer
-from dynamic_tinybert.model.budget import LengthConfig, share
+from dynamic_tinybert.model import LengthConfig, share
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "tests"))

@@ -193,7 +193,7 @@ def _cut(encoding: Any, text: str, span: tuple[int, int]) -> str | None:
 def ours(folder: str, threads: int, budget: str) -> Peer:
     """This package. A list is batched by length."""
     from dynamic_tinybert import QuestionAnswerer
-    from dynamic_tinybert.model.budget import parse_budget
+    from dynamic_tinybert.model import parse_budget
 
     qa = QuestionAnswerer(folder, threads=threads)
     spend = parse_budget(budget)

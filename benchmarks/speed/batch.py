@@ -29,7 +29,7 @@ from benchmarks.speed.peak import peak_bytes
 
 from dynamic_tinybert import QuestionAnswerer
 from dynamic_tinybert.batch.answering import answer_file, from_texts
-from dynamic_tinybert.model.budget import Budget
+from dynamic_tinybert.model import Budget
 
 SESSION = "session"
 _WARM_UP = 64  # questions that do not count

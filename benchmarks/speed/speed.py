@@ -43,7 +43,7 @@ from benchmarks.speed.report import Measurement, Report
 from dynamic_tinybert import LengthConfig, QuestionAnswerer
 from dynamic_tinybert.folder import ModelFolder, open_folder, save_folder
 from dynamic_tinybert.inference.windows import TextTokenizer, windows
-from dynamic_tinybert.model.budget import BERT_BASE, Choice, ConfigTable, macs, share
+from dynamic_tinybert.model import BERT_BASE, ConfigTable, MeasuredConfig, macs, share
 from dynamic_tinybert.runtime import Runtime
 from dynamic_tinybert.squad import Question, read_squad
 
@@ -189,7 +189,7 @@ def disagreement(runs: Sequence[systems.RunWindow], window: systems.Window) -> f
     return difference
 
 
-def uniform_half(folder: ModelFolder) -> Choice:
+def uniform_half(folder: ModelFolder) -> MeasuredConfig:
     """Return the uniform configuration of the greatest share that is at most 0.5."""
     layers, low, high = folder.shape.layers, 0.01, 1.0
     while high - low > 1e-6:
@@ -199,7 +199,7 @@ def uniform_half(folder: ModelFolder) -> Choice:
         else:
             high = middle
     config = LengthConfig.uniform(layers, low)
-    return Choice(name=report.UNIFORM_HALF, config=config, share=share(folder.shape, config))
+    return MeasuredConfig(name=report.UNIFORM_HALF, config=config, share=share(folder.shape, config))
 
 
 # Real questions.

@@ -27,8 +27,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from dynamic_tinybert.evaluation.evaluate import evaluate
-from dynamic_tinybert.model.budget import LengthConfig, share
-from dynamic_tinybert.model.shape import ModelShape
+from dynamic_tinybert.model import LengthConfig, ModelShape, share
 from dynamic_tinybert.qa import QuestionAnswerer
 from dynamic_tinybert.search import SearchError, SearchSpace, beginning, hypervolume, make_sampler
 from dynamic_tinybert.squad import read_squad

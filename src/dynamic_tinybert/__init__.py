@@ -17,20 +17,20 @@ if TYPE_CHECKING:
     from dynamic_tinybert.errors import DynamicTinyBertError
     from dynamic_tinybert.folder import ModelFolderError
     from dynamic_tinybert.inference.windows import WindowError
-    from dynamic_tinybert.model.budget import Budget, BudgetError, LengthConfig
+    from dynamic_tinybert.model import Budget, BudgetError, LengthConfig
     from dynamic_tinybert.qa import QuestionAnswerer
 
     __version__: str
 
 _HOMES = {
     "Answer": "answer",
-    "Budget": "model.budget",
-    "BudgetError": "model.budget",
+    "Budget": "model",
+    "BudgetError": "model",
     "Corpus": "corpus",
     "CorpusAnswer": "corpus",
     "CorpusError": "corpus",
     "DynamicTinyBertError": "errors",
-    "LengthConfig": "model.budget",
+    "LengthConfig": "model",
     "ModelFolderError": "folder",
     "QuestionAnswerer": "qa",
     "QuestionAnsweringPipeline": "compat.pipeline",

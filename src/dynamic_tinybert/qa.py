@@ -13,9 +13,7 @@ from dynamic_tinybert.folder import open_folder
 from dynamic_tinybert.inference.reader import Reader
 from dynamic_tinybert.inference.stream import AnswerStream, Progress, Settings, check_pair
 from dynamic_tinybert.inference.windows import TextTokenizer, check_lengths
-from dynamic_tinybert.model.budget import Budget, ConfigTable, check_threshold
-from dynamic_tinybert.model.calibration import Calibration
-from dynamic_tinybert.model.shape import ModelShape
+from dynamic_tinybert.model import Budget, Calibration, ConfigTable, ModelShape, check_threshold
 from dynamic_tinybert.runtime.graph import Precision
 from dynamic_tinybert.runtime.session import Provider, Runtime
 

@@ -16,7 +16,7 @@ from typer.testing import CliRunner, Result
 
 from dynamic_tinybert import QuestionAnswerer
 from dynamic_tinybert.cli.app import app
-from dynamic_tinybert.model.calibration import Calibration
+from dynamic_tinybert.model import Calibration
 from support.commands import complaint
 
 TITLES = ["Zürich", "東京", "Oslo", "Łódź"]

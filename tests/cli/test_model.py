@@ -19,7 +19,7 @@ from dynamic_tinybert import LengthConfig, QuestionAnswerer
 from dynamic_tinybert.cli.app import app
 from dynamic_tinybert.folder import open_folder
 from dynamic_tinybert.inference.windows import windows
-from dynamic_tinybert.model.budget import BERT_BASE, macs, share
+from dynamic_tinybert.model import BERT_BASE, macs, share
 from support.commands import complaint
 
 QUESTION = "Who built the lighthouse?"

@@ -23,7 +23,7 @@ from typer.testing import CliRunner, Result
 from dynamic_tinybert import LengthConfig, QuestionAnswerer
 from dynamic_tinybert.cli.app import app
 from dynamic_tinybert.evaluation.evaluate import evaluate
-from dynamic_tinybert.model.budget import share
+from dynamic_tinybert.model import share
 from dynamic_tinybert.search import Measurement, Objective
 from dynamic_tinybert.squad import read_squad
 from support.commands import complaint, heed_interrupts

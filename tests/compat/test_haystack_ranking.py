@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from dynamic_tinybert.compat.haystack_ranking import CandidateRanker, best_spans
 from dynamic_tinybert.inference.windows import Tokens, Window
-from dynamic_tinybert.model.calibration import logistic
+from dynamic_tinybert.model import logistic
 
 
 def window(first: int, tokens: int, settled: int, offset: int = 3) -> Window:

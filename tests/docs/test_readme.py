@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from dynamic_tinybert import QuestionAnswerer
-from dynamic_tinybert.model.budget import parse_budget
+from dynamic_tinybert.model import parse_budget
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text("utf-8")

@@ -19,7 +19,7 @@ from dynamic_tinybert import ModelFolderError, QuestionAnswerer, WindowError
 from dynamic_tinybert.cli.app import app
 from dynamic_tinybert.folder import open_folder, save_folder
 from dynamic_tinybert.inference.windows import TextTokenizer
-from dynamic_tinybert.model.budget import LengthConfig
+from dynamic_tinybert.model import LengthConfig
 from dynamic_tinybert.runtime import Runtime, export_onnx
 from dynamic_tinybert.runtime.graph import distance_bias
 from support.runtime_reference import Batch, assert_equals_reference

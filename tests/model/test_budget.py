@@ -13,17 +13,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dynamic_tinybert.model.budget import (
+from dynamic_tinybert.model import (
     BERT_BASE,
     BudgetError,
     ConfigTable,
     LengthConfig,
+    ModelShape,
     dump_table,
     macs,
     parse_budget,
     share,
 )
-from dynamic_tinybert.model.shape import ModelShape
 
 TINYBERT_6L = ModelShape(layers=6, hidden=768, heads=12, feed_forward=3072, vocabulary=30522, positions=512)
 SIX_LAYERS_384 = ModelShape(layers=6, hidden=384, heads=12, feed_forward=1536, vocabulary=30522, positions=512)

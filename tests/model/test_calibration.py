@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dynamic_tinybert import QuestionAnswerer
-from dynamic_tinybert.model.calibration import Calibration, CalibrationError
+from dynamic_tinybert.model import Calibration, CalibrationError
 
 TEXT = "The lighthouse of Port Ellis was built by Agnes Moreau in 1871. Its keeper was Barnaby Whitlock."
 WHOLE = {"margin": 0.1, "log_score": 0.3, "bias": -0.5}

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from dynamic_tinybert.folder import ModelFolder, ModelFolderError, open_folder
-from dynamic_tinybert.model.budget import BudgetError
+from dynamic_tinybert.model import BudgetError
 from dynamic_tinybert.publish.card import Card, complete
 
 NAME = "ada/engine"

@@ -16,8 +16,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from dynamic_tinybert.model.budget import LengthConfig, macs
-from dynamic_tinybert.model.shape import ModelShape
+from dynamic_tinybert.model import LengthConfig, ModelShape, macs
 from dynamic_tinybert.runtime import Logits, build_graph
 from dynamic_tinybert.runtime.graph import INPUTS, OUTPUTS, Precision
 from dynamic_tinybert.runtime.onnx_writer import encode_model
@@ -95,15 +94,15 @@ SHAPES = {
     "3 token types": random_shape(token_types=3),
     "large epsilon": random_shape(norm_epsilon=0.05),
     "no longer than the batch": random_shape(positions=33),
-    "the question votes": random_shape(layers=4, voters="question"),
-    "the question votes, 12 heads": random_shape(layers=6, hidden=24, heads=12, voters="question"),
+    "the question votes": random_shape(layers=4, significance="question"),
+    "the question votes, 12 heads": random_shape(layers=6, hidden=24, heads=12, significance="question"),
     "as RoBERTa": random_shape(token_types=1, typed=False, first_position=2),
-    "types that are not read": random_shape(token_types=2, typed=False, voters="question"),
+    "types that are not read": random_shape(token_types=2, typed=False, significance="question"),
     "as DistilBERT": random_shape(layers=3, token_types=0, typed=False),
     "as ELECTRA": random_shape(layers=3, embedding=6, projected=True),
     "as MPNet": random_shape(layers=4, token_types=0, typed=False, first_position=2, distances=32),
     "as MPNet, the question votes": random_shape(
-        layers=4, hidden=24, heads=3, token_types=0, typed=False, distances=40, voters="question"
+        layers=4, hidden=24, heads=3, token_types=0, typed=False, distances=40, significance="question"
     ),
     "as ALBERT": random_shape(layers=3, embedding=8, projected=True, sharing=(0, 0, 0), activation="gelu_tanh"),
     "as ALBERT, two groups": random_shape(layers=5, projected=True, sharing=(0, 0, 0, 1, 1)),
@@ -191,7 +190,7 @@ def cases(draw: st.DrawFn) -> tuple[ModelShape, Batch, int]:
         hidden=heads * draw(st.integers(2, 6)),
         feed_forward=draw(st.integers(1, 12)),
         activation=draw(st.sampled_from(["gelu", "gelu_tanh", "relu"])),
-        voters=draw(st.sampled_from(["all", "question"])),
+        significance=draw(st.sampled_from(["all", "question"])),
     )
     tokens = draw(st.lists(st.integers(1, 20), min_size=1, max_size=4))
     lengths = []

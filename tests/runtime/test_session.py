@@ -17,7 +17,7 @@ import onnxruntime
 import pytest
 
 from dynamic_tinybert.folder import open_folder
-from dynamic_tinybert.model.budget import LengthConfig
+from dynamic_tinybert.model import LengthConfig
 from dynamic_tinybert.runtime import Logits, Runtime, export_onnx
 from dynamic_tinybert.runtime.graph import INPUTS
 from support.runtime_reference import (

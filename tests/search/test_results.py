@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dynamic_tinybert.model.budget import ConfigTable, LengthConfig
-from dynamic_tinybert.model.shape import ModelShape
+from dynamic_tinybert.model import ConfigTable, LengthConfig, ModelShape
 from dynamic_tinybert.search import Candidate, Measurement, dump_table, make_table, write_results
 
 SHAPE = ModelShape(layers=2, hidden=32, heads=2, feed_forward=64, vocabulary=100, positions=512)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dynamic_tinybert.model.budget import LengthConfig
+from dynamic_tinybert.model import LengthConfig
 from dynamic_tinybert.search import SearchError, SearchSpace
 
 LOW = 0.4

@@ -14,7 +14,7 @@ import optuna
 import pytest
 
 from dynamic_tinybert.folder import open_folder
-from dynamic_tinybert.model.budget import LengthConfig
+from dynamic_tinybert.model import LengthConfig
 from dynamic_tinybert.search import (
     Measurement,
     Search,

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from dynamic_tinybert.model.shape import Activation, ModelShape
+from dynamic_tinybert.model import Activation, ModelShape
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -79,7 +79,7 @@ def answer(
         query, key, value = (_linear(x, w, f"{name}.{part}") for part in ("query", "key", "value"))
         mixed = np.empty_like(x)
         significance = np.zeros(len(kept))
-        voting = [shape.voters == "all" or types[position] == 0 for position in kept]
+        voting = [shape.significance == "all" or types[position] == 0 for position in kept]
         for head in range(shape.heads):
             columns = slice(head * size, (head + 1) * size)
             scores = query[:, columns] @ key[:, columns].T / math.sqrt(size)
@@ -203,7 +203,7 @@ def random_batch(
     for row, count in enumerate(tokens):
         rng = np.random.default_rng((seed, row))
         ids[row, :count] = rng.integers(0, shape.vocabulary, count)
-        question = rng.integers(shape.voters == "question", count + 1)  # [CLS], at least, is of the question
+        question = rng.integers(shape.significance == "question", count + 1)  # [CLS], at least, is of the question
         types[row, :count] = (np.arange(count) >= question) * (kinds - 1)
         mask[row, :count] = 1
         ids[row, count:] = rng.integers(0, shape.vocabulary, width - count)

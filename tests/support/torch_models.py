@@ -9,7 +9,7 @@ import torch
 import transformers
 
 from dynamic_tinybert.folder.architectures import tensor_table
-from dynamic_tinybert.model.shape import ModelShape
+from dynamic_tinybert.model import ModelShape
 from dynamic_tinybert.train.model import DynamicBertForQuestionAnswering, DynamicMPNetForQuestionAnswering
 from support.runtime_reference import Weights
 
@@ -38,7 +38,7 @@ def _usual(shape: ModelShape) -> dict[str, Any]:
         intermediate_size=shape.feed_forward,
         hidden_act=ACTIVATIONS[shape.activation],
         layer_norm_eps=shape.norm_epsilon,
-        **({} if shape.voters == "all" else {"dynamic_tinybert": {"voters": shape.voters}}),
+        **({} if shape.significance == "all" else {"dynamic_tinybert": {"voters": shape.significance}}),
     )
 
 

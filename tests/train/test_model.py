@@ -19,8 +19,7 @@ from safetensors.torch import load_file
 
 from dynamic_tinybert import QuestionAnswerer
 from dynamic_tinybert.folder import open_folder, save_folder
-from dynamic_tinybert.model.budget import BudgetError, LengthConfig
-from dynamic_tinybert.model.shape import ModelShape
+from dynamic_tinybert.model import BudgetError, LengthConfig, ModelShape
 from dynamic_tinybert.runtime import Logits, Runtime
 from dynamic_tinybert.train import DynamicBertForQuestionAnswering, dropping
 from dynamic_tinybert.train.models import load_student
@@ -49,9 +48,9 @@ SHAPES = {
     "narrow feed-forward": random_shape(feed_forward=5),
     "large epsilon": random_shape(norm_epsilon=1e-3),
     "3 token types": random_shape(token_types=3),
-    "the question votes": random_shape(layers=4, voters="question"),
+    "the question votes": random_shape(layers=4, significance="question"),
     "MPNet": random_shape(**MPNET, layers=4),
-    "MPNet, the question votes": random_shape(**MPNET, layers=6, hidden=24, heads=4, voters="question"),
+    "MPNet, the question votes": random_shape(**MPNET, layers=6, hidden=24, heads=4, significance="question"),
 }
 MPNETS = ["MPNet", "MPNet, the question votes"]
 TOKENS = [40, 1, 2, 17, 33]
@@ -354,7 +353,7 @@ def test_votes_say_who_stays(name: str) -> None:
             went[TOKENS[row] :] = stayed[0] = False
             if stayed.any() and went.any():
                 assert votes[stayed].min() > votes[went].max()
-            voters = (torch.from_numpy(batch.token_type_ids[row]) == 0) | (shape.voters == "all")
+            voters = (torch.from_numpy(batch.token_type_ids[row]) == 0) | (shape.significance == "all")
             voters &= (passed >= layer) & torch.from_numpy(batch.attention_mask[row] == 1)
             assert votes.sum().item() == pytest.approx(shape.heads * int(voters.sum()), rel=1e-4)
 
@@ -584,7 +583,7 @@ def test_a_folder_says_whose_attention_counts(tmp_path: Path) -> None:
     assert open_folder(tmp_path).shape == shape
     for dtype in ("float32", "int8"):
         saved = save_folder(open_folder(tmp_path), tmp_path / dtype, dtype=dtype)  # type: ignore[arg-type]
-        assert open_folder(saved).shape.voters == "question"
+        assert open_folder(saved).shape.significance == "question"
         assert load_student(saved).config.dynamic_tinybert == {"voters": "question"}
 
 

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from dynamic_tinybert import QuestionAnswerer
 from dynamic_tinybert.folder import open_folder, save_folder
 from dynamic_tinybert.inference.windows import TextTokenizer
-from dynamic_tinybert.model.budget import LengthConfig
+from dynamic_tinybert.model import LengthConfig
 from dynamic_tinybert.train import (
     DynamicBertForQuestionAnswering,
     DynamicMPNetForQuestionAnswering,
@@ -102,7 +102,7 @@ def test_it_takes_every_second_layer_and_the_head() -> None:
 @pytest.mark.parametrize("voters", ["all", "question"])
 def test_whose_attention_counts_goes_along(voters: str) -> None:
     teacher = tiny_bert(dynamic_tinybert={"voters": voters})
-    assert shape_of(student_from_teacher(teacher, [1, 3], None).config).voters == voters
+    assert shape_of(student_from_teacher(teacher, [1, 3], None).config).significance == voters
 
 
 def test_it_is_no_view_of_its_teacher() -> None:
@@ -146,7 +146,7 @@ def test_in_the_form_of_mpnet_of_all_layers_it_is_the_same_model() -> None:
     teacher = tiny_mpnet(dynamic_tinybert={"voters": "question"}, hidden_dropout_prob=0.2)
     student = student_from_teacher(teacher, [0, 1, 2, 3], MAP, "mpnet").eval()
     assert isinstance(student, DynamicMPNetForQuestionAnswering)
-    assert (shape_of(student.config).voters, student.config.hidden_dropout_prob) == ("question", 0.2)
+    assert (shape_of(student.config).significance, student.config.hidden_dropout_prob) == ("question", 0.2)
     with torch.no_grad():
         wanted = teacher(MAP[IDS], MASK)
         for types in (None, TYPES):

@@ -336,7 +336,7 @@ def test_the_question_votes_and_nothing_is_dropped_out(data: dict[str, Any], stu
     torch_qa = answerer(torch_model, Inputs(torch_model), TextTokenizer(ran.output / "tokenizer"))
     agree(QuestionAnswerer(ran.model), torch_qa, LengthConfig.uniform(2, 0.6))
     embedded = save_folder(open_folder(ran.model), tmp_path / "int8", dtype="int8")
-    assert open_folder(embedded).shape.voters == "question"
+    assert open_folder(embedded).shape.significance == "question"
 
 
 @pytest.mark.usefixtures("without_plots")
@@ -417,7 +417,7 @@ def test_a_student_in_the_form_of_mpnet_is_an_mpnet_that_the_runtime_answers_wit
     assert (model.config.num_hidden_layers, model.config.hidden_dropout_prob) == (2, 0)
     assert model.config.architectures == ["MPNetForQuestionAnswering"]
     qa = quiet(QuestionAnswerer(mpnet_form.model))
-    assert qa.shape.voters == "question"
+    assert qa.shape.significance == "question"
     for config in ("full", LengthConfig.uniform(2, 0.7), LengthConfig((0.5, 0.2))):
         agree(qa, mpnet_answerer(mpnet_form), config)
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from dynamic_tinybert.corpus.corpus import Corpus
-    from dynamic_tinybert.model.budget import Budget
+    from dynamic_tinybert.model import Budget
     from dynamic_tinybert.qa import QuestionAnswerer
     from dynamic_tinybert.runtime.graph import Precision
 

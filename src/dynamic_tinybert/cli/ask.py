@@ -73,7 +73,7 @@ def ask(
         console.fail("--handle-impossible-answer goes with a text: --index shows a confidence instead", misuse=True)
     if no_answer_threshold is not None and not handle_impossible_answer:
         console.fail("--no-answer-threshold goes with --handle-impossible-answer", misuse=True)
-    from dynamic_tinybert.model.budget import parse_budget
+    from dynamic_tinybert.model import parse_budget
 
     with console.errors_in_one_line():
         spend = parse_budget(budget)

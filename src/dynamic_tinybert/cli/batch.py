@@ -74,7 +74,7 @@ def batch(
     After an interruption or a kill the same command with --resume goes on: no question is lost, and none is written
     twice. Give it the same options: the answers do not say which made them.
     """
-    from dynamic_tinybert.model.budget import parse_budget
+    from dynamic_tinybert.model import parse_budget
 
     with _errors():
         spend = parse_budget(budget)

@@ -68,7 +68,7 @@ def calibrate(
     from dynamic_tinybert.evaluation.calibrate import calibrate as run
     from dynamic_tinybert.evaluation.calibrate import draw
     from dynamic_tinybert.folder import open_folder
-    from dynamic_tinybert.model.budget import parse_budget
+    from dynamic_tinybert.model import parse_budget
 
     with console.errors_in_one_line(), console.errors_of_the_model():
         folder = open_folder(model)
@@ -84,7 +84,7 @@ def calibrate(
             found = run(qa, select, confirming, budget=spend, share=share, progress=progress)
         if install:
             from dynamic_tinybert.files.atomic import write_whole
-            from dynamic_tinybert.model.budget import dump_table
+            from dynamic_tinybert.model import dump_table
 
             table = found.store(folder.length_configs, confidence=found.better)
             write_whole(folder.path / LENGTH_CONFIGS, dump_table(table))

@@ -48,7 +48,7 @@ def evaluate(
     threshold of 1e9 every question has an answer, and evaluate-v2.0.py, or `score`, given --na-probs, finds the same.
     """
     from dynamic_tinybert.evaluation.evaluate import evaluate as run
-    from dynamic_tinybert.model.budget import parse_budget
+    from dynamic_tinybert.model import parse_budget
 
     if predictions is not None and na_probs is not None and predictions.resolve() == na_probs.resolve():
         console.fail("--predictions and --na-probs name the same file: give each its own", misuse=True)

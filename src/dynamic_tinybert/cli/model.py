@@ -21,10 +21,8 @@ def info(model: console.Model = "embedded", as_json: console.AsJson = False) -> 
       dynamic-tinybert info
       dynamic-tinybert info --model ./my-model --json
     """
-    from dataclasses import asdict
-
     from dynamic_tinybert.folder import open_folder
-    from dynamic_tinybert.model.budget import BERT_BASE, SHARE_TOKENS, ConfigTable, macs
+    from dynamic_tinybert.model import BERT_BASE, SHARE_TOKENS, ConfigTable, macs
 
     with console.errors_in_one_line(), console.errors_of_the_model():
         folder = open_folder(model)
@@ -34,7 +32,7 @@ def info(model: console.Model = "embedded", as_json: console.AsJson = False) -> 
     described: dict[str, Any] = {
         "model": folder.name,
         "path": str(folder.path),
-        "architecture": {"type": folder.architecture, **asdict(folder.shape)},
+        "architecture": {"type": folder.architecture, **folder.shape.to_dict()},
         "parameters": parameters,
         "bytes": folder.source_bytes,
         "license": folder.license,
@@ -63,7 +61,7 @@ def info(model: console.Model = "embedded", as_json: console.AsJson = False) -> 
           f"feed-forward {s.feed_forward}, {s.activation}")  # fmt: skip
     print(f"size           {parameters / 1e6:.1f} million parameters, {folder.source_bytes / 1e6:.1f} MB on disk")
     print(f"reads          up to {s.positions} tokens at a time, from a vocabulary of {s.vocabulary:,}")
-    whose = "the question's tokens" if s.voters == "question" else "all tokens"
+    whose = "the question's tokens" if s.significance == "question" else "all tokens"
     print(f"drops          what receives least attention from {whose}")
     print(f"licence        {folder.license or 'not stated'}")
     print(f"cost           {full / 1e9:.2f} billion multiply-accumulates for {SHARE_TOKENS} tokens: "

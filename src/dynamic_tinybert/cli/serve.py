@@ -129,7 +129,7 @@ def serve(
     SIGTERM ends it when all that it accepted is answered.
     """
     with console.errors_in_one_line(), console.needs_extra("serve", "serve"):
-        from dynamic_tinybert.model.budget import parse_budget
+        from dynamic_tinybert.model import parse_budget
         from dynamic_tinybert.serve.options import ServeOptions
 
         if not math.isfinite(slo_ms) or not math.isfinite(timeout_ms):

@@ -16,7 +16,7 @@ from dynamic_tinybert.compat.pipeline import FittingReader, check_dtype, loading
 from dynamic_tinybert.inference.reader import Reader
 from dynamic_tinybert.inference.stream import AnswerStream, Settings
 from dynamic_tinybert.inference.windows import Window
-from dynamic_tinybert.model.budget import Budget, parse_budget
+from dynamic_tinybert.model import Budget, parse_budget
 from dynamic_tinybert.qa import QuestionAnswerer, whole_number
 from dynamic_tinybert.runtime.graph import Precision
 from dynamic_tinybert.runtime.session import Provider

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from dynamic_tinybert.inference.spans import Span, SpanRanker
 from dynamic_tinybert.inference.windows import Window
-from dynamic_tinybert.model.calibration import logistic
+from dynamic_tinybert.model import logistic
 
 
 class CandidateRanker(SpanRanker):

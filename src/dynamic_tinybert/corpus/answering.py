@@ -18,7 +18,7 @@ from typing import Any
 from dynamic_tinybert.answer import Answer
 from dynamic_tinybert.corpus.answers import CorpusAnswer, CorpusSpent
 from dynamic_tinybert.corpus.index.protocol import Hit, Index
-from dynamic_tinybert.model.budget import Budget, Choice
+from dynamic_tinybert.model import Budget, MeasuredConfig
 from dynamic_tinybert.qa import QuestionAnswerer
 
 PASSAGES = 20
@@ -41,12 +41,12 @@ class Pace:
     def __init__(self) -> None:
         self._seconds: dict[str, float] = {}  # for a character
 
-    def saw(self, choice: Choice, characters: int, seconds: float) -> None:
+    def saw(self, choice: MeasuredConfig, characters: int, seconds: float) -> None:
         """Take in how long a reading took."""
         now, before = seconds / characters, self._seconds.get(choice.name)
         self._seconds[choice.name] = now if before is None else 0.7 * before + 0.3 * now
 
-    def estimate(self, choice: Choice, characters: int) -> float | None:
+    def estimate(self, choice: MeasuredConfig, characters: int) -> float | None:
         """Return the seconds that reading so much will take, or None if nothing is known."""
         known = self._seconds.get(choice.name)
         return None if known is None else _CAUTION * known * characters
@@ -67,8 +67,8 @@ class Plan:
         options: Those of `QuestionAnswerer.__call__` that say how a passage is read.
     """
 
-    fine: Choice
-    coarse: Choice
+    fine: MeasuredConfig
+    coarse: MeasuredConfig
     passages: int
     answers: int
     deadline: float = math.inf
@@ -183,7 +183,7 @@ class Asking:
                 return best[:count]
         return []
 
-    def _seconds(self, hits: Sequence[Hit], choice: Choice) -> float:
+    def _seconds(self, hits: Sequence[Hit], choice: MeasuredConfig) -> float:
         """Estimate how long reading takes.
 
         Of the fine configuration, which may not have been read for long, no more than twice what the pace of the coarse
@@ -196,7 +196,7 @@ class Asking:
             return expected
         return known if choice == coarse else min(known, 2 * expected)
 
-    def _read(self, question: str, hits: Sequence[Hit], choice: Choice) -> list[_Candidate]:
+    def _read(self, question: str, hits: Sequence[Hit], choice: MeasuredConfig) -> list[_Candidate]:
         began = time.perf_counter()
         found = self._qa(
             question,

@@ -20,7 +20,7 @@ from dynamic_tinybert.corpus.index.protocol import Counts, DocumentInfo, Hit, In
 from dynamic_tinybert.corpus.ingest import Progress, Report, add_files, add_texts, remove
 from dynamic_tinybert.corpus.passages import check_size
 from dynamic_tinybert.inference.stream import check_pair
-from dynamic_tinybert.model.budget import Budget
+from dynamic_tinybert.model import Budget
 from dynamic_tinybert.qa import QuestionAnswerer
 
 if TYPE_CHECKING:

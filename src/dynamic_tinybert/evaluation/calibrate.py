@@ -17,8 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dynamic_tinybert.model.budget import Budget
-from dynamic_tinybert.model.calibration import Calibration, CalibrationError
+from dynamic_tinybert.model import Budget, Calibration, CalibrationError
 from dynamic_tinybert.qa import QuestionAnswerer
 from dynamic_tinybert.squad import Question, SquadFile, Version, score_question
 from dynamic_tinybert.squad.unanswerable import KINDS, unanswerable

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dynamic_tinybert.model.calibration import logistic
+from dynamic_tinybert.model import logistic
 from dynamic_tinybert.qa import Options, QuestionAnswerer
 from dynamic_tinybert.squad import Scores, SquadFile, oracle, score
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final, TypeAlias
 
-from dynamic_tinybert.model.shape import ModelShape
+from dynamic_tinybert.model import ModelShape
 
 Names: TypeAlias = tuple[tuple[str, str], ...]
 

@@ -30,7 +30,7 @@ from dynamic_tinybert.folder.files import (
     read_object,
 )
 from dynamic_tinybert.folder.tensors import StoredTensor, find_tensors, find_weight_files
-from dynamic_tinybert.model.shape import Activation, ModelShape, read_voters
+from dynamic_tinybert.model import Activation, ModelShape, read_significance
 
 EMBEDDED: Final = "embedded"
 
@@ -236,7 +236,7 @@ def _read_shape(file: Path, config: Mapping[str, Any]) -> tuple[str, ModelShape]
     if activation is None:
         refuse(theirs.settings["activation"], " | ".join(_ACTIVATIONS))
     try:
-        voters = read_voters(config.get("dynamic_tinybert", {}))
+        significance = read_significance(config.get("dynamic_tinybert", {}))
     except ValueError as error:
         raise ModelFolderError(f"{file}: {error}: choose another model") from None
     epsilon = config.get("layer_norm_eps", 1e-12) if theirs.epsilon is None else theirs.epsilon
@@ -264,7 +264,7 @@ def _read_shape(file: Path, config: Mapping[str, Any]) -> tuple[str, ModelShape]
         token_types=count("type_vocab_size", 2) if "embeddings.token_type" in ours else 0,
         activation=activation,
         norm_epsilon=epsilon,
-        voters=voters,
+        significance=significance,
         typed=theirs.typed,
         embedding=None if embedding == hidden else embedding,
         projected=shared or embedding != hidden,

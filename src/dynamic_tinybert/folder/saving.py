@@ -18,6 +18,7 @@ from dynamic_tinybert.folder.architectures import tensor_table
 from dynamic_tinybert.folder.errors import ModelFolderError
 from dynamic_tinybert.folder.files import CONFIG, COPIED, FETCHED, WEIGHTS
 from dynamic_tinybert.folder.reading import ModelFolder
+from dynamic_tinybert.model import stored_significance
 
 _OURS: Final = "dynamic_tinybert"
 _NOT_KEPT: Final = (_OURS, "torch_dtype", "quantization_config", "_name_or_path")
@@ -87,8 +88,8 @@ def _write_files(folder: ModelFolder, draft: Path, dtype: Literal["float32", "in
     config = {key: value for key, value in folder.config.items() if key not in _NOT_KEPT}
     config |= {"architectures": [folder.architecture], "dtype": "float32"}
     own = {"weights": "int8"} if dtype == "int8" else {}
-    if folder.shape.voters != "all":
-        own["voters"] = folder.shape.voters
+    if folder.shape.significance != "all":
+        own |= stored_significance(folder.shape.significance)
     if own:
         config[_OURS] = own
     (draft / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")

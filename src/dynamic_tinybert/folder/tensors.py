@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from dynamic_tinybert.folder.architectures import ARCHITECTURES, tensor_table
 from dynamic_tinybert.folder.errors import ModelFolderError
 from dynamic_tinybert.folder.files import CONFIG, INDEX, WEIGHTS, read_object
-from dynamic_tinybert.model.shape import ModelShape
+from dynamic_tinybert.model import ModelShape
 
 _DTYPES: Final = {"F32": "<f4", "F16": "<f2", "BF16": "<u2", "I8": "i1"}  # numpy has no bfloat16
 _PICKLES: Final = (".bin", ".bin.index.json", ".pt", ".pth", ".ckpt", ".pkl")

@@ -10,8 +10,7 @@ import numpy.typing as npt
 
 from dynamic_tinybert.answer import EmptyQuestionError, LogitsError
 from dynamic_tinybert.inference.windows import TextTokenizer, Window, pad, windows
-from dynamic_tinybert.model.budget import LengthConfig
-from dynamic_tinybert.model.shape import ModelShape
+from dynamic_tinybert.model import LengthConfig, ModelShape
 from dynamic_tinybert.runtime.graph import Precision
 from dynamic_tinybert.runtime.session import Logits
 

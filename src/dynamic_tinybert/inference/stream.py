@@ -15,9 +15,7 @@ from dynamic_tinybert.answer import Answer, EmptyQuestionError, Spent
 from dynamic_tinybert.inference.reader import Reader
 from dynamic_tinybert.inference.spans import Span, SpanRanker
 from dynamic_tinybert.inference.windows import Window, WindowError
-from dynamic_tinybert.model.budget import BERT_BASE, Choice, macs
-from dynamic_tinybert.model.calibration import Calibration
-from dynamic_tinybert.model.shape import ModelShape
+from dynamic_tinybert.model import BERT_BASE, Calibration, MeasuredConfig, ModelShape, macs
 
 Progress: TypeAlias = Callable[[int, int], None]
 
@@ -32,7 +30,7 @@ class Settings:
     once at most; no answer depends on it.
     """
 
-    choice: Choice
+    choice: MeasuredConfig
     top_k: int | None
     max_seq_len: int
     doc_stride: int
@@ -91,7 +89,7 @@ class Pending:
         self._ranker.add(window, start, end)
         self.lengths.append(len(window))
 
-    def spent(self, shape: ModelShape, choice: Choice) -> Spent:
+    def spent(self, shape: ModelShape, choice: MeasuredConfig) -> Spent:
         """Return what the windows that have been added cost: for the arguments see `answers`."""
         return Spent(
             configuration=choice.name,
@@ -101,7 +99,7 @@ class Pending:
             bert_base_macs=macs(BERT_BASE, self.lengths),
         )
 
-    def answers(self, shape: ModelShape, choice: Choice) -> list[Answer]:
+    def answers(self, shape: ModelShape, choice: MeasuredConfig) -> list[Answer]:
         """Return the answers, the best first; without `top_k` one at the least.
 
         Args:

@@ -1,1 +1,43 @@
-"""Numbers about a model, without a tensor: its shape, budgets and multiply-accumulates, the calibration."""
+"""Numbers about a model, without a tensor: its shape, budgets and multiply-accumulates, the table, the calibration."""
+
+from dynamic_tinybert.model.budget import (
+    BERT_BASE,
+    SHARE_ROUNDING,
+    SHARE_TOKENS,
+    Budget,
+    BudgetError,
+    LengthConfig,
+    macs,
+    macs_of_each,
+    parse_budget,
+    share,
+)
+from dynamic_tinybert.model.calibration import Calibration, CalibrationError, logistic
+from dynamic_tinybert.model.shape import Activation, ModelShape, Significance, read_significance, stored_significance
+from dynamic_tinybert.model.table import ConfigTable, MeasuredConfig, check_threshold, dump_table, table_row
+
+__all__ = [
+    "BERT_BASE",
+    "SHARE_ROUNDING",
+    "SHARE_TOKENS",
+    "Activation",
+    "Budget",
+    "BudgetError",
+    "Calibration",
+    "CalibrationError",
+    "ConfigTable",
+    "LengthConfig",
+    "MeasuredConfig",
+    "ModelShape",
+    "Significance",
+    "check_threshold",
+    "dump_table",
+    "logistic",
+    "macs",
+    "macs_of_each",
+    "parse_budget",
+    "read_significance",
+    "share",
+    "stored_significance",
+    "table_row",
+]

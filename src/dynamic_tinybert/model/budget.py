@@ -1,19 +1,16 @@
-"""How much to spend: length configurations, what they cost, and which one a budget buys."""
+"""Length configurations, what they cost, and the budgets that a caller may give."""
 
 from __future__ import annotations
 
 import itertools
-import json
 import math
-import numbers
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias, cast
+from dataclasses import dataclass
+from typing import Literal, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from dynamic_tinybert.errors import DynamicTinyBertError, warn
+from dynamic_tinybert.errors import DynamicTinyBertError
 from dynamic_tinybert.model.shape import ModelShape
 
 BERT_BASE = ModelShape(layers=12, hidden=768, heads=12, feed_forward=3072, vocabulary=30522, positions=512)
@@ -22,10 +19,10 @@ BERT_BASE = ModelShape(layers=12, hidden=768, heads=12, feed_forward=3072, vocab
 SHARE_TOKENS = 384
 """The length at which a configuration's share is counted, in tokens."""
 
-_ROUNDING = 5e-5  # shares are printed to four digits, and a budget may be copied from there
-_MOST = 1e9  # any number that could be one
-_FLOOR = 2  # tokens that a sequence keeps at the least
-_WITHIN = {"balanced": 1.0, "fast": 3.0}  # F1 that a named budget may cost
+SHARE_ROUNDING = 5e-5
+"""Shares are printed to four digits, and a budget may be copied from there."""
+
+_FLOOR = 2  # tokens that a sequence keeps at least
 
 
 class BudgetError(DynamicTinyBertError, ValueError):
@@ -117,149 +114,6 @@ def share(shape: ModelShape, config: LengthConfig) -> float:
     return macs(shape, SHARE_TOKENS, config) / macs(shape, SHARE_TOKENS)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Choice:
-    """A configuration of a model's table.
-
-    Attributes:
-        name: What the table calls it.
-        config: The length configuration.
-        share: Its multiply-accumulates over those of `full`, at 384 tokens.
-        exact_match: Exact match in percent, or None if it was not measured.
-        f1: F1 in percent, or None if it was not measured.
-    """
-
-    name: str
-    config: LengthConfig
-    share: float
-    exact_match: float | None = None
-    f1: float | None = None
-
-
-@dataclass
-class ConfigTable:
-    """The configurations that a model offers, the dearest first; `full` is always among them.
-
-    Attributes:
-        choices: The configurations.
-        measured_on: What the figures were measured on, or None: then they are a geometric series nobody measured.
-        no_answer_threshold: By how much the logit of no answer must exceed the best span's for there to be none, at any
-            configuration; None where nobody measured it.
-    """
-
-    choices: Sequence[Choice]
-    measured_on: str | None
-    no_answer_threshold: float | None = None
-    _warned: bool = field(default=False, repr=False)
-
-    @classmethod
-    def read(cls, shape: ModelShape, table: Mapping[str, Any] | None) -> ConfigTable:
-        """Make the table of a model from its `length_configs.json`, or a geometric series if there is none.
-
-        A file that has no `configs`, but a `calibration` or `no_answer`, has no table either.
-
-        Raises:
-            BudgetError: The table is not of the documented form, or not of this model.
-        """
-        threshold = _no_answer(table)
-        if table is None or _without_table(table):
-            series = (round(1 - 0.02 * i, 2) for i in range(31))
-            choices = [_choice(shape, f"uniform-{r:.2f}", LengthConfig.uniform(shape.layers, r)) for r in series]
-            choices[0] = _choice(shape, "full", LengthConfig.full(shape.layers))
-            return cls(choices, None, threshold)
-        try:
-            measured_on = _text(table, "measured_on")
-            choices = [
-                _choice(
-                    shape,
-                    _text(row, "name"),
-                    LengthConfig(tuple(_number(f, "a fraction") for f in _rows(row, "fractions"))),
-                    exact_match=_number(row["exact_match"], "exact_match"),
-                    f1=_number(row["f1"], "f1"),
-                )
-                for row in _rows(table, "configs")
-            ]
-        except (KeyError, TypeError, BudgetError) as error:
-            why = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
-            raise BudgetError(f"length_configs.json is not a table of length configurations: {why}") from None
-        if not any(c.config == LengthConfig.full(shape.layers) for c in choices):
-            raise BudgetError("length_configs.json does not measure the full configuration, which others are held to")
-        for choice in choices:
-            if not (0 <= (choice.f1 or 0) <= 100 and 0 <= (choice.exact_match or 0) <= 100):
-                raise BudgetError(f"length_configs.json: the figures of {choice.name!r} are no percentages")
-        return cls(sorted(choices, key=lambda c: -c.share), measured_on, threshold)
-
-    def threshold(self, given: float | None = None) -> float:
-        """Return the no-answer threshold that is given, or else the model's own, or else 0."""
-        return (self.no_answer_threshold or 0.0) if given is None else given
-
-    def select(self, shape: ModelShape, budget: Budget) -> Choice:
-        """Return what a budget buys.
-
-        A number buys the most accurate configuration whose share is no greater; below the cheapest, the cheapest.
-        `balanced` is the cheapest within 1 F1 of `full`, `fast` within 3. In a table that nobody measured, the dearest
-        affordable configuration passes for the most accurate, and only `full` is known to be within any F1.
-
-        Raises:
-            BudgetError: The budget is no share in (0, 1], no known name, and no configuration of this model.
-        """
-        full = next(c for c in self.choices if c.config == LengthConfig.full(shape.layers))
-        if isinstance(budget, LengthConfig):
-            return next((c for c in self.choices if c.config == budget), _choice(shape, "custom", budget))
-        if isinstance(budget, str):
-            if budget == "full":
-                return full
-            if budget not in _WITHIN:
-                raise BudgetError(f"a budget is a share in (0, 1], 'full', 'balanced' or 'fast', not {budget!r}")
-            self._warn()
-            if full.f1 is None:
-                return full
-            floor = full.f1 - _WITHIN[budget] - 1e-9
-            return min((c for c in self.choices if c.f1 is not None and c.f1 >= floor), key=lambda c: c.share)
-        if isinstance(budget, bool) or not isinstance(budget, numbers.Real) or not 0 < budget <= 1:
-            raise BudgetError(f"a budget is a share in (0, 1], 'full', 'balanced' or 'fast', not {budget!r}")
-        if budget == 1 and self.measured_on is None:
-            return full
-        self._warn()
-        affordable = [c for c in self.choices if c.share <= budget + _ROUNDING] or [
-            min(self.choices, key=lambda c: c.share)
-        ]
-        return max(affordable, key=lambda c: (c.f1 if c.f1 is not None else c.share, -c.share))
-
-    def _warn(self) -> None:
-        if self.measured_on is None and not self._warned:
-            self._warned = True
-            warn(
-                "this model has no measured table of length configurations (length_configs.json): budgets below full "
-                "use a geometric series, and what they cost in F1 is unknown"
-            )
-
-
-def table_row(name: str, config: LengthConfig, share: float, exact_match: float, f1: float) -> dict[str, Any]:
-    """Return a configuration's row of `length_configs.json`."""
-    return {
-        "name": name,
-        "fractions": list(config.fractions),
-        "share": round(share, 4),
-        "exact_match": round(exact_match, 2),
-        "f1": round(f1, 2),
-    }
-
-
-def dump_table(table: Mapping[str, Any]) -> bytes:
-    """Write a table as JSON, a configuration a line."""
-    if "configs" not in table:
-        return (json.dumps(table, ensure_ascii=False, indent=2) + "\n").encode()
-    rows = ",\n".join("    " + json.dumps(row) for row in table["configs"])
-    rest = "".join(
-        f",\n  {json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}"
-        for key, value in table.items()
-        if key not in ("measured_on", "configs")
-    )
-    head = json.dumps(table["measured_on"], ensure_ascii=False)
-    return f'{{\n  "measured_on": {head},\n  "configs": [\n{rows}\n  ]{rest}\n}}\n'.encode()
-
-
 def parse_budget(text: str) -> Budget:
     """Read a budget as it is written on a command line or in a request.
 
@@ -275,62 +129,3 @@ def parse_budget(text: str) -> Budget:
     if not 0 < value <= 1:
         raise BudgetError(f"a budget is a share in (0, 1], 'full', 'balanced' or 'fast', not {text!r}")
     return value
-
-
-def _text(table: Mapping[str, Any], key: str) -> str:
-    value = table[key]
-    if not isinstance(value, str) or not value:
-        raise BudgetError(f"{key} is {value!r}, no text")
-    return value
-
-
-def _rows(table: Mapping[str, Any], key: str) -> list[Any]:
-    value = table[key]
-    if not isinstance(value, list):
-        raise BudgetError(f"{key} is {value!r}, no list")
-    return value
-
-
-def _number(value: object, what: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or abs(value) > _MOST:
-        raise BudgetError(f"{what} is {value!r:.50}, no number that it could be")
-    return float(value)
-
-
-def _without_table(stored: Mapping[str, Any]) -> bool:
-    """Whether `length_configs.json` holds other things than a table alone."""
-    return (
-        isinstance(stored, Mapping) and "configs" not in stored and bool({"calibration", "no_answer"} & stored.keys())
-    )
-
-
-def _no_answer(table: Mapping[str, Any] | None) -> float | None:
-    """Read `no_answer` of `length_configs.json`; None where there is none."""
-    stored = table.get("no_answer") if isinstance(table, Mapping) else None
-    if stored is None:
-        return None
-    if not isinstance(stored, Mapping) or "threshold" not in stored:
-        raise BudgetError("length_configs.json: no_answer is not an object with a threshold")
-    try:
-        return check_threshold(stored["threshold"])
-    except BudgetError as error:
-        raise BudgetError(f"length_configs.json: no_answer: {error}") from None
-
-
-def check_threshold(value: Any) -> float:
-    """Return a no-answer threshold as a float.
-
-    Raises:
-        BudgetError: It is no number, or none that it could be.
-    """
-    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not -_MOST <= cast("float", value) <= _MOST:
-        raise BudgetError(f"a no-answer threshold is a difference of logits, such as -10 or 0, not {value!r:.50}")
-    return float(value)
-
-
-def _choice(
-    shape: ModelShape, name: str, config: LengthConfig, *, exact_match: float | None = None, f1: float | None = None
-) -> Choice:
-    if len(config.fractions) != shape.layers:
-        raise BudgetError(f"{name!r} has {len(config.fractions)} fractions for a model of {shape.layers} layers")
-    return Choice(name=name, config=config, share=share(shape, config), exact_match=exact_match, f1=f1)

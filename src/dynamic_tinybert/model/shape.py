@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, TypeAlias, get_args
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, TypeAlias, get_args
 
 Activation: TypeAlias = Literal["gelu", "gelu_tanh", "relu"]
-Voters: TypeAlias = Literal["all", "question"]
+Significance: TypeAlias = Literal["all", "question"]
+
+_KEY = "voters"  # what folders, and whoever prints a shape, call the rule of significance
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,8 +27,8 @@ class ModelShape:
         token_types: Rows of the token-type embeddings (2: question and text); 0 where there are none.
         activation: `gelu` is exact (erf); `gelu_tanh` is transformers' `gelu_new`.
         norm_epsilon: What layer normalization adds to the variance.
-        voters: Whose attention makes a token significant: that of `all` tokens (Kim and Cho, 2020), or of the
-            `question` alone, its [CLS] and [SEP] among it: the tokens of type 0.
+        significance: Whose attention makes a token significant: that of `all` tokens (Kim and Cho, 2020), or of the
+            `question` alone, its [CLS] and [SEP] among it: the tokens of type 0. Folders call it `voters`.
         typed: Whether a token's type is part of its embedding (BERT, ELECTRA, ALBERT); or else that of every token is
             type 0, if there are types at all, and question and text are told apart for the votes alone.
         embedding: Width of the embeddings, E; None for H.
@@ -46,7 +48,7 @@ class ModelShape:
     token_types: int = 2
     activation: Activation = "gelu"
     norm_epsilon: float = 1e-12
-    voters: Voters = "all"
+    significance: Significance = "all"
     typed: bool = True
     embedding: int | None = None
     projected: bool = False
@@ -64,15 +66,26 @@ class ModelShape:
         """The number of the weights that each layer has, `[layers]`."""
         return self.sharing or tuple(range(self.layers))
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the sizes by name, the rule of significance as `voters`."""
+        return {_KEY if name == "significance" else name: value for name, value in asdict(self).items()}
 
-def read_voters(ours: object) -> Voters:
-    """Read whose attention counts from `dynamic_tinybert` of a `config.json`; where that says nothing, everybody's.
+
+def read_significance(stored: object) -> Significance:
+    """Read the rule of significance, `voters`, from `dynamic_tinybert` of a `config.json`; `all` if that has none.
 
     Raises:
-        ValueError: It names voters that there are not.
+        ValueError: There is no such rule.
     """
-    found: Voters | None = ours.get("voters", "all") if isinstance(ours, dict) else None
-    if found is None or found not in get_args(Voters):
-        known = " or ".join(map(repr, get_args(Voters)))
-        raise ValueError(f"dynamic_tinybert is {ours!r:.60}, but only an object whose voters are {known} is supported")
+    found: Significance | None = stored.get(_KEY, "all") if isinstance(stored, dict) else None
+    if found is None or found not in get_args(Significance):
+        known = " or ".join(map(repr, get_args(Significance)))
+        raise ValueError(
+            f"dynamic_tinybert is {stored!r:.60}, but only an object whose {_KEY} are {known} is supported"
+        )
     return found
+
+
+def stored_significance(rule: Significance) -> dict[str, str]:
+    """Return what `dynamic_tinybert` of a `config.json` holds for a rule of significance."""
+    return {_KEY: rule}

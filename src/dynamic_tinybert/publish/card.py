@@ -11,7 +11,7 @@ from typing import Any, Final
 import yaml
 
 from dynamic_tinybert.folder import ModelFolder, ModelFolderError
-from dynamic_tinybert.model.budget import BERT_BASE, SHARE_TOKENS, ConfigTable, macs
+from dynamic_tinybert.model import BERT_BASE, SHARE_TOKENS, ConfigTable, macs
 
 LIBRARY: Final = "dynamic-tinybert"
 TASK: Final = "question-answering"
@@ -193,7 +193,7 @@ def _architecture(folder: ModelFolder, table: ConfigTable) -> str:
     s = folder.shape
     full = macs(s, SHARE_TOKENS)
     family = _cell(str(folder.config.get("model_type", "bert")))
-    voters = "the question attends to least" if s.voters == "question" else "receive the least attention"
+    dropped = "the question attends to least" if s.significance == "question" else "receive the least attention"
     rows = {
         "type": f"{family}: {s.layers} layers, hidden {s.hidden}, {s.heads} heads, feed-forward {s.feed_forward} "
         f"({s.activation})",
@@ -201,7 +201,7 @@ def _architecture(folder: ModelFolder, table: ConfigTable) -> str:
         "weights": f"{folder.source_bytes / 1e6:,.1f} MB",
         "vocabulary": f"{s.vocabulary:,} tokens",
         "reads": f"windows of up to {s.positions} tokens; longer texts in overlapping windows",
-        "drops": f"tokens that {voters}, as a budget asks",
+        "drops": f"tokens that {dropped}, as a budget asks",
         "cost": f"{full / 1e9:.2f} billion multiply-accumulates for {SHARE_TOKENS} tokens: "
         f"{macs(BERT_BASE, SHARE_TOKENS) / full:.1f} times less than BERT-base",
         "confidence": "calibrated" if folder.calibration else "not calibrated: answers have none",

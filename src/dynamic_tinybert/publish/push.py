@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from dynamic_tinybert.folder import ModelFolder, ModelFolderError, open_folder, save_folder
 from dynamic_tinybert.folder.files import CARD, CONFIG, COPIED, INDEX, WEIGHTS, read_object
 from dynamic_tinybert.folder.tensors import find_weight_files
-from dynamic_tinybert.model.budget import BudgetError
+from dynamic_tinybert.model import BudgetError
 from dynamic_tinybert.publish.card import Card, complete
 from dynamic_tinybert.publish.uploading import Hub, HubModel, check_hub_name
 

@@ -21,7 +21,7 @@ from typing import Literal, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from dynamic_tinybert.model.shape import ModelShape
+from dynamic_tinybert.model import ModelShape
 from dynamic_tinybert.runtime.onnx_writer import Graph
 
 Weights: TypeAlias = Mapping[str, npt.NDArray[np.float32]]
@@ -150,7 +150,7 @@ class _Builder:
         width = g.constant([_FOUND])
         found = g.node("Concat", g.node("Mul", self.batch, places), width, axis=0)
         found = g.node("Expand", g.constant(0, np.float32), found)
-        if self.shape.voters == "question":  # 1 for its tokens, by the places of `found`
+        if self.shape.significance == "question":  # 1 for its tokens, by the places of `found`
             asking = g.node("Cast", g.node("Equal", types, g.constant(0)), to=_FLOAT)
             asking = g.node("Pad", asking, g.constant([0, 0, 0, 1]))
             self.asking = g.node("Reshape", asking, g.constant([-1]))
@@ -282,11 +282,11 @@ class _Builder:
         that hold nothing come last.
         """
         valid, width = self.valid(g, state.x, kept), self.width(g, state.x)
-        voters = g.node("Cast", valid, to=_FLOAT)
-        if self.shape.voters == "question":
-            voters = g.node("Mul", voters, g.node("Gather", self.asking, state.place))
-        voters = g.node("Unsqueeze", voters, g.constant([1, 2]))
-        received = g.node("ReduceSum", g.node("MatMul", voters, votes), g.constant([1, 2]), keepdims=0)
+        counted = g.node("Cast", valid, to=_FLOAT)
+        if self.shape.significance == "question":
+            counted = g.node("Mul", counted, g.node("Gather", self.asking, state.place))
+        counted = g.node("Unsqueeze", counted, g.constant([1, 2]))
+        received = g.node("ReduceSum", g.node("MatMul", counted, votes), g.constant([1, 2]), keepdims=0)
         received = g.node("Where", valid, received, g.constant(-1, np.float32))
         others = g.node("Concat", g.constant([0, 0, 0]), g.node("Sub", width, self.one), axis=0)
         first = g.node("Pad", g.constant([[1e9]], np.float32), others)

@@ -6,7 +6,7 @@ measured there goes into a model's table. `space` says what may be proposed, `sa
 picture; the runtime measures, so no PyTorch.
 """
 
-from dynamic_tinybert.model.budget import dump_table
+from dynamic_tinybert.model import dump_table
 from dynamic_tinybert.search.errors import SearchError
 from dynamic_tinybert.search.objective import Cost, Measurement, Objective
 from dynamic_tinybert.search.pareto import hypervolume, pareto_front

@@ -13,7 +13,7 @@ from optuna.distributions import FloatDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import TrialState
 
-from dynamic_tinybert.model.budget import LengthConfig
+from dynamic_tinybert.model import LengthConfig
 from dynamic_tinybert.search.errors import SearchError
 from dynamic_tinybert.search.pareto import pareto_front
 from dynamic_tinybert.search.space import SearchSpace

@@ -18,7 +18,7 @@ from optuna.trial import TrialState
 
 from dynamic_tinybert.folder import ModelFolder
 from dynamic_tinybert.folder.tensors import find_weight_files
-from dynamic_tinybert.model.budget import LengthConfig
+from dynamic_tinybert.model import LengthConfig
 from dynamic_tinybert.search.errors import SearchError
 from dynamic_tinybert.search.objective import Cost, Measurement
 from dynamic_tinybert.search.pareto import pareto_front

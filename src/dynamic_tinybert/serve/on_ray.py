@@ -19,7 +19,7 @@ from ray.serve.config import AutoscalingConfig
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from dynamic_tinybert.model.budget import parse_budget
+from dynamic_tinybert.model import parse_budget
 from dynamic_tinybert.serve.options import ServeOptions
 
 NAME = "dynamic-tinybert"

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dynamic_tinybert.model.budget import Budget
+from dynamic_tinybert.model import Budget
 
 
 @dataclass(frozen=True, kw_only=True)

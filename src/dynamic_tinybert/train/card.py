@@ -14,7 +14,7 @@ import transformers
 
 from dynamic_tinybert.folder import called
 from dynamic_tinybert.folder.hub import is_hub_name
-from dynamic_tinybert.model.shape import ModelShape
+from dynamic_tinybert.model import ModelShape
 from dynamic_tinybert.publish.card import PREJUDICES, SPANS_ONLY, compose, evaluation, metadata
 from dynamic_tinybert.squad import Version
 from dynamic_tinybert.train.recipe import LogitsStage, Recipe, Stage, dump_recipe

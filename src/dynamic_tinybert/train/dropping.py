@@ -16,8 +16,7 @@ import torch
 from torch import Tensor
 from transformers.modeling_outputs import QuestionAnsweringModelOutput
 
-from dynamic_tinybert.model.budget import BudgetError, LengthConfig
-from dynamic_tinybert.model.shape import Voters, read_voters
+from dynamic_tinybert.model import BudgetError, LengthConfig, Significance, read_significance, stored_significance
 
 Lengths: TypeAlias = "LengthConfig | Sequence[float] | Tensor"
 """What a call keeps: a length configuration, its fractions, or tokens to keep as integers `[batch, layers]`."""
@@ -154,7 +153,7 @@ class DropAndRestore:
         Raises:
             BudgetError: `length_config` is none for a model of so many layers.
             ValueError: `layer_config` names no layer, or not in order; other options are given beside a configuration
-                or `output_votes`; or the model's configuration names voters that there are not.
+                or `output_votes`; or the model's configuration names no known rule of significance.
         """
         asked = [name for name, value in others.items() if value is not None]
         if length_config is None and layer_config is None and not output_votes:
@@ -207,7 +206,7 @@ class DropAndRestore:
         hidden = self.embed(input_ids, types).to(self.qa_outputs.weight.dtype)
         at = torch.arange(input_ids.shape[1], device=input_ids.device).expand_as(input_ids)
         real = mask.bool()
-        asking = real if voters_of(self.config) == "all" or types is None else types == 0
+        asking = real if significance_of(self.config) == "all" or types is None else types == 0
         return _State(hidden, at, real, asking, self._bias(hidden, real, buckets))
 
     def _attend(self, layer: Any, state: _State, *, voting: bool, learning: bool) -> tuple[Tensor, Any]:
@@ -279,19 +278,19 @@ class DropAndRestore:
         return _Found(found.logits.scatter(1, place, new), found.passed.scatter(1, state.at, count))
 
 
-def voters_of(config: Any) -> Voters:
-    """Whose attention makes a token significant, by a model's configuration: see `ModelShape`.
+def significance_of(config: Any) -> Significance:
+    """The rule of significance, by a model's configuration: see `ModelShape`.
 
     Raises:
-        ValueError: It names voters that there are not.
+        ValueError: There is no such rule.
     """
-    return read_voters(getattr(config, "dynamic_tinybert", {}))
+    return read_significance(getattr(config, "dynamic_tinybert", {}))
 
 
-def set_voters(config: Any, voters: Voters) -> None:
-    """Write into a model's configuration whose attention makes a token significant."""
-    if voters != voters_of(config):
-        config.dynamic_tinybert = {"voters": voters}
+def set_significance(config: Any, rule: Significance) -> None:
+    """Write the rule of significance into a model's configuration."""
+    if rule != significance_of(config):
+        config.dynamic_tinybert = stored_significance(rule)
 
 
 def _count(probabilities: Tensor, voters: Tensor, heads: int, *, learning: bool) -> Tensor:

@@ -13,7 +13,7 @@ import torch
 from dynamic_tinybert.evaluation.evaluate import Evaluation, evaluate
 from dynamic_tinybert.inference.reader import Reader
 from dynamic_tinybert.inference.windows import TextTokenizer
-from dynamic_tinybert.model.budget import ConfigTable, LengthConfig
+from dynamic_tinybert.model import ConfigTable, LengthConfig
 from dynamic_tinybert.qa import Progress, QuestionAnswerer
 from dynamic_tinybert.runtime.graph import Precision
 from dynamic_tinybert.runtime.session import Logits

@@ -19,8 +19,7 @@ from dynamic_tinybert.evaluation.calibrate import calibrate, draw
 from dynamic_tinybert.files.atomic import write_whole
 from dynamic_tinybert.folder.files import TOKENIZER, TOKENIZER_FILES
 from dynamic_tinybert.inference.windows import TextTokenizer
-from dynamic_tinybert.model.budget import ConfigTable, LengthConfig, dump_table, share, table_row
-from dynamic_tinybert.model.calibration import CalibrationError
+from dynamic_tinybert.model import CalibrationError, ConfigTable, LengthConfig, dump_table, share, table_row
 from dynamic_tinybert.qa import QuestionAnswerer
 from dynamic_tinybert.squad import Scores, SquadFile
 from dynamic_tinybert.train.errors import TrainingError

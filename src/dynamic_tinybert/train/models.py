@@ -15,8 +15,8 @@ from transformers.utils import logging
 from dynamic_tinybert.errors import one_line
 from dynamic_tinybert.folder import EMBEDDED, ModelFolderError, open_folder
 from dynamic_tinybert.folder.architectures import tensor_table
-from dynamic_tinybert.model.shape import ModelShape
-from dynamic_tinybert.train.dropping import set_voters, voters_of
+from dynamic_tinybert.model import ModelShape
+from dynamic_tinybert.train.dropping import set_significance, significance_of
 from dynamic_tinybert.train.errors import TrainingError
 from dynamic_tinybert.train.features import Batch
 from dynamic_tinybert.train.model import DynamicBertForQuestionAnswering, DynamicMPNetForQuestionAnswering
@@ -96,7 +96,7 @@ def shape_of(config: Any) -> ModelShape:
         feed_forward=getattr(config, "intermediate_size", None) or config.hidden_dim,
         vocabulary=config.vocab_size,
         positions=config.max_position_embeddings - (2 if config.model_type in ("mpnet", "roberta") else 0),
-        voters=voters_of(config),
+        significance=significance_of(config),
     )
 
 
@@ -104,7 +104,7 @@ def read_config(model: str | Path) -> Any:
     """Read the configuration of a model.
 
     Raises:
-        TrainingError: There is none, or it names voters that there are not.
+        TrainingError: There is none, or it names no known rule of significance.
     """
     check_exists(model)
     try:
@@ -112,7 +112,7 @@ def read_config(model: str | Path) -> Any:
     except Exception as error:  # transformers raises what comes from below
         raise TrainingError(f"there is no model at {model}: {one_line(error)}") from None
     try:
-        voters_of(config)
+        significance_of(config)
     except ValueError as error:
         raise TrainingError(f"{model}: {error}: choose another model") from None
     return config
@@ -255,7 +255,7 @@ def _bert_of(teacher: Any, layers: list[int], ids: Tensor | None) -> DynamicBert
             max_position_embeddings=config.max_position_embeddings - offset,
         )
     )
-    set_voters(student.config, voters_of(config))
+    set_significance(student.config, significance_of(config))
     made = student.state_dict()
     table = "bert.embeddings.token_type_embeddings.weight"
     made["bert.embeddings.word_embeddings.weight"] = words
@@ -307,7 +307,7 @@ def _from_folder(model: str | Path, make: Any) -> Any:
         folder = open_folder(str(model))
         known = {key: value for key, value in folder.config.items() if key not in ours}
         config = AutoConfig.for_model(folder.kind, **known)
-        set_voters(config, folder.shape.voters)
+        set_significance(config, folder.shape.significance)
         loaded = make(config).float()
         table = tensor_table(folder.shape, folder.kind)
         weights = {theirs: torch.from_numpy(folder.weights[ours]) for ours, theirs, _ in table}

@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from dynamic_tinybert.files.shipped import SHIPPED
-from dynamic_tinybert.model.shape import Voters
+from dynamic_tinybert.model import Significance
 from dynamic_tinybert.train.data import check_article_lengths
 from dynamic_tinybert.train.errors import TrainingError
 from dynamic_tinybert.train.features import FeatureSettings
@@ -96,7 +96,7 @@ class Student(_Strict):
         teacher_layers: Layers of the teacher, from 0, or `every_second`; its embeddings and its head go along.
         form: What a student of the teacher's layers is: `bert`, the default, or `mpnet`, which keeps the bias of
             distances of an MPNet teacher. A checkpoint is what it is.
-        voters: Whose attention says which tokens matter, see `ModelShape`; by default as the checkpoint has it.
+        voters: The rule of significance, see `ModelShape.significance`; by default that of the checkpoint.
         dropout: Of states and of attention; by default 0 if the first stage learns from stored logits, and otherwise as
             in what it starts from.
     """
@@ -104,7 +104,7 @@ class Student(_Strict):
     checkpoint: str | None = None
     teacher_layers: Literal["every_second"] | tuple[Annotated[int, Field(ge=0)], ...] | None = None
     form: Literal["bert", "mpnet"] | None = None
-    voters: Voters | None = None
+    voters: Significance | None = None
     dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
 
     @model_validator(mode="after")

@@ -28,7 +28,7 @@ from dynamic_tinybert.folder import called
 from dynamic_tinybert.inference.windows import TextTokenizer
 from dynamic_tinybert.train.arithmetic import keep_freed_memory, uses_bf16
 from dynamic_tinybert.train.card import StageResult, model_card
-from dynamic_tinybert.train.dropping import set_voters
+from dynamic_tinybert.train.dropping import set_significance
 from dynamic_tinybert.train.errors import TrainingError
 from dynamic_tinybert.train.evaluation import answerer, measure
 from dynamic_tinybert.train.features import Feature, make_features
@@ -317,7 +317,7 @@ class _Run:
         assert student is not None
         model = self._initial(student, stage)
         if student.voters is not None:
-            set_voters(model.config, student.voters)
+            set_significance(model.config, student.voters)
         stored = self._logits_of(stage) is not None
         if student.dropout is not None or stored:
             set_dropout(model, student.dropout or 0.0)

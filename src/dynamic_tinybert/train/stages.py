@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dynamic_tinybert.model.budget import LengthConfig
+from dynamic_tinybert.model import LengthConfig
 from dynamic_tinybert.train.attention_hooks import Taps, check_tappable
 from dynamic_tinybert.train.errors import TrainingError
 from dynamic_tinybert.train.features import Batch

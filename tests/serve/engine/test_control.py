@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from dynamic_tinybert.folder import open_folder
-from dynamic_tinybert.model.budget import Choice, ConfigTable, LengthConfig, share
-from dynamic_tinybert.model.shape import ModelShape
+from dynamic_tinybert.model import ConfigTable, LengthConfig, MeasuredConfig, ModelShape, share
 from dynamic_tinybert.serve.engine.control import Objective, ladder_of, place
 from dynamic_tinybert.serve.engine.costs import Costs
 from dynamic_tinybert.serve.engine.scheduler import Scheduler, Waiting
@@ -32,7 +31,7 @@ SHARES, TIMES = (
 
 
 @pytest.fixture(scope="module")
-def table() -> tuple[ModelShape, list[Choice], int]:
+def table() -> tuple[ModelShape, list[MeasuredConfig], int]:
     folder = open_folder(None)
     ladder, lowest = ladder_of(ConfigTable.read(folder.shape, folder.length_configs), None)
     return folder.shape, ladder, lowest
@@ -41,7 +40,7 @@ def table() -> tuple[ModelShape, list[Choice], int]:
 class Machine:
     """What serving really takes, and the server that has to find out."""
 
-    def __init__(self, table: tuple[ModelShape, list[Choice], int], *, slower: float = 1.0) -> None:
+    def __init__(self, table: tuple[ModelShape, list[MeasuredConfig], int], *, slower: float = 1.0) -> None:
         self.shape, self.ladder, self.lowest = table
         self.factors = [float(np.interp(c.share, SHARES, TIMES)) / c.share for c in self.ladder]
         self.slower = slower
@@ -94,7 +93,7 @@ def refused(served: Sequence[Served]) -> float:
     return sum(one.latency is None for one in served) / len(served)
 
 
-def test_an_idle_server_gives_all_of_the_accuracy(table: tuple[ModelShape, list[Choice], int]) -> None:
+def test_an_idle_server_gives_all_of_the_accuracy(table: tuple[ModelShape, list[MeasuredConfig], int]) -> None:
     machine = Machine(table)
     served = machine.serve(machine.load(0.25))
     assert {one.place for one in served} == {0}
@@ -102,7 +101,7 @@ def test_an_idle_server_gives_all_of_the_accuracy(table: tuple[ModelShape, list[
 
 
 def test_at_twice_the_full_models_capacity_the_objective_holds_and_nobody_is_refused(
-    table: tuple[ModelShape, list[Choice], int],
+    table: tuple[ModelShape, list[MeasuredConfig], int],
 ) -> None:
     machine = Machine(table)
     served = machine.serve(machine.load(2))
@@ -112,7 +111,7 @@ def test_at_twice_the_full_models_capacity_the_objective_holds_and_nobody_is_ref
 
 
 def test_without_load_control_the_same_arrivals_are_answered_too_late(
-    table: tuple[ModelShape, list[Choice], int],
+    table: tuple[ModelShape, list[MeasuredConfig], int],
 ) -> None:
     machine = Machine(table)
     served = machine.serve(machine.load(2, seconds=5), slo=math.inf)
@@ -120,14 +119,14 @@ def test_without_load_control_the_same_arrivals_are_answered_too_late(
     assert held(served) < 0.5
 
 
-def test_the_more_comes_the_less_each_gets(table: tuple[ModelShape, list[Choice], int]) -> None:
+def test_the_more_comes_the_less_each_gets(table: tuple[ModelShape, list[MeasuredConfig], int]) -> None:
     machine = Machine(table)
     shares = [machine.mean_share(machine.serve(machine.load(times, seconds=6))) for times in (0.5, 1, 1.5, 2, 2.5)]
     assert shares == sorted(shares, reverse=True)
     assert shares[0] > 0.99
 
 
-def test_it_climbs_back_as_the_load_falls(table: tuple[ModelShape, list[Choice], int]) -> None:
+def test_it_climbs_back_as_the_load_falls(table: tuple[ModelShape, list[MeasuredConfig], int]) -> None:
     machine = Machine(table)
     arrivals = [
         *machine.load(0.3, seconds=5),
@@ -142,7 +141,7 @@ def test_it_climbs_back_as_the_load_falls(table: tuple[ModelShape, list[Choice],
     assert after > 0.99
 
 
-def test_it_never_goes_below_the_floor(table: tuple[ModelShape, list[Choice], int]) -> None:
+def test_it_never_goes_below_the_floor(table: tuple[ModelShape, list[MeasuredConfig], int]) -> None:
     machine = Machine(table)
     floor = next(i for i, choice in enumerate(machine.ladder) if choice.share < 0.6)
     served = machine.serve(machine.load(2), lowest=floor)
@@ -152,7 +151,7 @@ def test_it_never_goes_below_the_floor(table: tuple[ModelShape, list[Choice], in
     assert held(served) > 0.9
 
 
-def test_a_question_that_asks_for_less_gets_no_more(table: tuple[ModelShape, list[Choice], int]) -> None:
+def test_a_question_that_asks_for_less_gets_no_more(table: tuple[ModelShape, list[MeasuredConfig], int]) -> None:
     machine = Machine(table)
     cap = 4
     served = machine.serve(machine.load(0.2), cap=cap)
@@ -160,7 +159,7 @@ def test_a_question_that_asks_for_less_gets_no_more(table: tuple[ModelShape, lis
 
 
 def test_of_four_times_the_capacity_what_is_accepted_is_answered_in_time(
-    table: tuple[ModelShape, list[Choice], int],
+    table: tuple[ModelShape, list[MeasuredConfig], int],
 ) -> None:
     machine = Machine(table)
     served = machine.serve(machine.load(4))
@@ -169,7 +168,7 @@ def test_of_four_times_the_capacity_what_is_accepted_is_answered_in_time(
     assert held(after_the_first_seconds) > 0.95
 
 
-def test_it_learns_that_the_machine_is_slower_than_it_was(table: tuple[ModelShape, list[Choice], int]) -> None:
+def test_it_learns_that_the_machine_is_slower_than_it_was(table: tuple[ModelShape, list[MeasuredConfig], int]) -> None:
     """Another program takes part of the machine: what was measured at the start is wrong from then on."""
     machine = Machine(table, slower=1.6)
     served = machine.serve(machine.load(1))
@@ -178,13 +177,13 @@ def test_it_learns_that_the_machine_is_slower_than_it_was(table: tuple[ModelShap
     assert machine.mean_share(later) < 0.7
 
 
-def test_the_same_arrivals_are_answered_in_the_same_way(table: tuple[ModelShape, list[Choice], int]) -> None:
+def test_the_same_arrivals_are_answered_in_the_same_way(table: tuple[ModelShape, list[MeasuredConfig], int]) -> None:
     first, second = (machine.serve(machine.load(1.5, seconds=5)) for machine in (Machine(table), Machine(table)))
     assert first == second
 
 
 def test_a_long_text_that_no_configuration_can_read_in_time_takes_nothing_from_the_accuracy_of_others(
-    table: tuple[ModelShape, list[Choice], int],
+    table: tuple[ModelShape, list[MeasuredConfig], int],
 ) -> None:
     machine = Machine(table)
     arrivals = [(0.0, [384] * 200), *((0.5 + i / 4, [174]) for i in range(8))]
@@ -195,7 +194,7 @@ def test_a_long_text_that_no_configuration_can_read_in_time_takes_nothing_from_t
 
 
 def test_a_text_of_some_windows_is_read_so_that_it_is_answered_in_time(
-    table: tuple[ModelShape, list[Choice], int],
+    table: tuple[ModelShape, list[MeasuredConfig], int],
 ) -> None:
     """At full it would take longer than the objective, at a cheaper configuration it does not."""
     machine = Machine(table)
@@ -207,7 +206,9 @@ def test_a_text_of_some_windows_is_read_so_that_it_is_answered_in_time(
     assert alone.place
 
 
-def test_an_objective_of_its_own_is_held_without_load_control(table: tuple[ModelShape, list[Choice], int]) -> None:
+def test_an_objective_of_its_own_is_held_without_load_control(
+    table: tuple[ModelShape, list[MeasuredConfig], int],
+) -> None:
     machine = Machine(table)
     scheduler = Scheduler(machine.costs(), Objective(), threads=1)
     cost = machine.costs().seconds(1, 200)
@@ -227,9 +228,9 @@ def test_an_objective_of_its_own_is_held_without_load_control(table: tuple[Model
 def test_the_ladder_has_full_and_what_is_more_accurate_than_all_that_is_cheaper() -> None:
     shape = ModelShape(layers=2, hidden=32, heads=2, feed_forward=64, vocabulary=100, positions=512)
 
-    def choice(name: str, retention: float, f1: float) -> Choice:
+    def choice(name: str, retention: float, f1: float) -> MeasuredConfig:
         config = LengthConfig.uniform(2, retention)
-        return Choice(name=name, config=config, share=share(shape, config), exact_match=f1, f1=f1)
+        return MeasuredConfig(name=name, config=config, share=share(shape, config), exact_match=f1, f1=f1)
 
     table = ConfigTable(
         [choice("full", 1, 80), choice("bad", 0.9, 70), choice("good", 0.8, 79), choice("cheap", 0.5, 71)], "questions"
@@ -248,7 +249,7 @@ def test_costs_are_measured_and_learned(tmp_path: Path) -> None:
     truth = Costs(folder.shape, ladder, overhead=0.002, pace=2e-11, factors=[1 + i / 20 for i in range(len(ladder))])
     now = [0.0]
 
-    def read(length: int, choice: Choice) -> None:
+    def read(length: int, choice: MeasuredConfig) -> None:
         now[0] += float(truth.seconds(1, length)[ladder.index(choice)])
 
     costs = Costs.measure(folder.shape, ladder, read, clock=lambda: now[0])
@@ -262,7 +263,7 @@ def test_costs_are_measured_and_learned(tmp_path: Path) -> None:
     assert (after[1:] > before[1:] * 1.5).all()  # what slows one mostly slows all
 
 
-def test_what_only_the_cheapest_can_hold_gets_the_cheapest(table: tuple[ModelShape, list[Choice], int]) -> None:
+def test_what_only_the_cheapest_can_hold_gets_the_cheapest(table: tuple[ModelShape, list[MeasuredConfig], int]) -> None:
     """There is no cliff: as a text grows it gets less, and all again only when nothing could save it."""
     machine = Machine(table)
     places = [machine.serve([(0.0, [384] * windows)])[0].place for windows in range(1, 40)]
@@ -274,7 +275,9 @@ def test_what_only_the_cheapest_can_hold_gets_the_cheapest(table: tuple[ModelSha
     assert (lost + 1) * cheapest / THREADS > 0.85 * SLO
 
 
-def test_a_list_that_cannot_be_answered_in_time_asks_for_nothing(table: tuple[ModelShape, list[Choice], int]) -> None:
+def test_a_list_that_cannot_be_answered_in_time_asks_for_nothing(
+    table: tuple[ModelShape, list[MeasuredConfig], int],
+) -> None:
     """It is of use when all of it is answered: that its first questions could have been in time helps nobody."""
     machine = Machine(table)
     costs = machine.costs()
@@ -287,7 +290,7 @@ def test_a_list_that_cannot_be_answered_in_time_asks_for_nothing(table: tuple[Mo
     assert scheduler.present(0.0) > 0
 
 
-def test_what_is_refused_for_the_objectives_sake_is_a_load(table: tuple[ModelShape, list[Choice], int]) -> None:
+def test_what_is_refused_for_the_objectives_sake_is_a_load(table: tuple[ModelShape, list[MeasuredConfig], int]) -> None:
     machine = Machine(table)
     scheduler = Scheduler(machine.costs(), Objective(seconds=SLO), threads=THREADS)
     for i in range(20):

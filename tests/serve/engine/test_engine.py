@@ -22,7 +22,7 @@ pytest.importorskip("fastapi", reason="needs the extra: pip install 'dynamic-tin
 from dynamic_tinybert.answer import Answer, LogitsError
 from dynamic_tinybert.corpus import Corpus
 from dynamic_tinybert.inference.windows import TextTokenizer
-from dynamic_tinybert.model.budget import BudgetError, macs
+from dynamic_tinybert.model import BudgetError, macs
 from dynamic_tinybert.qa import QuestionAnswerer
 from dynamic_tinybert.runtime.session import Logits
 from dynamic_tinybert.serve.engine.costs import Costs

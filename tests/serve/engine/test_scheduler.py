@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dynamic_tinybert.model.budget import Choice, LengthConfig, share
-from dynamic_tinybert.model.shape import ModelShape
+from dynamic_tinybert.model import LengthConfig, MeasuredConfig, ModelShape, share
 from dynamic_tinybert.serve.engine.control import Objective
 from dynamic_tinybert.serve.engine.costs import Costs
 from dynamic_tinybert.serve.engine.scheduler import Batch, Scheduler, Waiting
@@ -18,7 +17,7 @@ pytestmark = pytest.mark.serve
 
 SHAPE = ModelShape(layers=2, hidden=32, heads=2, feed_forward=64, vocabulary=100, positions=512)
 LADDER = [
-    Choice(name=name, config=(c := LengthConfig.uniform(2, retention)), share=share(SHAPE, c), f1=f1)
+    MeasuredConfig(name=name, config=(c := LengthConfig.uniform(2, retention)), share=share(SHAPE, c), f1=f1)
     for name, retention, f1 in (("full", 1.0, 80.0), ("half", 0.5, 70.0), ("least", 0.3, 60.0))
 ]
 

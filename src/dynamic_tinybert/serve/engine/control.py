@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from dynamic_tinybert.model.budget import Choice, ConfigTable
+from dynamic_tinybert.model import ConfigTable, MeasuredConfig
 from dynamic_tinybert.serve.engine.costs import Floats
 
 _MEMORY = 2.0  # seconds over which the rate of arrivals is an average
@@ -115,7 +115,7 @@ def choose(queue: Queue, objective: Objective, lowest: int) -> int:
     return int(held.argmax()) if held.any() else lowest
 
 
-def ladder_of(table: ConfigTable, budget_floor: Choice | None) -> tuple[list[Choice], int]:
+def ladder_of(table: ConfigTable, budget_floor: MeasuredConfig | None) -> tuple[list[MeasuredConfig], int]:
     """Return the configurations that are worth choosing, the dearest first, and the place of the floor among them.
 
     `full` is the first; each of the others is more accurate than every cheaper one, where accuracy was measured.
@@ -138,6 +138,6 @@ def ladder_of(table: ConfigTable, budget_floor: Choice | None) -> tuple[list[Cho
     return choices, choices.index(budget_floor)
 
 
-def place(ladder: Sequence[Choice], choice: Choice) -> int:
+def place(ladder: Sequence[MeasuredConfig], choice: MeasuredConfig) -> int:
     """Return a configuration's place on the ladder, or that of the dearest which costs no more."""
     return next((i for i, c in enumerate(ladder) if c == choice or c.share <= choice.share), len(ladder) - 1)

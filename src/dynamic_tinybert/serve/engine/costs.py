@@ -13,8 +13,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from dynamic_tinybert.model.budget import Choice, macs_of_each
-from dynamic_tinybert.model.shape import ModelShape
+from dynamic_tinybert.model import MeasuredConfig, ModelShape, macs_of_each
 
 Floats = npt.NDArray[np.float64]
 
@@ -39,7 +38,7 @@ class Costs:
     def __init__(
         self,
         shape: ModelShape,
-        ladder: Sequence[Choice],
+        ladder: Sequence[MeasuredConfig],
         *,
         overhead: float = 0.001,
         pace: float = 1e-11,
@@ -86,8 +85,8 @@ class Costs:
     def measure(
         cls,
         shape: ModelShape,
-        ladder: Sequence[Choice],
-        read: Callable[[int, Choice], None],
+        ladder: Sequence[MeasuredConfig],
+        read: Callable[[int, MeasuredConfig], None],
         *,
         clock: Callable[[], float] = time.perf_counter,
     ) -> Costs:

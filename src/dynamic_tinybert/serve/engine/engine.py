@@ -25,7 +25,7 @@ from dynamic_tinybert.errors import warn
 from dynamic_tinybert.inference.reader import Reader
 from dynamic_tinybert.inference.stream import Pending, Settings
 from dynamic_tinybert.inference.windows import Ints, Window
-from dynamic_tinybert.model.budget import Budget, Choice, LengthConfig
+from dynamic_tinybert.model import SHARE_ROUNDING, Budget, LengthConfig, MeasuredConfig
 from dynamic_tinybert.qa import QuestionAnswerer
 from dynamic_tinybert.runtime.session import Logits
 from dynamic_tinybert.serve.engine.control import Objective, ladder_of, place
@@ -42,7 +42,6 @@ logger = logging.getLogger("dynamic_tinybert.serve")
 T = TypeVar("T")
 _CORPUS_THREADS = 4  # questions to corpora that are answered at once; their windows wait with all others'
 _LEAST_LATENCY_MS = 1.0
-_ROUNDING = 5e-5  # shares are printed to four digits
 _MOST_WINDOWS = 4096  # of a request: each holds some kilobytes while it waits
 _SHORT = 50_000  # characters of a request's texts that are cut by a thread of their own, so that none waits for a book
 
@@ -220,7 +219,7 @@ class Engine:
         """Warm the model up, measure what its configurations take, and start to read."""
         tokenizer = self.model.reader.tokenizer
 
-        def read(length: int, choice: Choice) -> None:
+        def read(length: int, choice: MeasuredConfig) -> None:
             ids = np.full((1, length), tokenizer.sep, np.int64)
             ids[0, 0] = tokenizer.cls
             types = np.zeros_like(ids)
@@ -595,13 +594,13 @@ class _Asked:
         )
 
 
-def _floor(qa: QuestionAnswerer, budget: Budget) -> Choice:
+def _floor(qa: QuestionAnswerer, budget: Budget) -> MeasuredConfig:
     """The configuration below which load control does not go: of a number, the cheapest that costs no less."""
     if not isinstance(budget, (int, float)):
         return qa.table.select(qa.shape, budget)
     qa.table.select(qa.shape, budget)  # refuses what is no budget
     ladder, _ = ladder_of(qa.table, None)
-    return next((choice for choice in reversed(ladder) if choice.share >= budget - _ROUNDING), ladder[0])
+    return next((choice for choice in reversed(ladder) if choice.share >= budget - SHARE_ROUNDING), ladder[0])
 
 
 class _Layers:

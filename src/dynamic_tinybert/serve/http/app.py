@@ -16,7 +16,7 @@ from fastapi.responses import JSONResponse, Response
 
 from dynamic_tinybert import __version__
 from dynamic_tinybert.answer import EmptyQuestionError
-from dynamic_tinybert.model.budget import Budget
+from dynamic_tinybert.model import Budget
 from dynamic_tinybert.serve.engine.engine import Engine, Result, Stopped, TooBusy, TooMuch
 from dynamic_tinybert.serve.http import problems
 from dynamic_tinybert.serve.http.problems import Problem, ProblemBody
