@@ -246,6 +246,7 @@ def attempt(reader: Any, query: str, texts: Sequence[str | None], options: dict[
 
 def compare(args: argparse.Namespace) -> None:
     from benchmarks.parity.pipeline_parity import Remembering
+
     from dynamic_tinybert.haystack import ExtractiveReader
 
     reference = json.loads(args.reference.read_text("utf-8"))
@@ -318,7 +319,7 @@ def worth_of_types(args: argparse.Namespace) -> None:
     import random
 
     from dynamic_tinybert import QuestionAnswerer
-    from dynamic_tinybert.evaluation.evaluate import evaluate
+    from dynamic_tinybert.evaluation import evaluate
     from dynamic_tinybert.squad import read_squad
 
     data = read_squad(args.data, titles=args.titles.read_text("utf-8").split("\n"))

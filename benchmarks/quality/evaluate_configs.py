@@ -19,7 +19,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from dynamic_tinybert.evaluation.evaluate import evaluate
+from dynamic_tinybert.evaluation import evaluate
 from dynamic_tinybert.qa import QuestionAnswerer
 from dynamic_tinybert.squad import read_squad
 

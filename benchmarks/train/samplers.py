@@ -26,7 +26,7 @@ import optuna
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from dynamic_tinybert.evaluation.evaluate import evaluate
+from dynamic_tinybert.evaluation import evaluate
 from dynamic_tinybert.model import LengthConfig, ModelShape, share
 from dynamic_tinybert.qa import QuestionAnswerer
 from dynamic_tinybert.search import SearchError, SearchSpace, beginning, hypervolume, make_sampler

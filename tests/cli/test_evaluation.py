@@ -18,7 +18,7 @@ from typer.testing import CliRunner, Result
 from dynamic_tinybert import QuestionAnswerer
 from dynamic_tinybert.cli import console
 from dynamic_tinybert.cli.app import app
-from dynamic_tinybert.evaluation.evaluate import Evaluation, evaluate
+from dynamic_tinybert.evaluation import Evaluation, evaluate
 from dynamic_tinybert.squad import read_squad, score
 from support.commands import complaint
 
@@ -213,7 +213,7 @@ def test_evaluate_finds_at_once_that_predictions_cannot_be_written(
         answered.append(arguments)
         return evaluate(*arguments, **options)
 
-    monkeypatch.setattr("dynamic_tinybert.evaluation.evaluate.evaluate", recorded)
+    monkeypatch.setattr("dynamic_tinybert.evaluation.evaluate", recorded)
     (tmp_path / "answers").mkdir()
     complaint(run("evaluate", data, "--predictions", tmp_path / "answers"), 1)
     assert not answered

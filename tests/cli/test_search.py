@@ -22,7 +22,7 @@ from typer.testing import CliRunner, Result
 
 from dynamic_tinybert import LengthConfig, QuestionAnswerer
 from dynamic_tinybert.cli.app import app
-from dynamic_tinybert.evaluation.evaluate import evaluate
+from dynamic_tinybert.evaluation import evaluate
 from dynamic_tinybert.model import share
 from dynamic_tinybert.search import Measurement, Objective
 from dynamic_tinybert.squad import read_squad

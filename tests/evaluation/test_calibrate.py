@@ -12,16 +12,16 @@ import numpy as np
 import pytest
 
 from dynamic_tinybert import QuestionAnswerer
-from dynamic_tinybert.evaluation.calibrate import (
+from dynamic_tinybert.evaluation import (
     Observations,
     best_threshold,
     calibrate,
-    draw,
-    fit,
+    calibration_entry,
+    calibration_figures,
+    draw_sample,
+    fit_calibration,
     fit_threshold,
     observe,
-    quality,
-    stored,
     threshold_figures,
 )
 from dynamic_tinybert.model import Calibration, CalibrationError, ConfigTable, dump_table
@@ -59,14 +59,14 @@ def made(calibration: Calibration, count: int, seed: int = 0) -> np.ndarray:
     ],
 )
 def test_coefficients_are_found_again(wanted: Calibration) -> None:
-    found = fit(made(wanted, 60_000))
+    found = fit_calibration(made(wanted, 60_000))
     for name, value in dataclasses.asdict(wanted).items():
         assert getattr(found, name) == pytest.approx(value, abs=0.06), name
 
 
 def test_a_fit_is_where_the_likelihood_is_greatest() -> None:
     rows = made(Calibration(margin=0.5, log_score=1.0, bias=-1.0), 300)
-    found = fit(rows, ridge=0.0 + 1e-9)
+    found = fit_calibration(rows, ridge=0.0 + 1e-9)
 
     def likelihood(c: Calibration) -> float:
         p = np.array([c.confidence(logit=m, null=0, score=math.exp(s)) for m, s, _ in rows])
@@ -83,18 +83,18 @@ def test_a_fit_is_where_the_likelihood_is_greatest() -> None:
 def test_all_right_and_all_wrong(right: float, count: int) -> None:
     rows = made(Calibration(margin=0.5, log_score=1.0, bias=0.0), count)
     rows[:, 2] = right
-    found = fit(rows)
+    found = fit_calibration(rows)
     Calibration.read(dataclasses.asdict(found))  # it can be stored
     said = [found.confidence(logit=m, null=0, score=math.exp(s)) for m, s, _ in rows]
     assert np.abs(np.array(said) - right).max() < 0.5
-    assert quality(found, rows)["right"] == right
+    assert calibration_figures(found, rows)["right"] == right
 
 
 def test_what_can_be_told_apart_perfectly_has_a_finite_fit() -> None:
     margin = np.linspace(-5, 5, 100)
-    found = fit(np.column_stack([margin, np.full(100, -0.5), margin > 0]))
+    found = fit_calibration(np.column_stack([margin, np.full(100, -0.5), margin > 0]))
     assert 1 < found.margin < 1000
-    assert quality(found, np.column_stack([margin, np.full(100, -0.5), margin > 0]))["brier"] < 0.05
+    assert calibration_figures(found, np.column_stack([margin, np.full(100, -0.5), margin > 0]))["brier"] < 0.05
 
 
 @pytest.mark.parametrize(
@@ -106,14 +106,17 @@ def test_what_can_be_told_apart_perfectly_has_a_finite_fit() -> None:
     ],
 )
 def test_odd_data_have_a_fit_that_can_be_stored(rows: list[list[float]]) -> None:
-    found = fit(np.array(rows))
+    found = fit_calibration(np.array(rows))
     assert Calibration.read(dataclasses.asdict(found)) == found
-    assert all(value >= 0 for value in quality(found, np.array(rows)).values())
+    assert all(value >= 0 for value in calibration_figures(found, np.array(rows)).values())
 
 
 def test_no_data_are_refused_in_one_line() -> None:
     nothing = np.zeros((0, 3))
-    for attempt in (lambda: fit(nothing), lambda: quality(Calibration(margin=1, log_score=1, bias=0), nothing)):
+    for attempt in (
+        lambda: fit_calibration(nothing),
+        lambda: calibration_figures(Calibration(margin=1, log_score=1, bias=0), nothing),
+    ):
         with pytest.raises(CalibrationError, match="calibrat") as error:
             attempt()
         assert "\n" not in str(error.value)
@@ -124,7 +127,7 @@ def test_quality_by_hand() -> None:
     plain = Calibration(margin=1.0, log_score=0.0, bias=0.0)
     logit = [math.log(p / (1 - p)) for p in (0.92, 0.98, 0.55, 0.12)]
     rows = np.array([[logit[0], 0, 1], [logit[1], 0, 0], [logit[2], 0, 1], [logit[3], 0, 0]])
-    found = quality(plain, rows)
+    found = calibration_figures(plain, rows)
     assert found["brier"] == pytest.approx((0.08**2 + 0.98**2 + 0.45**2 + 0.12**2) / 4)
     # Ranges: two of 0.9 to 1 (said 0.95, right 0.5), one of 0.5 to 0.6, one of 0.1 to 0.2.
     assert found["expected_error"] == pytest.approx((2 * 0.45 + 0.45 + 0.12) / 4)
@@ -134,19 +137,19 @@ def test_quality_by_hand() -> None:
 def test_quality_of_the_sure() -> None:
     sure = Calibration(margin=0.0, log_score=0.0, bias=800.0)  # says 1
     rows = np.array([[0.0, 0.0, 1.0], [0.0, 0.0, 1.0]])
-    assert quality(sure, rows) == {"brier": 0.0, "expected_error": 0.0, "right": 1.0}
+    assert calibration_figures(sure, rows) == {"brier": 0.0, "expected_error": 0.0, "right": 1.0}
 
 
 def test_a_true_calibration_has_a_small_error() -> None:
     true = Calibration(margin=0.5, log_score=1.0, bias=-1.0)
     rows = made(true, 20_000)
-    assert quality(true, rows)["expected_error"] < 0.02
-    assert quality(Calibration(margin=0.0, log_score=0.0, bias=5.0), rows)["expected_error"] > 0.3
+    assert calibration_figures(true, rows)["expected_error"] < 0.02
+    assert calibration_figures(Calibration(margin=0.0, log_score=0.0, bias=5.0), rows)["expected_error"] > 0.3
 
 
 def test_stored() -> None:
     calibration = Calibration(margin=0.5, log_score=1.0, bias=-1.0)
-    value = stored(calibration, "somewhere", {"brier": 0.123456})
+    value = calibration_entry(calibration, "somewhere", {"brier": 0.123456})
     assert value == {"margin": 0.5, "log_score": 1.0, "bias": -1.0, "measured_on": "somewhere", "brier": 0.1235}
     assert Calibration.read(json.loads(json.dumps(value))) == calibration
 
@@ -312,8 +315,8 @@ ARTICLE = squad(
 
 
 def test_a_sample_of_made_questions() -> None:
-    sample = draw("here", ARTICLE, 4)
-    assert sample == draw("here", ARTICLE, 4)
+    sample = draw_sample("here", ARTICLE, 4)
+    assert sample == draw_sample("here", ARTICLE, 4)
     assert set(sample.answerable) == set(ARTICLE.questions)
     asked_again = [tuple(question.id.split("-")) for question in sample.hard]
     assert [kind for _, kind in asked_again] == ["swapped", "swapped", "nearest", "nearest"]
@@ -321,15 +324,15 @@ def test_a_sample_of_made_questions() -> None:
     assert [question.id for question in sample.easy] == [f"{question.id}-other" for question in sample.answerable]
     assert all(question.impossible for question in (*sample.hard, *sample.easy))
     assert sample.description == "4 questions of here and 4 made without an answer"
-    fewer = draw("here", ARTICLE, 2)
+    fewer = draw_sample("here", ARTICLE, 2)
     assert fewer.answerable == sample.answerable[:2]
     assert len(fewer.hard) == 2
-    assert set(draw("here", ARTICLE, 4, seed=1).answerable) == set(ARTICLE.questions)
+    assert set(draw_sample("here", ARTICLE, 4, seed=1).answerable) == set(ARTICLE.questions)
 
 
 def test_a_file_s_own_unanswerable_questions_come_first() -> None:
     data = squad(*ARTICLE.questions, at(ask("Who painted it?", "x"), OTHER, impossible=True), version="2.0")
-    sample = draw("here", data, 10)
+    sample = draw_sample("here", data, 10)
     assert sample.hard == sample.easy == data.questions[-1:]
     assert "1 written without an answer" in sample.description
 
@@ -337,16 +340,16 @@ def test_a_file_s_own_unanswerable_questions_come_first() -> None:
 def test_nothing_to_draw_from_is_refused() -> None:
     for data in (squad(), squad(at(ask("Who?", "x"), OTHER, impossible=True), version="2.0")):
         with pytest.raises(CalibrationError, match="no question has an answer"):
-            draw("here", data, 5)
+            draw_sample("here", data, 5)
     with pytest.raises(CalibrationError, match="several paragraphs"):
-        draw("here", squad(ask("Who built the lighthouse?", "Agnes Moreau")), 5)
+        draw_sample("here", squad(ask("Who built the lighthouse?", "Agnes Moreau")), 5)
 
 
 # All of it.
 
 
 def test_calibrate(qa: QuestionAnswerer) -> None:
-    sample = draw("here", ARTICLE, 4)
+    sample = draw_sample("here", ARTICLE, 4)
     told: list[tuple[int, int]] = []
     found = calibrate(qa, sample, sample, progress=lambda *x: told.append(x))
     assert told == [(i, 24) for i in range(1, 25)]
@@ -362,7 +365,7 @@ def test_calibrate(qa: QuestionAnswerer) -> None:
 
 
 def test_what_is_stored_reads_as_what_was_fitted(qa: QuestionAnswerer, embedded: Path) -> None:
-    sample = draw("here", ARTICLE, 4)
+    sample = draw_sample("here", ARTICLE, 4)
     found = calibrate(qa, sample, sample)
     before = json.loads((embedded / "length_configs.json").read_text("utf-8"))
     table = json.loads(dump_table(found.store(before)))

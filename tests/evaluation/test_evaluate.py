@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from dynamic_tinybert import BudgetError, QuestionAnswerer
-from dynamic_tinybert.evaluation.evaluate import Evaluation, evaluate
+from dynamic_tinybert.evaluation import Evaluation, evaluate
 from dynamic_tinybert.model import BERT_BASE, macs
 from dynamic_tinybert.squad import SquadFile, read_squad, score
 from support.data import SQUAD, needs_squad

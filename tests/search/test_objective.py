@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from dynamic_tinybert.evaluation.evaluate import evaluate
+from dynamic_tinybert.evaluation import evaluate
 from dynamic_tinybert.model import LengthConfig, share
 from dynamic_tinybert.qa import QuestionAnswerer
 from dynamic_tinybert.search import Objective, objective

@@ -20,7 +20,7 @@ from dynamic_tinybert.cli.questions import (
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from dynamic_tinybert.evaluation.calibrate import Fitted
+    from dynamic_tinybert.evaluation import Fitted
 
 
 def calibrate(
@@ -65,8 +65,8 @@ def calibrate(
 
     --install writes no_answer and calibration into length_configs.json; the rest of it stays, and `search` keeps both.
     """
-    from dynamic_tinybert.evaluation.calibrate import calibrate as run
-    from dynamic_tinybert.evaluation.calibrate import draw
+    from dynamic_tinybert.evaluation import calibrate as run
+    from dynamic_tinybert.evaluation import draw_sample
     from dynamic_tinybert.folder import open_folder
     from dynamic_tinybert.model import parse_budget
 
@@ -78,7 +78,7 @@ def calibrate(
             raise ValueError(f"--share is between 0 and 1, not {share:g}")
         check_install(install, model, folder)
         parts = read_parts(data, titles, confirm, confirm_titles)
-        select, confirming = (draw(part.name, part.data, questions, seed=seed) for part in parts)
+        select, confirming = (draw_sample(part.name, part.data, questions, seed=seed) for part in parts)
         qa = console.load(str(folder.path), precision, threads)
         with console.progress_bar("answering", "questions") as progress, console.errors_of_the_model():
             found = run(qa, select, confirming, budget=spend, share=share, progress=progress)

@@ -47,7 +47,7 @@ def evaluate(
     threshold for these very questions would have given is printed too, as the oracle: an upper bound, no result. With a
     threshold of 1e9 every question has an answer, and evaluate-v2.0.py, or `score`, given --na-probs, finds the same.
     """
-    from dynamic_tinybert.evaluation.evaluate import evaluate as run
+    from dynamic_tinybert.evaluation import evaluate as run
     from dynamic_tinybert.model import parse_budget
 
     if predictions is not None and na_probs is not None and predictions.resolve() == na_probs.resolve():

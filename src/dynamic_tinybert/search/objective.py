@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, TypeAlias
 
-from dynamic_tinybert.evaluation.evaluate import evaluate
+from dynamic_tinybert.evaluation import evaluate
 from dynamic_tinybert.model import LengthConfig, share
 from dynamic_tinybert.qa import QuestionAnswerer
 from dynamic_tinybert.squad import SquadFile, score

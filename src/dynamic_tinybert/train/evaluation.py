@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from dynamic_tinybert.evaluation.evaluate import Evaluation, evaluate
+from dynamic_tinybert.evaluation import Evaluation, evaluate
 from dynamic_tinybert.inference.reader import Reader
 from dynamic_tinybert.inference.windows import TextTokenizer
 from dynamic_tinybert.model import ConfigTable, LengthConfig

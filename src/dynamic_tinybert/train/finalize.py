@@ -15,7 +15,7 @@ from typing import Any
 from tokenizers import Tokenizer
 from tokenizers.processors import TemplateProcessing
 
-from dynamic_tinybert.evaluation.calibrate import calibrate, draw
+from dynamic_tinybert.evaluation import calibrate, draw_sample
 from dynamic_tinybert.files.atomic import write_whole
 from dynamic_tinybert.folder.files import TOKENIZER, TOKENIZER_FILES
 from dynamic_tinybert.inference.windows import TextTokenizer
@@ -205,7 +205,7 @@ def _calibrated(
     number = min(recipe.data.report_limit or _CALIBRATED_ON, _CALIBRATED_ON)
     try:
         select, confirm = (
-            draw(name, data, number) for name, data in (("select", sets.select), ("confirm", sets.confirm))
+            draw_sample(name, data, number) for name, data in (("select", sets.select), ("confirm", sets.confirm))
         )
         with reporter.bar("calibrating") as bar:
             found = calibrate(qa, select, confirm, progress=lambda done, total: bar.update(done / total))

@@ -1,0 +1,109 @@
+"""Fitting the no-answer threshold: by how much the logit of no answer must exceed the best span's."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from dynamic_tinybert.evaluation.observations import Observations
+from dynamic_tinybert.model import CalibrationError
+
+_RESAMPLES = 200
+
+
+def fit_threshold(found: Observations, *, share: float = 0.5, seed: int = 0) -> float:
+    """Fit the no-answer threshold: the mean of the best ones of 200 resamples (bagging; Breiman, 1996).
+
+    F1 is flat around its best, and the best of a single sample lies anywhere there; the mean varies less. Questions
+    with an answer and those without are resampled by themselves.
+
+    Args:
+        found: Answers to questions with and without an answer.
+        share: Of the questions that it is for, the share that has no answer: the observations are weighted so.
+        seed: Of the resamples.
+
+    Raises:
+        CalibrationError: As `best_threshold`.
+    """
+    best_threshold(found, share=share)  # what is wrong with all of them is said of all of them
+    rng = np.random.default_rng(seed)
+    groups = [np.flatnonzero(found.answerable), np.flatnonzero(~found.answerable)]
+    fitted = []
+    for _ in range(_RESAMPLES):
+        sample = found.at(np.concatenate([rng.choice(group, len(group)) for group in groups]))
+        if np.isfinite(sample.margin).any():
+            fitted.append(best_threshold(sample, share=share))
+    return round(float(np.mean(fitted)), 4)
+
+
+def best_threshold(found: Observations, *, share: float = 0.5) -> float:
+    """Find the no-answer threshold of the best F1 on some observations, by the rules of SQuAD 2.0.
+
+    Where the logit of no answer less the span's exceeds it, there is none. It lies in the middle between two
+    observations.
+
+    Args:
+        found: Answers to questions with and without an answer.
+        share: The share of questions without an answer, by which the observations are weighted.
+
+    Raises:
+        CalibrationError: All questions have an answer, or none has; no text has words; or the share is not between 0
+            and 1.
+    """
+    has, weights = found.answerable, _weights(found, share)
+    gains = np.where(has, weights * found.f1, -weights)
+    there = np.isfinite(found.margin)  # of other texts the answer is none at any threshold
+    if not there.any():
+        raise CalibrationError("no threshold can be fitted: not one text has words")
+    differences, which = np.unique(-found.margin[there], return_inverse=True)
+    # Gained if the questions up to each difference are answered; before the first, if none is.
+    gained = np.append(0.0, np.cumsum(np.bincount(which, gains[there])))
+    best = int(gained.argmax())
+    around = np.concatenate([[differences[0] - 2.0], differences, [differences[-1] + 2.0]])
+    return round(float(around[best] + around[best + 1]) / 2, 4)
+
+
+def threshold_figures(found: Observations, threshold: float, *, share: float = 0.5) -> dict[str, float]:
+    """What a threshold is worth, in percent.
+
+    Returns:
+        `exact_match` and `f1`, weighted as `best_threshold` does; `HasAns_f1` and `NoAns_f1`, over those that have an
+        answer and those that have none; `auc`, how often a question with an answer has the greater margin than one
+        without, which no threshold changes.
+
+    Raises:
+        CalibrationError: As `best_threshold`.
+    """
+    has, weights = found.answerable, _weights(found, share)
+    none = -found.margin > threshold
+
+    def mean(points: npt.NDArray[np.float64]) -> float:
+        return float(100 * (weights * np.where(has, points * ~none, none)).sum())
+
+    return {
+        "exact_match": mean(found.exact),
+        "f1": mean(found.f1),
+        "HasAns_f1": float(100 * (found.f1 * ~none)[has].mean()),
+        "NoAns_f1": float(100 * none[~has].mean()),
+        "auc": _auc(found.margin[has], found.margin[~has]),
+    }
+
+
+def _weights(found: Observations, share: float) -> npt.NDArray[np.float64]:
+    """Weights of sum 1, that give those without an answer their share."""
+    if not 0 < share < 1:
+        raise CalibrationError(f"the share of questions without an answer is between 0 and 1, not {share}")
+    with_answer = int(found.answerable.sum())
+    if not 0 < with_answer < len(found):
+        lacking = "with an answer" if not with_answer else "without one"
+        raise CalibrationError(
+            f"a no-answer threshold needs questions with an answer and without, and none is {lacking}"
+        )
+    return np.where(found.answerable, (1 - share) / with_answer, share / (len(found) - with_answer))
+
+
+def _auc(higher: npt.NDArray[np.float64], lower: npt.NDArray[np.float64]) -> float:
+    """How often one of the first is greater than one of the second, ties counted half."""
+    ordered = np.sort(lower)
+    below, not_above = (np.searchsorted(ordered, higher, side=side) for side in ("left", "right"))
+    return float((below + not_above).mean() / 2 / len(lower))
