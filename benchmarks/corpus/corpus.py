@@ -41,9 +41,7 @@ from dynamic_tinybert import Answer, Budget, QuestionAnswerer
 from dynamic_tinybert.corpus import Corpus, CorpusAnswer
 from dynamic_tinybert.corpus import answering as knobs
 from dynamic_tinybert.model import MeasuredConfig
-from dynamic_tinybert.squad import read_squad
-from dynamic_tinybert.squad.data import Question
-from dynamic_tinybert.squad.metrics import score_question
+from dynamic_tinybert.squad import Question, read_squad, score_question
 
 PASSAGE_SIZE = 10_000  # a paragraph of SQuAD is one passage
 NAMES = ["full", "search-0.55", "search-0.49", "search-0.44", "uniform-0.39"]

@@ -30,8 +30,7 @@ from dynamic_tinybert.evaluation import evaluate
 from dynamic_tinybert.model import LengthConfig, ModelShape, share
 from dynamic_tinybert.qa import QuestionAnswerer
 from dynamic_tinybert.search import SearchError, SearchSpace, beginning, hypervolume, make_sampler
-from dynamic_tinybert.squad import read_squad
-from dynamic_tinybert.squad.splits import Questions, sample
+from dynamic_tinybert.squad import Questions, read_squad, sample
 
 LOW = 0.4
 SAMPLERS = ("tpe", "multivariate", "gp", "nsga2", "evolution", "random")

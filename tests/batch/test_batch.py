@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dynamic_tinybert.batch.records import LONGEST_LINE
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -25,7 +26,6 @@ from dynamic_tinybert.batch import (
     answer_file,
     from_texts,
 )
-from dynamic_tinybert.batch.records import LONGEST_LINE
 
 Rows = Sequence[object]
 

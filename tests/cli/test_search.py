@@ -144,7 +144,7 @@ def test_a_search_gives_a_table_that_a_budget_picks_from(run: Run, model: Path, 
     for row in table["configs"]:
         chosen.add(row["name"].partition("-")[0])
     assert "uniform" in chosen
-    from dynamic_tinybert.search import Questions, halves
+    from dynamic_tinybert.squad import Questions, halves
 
     _, confirm = halves(Questions("frågor", everything))
     for row in table["configs"][:3]:

@@ -26,13 +26,13 @@ from hypothesis import strategies as st
 os.environ["HAYSTACK_TELEMETRY_ENABLED"] = "False"
 pytest.importorskip("haystack", reason="needs haystack-ai: pip install 'dynamic-tinybert[haystack]'")
 
-from dynamic_tinybert.haystack import ExtractiveReader
 from haystack import Document, ExtractedAnswer, Pipeline
 from haystack.components.retrievers.in_memory import InMemoryBM25Retriever
 from haystack.document_stores.in_memory import InMemoryDocumentStore
 from haystack.utils import ComponentDevice, Secret
 
 from dynamic_tinybert import BudgetError, ModelFolderError
+from dynamic_tinybert.haystack import ExtractiveReader
 
 pytestmark = pytest.mark.haystack
 

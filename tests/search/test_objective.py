@@ -10,8 +10,7 @@ from dynamic_tinybert.evaluation import evaluate
 from dynamic_tinybert.model import LengthConfig, share
 from dynamic_tinybert.qa import QuestionAnswerer
 from dynamic_tinybert.search import Objective, objective
-from dynamic_tinybert.squad import SquadFile
-from dynamic_tinybert.squad.data import Question
+from dynamic_tinybert.squad import Question, SquadFile
 
 CONTEXT = "The lighthouse of Port Ellis was built by Agnes Moreau in 1871. Its keeper was Barnaby Whitlock."
 ASKED = (("Who built the lighthouse?", "Agnes Moreau"), ("Who was the keeper?", "Barnaby Whitlock"))

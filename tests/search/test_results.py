@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from dynamic_tinybert.model import ConfigTable, LengthConfig, ModelShape
-from dynamic_tinybert.search import Candidate, Measurement, dump_table, make_table, write_results
+from dynamic_tinybert.model import ConfigTable, LengthConfig, ModelShape, dump_table
+from dynamic_tinybert.search import Candidate, Measurement, make_table, write_results
 
 SHAPE = ModelShape(layers=2, hidden=32, heads=2, feed_forward=64, vocabulary=100, positions=512)
 

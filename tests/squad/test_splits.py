@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dynamic_tinybert.squad import Question, SquadFile
-from dynamic_tinybert.squad.splits import PartError, Questions, check_apart, halves, sample
+from dynamic_tinybert.squad import Question, Questions, SplitError, SquadFile, check_apart, halves, sample
 
 
 def questions(*titles: str, each: int = 3, name: str = "dev") -> Questions:
@@ -37,7 +36,7 @@ def test_a_sample_is_drawn_by_its_seed() -> None:
     assert ids(first) == [i for i in ids(everything) if i in set(ids(first))]  # in their order
     assert ids(sample(everything, 1000, 0)) == ids(sample(everything, None, 0)) == ids(everything)
     assert first.name != everything.name  # a table tells a sample from the whole
-    with pytest.raises(PartError, match="at least one question"):
+    with pytest.raises(SplitError, match="at least one question"):
         sample(everything, 0, 0)
 
 
@@ -58,12 +57,12 @@ def test_without_titles_paragraphs_are_split() -> None:
 
 
 def test_a_single_article_cannot_be_split() -> None:
-    with pytest.raises(PartError, match="dev has a single article"):
+    with pytest.raises(SplitError, match="dev has a single article"):
         halves(questions("a"))
 
 
 def test_what_chooses_must_not_confirm() -> None:
-    with pytest.raises(PartError, match="3 paragraphs are in both dev and other"):
+    with pytest.raises(SplitError, match="3 paragraphs are in both dev and other"):
         check_apart(questions("a", "b"), questions("b", "c", name="other"))
 
 

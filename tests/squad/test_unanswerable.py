@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dynamic_tinybert.squad import Question, normalize_answer, read_squad
-from dynamic_tinybert.squad.unanswerable import KINDS, OPPOSITES, Kind, unanswerable
+from dynamic_tinybert.squad import KINDS, Kind, Question, normalize_answer, read_squad, unanswerable
+from dynamic_tinybert.squad.unanswerable import OPPOSITES
 from support.data import SQUAD, needs_squad
 
 RECIPES = Path(__file__).parents[2] / "recipes"

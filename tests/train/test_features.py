@@ -17,8 +17,7 @@ from hypothesis import strategies as st
 
 from dynamic_tinybert import QuestionAnswerer, WindowError
 from dynamic_tinybert.inference.windows import TextTokenizer, Tokens, Window
-from dynamic_tinybert.squad import Question
-from dynamic_tinybert.squad.unanswerable import other_paragraphs
+from dynamic_tinybert.squad import Question, other_paragraphs
 from dynamic_tinybert.train.features import (
     NO_ANSWER,
     NO_SPAN,

@@ -14,7 +14,7 @@ from dynamic_tinybert.cli.questions import (
     ConfirmTitles,
     Titles,
     check_install,
-    read_parts,
+    read_splits,
 )
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def calibrate(
         if not 0 < share < 1:
             raise ValueError(f"--share is between 0 and 1, not {share:g}")
         check_install(install, model, folder)
-        parts = read_parts(data, titles, confirm, confirm_titles)
+        parts = read_splits(data, titles, confirm, confirm_titles)
         select, confirming = (draw_sample(part.name, part.data, questions, seed=seed) for part in parts)
         qa = console.load(str(folder.path), precision, threads)
         with console.progress_bar("answering", "questions") as progress, console.errors_of_the_model():

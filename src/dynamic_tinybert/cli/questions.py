@@ -12,7 +12,7 @@ from dynamic_tinybert.cli import console
 
 if TYPE_CHECKING:
     from dynamic_tinybert.folder import ModelFolder
-    from dynamic_tinybert.squad.splits import Questions
+    from dynamic_tinybert.squad import Questions
 
 Titles = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Only the articles of DATA with these titles, one a line.")
@@ -28,17 +28,17 @@ ConfirmTitles = Annotated[
 LENGTH_CONFIGS = "length_configs.json"
 
 
-def read_parts(
+def read_splits(
     data: str, titles: Path | None, confirm: str | None, confirm_titles: Path | None
 ) -> tuple[Questions, Questions]:
     """Read the questions that choose, and those that confirm.
 
     Raises:
         SquadError: A file is not what it should be.
-        PartError: The questions cannot be told apart.
+        SplitError: The questions cannot be told apart.
         typer.Exit: A list of titles cannot be read; one line says so.
     """
-    from dynamic_tinybert.squad.splits import check_apart, halves
+    from dynamic_tinybert.squad import check_apart, halves
 
     select = _read(data, titles)
     if confirm is None and confirm_titles is None:
@@ -50,8 +50,7 @@ def read_parts(
 
 def _read(data: str, titles: Path | None) -> Questions:
     from dynamic_tinybert.files.shipped import find_list
-    from dynamic_tinybert.squad import read_squad
-    from dynamic_tinybert.squad.splits import PartError, Questions
+    from dynamic_tinybert.squad import Questions, SplitError, read_squad
 
     wanted = None
     if titles is not None:
@@ -59,7 +58,7 @@ def _read(data: str, titles: Path | None) -> Questions:
     name = titles.stem if titles else Path(data).name.removesuffix(".gz").removesuffix(".json")
     questions = read_squad(data, titles=wanted)
     if missing := (wanted or set()) - {question.title for question in questions.questions}:
-        raise PartError(f"{titles}: {data} has no article {min(missing)!r}")
+        raise SplitError(f"{titles}: {data} has no article {min(missing)!r}")
     return Questions(name, questions)
 
 

@@ -20,12 +20,13 @@ from dynamic_tinybert.cli.questions import (
     ConfirmTitles,
     Titles,
     check_install,
-    read_parts,
+    read_splits,
 )
 
 if TYPE_CHECKING:
     from dynamic_tinybert.folder import ModelFolder
-    from dynamic_tinybert.search import Candidate, Questions, Search, Settings
+    from dynamic_tinybert.search import Candidate, Search, Settings
+    from dynamic_tinybert.squad import Questions
 
 _STUDY = "study.db"
 _BEFORE = "length_configs.before.json"
@@ -265,10 +266,10 @@ def _check_output(output: Path, storage: str | None, resume: bool) -> None:
 def _read_questions(
     data: str, titles: Path | None, confirm: str | None, confirm_titles: Path | None, number: int, seed: int
 ) -> tuple[Questions, Questions]:
-    """Read the questions that choose, and those that confirm: see `questions.read_parts`."""
-    from dynamic_tinybert.search import sample
+    """Read the questions that choose, and those that confirm: see `questions.read_splits`."""
+    from dynamic_tinybert.squad import sample
 
-    select, confirming = read_parts(data, titles, confirm, confirm_titles)
+    select, confirming = read_splits(data, titles, confirm, confirm_titles)
     return sample(select, number, seed), confirming
 
 

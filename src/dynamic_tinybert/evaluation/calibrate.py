@@ -19,8 +19,7 @@ from dynamic_tinybert.evaluation.observations import Observations, observe
 from dynamic_tinybert.evaluation.threshold import best_threshold, fit_threshold, threshold_figures
 from dynamic_tinybert.model import Budget, Calibration, CalibrationError
 from dynamic_tinybert.qa import QuestionAnswerer
-from dynamic_tinybert.squad import Question, SquadFile
-from dynamic_tinybert.squad.unanswerable import KINDS, unanswerable
+from dynamic_tinybert.squad import KINDS, Question, SquadFile, unanswerable
 
 
 @dataclass(frozen=True)

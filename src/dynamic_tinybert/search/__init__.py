@@ -6,7 +6,6 @@ measured there goes into a model's table. `space` says what may be proposed, `sa
 picture; the runtime measures, so no PyTorch.
 """
 
-from dynamic_tinybert.model import dump_table
 from dynamic_tinybert.search.errors import SearchError
 from dynamic_tinybert.search.objective import Cost, Measurement, Objective
 from dynamic_tinybert.search.pareto import hypervolume, pareto_front
@@ -14,7 +13,6 @@ from dynamic_tinybert.search.results import Candidate, make_table, write_results
 from dynamic_tinybert.search.samplers import DEFAULT_SAMPLER, SAMPLERS, EvolutionSampler, make_sampler
 from dynamic_tinybert.search.space import SearchSpace
 from dynamic_tinybert.search.study import Search, Settings, beginning, fingerprint, sqlite_url
-from dynamic_tinybert.squad.splits import Questions, check_apart, halves, sample
 
 __all__ = [
     "DEFAULT_SAMPLER",
@@ -24,21 +22,16 @@ __all__ = [
     "EvolutionSampler",
     "Measurement",
     "Objective",
-    "Questions",
     "Search",
     "SearchError",
     "SearchSpace",
     "Settings",
     "beginning",
-    "check_apart",
-    "dump_table",
     "fingerprint",
-    "halves",
     "hypervolume",
     "make_sampler",
     "make_table",
     "pareto_front",
-    "sample",
     "sqlite_url",
     "write_results",
 ]

@@ -1,4 +1,4 @@
-"""SQuAD: reading its files, and its official metrics."""
+"""SQuAD: its files, the official metrics, splits of questions, and questions without an answer."""
 
 from dynamic_tinybert.squad.data import (
     Question,
@@ -18,20 +18,36 @@ from dynamic_tinybert.squad.metrics import (
     score,
     score_question,
 )
+from dynamic_tinybert.squad.nearest import Article, Bm25, words_of
+from dynamic_tinybert.squad.splits import Questions, SplitError, check_apart, halves, sample
+from dynamic_tinybert.squad.unanswerable import KINDS, Kind, other_paragraphs, paragraphs_of, unanswerable
 
 __all__ = [
+    "KINDS",
+    "Article",
+    "Bm25",
+    "Kind",
     "Question",
+    "Questions",
     "Scores",
+    "SplitError",
     "SquadError",
     "SquadFile",
     "Version",
+    "check_apart",
     "exact_match",
     "f1_score",
+    "halves",
     "normalize_answer",
     "oracle",
+    "other_paragraphs",
+    "paragraphs_of",
     "read_na_probs",
     "read_predictions",
     "read_squad",
+    "sample",
     "score",
     "score_question",
+    "unanswerable",
+    "words_of",
 ]

@@ -22,7 +22,7 @@ def words_of(text: str) -> list[str]:
     return [word.casefold() for word in _WORD.findall(text)]
 
 
-class Ranking:
+class Bm25:
     """Scores texts by the words that they share with a question: BM25 (Robertson and Zaragoza, 2009).
 
     Args:
@@ -61,7 +61,7 @@ class Article:
     def __init__(self, texts: Sequence[str]) -> None:
         self._texts = list(texts)
         self._plain = [normalize_answer(text) for text in texts]
-        self._ranking = Ranking(texts)
+        self._ranking = Bm25(texts)
 
     def nearest(self, question: Question) -> str | None:
         """Return the paragraph nearest to a question: of those without its answers, its own left out.

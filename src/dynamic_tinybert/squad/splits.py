@@ -1,4 +1,4 @@
-"""Parts of a SQuAD file: the questions that choose, and those that confirm."""
+"""Splits of a SQuAD file: the questions that choose, and those that confirm."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dynamic_tinybert.errors import DynamicTinyBertError
 from dynamic_tinybert.squad.data import Question, SquadFile
 
 
-class PartError(DynamicTinyBertError, ValueError):
+class SplitError(DynamicTinyBertError, ValueError):
     """Questions that cannot choose and confirm; one line that says why, and what to do."""
 
     misuse = True
@@ -50,10 +50,10 @@ def sample(questions: Questions, number: int | None, seed: int) -> Questions:
         seed: Another seed draws others.
 
     Raises:
-        PartError: `number` is below 1.
+        SplitError: `number` is below 1.
     """
     if number is not None and number < 1:
-        raise PartError(f"a sample is of at least one question, not {number}")
+        raise SplitError(f"a sample is of at least one question, not {number}")
     everything = questions.data.questions
     if number is None or number >= len(everything):
         return questions
@@ -71,7 +71,7 @@ def halves(questions: Questions) -> tuple[Questions, Questions]:
         Those that choose, and those that confirm.
 
     Raises:
-        PartError: There is only one article.
+        SplitError: There is only one article.
     """
 
     def article(question: Question) -> str:
@@ -79,7 +79,7 @@ def halves(questions: Questions) -> tuple[Questions, Questions]:
 
     articles = sorted({article(x) for x in questions.data.questions}, key=lambda x: hashlib.sha256(x.encode()).digest())
     if len(articles) < 2:
-        raise PartError(
+        raise SplitError(
             f"{questions.name} has a single article, and what chooses must not confirm: give other questions to confirm"
         )
     choosing = set(articles[::2])
@@ -96,11 +96,11 @@ def check_apart(select: Questions, confirm: Questions) -> None:
     """Make sure that no paragraph both chooses and confirms.
 
     Raises:
-        PartError: Some do.
+        SplitError: Some do.
     """
     both = {x.context for x in select.data.questions} & {x.context for x in confirm.data.questions}
     if both:
-        raise PartError(
+        raise SplitError(
             f"what chooses must not confirm: {len(both):,} paragraphs are in both {select.name} and {confirm.name}; "
             "give other articles to confirm, or none, and the articles are split in two halves"
         )

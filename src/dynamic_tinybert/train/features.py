@@ -16,8 +16,7 @@ from torch import Tensor
 
 from dynamic_tinybert.inference.stream import Progress
 from dynamic_tinybert.inference.windows import TextTokenizer, Tokens, check_lengths, windows
-from dynamic_tinybert.squad import Question
-from dynamic_tinybert.squad.unanswerable import other_paragraphs
+from dynamic_tinybert.squad import Question, other_paragraphs
 from dynamic_tinybert.train.data import (
     Articles,
     Distractors,

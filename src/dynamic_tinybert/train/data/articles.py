@@ -5,8 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping, Sequence
 
-from dynamic_tinybert.squad import Question
-from dynamic_tinybert.squad.unanswerable import paragraphs_of
+from dynamic_tinybert.squad import Question, paragraphs_of
 from dynamic_tinybert.train.data.passage import Passage, holds
 from dynamic_tinybert.train.errors import TrainingError
 

@@ -9,10 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from dynamic_tinybert.squad import Question
-from dynamic_tinybert.squad.metrics import normalize_answer
-from dynamic_tinybert.squad.nearest import Article, Ranking
-from dynamic_tinybert.squad.unanswerable import paragraphs_of
+from dynamic_tinybert.squad import Article, Bm25, Question, normalize_answer, paragraphs_of
 from dynamic_tinybert.train.data.passage import Edit, Passage, sentence_gaps
 
 _NEAREST = 6  # sentences, of which some are drawn
@@ -72,7 +69,7 @@ class Distractors:
             texts = self._texts[title]
             self._title, self._article = title, Article(texts)
             self._sentences = [(text, sentence) for text in texts for sentence in _standing_alone(text)]
-            self._ranking = Ranking([sentence for _, sentence in self._sentences])
+            self._ranking = Bm25([sentence for _, sentence in self._sentences])
 
 
 def beside(passage: Passage, sentences: Sequence[str], draw: random.Random) -> Passage:

@@ -7,8 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from dynamic_tinybert.squad.metrics import normalize_answer
-from dynamic_tinybert.squad.nearest import words_of
+from dynamic_tinybert.squad import normalize_answer, words_of
 
 Edit: TypeAlias = "tuple[int, int, str]"
 """Where the replaced characters start and end, and what comes in their place. Start is end for an insertion."""
