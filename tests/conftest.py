@@ -12,8 +12,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from safetensors.numpy import save_file
 
-from dynamic_tinybert.folder import EMBEDDED
-from dynamic_tinybert.folder.architectures import tensor_table
+from dynamic_tinybert.folder import EMBEDDED, tensor_table
 from dynamic_tinybert.model import ModelShape
 from dynamic_tinybert.qa import QuestionAnswerer
 

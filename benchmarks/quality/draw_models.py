@@ -16,7 +16,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from matplotlib.ticker import ScalarFormatter
 
-from dynamic_tinybert.search.pareto import pareto_front
+from dynamic_tinybert.search import pareto_front
 from dynamic_tinybert.search.results import bare
 
 # Name, speedup over BERT-base, F1: Guskin et al., 2021 and 2022. A speedup "within 1%" is drawn at that F1.

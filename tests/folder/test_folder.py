@@ -22,8 +22,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from dynamic_tinybert import folder as room
-from dynamic_tinybert.folder import ModelFolder, ModelFolderError, hub, open_folder, save_folder, saving
-from dynamic_tinybert.folder.architectures import tensor_table
+from dynamic_tinybert.folder import ModelFolder, ModelFolderError, hub, open_folder, save_folder, saving, tensor_table
 from dynamic_tinybert.model import ModelShape
 
 SHAPE = ModelShape(layers=2, hidden=8, heads=2, feed_forward=12, vocabulary=40, positions=16)

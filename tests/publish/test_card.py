@@ -14,7 +14,7 @@ import yaml
 
 from dynamic_tinybert.folder import ModelFolder, ModelFolderError, open_folder
 from dynamic_tinybert.model import BudgetError
-from dynamic_tinybert.publish.card import Card, complete
+from dynamic_tinybert.publish import Card, complete_card
 
 NAME = "ada/engine"
 PROSE = "\n# Engine\n\nWörter, 言葉 ✓  \nund `Code`\n"
@@ -33,7 +33,7 @@ def parts(text: str) -> tuple[dict[str, Any], str]:
 
 
 def finished(text: str | None, folder: ModelFolder, **options: Any) -> tuple[Card, dict[str, Any], str]:
-    card = complete(text, folder, NAME, **options)
+    card = complete_card(text, folder, NAME, **options)
     return card, *parts(card.text)
 
 
@@ -142,14 +142,14 @@ def test_a_card_that_says_all_of_it_stays_whole(embedded: Path) -> None:
     assert (card.added, card.missing) == (["From the Hub"], [])
     assert values["base_model"] == "sentence-transformers/all-MiniLM-L6-v2"
     assert f'QuestionAnswerer("{NAME}")' in body
-    again = complete(card.text, open_folder(), NAME)
+    again = complete_card(card.text, open_folder(), NAME)
     assert (again.text, again.added) == (card.text, [])
 
 
 def test_another_models_name_is_not_its_own(tiny_model: ModelFolder) -> None:
     old = f"---\nlicense: mit\n---\n# E\n\nLike {NAME}-2 and eve/{NAME}.\n"
-    assert "How to use it" in complete(old, tiny_model, NAME).added
-    assert "How to use it" not in complete(f"{old}See `{NAME}`.\n", tiny_model, NAME).added
+    assert "How to use it" in complete_card(old, tiny_model, NAME).added
+    assert "How to use it" not in complete_card(f"{old}See `{NAME}`.\n", tiny_model, NAME).added
 
 
 def test_code_in_a_card_is_no_heading(tiny_model: ModelFolder) -> None:
@@ -160,7 +160,7 @@ def test_code_in_a_card_is_no_heading(tiny_model: ModelFolder) -> None:
 
 
 def test_a_written_card_is_written_anew_until_somebody_changes_it(tiny_model: ModelFolder, measured: Measured) -> None:
-    first = complete(None, tiny_model, NAME, license="mit").text
+    first = complete_card(None, tiny_model, NAME, license="mit").text
     later = measured("SQuAD 1.1")
     _, values, body = finished(first, later)  # the licence is taken over
     assert values["license"] == "mit"
@@ -183,10 +183,10 @@ def test_a_licence_must_be_stated(tiny_model: ModelFolder) -> None:
         " ---x\nlicense: mit\n---\n",
     ):
         with pytest.raises(ModelFolderError, match=r"--license apache-2\.0"):
-            complete(text, tiny_model, NAME)
+            complete_card(text, tiny_model, NAME)
     with pytest.raises(ModelFolderError, match=r"license: mit, not apache-2\.0"):
-        complete("---\nlicense: mit\n---\n", tiny_model, NAME, license="apache-2.0")
-    assert complete("---\nlicense: mit\n---\n", tiny_model, NAME, license="mit")
+        complete_card("---\nlicense: mit\n---\n", tiny_model, NAME, license="apache-2.0")
+    assert complete_card("---\nlicense: mit\n---\n", tiny_model, NAME, license="mit")
 
 
 @pytest.mark.parametrize(
@@ -203,7 +203,7 @@ def test_a_licence_must_be_stated(tiny_model: ModelFolder) -> None:
 )
 def test_metadata_that_cannot_be_read_or_added_to_is_named(tiny_model: ModelFolder, block: str, said: str) -> None:
     with pytest.raises(ModelFolderError, match=said) as caught:
-        complete(f"---\n{block}\n---\n# Engine\n", tiny_model, NAME)
+        complete_card(f"---\n{block}\n---\n# Engine\n", tiny_model, NAME)
     assert "\n" not in str(caught.value)
 
 
@@ -211,9 +211,9 @@ def test_a_broken_table_is_named(tiny_folder: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(tiny_folder, tmp_path / "broken")
     (folder / "length_configs.json").write_text("{}")
     with pytest.raises(BudgetError, match=r"length_configs\.json"):
-        complete(None, open_folder(folder), NAME, license="mit")
+        complete_card(None, open_folder(folder), NAME, license="mit")
 
 
 def test_a_huge_card_is_completed(tiny_model: ModelFolder) -> None:
     old = "---\nlicense: mit\n---\n" + "word `code` ``` # not a heading\n" * 60_000
-    assert complete(old, tiny_model, NAME).text.count("word `code`") == 60_000
+    assert complete_card(old, tiny_model, NAME).text.count("word `code`") == 60_000

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 import transformers
 
-from dynamic_tinybert.folder.architectures import tensor_table
+from dynamic_tinybert.folder import tensor_table
 from dynamic_tinybert.model import ModelShape
 from dynamic_tinybert.train.model import DynamicBertForQuestionAnswering, DynamicMPNetForQuestionAnswering
 from support.runtime_reference import Weights

@@ -1,11 +1,46 @@
 """A model folder: embedded in the package, local, or from the Hugging Face Hub; read, checked, written.
 
 The folder is what transformers writes, so all that knows transformers' names and settings is in this room: its names
-of tensors in `tensors`, those of its settings in `reading`.
+of tensors in `architectures`, those of its settings in `reading`.
 """
 
+from dynamic_tinybert.folder.architectures import tensor_table
 from dynamic_tinybert.folder.errors import ModelFolderError
+from dynamic_tinybert.folder.files import (
+    CARD,
+    CONFIG,
+    COPIED,
+    FETCHED,
+    INDEX,
+    LENGTH_CONFIGS,
+    TOKENIZER,
+    TOKENIZER_FILES,
+    WEIGHTS,
+    read_object,
+)
+from dynamic_tinybert.folder.hub import is_hub_name
 from dynamic_tinybert.folder.reading import EMBEDDED, ModelFolder, called, open_folder
 from dynamic_tinybert.folder.saving import save_folder
+from dynamic_tinybert.folder.tensors import find_weight_files
 
-__all__ = ["EMBEDDED", "ModelFolder", "ModelFolderError", "called", "open_folder", "save_folder"]
+__all__ = [
+    "CARD",
+    "CONFIG",
+    "COPIED",
+    "EMBEDDED",
+    "FETCHED",
+    "INDEX",
+    "LENGTH_CONFIGS",
+    "TOKENIZER",
+    "TOKENIZER_FILES",
+    "WEIGHTS",
+    "ModelFolder",
+    "ModelFolderError",
+    "called",
+    "find_weight_files",
+    "is_hub_name",
+    "open_folder",
+    "read_object",
+    "save_folder",
+    "tensor_table",
+]

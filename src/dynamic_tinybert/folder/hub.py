@@ -1,6 +1,6 @@
 """Models on the Hugging Face Hub.
 
-huggingface_hub is imported here and in `uploading` alone, and only when such a model is asked for.
+huggingface_hub is imported here and in `publish/upload.py` alone, and only when such a model is asked for.
 """
 
 from __future__ import annotations

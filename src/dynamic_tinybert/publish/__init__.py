@@ -1,1 +1,26 @@
-"""Model cards, and model folders onto the Hub."""
+"""Publishing: model cards, and a model folder onto the Hugging Face Hub."""
+
+from dynamic_tinybert.publish.card import (
+    PREJUDICES,
+    SPANS_ONLY,
+    Card,
+    card_evaluation,
+    card_metadata,
+    complete_card,
+    compose_card,
+)
+from dynamic_tinybert.publish.push import Push, push
+from dynamic_tinybert.publish.upload import without_bars
+
+__all__ = [
+    "PREJUDICES",
+    "SPANS_ONLY",
+    "Card",
+    "Push",
+    "card_evaluation",
+    "card_metadata",
+    "complete_card",
+    "compose_card",
+    "push",
+    "without_bars",
+]

@@ -56,7 +56,7 @@ class Card:
     has_figures: bool = True
 
 
-def evaluation(dataset: Mapping[str, str], exact_match: float, f1: float) -> dict[str, Any]:
+def card_evaluation(dataset: Mapping[str, str], exact_match: float, f1: float) -> dict[str, Any]:
     """Return one of the `results` of `model-index`.
 
     Args:
@@ -74,7 +74,7 @@ def evaluation(dataset: Mapping[str, str], exact_match: float, f1: float) -> dic
     }
 
 
-def metadata(
+def card_metadata(
     name: str, results: Sequence[Mapping[str, Any]], *, family: str = "bert", squad: bool = True
 ) -> dict[str, Any]:
     """Return the metadata that a model has by being one of ours: library, task, tags and `model-index`.
@@ -92,12 +92,12 @@ def metadata(
     return values
 
 
-def compose(values: Mapping[str, Any], body: str) -> str:
+def compose_card(values: Mapping[str, Any], body: str) -> str:
     """Put metadata and text together."""
     return f"---\n{_dump(values)}---\n{body}"
 
 
-def complete(text: str | None, folder: ModelFolder, name: str, *, license: str | None = None) -> Card:
+def complete_card(text: str | None, folder: ModelFolder, name: str, *, license: str | None = None) -> Card:
     """Write the card of a model that is published, or complete the one that it has.
 
     What is there stays as it is, byte for byte: metadata is added at the end of the block, sections at the end of the
@@ -184,9 +184,9 @@ def _metadata_of(folder: ModelFolder, table: ConfigTable, name: str) -> dict[str
         # A file of anybody's questions may be in the format of SQuAD: these names are of SQuAD's own.
         own = re.search(rf"squad\D{{0,3}}([12]).*\b(?:{_OF_SQUAD})", measured, re.IGNORECASE)
         kind = {"1": "rajpurkar/squad", "2": "rajpurkar/squad_v2"}[own[1]] if own else "other"
-        results = [evaluation({"type": kind, "name": measured}, full.exact_match, full.f1)]
+        results = [card_evaluation({"type": kind, "name": measured}, full.exact_match, full.f1)]
     family = str(folder.config.get("model_type", "bert"))
-    return metadata(name, results, family=family, squad=any(x["dataset"]["type"] != "other" for x in results))
+    return card_metadata(name, results, family=family, squad=any(x["dataset"]["type"] != "other" for x in results))
 
 
 def _architecture(folder: ModelFolder, table: ConfigTable) -> str:

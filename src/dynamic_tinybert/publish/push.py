@@ -11,12 +11,22 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from dynamic_tinybert.folder import ModelFolder, ModelFolderError, open_folder, save_folder
-from dynamic_tinybert.folder.files import CARD, CONFIG, COPIED, INDEX, WEIGHTS, read_object
-from dynamic_tinybert.folder.tensors import find_weight_files
+from dynamic_tinybert.folder import (
+    CARD,
+    CONFIG,
+    COPIED,
+    INDEX,
+    WEIGHTS,
+    ModelFolder,
+    ModelFolderError,
+    find_weight_files,
+    open_folder,
+    read_object,
+    save_folder,
+)
 from dynamic_tinybert.model import BudgetError
-from dynamic_tinybert.publish.card import Card, complete
-from dynamic_tinybert.publish.uploading import Hub, HubModel, check_hub_name
+from dynamic_tinybert.publish.card import Card, complete_card
+from dynamic_tinybert.publish.upload import Hub, HubModel, check_hub_name
 
 _PATHS = frozenset({"_name_or_path", "name_or_path", "special_tokens_map_file", "tokenizer_file"})  # in settings
 
@@ -94,7 +104,7 @@ def push(
             if own is None and hub is not None:
                 main = there or (revision and hub.find(name, revision=None, private=False))
                 own = main.read_card() if main else None
-            card = complete(own, folder, name, license=license)
+            card = complete_card(own, folder, name, license=license)
             if hub is not None and there is None:
                 there = hub.make(name, revision=revision, private=private)
         except (OSError, SafetensorError) as error:

@@ -16,8 +16,7 @@ import optuna
 import sqlalchemy.exc
 from optuna.trial import TrialState
 
-from dynamic_tinybert.folder import ModelFolder
-from dynamic_tinybert.folder.tensors import find_weight_files
+from dynamic_tinybert.folder import ModelFolder, find_weight_files
 from dynamic_tinybert.model import LengthConfig
 from dynamic_tinybert.search.errors import SearchError
 from dynamic_tinybert.search.objective import Cost, Measurement

@@ -12,10 +12,9 @@ from typing import Any
 import torch
 import transformers
 
-from dynamic_tinybert.folder import called
-from dynamic_tinybert.folder.hub import is_hub_name
+from dynamic_tinybert.folder import called, is_hub_name
 from dynamic_tinybert.model import ModelShape
-from dynamic_tinybert.publish.card import PREJUDICES, SPANS_ONLY, compose, evaluation, metadata
+from dynamic_tinybert.publish import PREJUDICES, SPANS_ONLY, card_evaluation, card_metadata, compose_card
 from dynamic_tinybert.squad import Version
 from dynamic_tinybert.train.recipe import LogitsStage, Recipe, Stage, dump_recipe
 
@@ -103,7 +102,7 @@ def model_card(
         unanswerable: Whether questions of that file have no answer.
     """
     results = [
-        evaluation(
+        card_evaluation(
             {"type": _DATASETS[version], "name": f"SQuAD, {data}", "split": data}, found["exact_match"], found["f1"]
         )
         for data, found in figures.items()
@@ -112,7 +111,7 @@ def model_card(
         "license": recipe.license,
         "language": "en",
         "datasets": [_DATASETS[version]],
-        **metadata(recipe.name, results),
+        **card_metadata(recipe.name, results),
     }
     if is_hub_name(base):
         head["base_model"] = base
@@ -169,7 +168,7 @@ def model_card(
         "from Wikipedia.",
         "",
     ]
-    return compose(head, "\n".join(lines))
+    return compose_card(head, "\n".join(lines))
 
 
 def _stored(stages: Sequence[StageResult]) -> list[str]:

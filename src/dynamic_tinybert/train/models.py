@@ -13,8 +13,7 @@ from transformers import AutoConfig, AutoModelForQuestionAnswering, BertConfig
 from transformers.utils import logging
 
 from dynamic_tinybert.errors import one_line
-from dynamic_tinybert.folder import EMBEDDED, ModelFolderError, open_folder
-from dynamic_tinybert.folder.architectures import tensor_table
+from dynamic_tinybert.folder import EMBEDDED, ModelFolderError, open_folder, tensor_table
 from dynamic_tinybert.model import ModelShape
 from dynamic_tinybert.train.dropping import set_significance, significance_of
 from dynamic_tinybert.train.errors import TrainingError

@@ -10,7 +10,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import AutoTokenizer
 
-from dynamic_tinybert.folder.hub import is_hub_name
+from dynamic_tinybert.folder import is_hub_name
 from dynamic_tinybert.train.errors import TrainingError
 
 _ROLES = ("cls_token", "sep_token", "pad_token", "unk_token", "mask_token")

@@ -11,9 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 from dynamic_tinybert.errors import one_line
-from dynamic_tinybert.folder.errors import ModelFolderError
-from dynamic_tinybert.folder.files import CARD, FETCHED
-from dynamic_tinybert.folder.hub import is_hub_name
+from dynamic_tinybert.folder import CARD, FETCHED, ModelFolderError, is_hub_name
 
 
 def check_hub_name(name: str) -> None:
