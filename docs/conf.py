@@ -77,7 +77,7 @@ napoleon_attr_annotations = False  # the signature has them
 # Not installed to make the site: gigabytes, for signatures.
 autodoc_mock_imports = ["accelerate", "filelock", "matplotlib", "optuna", "sqlalchemy", "tantivy", "torch"]
 autodoc_mock_imports += ["pymilvus", "ray", "transformers"]
-autodoc_mock_imports += ["fastapi", "httptools", "prometheus_client", "pythonjsonlogger", "starlette", "uvicorn"]
+autodoc_mock_imports += ["fastapi", "prometheus_client", "pythonjsonlogger", "starlette", "uvicorn"]
 nitpicky = True
 nitpick_ignore_regex = [
     ("py:house", ".*"),  # `text` in a docstring is a link where it is a name, and code where it is none

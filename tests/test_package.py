@@ -15,7 +15,7 @@ import dynamic_tinybert
 
 HEAVY = ["torch", "transformers", "onnx", "huggingface_hub", "optuna", "fastapi", "pandas", "scipy", "sklearn"]
 HEAVY += ["accelerate", "matplotlib", "yaml", "tantivy", "lxml", "inscriptis", "mammoth", "pypdfium2", "haystack"]
-HEAVY += ["starlette", "uvicorn", "httptools", "uvloop", "prometheus_client", "pythonjsonlogger", "ray"]
+HEAVY += ["starlette", "uvicorn", "uvloop", "prometheus_client", "pythonjsonlogger", "ray"]
 HEAVY += ["pymilvus", "grpc"]
 
 

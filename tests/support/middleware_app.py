@@ -1,4 +1,4 @@
-"""An app with the edge around it, served in a thread, and clients that behave badly. For the tests of serving."""
+"""An app with its middleware, served in a thread, and clients that behave badly. For the tests of serving."""
 
 from __future__ import annotations
 
@@ -103,23 +103,21 @@ class Application:
         yield
         self.shut_down.set()
 
-    def edged(self, **options: Any) -> ASGIApp:
+    def with_middleware(self, **options: Any) -> ASGIApp:
         return wrap(self.fastapi, ServeOptions(**options), self.stopping)
 
 
 @contextlib.contextmanager
-def serving(protocol: type[asyncio.Protocol] | None = None, **options: Any) -> Iterator[Served]:
+def serving(**options: Any) -> Iterator[Served]:
     """An application on a port of its own."""
     application = Application()
     listening = threading.Event()
     server = Server(
-        application.edged(**options),
+        application.with_middleware(**options),
         ServeOptions(port=0, **options),
         stopping=application.stopping,
         ready=lambda url: listening.set(),
     )
-    if protocol is not None:
-        server.config.http = protocol  # type: ignore[assignment]
     thread = threading.Thread(target=server.run)
     thread.start()
     try:

@@ -1,4 +1,4 @@
-"""The whole application: a model, its indexes and the edge, for whatever server runs it."""
+"""The whole application: a model, its indexes and the middleware, for whatever server runs it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The app, with the edge around it: what a client sends, and what it is told."""
+"""The app with its middleware: what a client sends, and what it is told."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ ASKED = {"question": QUESTION, "text": TOWER}
 
 
 class Service:
-    """An app with the edge around it, whose engine runs."""
+    """An app with its middleware, whose engine runs."""
 
     def __init__(self, running: Running) -> None:
         self.engine, self.held, self.is_idle = running.engine, running.held, running.is_idle

@@ -177,7 +177,7 @@ def test_a_record_that_cannot_be_written_is_a_line(lines: Lines) -> None:
 
 def test_requests_and_failures_are_in_it_and_texts_are_not(lines: Lines) -> None:
     logs.setup()
-    client = TestClient(Application().edged(), base_url="http://localhost", raise_server_exceptions=False)
+    client = TestClient(Application().with_middleware(), base_url="http://localhost", raise_server_exceptions=False)
     client.post("/answer", json={"question": SECRET})
     client.post("/answer", json={"question": SECRET, "top_k": SECRET})
     client.post("/answer", content=f'{{"{SECRET}', headers={"Content-Type": "application/json"})

@@ -27,7 +27,9 @@ KEYS = ("correct horse", "clé")
 
 
 def client(**options: Any) -> TestClient:
-    return TestClient(Application().edged(**options), base_url="http://localhost", raise_server_exceptions=False)
+    return TestClient(
+        Application().with_middleware(**options), base_url="http://localhost", raise_server_exceptions=False
+    )
 
 
 class Exchange:
@@ -127,7 +129,7 @@ def test_it_does_not_answer_to_others(host: str) -> None:
 
 
 def test_two_hosts_are_none() -> None:
-    asked = Exchange(Application().edged(), [part(b"", False)])
+    asked = Exchange(Application().with_middleware(), [part(b"", False)])
     asked.scope["headers"].append((b"host", b"localhost"))
     assert asyncio.run(asked.run()).status == 421
 
@@ -186,7 +188,7 @@ def test_the_page_and_the_health_are_for_all_and_nothing_else_is() -> None:
 
 def test_a_body_is_not_read_for_who_has_no_key() -> None:
     asked = exchange(
-        Application().edged(api_keys=KEYS), [part(b"x" * 100)] * 3 + [part(b"", False)], content_length="300"
+        Application().with_middleware(api_keys=KEYS), [part(b"x" * 100)] * 3 + [part(b"", False)], content_length="300"
     )
     assert asked.status == 401
 
@@ -198,7 +200,7 @@ def test_an_empty_key_is_a_mistake(key: str) -> None:
 
 
 def test_a_body_of_the_limit_is_let_through_and_one_more_byte_is_not() -> None:
-    app = Application().edged(max_body_bytes=10)
+    app = Application().with_middleware(max_body_bytes=10)
     assert exchange(app, [part(b"x" * 6), part(b"x" * 4, False)]).json == {"bytes": 10}
     asked = exchange(app, [part(b"x" * 6), part(b"x" * 5), part(b"", False)], transfer_encoding="chunked")
     assert (asked.status, asked.json["code"]) == (413, "too_large")
@@ -206,13 +208,15 @@ def test_a_body_of_the_limit_is_let_through_and_one_more_byte_is_not() -> None:
 
 @pytest.mark.parametrize("length", ["11", "9" * 30, "-1", "1_0", "x", ""])
 def test_a_body_that_says_it_is_too_large_is_not_waited_for(length: str) -> None:
-    asked = exchange(Application().edged(max_body_bytes=10), [{"type": "http.disconnect"}], content_length=length)
+    asked = exchange(
+        Application().with_middleware(max_body_bytes=10), [{"type": "http.disconnect"}], content_length=length
+    )
     assert asked.status == 413
 
 
 def test_all_bodies_together_have_a_limit_too() -> None:
     application = Application()
-    app = application.edged(max_buffered_bytes=100)
+    app = application.with_middleware(max_buffered_bytes=100)
 
     async def both() -> tuple[Exchange, Exchange, Exchange]:
         first = asyncio.ensure_future(Exchange(app, [part(b"x" * 80, False)], "/wait").run())
@@ -229,7 +233,7 @@ def test_all_bodies_together_have_a_limit_too() -> None:
 
 def test_a_client_that_leaves_with_half_a_body_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG):
-        asked = exchange(Application().edged(), [part(b"half"), {"type": "http.disconnect"}])
+        asked = exchange(Application().with_middleware(), [part(b"half"), {"type": "http.disconnect"}])
     assert asked.status is None
     (record,) = [record for record in caplog.records if record.name.startswith("dynamic_tinybert")]
     assert record.msg["client_gone"] is True
@@ -239,7 +243,7 @@ def test_a_client_that_leaves_with_half_a_body_is_no_error(caplog: pytest.LogCap
 
 def test_the_app_sees_a_client_leave() -> None:
     application = Application()
-    asked = exchange(application.edged(), [part(b"whole", False), {"type": "http.disconnect"}], "/wait")
+    asked = exchange(application.with_middleware(), [part(b"whole", False), {"type": "http.disconnect"}], "/wait")
     assert application.left.acquire(blocking=False)
     assert asked.status == 503  # to nobody
 

@@ -31,7 +31,9 @@ class Strict(ProblemBody):
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[TestClient]:
-    with TestClient(Application().edged(), base_url="http://localhost", raise_server_exceptions=False) as client:
+    with TestClient(
+        Application().with_middleware(), base_url="http://localhost", raise_server_exceptions=False
+    ) as client:
         yield client
 
 

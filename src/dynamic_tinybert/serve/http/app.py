@@ -171,7 +171,7 @@ class _Call:
         self._options = options
         self._request = request
         self._asked = asked
-        # The edge says when the whole request was there.
+        # The middleware says when the whole request was there.
         self._arrived: float = getattr(request.state, "received", None) or time.perf_counter()
         self._budget: Budget = options.budget if asked.budget is None else asked.budget
 

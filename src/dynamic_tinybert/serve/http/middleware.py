@@ -42,7 +42,7 @@ _LINGER_S = 1.0
 
 
 def wrap(app: ASGIApp, options: ServeOptions, stopping: Stopping | None = None) -> ASGIApp:
-    """Put the edge around an app.
+    """Put the middleware around an app.
 
     The app finds in `scope["state"]` its `request_id`; in `received` when its body was there, by `time.perf_counter`;
     and in `log` a dictionary whose fields go into the request's line of the log. After a request's body, its `receive`

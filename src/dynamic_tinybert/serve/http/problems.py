@@ -203,7 +203,7 @@ def install(app: FastAPI) -> None:
 
     async def unhandled(request: Request, error: Exception) -> Response:
         state = request.scope.setdefault("state", {})
-        state["failure"] = error  # the edge need not log it again
+        state["failure"] = error  # the middleware need not log it again
         logger.error("the server failed", exc_info=error, extra={"request_id": state.get("request_id")})
         return answer(request, internal())
 

@@ -1,4 +1,4 @@
-"""Whether the server is stopping: the server says it, the edge and the app ask."""
+"""Whether the server is stopping: the server says it, the middleware and the app ask."""
 
 from __future__ import annotations
 

@@ -1,0 +1,162 @@
+"""HTTP/1.1 as uvicorn speaks it by h11, with limits on what a client may hold and for how long."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import TYPE_CHECKING, Any
+
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from dynamic_tinybert.serve.http.middleware import SECURITY_HEADERS
+from dynamic_tinybert.serve.http.problems import MEDIA_TYPE, Problem, new_request_id
+
+if TYPE_CHECKING:
+    from dynamic_tinybert.serve.http.server import Config
+
+MAX_HEAD_BYTES = 64 << 10
+
+_MIN_BYTES_PER_S = 1024  # that a client must take of a response that waits for it
+_MAX_AHEAD_BYTES = 1 << 20
+_REFUSED_S = 1.0  # that a connection too many has to take its refusal
+_BAD = Problem(400, "invalid_request", "this is no HTTP/1.1 request")
+_LONG_HEAD = Problem(431, "too_large", "send fewer or shorter headers")
+_STATUS_LINES = {
+    400: b"HTTP/1.1 400 Bad Request",
+    431: b"HTTP/1.1 431 Request Header Fields Too Large",
+    503: b"HTTP/1.1 503 Service Unavailable",
+}
+
+
+class LimitedProtocol(H11Protocol):
+    """What uvicorn's protocols lack: an end to slow heads and unread responses, and a limit on connections.
+
+    A connection too many is answered 503 and closed, so that its client and a load balancer learn why and that they may
+    ask again. A second `max_connections` may wait for that at a time; beyond them they are closed without a word.
+    """
+
+    config: Config
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.options = self.config.options
+        self.head_timer: asyncio.TimerHandle | None = None
+        self.write_timer: asyncio.TimerHandle | None = None
+        self.deaf = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Take a connection, or refuse it."""
+        super().connection_made(transport)
+        # Any byte that waits for the client is noticed: see pause_writing.
+        transport.set_write_buffer_limits(high=0)
+        if len(self.connections) > 2 * self.options.max_connections:
+            transport.abort()
+        elif len(self.connections) > self.options.max_connections:
+            detail = "the server has as many connections as it can: ask again"
+            self.deaf = True
+            transport.write(_raw_response(Problem(503, "too_busy", detail, headers={"Retry-After": "1"})))
+            self.head_timer = self.loop.call_later(_REFUSED_S, transport.abort)
+        else:
+            self._time_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop the timers."""
+        self._cancel(self.head_timer, self.write_timer)
+        self.deaf = True
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Take what came, unless nothing more is read from this connection."""
+        if self.deaf:
+            if self.cycle is None or self.cycle.response_complete:
+                self.transport.close()
+            return
+        before = self.cycle
+        if (before is None or before.response_complete) and self.head_timer is None:
+            self._time_head()
+        super().data_received(data)
+        if self.cycle is not before:
+            self._cancel(self.head_timer)
+            self.head_timer = None
+        cycle = self.cycle
+        if cycle is not None and not (cycle.more_body or cycle.response_complete or self.deaf):
+            ahead = self.ahead()
+            if ahead > _MAX_AHEAD_BYTES:
+                self.reject(_BAD)
+            elif ahead <= MAX_HEAD_BYTES and not self.transport.is_closing():
+                # uvicorn reads nothing while another request waits for this one, and would not see the client leave.
+                self.flow.resume_reading()
+
+    def ahead(self) -> int:
+        """Return how many bytes are held of requests that wait for the one that the app has."""
+        return len(self.conn.trailing_data[0])
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no HTTP, in the shape of all errors."""
+        # uvicorn calls this where it handles h11's error, which knows the better status.
+        error = sys.exc_info()[1]
+        self.reject(_LONG_HEAD if getattr(error, "error_status_hint", 400) == 431 else _BAD)
+
+    def reject(self, problem: Problem) -> None:
+        """Read no more from the connection, answer what came, and close it."""
+        self.deaf = True
+        cycle = self.cycle
+        if cycle is not None and not cycle.response_complete and (cycle.response_started or not cycle.more_body):
+            cycle.keep_alive = False  # something after a request that is still to be answered
+            return
+        in_body = cycle is not None and cycle.response_complete and cycle.more_body  # of a request that has its answer
+        if not in_body:
+            self.transport.write(_raw_response(problem))
+        self.transport.close()
+
+    def _unsupported_upgrade_warning(self) -> None:
+        # The request is answered as any other. The parser takes nothing after it.
+        if self.cycle is not None:
+            self.cycle.keep_alive = False
+
+    def pause_writing(self) -> None:
+        """Begin to time how the client takes its response."""
+        super().pause_writing()
+        self._time_writing()
+
+    def resume_writing(self) -> None:
+        """Stop to time it."""
+        self._cancel(self.write_timer)
+        self.write_timer = None
+        super().resume_writing()
+
+    def _time_head(self) -> None:
+        self.head_timer = self.loop.call_later(self.options.header_timeout_s, self.transport.close)
+
+    def _time_writing(self) -> None:
+        waiting = self.transport.get_write_buffer_size()
+        self.write_timer = self.loop.call_later(self.options.write_timeout_s, self._check_writing, waiting)
+
+    def _check_writing(self, before: int) -> None:
+        taken = before - self.transport.get_write_buffer_size()
+        if taken < _MIN_BYTES_PER_S * self.options.write_timeout_s:
+            self.transport.abort()
+        else:
+            self._time_writing()
+
+    @staticmethod
+    def _cancel(*timers: asyncio.TimerHandle | None) -> None:
+        for timer in timers:
+            if timer is not None:
+                timer.cancel()
+
+
+def _raw_response(problem: Problem) -> bytes:
+    """A response of a connection that no app sees."""
+    name = new_request_id()
+    body = problem.body(name)
+    headers = {
+        "Content-Type": MEDIA_TYPE,
+        "Content-Length": str(len(body)),
+        "Connection": "close",
+        "X-Request-ID": name,
+        **SECURITY_HEADERS,
+        **problem.headers,
+    }
+    lines = [f"{header}: {value}".encode("latin-1") for header, value in headers.items()]
+    return b"\r\n".join([_STATUS_LINES[problem.status], *lines, b"", body])
