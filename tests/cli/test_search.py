@@ -482,7 +482,7 @@ def test_a_disk_that_fills_up_during_the_search_is_one_line(model: Path, data: P
 def test_what_is_not_installed_is_named(run: Run, monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
     monkeypatch.setitem(sys.modules, missing, None)
     message = complaint(run())
-    assert message.endswith(f"search needs {missing}: pip install 'dynamic-tinybert[search]'")
+    assert message.endswith(f"search needs {missing}, which is not installed: pip install 'dynamic-tinybert[search]'")
 
 
 def test_the_help_teaches() -> None:
