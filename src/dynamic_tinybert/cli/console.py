@@ -8,7 +8,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -17,6 +17,7 @@ import typer
 
 from dynamic_tinybert.files.atomic import write_whole
 from dynamic_tinybert.files.text import NoTextError, UndecodableError, text_blocks
+from dynamic_tinybert.progress import progress_bar as progress_bar
 
 if TYPE_CHECKING:
     from dynamic_tinybert.qa import QuestionAnswerer
@@ -139,30 +140,6 @@ def plain(text: str) -> str:
 def print_json(value: dict[str, Any]) -> None:
     """Print one JSON object on one line of standard output."""
     print(json.dumps(value, ensure_ascii=sys.stdout.encoding.lower() != "utf-8"))
-
-
-@contextlib.contextmanager
-def progress_bar(label: str, unit: str, *, show: bool = True) -> Iterator[Callable[..., None] | None]:
-    """Show a progress bar on standard error, if that is a terminal, and give the function that moves it.
-
-    It takes what is done, the total, and perhaps a note.
-    """
-    if not show or not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.completed:,.0f} of {task.total:,.0f} {task.fields[unit]}{task.fields[note]}"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(label, total=1, unit=unit, note="")
-        yield lambda done, total, note="": bar.update(task, completed=done, total=max(total, 1), note=note)
 
 
 def check_writable(path: Path, *, but_not: Path) -> None:

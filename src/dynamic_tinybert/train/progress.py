@@ -5,9 +5,14 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from transformers import TrainerCallback, TrainerState, TrainingArguments
+
+from dynamic_tinybert.progress import progress_bar
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 _EVERY = 60.0  # seconds from line to line
 
@@ -21,19 +26,18 @@ class Reporter:
 
     def __init__(self, *, quiet: bool = False) -> None:
         self._quiet = quiet
-        self.terminal = sys.stderr.isatty() and not quiet
-        self._console: Any = None
-        if self.terminal:
+        self.console: Console | None = None  # of a terminal
+        if sys.stderr.isatty() and not quiet:
             from rich.console import Console
 
-            self._console = Console(stderr=True)
+            self.console = Console(stderr=True)
 
     def say(self, line: str) -> None:
         """Print a line, above the bar if there is one."""
         if self._quiet:
             return
-        if self._console is not None:
-            self._console.print(line, highlight=False, markup=False)
+        if self.console is not None:
+            self.console.print(line, highlight=False, markup=False)
         else:
             print(f"{time.strftime('%H:%M:%S')} {line}", file=sys.stderr, flush=True)
 
@@ -50,25 +54,15 @@ class Bar:
         self._reporter = reporter
         self._began = self._said = time.monotonic()
         self._first: float | None = None
-        self._bar: Any = None
-        self._task: Any = None
+        self._shown = progress_bar(label, None, show=reporter.console is not None, console=reporter.console)
+        self._move: Callable[..., None] | None = None
 
     def __enter__(self) -> Bar:
-        if self._reporter.terminal:
-            from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
-
-            columns = (
-                TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn(),
-                TextColumn("{task.fields[note]}"),
-            )  # fmt: skip
-            self._bar = Progress(*columns, console=self._reporter._console, transient=True)
-            self._task = self._bar.add_task(self._label, total=1.0, note="")
-            self._bar.start()
+        self._move = self._shown.__enter__()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.stop()
+    def __exit__(self, *raised: Any) -> None:
+        self._shown.__exit__(*raised)
 
     def update(self, done: float, note: str = "") -> None:
         """Show the share that is done, with a note."""
@@ -82,8 +76,8 @@ class Bar:
             form = "%H:%M" if left < 43200 else "%a %H:%M"
             end = f"ends about {time.strftime(form, time.localtime(time.time() + left))}"
         words = ", ".join(word for word in (note, end) if word)
-        if self._bar is not None:
-            self._bar.update(self._task, completed=done, note=words)
+        if self._move is not None:
+            self._move(done, 1, words)
         elif now - self._said >= _EVERY:
             self._said = now
             self._reporter.say(f"{self._label}: {done:.0%}" + (f", {words}" if words else ""))
