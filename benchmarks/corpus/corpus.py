@@ -1,7 +1,7 @@
 """How good and how fast answering from a corpus is.
 
     python -m benchmarks.corpus.corpus choose --output results/corpus/corpus-choice.md
-    python -m benchmarks.corpus.corpus open --output results/corpus-squad
+    python -m benchmarks.corpus.corpus open --output results/corpus/corpus-squad
     python -m benchmarks.corpus.corpus time --output results/corpus/corpus-time.md
     python -m benchmarks.corpus.corpus scale --output results/corpus/corpus-scale.md
 
@@ -13,15 +13,11 @@ how long it takes; `scale` repeats the paragraphs with changed words until there
 from __future__ import annotations
 
 import argparse
-import datetime
-import gzip
+import itertools
 import json
 import math
-import os
-import platform
 import random
 import re
-import shlex
 import shutil
 import subprocess
 import sys
@@ -32,11 +28,11 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 from statistics import median
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
-from benchmarks.speed.speed import Others, cores, describe_machine
 
+from benchmarks import common
 from dynamic_tinybert import Answer, Budget, QuestionAnswerer
 from dynamic_tinybert.corpus import Corpus, CorpusAnswer
 from dynamic_tinybert.corpus import answering as knobs
@@ -49,8 +45,6 @@ BUDGETS: tuple[Budget, ...] = ("full", "balanced", "fast")
 DEPTHS = (1, 3, 4, 5, 10, 20)
 SEED = 1
 
-_Asked = TypeVar("_Asked")
-
 
 class Scored(NamedTuple):
     """Exact match and F1 of one answer, in [0, 1]."""
@@ -60,9 +54,9 @@ class Scored(NamedTuple):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = common.argument_parser(__doc__)
     parser.add_argument("what", choices=["choose", "open", "time", "scale"])
-    parser.add_argument("--data", type=Path, default=Path("../shared/data/squad"), metavar="FOLDER")
+    common.add_data(parser, "")
     parser.add_argument("--work", type=Path, default=Path(".work/corpus"), metavar="FOLDER", help="for indexes")
     parser.add_argument(
         "--questions", type=int, metavar="N", help="[default: choose 400, open 2000, time 150, scale 200]"
@@ -73,6 +67,7 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="*", default=[10_000, 100_000, 1_000_000], help="of scale, passages")
     parser.add_argument("--output", type=Path, required=True)
     args = parser.parse_args()
+    args.data = Path(args.data)
     args.work.mkdir(parents=True, exist_ok=True)
     {"choose": choose, "open": measure_open, "time": measure_time, "scale": scale}[args.what](args)
 
@@ -83,11 +78,10 @@ def main() -> None:
 def paragraphs(data: Path) -> Iterator[tuple[str, str, str]]:
     """Yield the paragraphs of dev and train: name, title, text."""
     for part in ("dev", "train"):
-        with gzip.open(data / f"{part}-v1.1.json.gz") as file:
-            for article in json.load(file)["data"]:
-                for number, paragraph in enumerate(article["paragraphs"]):
-                    title = article["title"]
-                    yield f"{part}/{title}/{number}", title.replace("_", " "), paragraph["context"]
+        for article in common.read_articles(data / f"{part}-v1.1.json.gz"):
+            title = article["title"]
+            for number, paragraph in enumerate(article["paragraphs"]):
+                yield f"{part}/{title}/{number}", title.replace("_", " "), paragraph["context"]
 
 
 def squad_corpus(args: argparse.Namespace) -> Corpus:
@@ -101,8 +95,7 @@ def squad_corpus(args: argparse.Namespace) -> Corpus:
 
 def held_out(data: Path, count: int, articles: str = "select") -> list[Question]:
     """Return so many questions of held-out articles, the same ones always."""
-    titles = set((data / f"heldout-{articles}.txt").read_text().split("\n"))
-    questions = [q for q in read_squad(data / "train-v1.1.json.gz").questions if q.title in titles]
+    questions = read_squad(data / "train-v1.1.json.gz", titles=common.held_out_titles(articles)).questions
     return random.Random(SEED).sample(questions, count)
 
 
@@ -123,14 +116,13 @@ def choose(args: argparse.Namespace) -> None:
         rows = json.loads(kept.read_text())
     else:
         reading = partial(readings, corpus, qa, choices)
-        with ThreadPoolExecutor(cores()) as pool:
-            rows = []
+        rows, say = [], common.Progress()
+        with ThreadPoolExecutor(common.cores()) as pool:
             for row in pool.map(reading, questions):
                 rows.append(row)
-                if len(rows) % 50 == 0:
-                    print(f"{len(rows)} of {len(questions)}", file=sys.stderr)
+                say.count("questions", len(rows), len(questions))
         kept.write_text(json.dumps(rows))
-    args.output.write_text(choice_report(rows, args.articles))
+    common.write_page(choice_report(rows, args.articles), args.output)
 
 
 def readings(
@@ -193,45 +185,43 @@ def mean(values: Sequence[float]) -> float:
 
 
 def choice_report(rows: Sequence[dict[str, Any]], articles: str) -> str:
-    lines = [heading(), "", f"{len(rows):,} questions of the `{articles}` articles, over 20,963 passages.", ""]
-    lines += ["| passages read at full, F1 at weight of BM25 | " + " | ".join(map(str, WEIGHTS)) + " |"]
-    lines += ["| --- |" + " --- |" * len(WEIGHTS)]
+    by_weight = []
     for k in (1, 3, 5, 10, 20):
         cells = [coarse_to_fine(rows, "full", "full", weight=w, k=k, again=0)[1] for w in WEIGHTS]
-        lines += [f"| {k} | " + " | ".join(f"{cell:.2f}" for cell in cells) + " |"]
-    lines += ["", "| coarse | again at full | passages | stops at log-odds | weight | EM | F1 | read | 10^9 MACs |"]
-    lines += ["| --- |" + " --- |" * 8]
-    found = []
-    for coarse in (name for name in NAMES[1:] if name in rows[0]):
-        for again in (0, 1, 2, 3):
-            for k in (10, 20):
-                for most in (math.inf, 2, 1, 0.5, 0):
-                    for weight in (0.15, 0.2, 0.25):
-                        figures = coarse_to_fine(rows, coarse, "full", weight=weight, k=k, again=again, most=most)
-                        found.append((coarse, again, k, most, weight, *figures))
+        by_weight.append((str(k), *(f"{cell:.2f}" for cell in cells)))
+    found: list[tuple[Any, ...]] = []
+    coarse_ones = [name for name in NAMES[1:] if name in rows[0]]
+    choices = itertools.product(coarse_ones, (0, 1, 2, 3), (10, 20), (math.inf, 2, 1, 0.5, 0), (0.15, 0.2, 0.25))
+    for coarse, again, k, most, weight in choices:
+        figures = coarse_to_fine(rows, coarse, "full", weight=weight, k=k, again=again, most=most)
+        found.append((coarse, again, k, most, weight, *figures))
     found += [
         ("full", 0, k, math.inf, 0.2, *coarse_to_fine(rows, "full", "full", weight=0.2, k=k, again=0)) for k in DEPTHS
     ]
-    for row in sorted(front(found), key=lambda r: r[-1]):
-        coarse, again, k, most, weight, exact, f1, read, macs = row
-        lines += [
-            f"| {coarse} | {again} | {k} | {most} | {weight} | {exact:.1f} | {f1:.2f} | {read:.1f} | {macs:.1f} |"
-        ]
-    chosen = [r for r in found if r[0] == "search-0.55" and r[1] in (0, 1, 2, 3) and r[2] == 20 and r[4] == 0.2]
-    chosen += [r for r in found if r[0] == "full"]
-    lines += ["", "Of these, what was looked at more closely, front or not:", "", *lines[-len(front(found)) - 2 :][:2]]
-    for coarse, again, k, most, weight, exact, f1, read, macs in chosen:
-        lines += [
-            f"| {coarse} | {again} | {k} | {most} | {weight} | {exact:.1f} | {f1:.2f} | {read:.1f} | {macs:.1f} |"
-        ]
+    chosen = [r for r in found if (r[0] == "search-0.55" and r[2] == 20 and r[4] == 0.2) or r[0] == "full"]
     log_odds_seen = sorted(max(r[0] for r in row["search-0.55"]) for row in rows if row["search-0.55"])
-    lines += [
-        "",
-        "The highest log-odds of a question's coarse readings: "
-        + ", ".join(f"{p}% below {np.percentile(log_odds_seen, p):.2f}" for p in (50, 90, 99, 99.9))
-        + ".",
+    seen = ", ".join(f"{p}% below {np.percentile(log_odds_seen, p):.2f}" for p in (50, 90, 99, 99.9))
+    parts = [
+        common.heading(),
+        f"{len(rows):,} questions of the `{articles}` articles, over 20,963 passages.",
+        common.table(("passages read at full, F1 at weight of BM25", *map(str, WEIGHTS)), by_weight),
+        choice_table(sorted(front(found), key=lambda r: r[-1])),
+        "Of these, what was looked at more closely, front or not:",
+        choice_table(chosen),
+        f"The highest log-odds of a question's coarse readings: {seen}.",
     ]
-    return "\n".join(lines) + "\n"
+    return "\n\n".join(parts) + "\n"
+
+
+def choice_table(found: Iterable[tuple[Any, ...]]) -> str:
+    header = ("coarse", "again at full", "passages", "stops at log-odds", "weight", "EM", "F1", "read", "10^9 MACs")
+    return common.table(
+        header,
+        [
+            (*map(str, what), f"{exact:.1f}", f"{f1:.2f}", f"{read:.1f}", f"{macs:.1f}")
+            for *what, exact, f1, read, macs in found
+        ],
+    )
 
 
 WEIGHTS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4)
@@ -245,15 +235,6 @@ def front(found: Iterable[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
             best = row[-3]
             kept.append(row)
     return kept
-
-
-def heading(others: Others | None = None) -> str:
-    machine = describe_machine()
-    busy = "" if others is None else f"; other processes took {others.share():.1%} of the processor meanwhile"
-    return (
-        f"`{shlex.join(['python', *sys.argv])}`, {datetime.date.today()}; {machine['cpu']}, {machine['cores']} cores, "
-        f"{machine['memory_bytes'] / 1e9:.0f} GB, {machine['system']}, Python {platform.python_version()}{busy}."
-    )
 
 
 # Reporting
@@ -274,7 +255,7 @@ def ways_of(corpus: Corpus, qa: QuestionAnswerer) -> dict[str, Callable[[Questio
 def measure_open(args: argparse.Namespace) -> None:
     """Recall for all dev questions; EM and F1 of a fixed sample, at three budgets and in other ways of reading."""
     squad_corpus(args)
-    qa = QuestionAnswerer(threads=1)
+    qa, say = QuestionAnswerer(threads=1), common.Progress()
     corpus = Corpus(args.work / "squad", qa=qa)
     everything = read_squad(args.data / "dev-v1.1.json.gz").questions
     questions = random.Random(SEED).sample(everything, args.questions or 2000)
@@ -282,29 +263,35 @@ def measure_open(args: argparse.Namespace) -> None:
     lines = ["## Retrieval", "", recall(corpus, everything), ""]
     lines += [f"## Answers to {len(questions):,} questions of dev (sample of seed {SEED})", ""]
     lines += [f"Those marked * are of the first {len(some):,} alone.", ""]
-    lines += ["| | EM | F1 | passages read | again | 10^9 MACs |", "| --- |" + " --- |" * 5]
+    rows: list[tuple[str, ...]] = []
     figures: dict[str, list[Scored]] = {}
     predictions: dict[str, dict[str, str]] = {}
     for number, (name, way) in enumerate(ways_of(corpus, qa).items()):
         asked = questions if number < 2 * len(BUDGETS) else some
-        with ThreadPoolExecutor(cores()) as pool:
+        with ThreadPoolExecutor(common.cores()) as pool:
             answers = list(pool.map(way, asked))
-        print(f"{name}: {len(asked)} questions", file=sys.stderr)
+        say(f"{name}: {len(asked)} questions")
         figures[name] = [score(question, answer.text) for question, answer in zip(asked, answers, strict=True)]
         predictions[name] = {question.id: answer.text for question, answer in zip(asked, answers, strict=True)}
         exact, f1 = (interval([getattr(s, what) for s in figures[name]]) for what in ("exact", "f1"))
         read, again, macs = (mean([spending(answer)[i] for answer in answers]) for i in range(3))
         label = name if asked is questions else f"{name} *"
-        lines += [f"| {label} | {exact} | {f1} | {read:.1f} | {again:.1f} | {macs / 1e9:.1f} |"]
+        rows.append((label, exact, f1, f"{read:.1f}", f"{again:.1f}", f"{macs / 1e9:.1f}"))
         if name == "corpus, `full`":
             lines_of_confidence = confidence_report([a.confidence or 0.0 for a in answers], figures[name])
-    lines += ["", lines_of_confidence, "", "Differences on the same questions, of F1:", ""]
+    lines += [
+        common.table(("", "EM", "F1", "passages read", "again", "10^9 MACs"), rows),
+        "",
+        lines_of_confidence,
+        "",
+        "Differences on the same questions, of F1:",
+        "",
+    ]
     for one, other in [(f"corpus, `{budget}`", f"corpus, {depth} at full") for budget in BUDGETS for depth in DEPTHS]:
         gap = [a.f1 - b.f1 for a, b in zip(figures[one], figures[other], strict=False)]
         lines += [f"- {one} less {other}: {interval(gap)}"]
-    args.output.with_suffix(".md").write_text("\n".join([heading(), "", *lines]) + "\n")
-    with gzip.open(args.output.with_suffix(".json.gz"), "wt") as file:
-        json.dump(predictions, file)
+    common.write_page("\n".join([common.heading(), "", *lines]) + "\n", args.output.with_suffix(".md"))
+    common.write_gzip(args.output.with_suffix(".json.gz"), predictions)
 
 
 def spending(answer: Any) -> tuple[float, float, float]:
@@ -323,7 +310,7 @@ def confidence_report(confidences: Sequence[float], scores: Sequence[Scored]) ->
 
 def measure_time(args: argparse.Namespace) -> None:
     """Time the same ways, and answers in bounded time, question by question in turns."""
-    others = Others()
+    others = common.Others()
     squad_corpus(args)
     qa = QuestionAnswerer()
     corpus = Corpus(args.work / "squad", qa=qa)
@@ -342,14 +329,15 @@ def measure_time(args: argparse.Namespace) -> None:
             answer = ways[name](question)
             seconds[name].append(time.perf_counter() - began)
             read[name].append(spending(answer)[0])
-    lines = [f"{len(questions)} questions of dev, one at a time, {cores()} threads, the ways in turns.", ""]
-    lines += ["| | median | 95th percentile | of `full`'s median | passages read |", "| --- |" + " --- |" * 4]
+    lines = [f"{len(questions)} questions of dev, one at a time, {common.cores()} threads, the ways in turns.", ""]
+    rows = []
     ours = median(seconds["corpus, `full`"])
     for name in ways:
         middle, most = median(seconds[name]), float(np.percentile(seconds[name], 95))
-        ratio = f"{middle / ours:.2f}"
-        lines += [f"| {name} | {middle * 1000:.1f} ms | {most * 1000:.1f} ms | {ratio} | {mean(read[name]):.1f} |"]
-    args.output.write_text("\n".join([heading(others), "", *lines]) + "\n")
+        times = f"{middle * 1000:.1f} ms", f"{most * 1000:.1f} ms", f"{middle / ours:.2f}"
+        rows.append((name, *times, f"{mean(read[name]):.1f}"))
+    lines.append(common.table(("", "median", "95th percentile", "of `full`'s median", "passages read"), rows))
+    common.write_page("\n".join([common.heading(others=others), "", *lines]) + "\n", args.output)
 
 
 def ask_corpus(corpus: Corpus, question: Question, **options: Any) -> CorpusAnswer:
@@ -403,34 +391,23 @@ def interval(values: Sequence[float]) -> str:
 
 def scale(args: argparse.Namespace) -> None:
     """Add, search and answer at growing sizes, each in a process of its own."""
-    others = Others()
+    others = common.Others()
     rows = []
     for size in args.sizes:
         code = "import sys; from benchmarks.corpus import corpus; corpus.scale_one(*sys.argv[1:])"
-        command = [sys.executable, "-c", code, str(args.data), str(args.work), str(size), str(args.questions or 200)]
-        done = [
-            subprocess.run(
-                [*command, part],
-                cwd=Path.cwd(),
-                capture_output=True,
-                text=True,
-                check=True,
-                env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-            )
-            for part in ("write", "add", "ask")
-        ]
+        line = [sys.executable, "-c", code, str(args.data), str(args.work), str(size), str(args.questions or 200)]
+        parts = ("write", "add", "ask")
+        done = [subprocess.run([*line, part], capture_output=True, text=True, check=True) for part in parts]
         rows.append({k: v for run in done for k, v in json.loads(run.stdout.splitlines()[-1]).items()})
         print(rows[-1], file=sys.stderr)
     names = list(rows[0])
-    lines = ["| | " + " | ".join(f"{size:,} passages" for size in args.sizes) + " |", "| --- |" + " --- |" * len(rows)]
-    lines += [f"| {name} | " + " | ".join(row[name] for row in rows) + " |" for name in names]
-    args.output.write_text("\n".join([heading(others), "", *lines]) + "\n")
+    cells = [(name, *(row[name] for row in rows)) for name in names]
+    lines = [common.table(("", *(f"{size:,} passages" for size in args.sizes)), cells)]
+    common.write_page("\n".join([common.heading(others=others), "", *lines]) + "\n", args.output)
 
 
 def scale_one(data: str, work: str, size_text: str, count: str, part: str) -> None:
     """Measure one part of one size, and print it as JSON."""
-    from benchmarks.speed.peak import peak_bytes
-
     size, directory = int(size_text), Path(work) / f"scale-{size_text}"
     source = Path(work) / f"scale-{size_text}.jsonl"
     if part == "write":
@@ -458,7 +435,7 @@ def scale_one(data: str, work: str, size_text: str, count: str, part: str) -> No
                     "index": f"{(status.bytes or 0) / 1e6:,.0f} MB",
                     "added": f"{size / seconds:,.0f} passages/s",
                     "one document changed": f"{changed:.2f} s",
-                    "peak memory, adding": f"{peak_bytes() / 1e6:,.0f} MB",
+                    "peak memory, adding": f"{common.peak_bytes() / 1e6:,.0f} MB",
                 }
             )
         )
@@ -469,26 +446,17 @@ def scale_one(data: str, work: str, size_text: str, count: str, part: str) -> No
     began = time.perf_counter()
     corpus.find(questions[0].question, 20)
     first = time.perf_counter() - began
-    search, _ = timed(lambda q: corpus.find(q.question, 20), questions)
+    search, _ = common.timed(lambda q: corpus.find(q.question, 20), questions)
     row = {
         "first search": f"{first * 1000:.0f} ms",
         "search, 20 passages": percentiles(search),
-        "peak memory, searching": f"{peak_bytes() / 1e6:,.0f} MB",
+        "peak memory, searching": f"{common.peak_bytes() / 1e6:,.0f} MB",
     }
     for budget in BUDGETS:
-        row[f"answer, `{budget}`"] = percentiles(timed(partial(ask_corpus, corpus, budget=budget), questions)[0])
-    row["peak memory, answering"] = f"{peak_bytes() / 1e6:,.0f} MB"
+        row[f"answer, `{budget}`"] = percentiles(common.timed(partial(ask_corpus, corpus, budget=budget), questions)[0])
+    row["peak memory, answering"] = f"{common.peak_bytes() / 1e6:,.0f} MB"
     assert qa is corpus.qa
     print(json.dumps(row))
-
-
-def timed(act: Callable[[_Asked], Any], questions: Sequence[_Asked]) -> tuple[list[float], list[Any]]:
-    seconds, results = [], []
-    for question in questions:
-        began = time.perf_counter()
-        results.append(act(question))
-        seconds.append(time.perf_counter() - began)
-    return seconds, results
 
 
 def percentiles(seconds: Sequence[float]) -> str:

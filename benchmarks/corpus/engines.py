@@ -13,13 +13,11 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import gzip
 import itertools
 import json
 import os
 import random
 import re
-import shlex
 import shutil
 import sqlite3
 import statistics
@@ -29,16 +27,13 @@ import tempfile
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from importlib.metadata import distribution, version
+from importlib.metadata import distribution
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
-from benchmarks.speed.peak import peak_bytes
+from benchmarks import common
 
-if TYPE_CHECKING:
-    from benchmarks.speed.speed import Progress
-
-# The engines and speed.py are imported where they are needed: a process that measures one engine is without the rest.
+# The engines are imported where they are needed: a process that measures one engine is without the rest.
 
 REFERENCE = "tantivy"
 DISTRIBUTIONS = {"tantivy": "tantivy", "LanceDB": "lancedb", "SQLite FTS5": None}  # with Python comes the last
@@ -55,8 +50,6 @@ REFRESH_EVERY = 5  # transactions there
 ANEW = 4000  # documents there, after which a new index is begun
 FOUND_BY_WORD = 20  # documents that are searched for there
 KILLED_WITHIN = 1.0  # seconds
-
-DISTURBED = 0.05  # of the processor taken by others, as in speed.py's report
 
 # As tantivy has them (and Lucene had).
 STOP_WORDS = frozenset(
@@ -279,12 +272,10 @@ def main() -> None:
         work(json.loads(sys.stdin.readline()))
         return
     args = parse()
-    from benchmarks.speed.speed import Others, Progress, describe_machine
-
-    say, others, rounds = Progress(), Others(), range(args.rounds)
+    say, others, rounds = common.Progress(), common.Others(), range(args.rounds)
     figures: dict[str, dict[str, list[float]]] = {name: defaultdict(list) for name in args.engines}
     with tempfile.TemporaryDirectory(dir=args.scratch) as scratch:
-        corpus = make_corpus(args.data, args.questions, Path(scratch, "corpus"))
+        corpus = make_corpus(Path(args.data), args.questions, Path(scratch, "corpus"))
         for i, name in itertools.product(rounds, args.engines):
             say(f"{name}: adding, searching, replacing, round {i + 1}")
             folder = Path(scratch, f"index of {name}")
@@ -296,22 +287,18 @@ def main() -> None:
         passages = sum(1 for _ in read_passages(corpus))
     for name in args.engines:
         figures[name]["installed"] = [installed_bytes(DISTRIBUTIONS[name])]
-    machine, share = describe_machine(), others.share()
-    versions = [f"Python {sys.version.split()[0]}", f"SQLite {sqlite3.sqlite_version}"]
-    versions += [f"{name} {version(part)}" for name, part in DISTRIBUTIONS.items() if part and name in args.engines]
+    void = ", **too much for times to mean anything**" * (others.share() > common.UNDISTURBED)
+    packages = [part for name, part in DISTRIBUTIONS.items() if part and name in args.engines]
     lines = [
         "# Engines for the index of passages",
         "",
-        f"`{shlex.join(['python', *sys.argv])}`, {datetime.date.today()}; {machine['cpu']}, {machine['cores']} cores, "
-        f"{machine['memory_bytes'] / 1e9:.0f} GB, {machine['system']}; other processes took {share:.1%} of the "
-        f"processor meanwhile{', **too much for times to mean anything**' * (share > DISTURBED)}. "
-        f"{', '.join(versions)}.",
+        f"{common.heading(*packages, others=others)[:-1]}{void}. SQLite {sqlite3.sqlite_version}.",
         "",
         f"{passages} passages of SQuAD 1.1, train and dev; {args.questions} questions of the `select` articles. "
         f"Medians of {args.rounds} rounds, each in fresh processes, the engines in turn. In brackets: over "
         f"{REFERENCE}'s.",
         "",
-        *figures_table(args.engines, figures),
+        figures_table(args.engines, figures),
         "",
         "MB are 10^6 bytes. Adding: from an empty folder to an index that finds everything, in transactions of "
         f"{BATCH} passages, with all cores; the engines' own tidying afterwards is counted. Searching: on one core, "
@@ -325,21 +312,15 @@ def main() -> None:
         f"{REFRESH_EVERY} LanceDB's index is brought up to date. The next process opens what is left, looks it through "
         f"and goes on with it; beyond {ANEW} documents, a new index is begun.",
         "",
-        *kills_table(args.engines, kills),
+        kills_table(args.engines, kills),
         "",
     ]
-    args.output.write_text("\n".join(lines), "utf-8")
+    common.write_page("\n".join(lines), args.output)
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--data",
-        type=Path,
-        required=True,
-        metavar="DIR",
-        help="the folder of train-v1.1.json.gz, dev-v1.1.json.gz and heldout-select.txt",
-    )
+    parser = common.argument_parser(__doc__)
+    common.add_data(parser, "")
     parser.add_argument("--questions", type=int, default=2000, metavar="N", help="[default: %(default)s]")
     parser.add_argument("--kills", type=int, default=50, metavar="N", help="of each engine [default: %(default)s]")
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="of everything else [default: %(default)s]")
@@ -354,13 +335,12 @@ def parse() -> argparse.Namespace:
 
 def make_corpus(data: Path, number: int, corpus: Path) -> Path:
     """Write the passages, one a line, and a sample of questions, each with the numbers of its passage."""
-    titles = set((data / "heldout-select.txt").read_text("utf-8").splitlines())
+    titles = common.held_out_titles("select")
     numbers: dict[str, list[int]] = defaultdict(list)  # of a passage; a few are there twice
     questions: list[tuple[str, str]] = []
     count = itertools.count()
     for name in ("train", "dev"):  # not by read_squad, which gives questions, not paragraphs
-        with gzip.open(data / f"{name}-v1.1.json.gz", "rt", encoding="utf-8") as file:
-            articles = json.load(file)["data"]
+        articles = common.read_articles(data / f"{name}-v1.1.json.gz")
         for title, paragraph in ((article["title"], x) for article in articles for x in article["paragraphs"]):
             text = f"{title.replace('_', ' ')}\n{paragraph['context']}"
             numbers[text].append(next(count))
@@ -436,7 +416,7 @@ def add(engine: type[Engine], folder: Path, corpus: Path) -> dict[str, float]:
     index.settle()
     seconds += time.perf_counter() - began
     assert len(index.keys()) == passages
-    return {"add rate": passages / seconds, "add peak": peak_bytes(), "size": folder_bytes(folder)}
+    return {"add rate": passages / seconds, "add peak": common.peak_bytes(), "size": folder_bytes(folder)}
 
 
 def search(engine: type[Engine], folder: Path, corpus: Path) -> dict[str, float]:
@@ -458,7 +438,7 @@ def search(engine: type[Engine], folder: Path, corpus: Path) -> dict[str, float]
         hits.update(k for k in RECALL_AT if place <= k)
     recall = {f"recall {k}": hits[k] / len(questions) for k in RECALL_AT}
     times = {"median": statistics.median(seconds), "p95": statistics.quantiles(seconds, n=20)[-1]}
-    return {"first": first, **times, **recall, "search peak": peak_bytes()}
+    return {"first": first, **times, **recall, "search peak": common.peak_bytes()}
 
 
 def change(engine: type[Engine], folder: Path, corpus: Path) -> dict[str, float]:
@@ -570,7 +550,9 @@ def look_through(index: Engine, acknowledged: int) -> dict[str, float]:
     }
 
 
-def kill(args: argparse.Namespace, scratch: Path, corpus: Path, say: Progress) -> dict[str, dict[str, list[float]]]:
+def kill(
+    args: argparse.Namespace, scratch: Path, corpus: Path, say: common.Progress
+) -> dict[str, dict[str, list[float]]]:
     """Kill each engine's adding process, in turn; what each next one found, by engine."""
     found: dict[str, dict[str, list[float]]] = {name: defaultdict(list) for name in args.engines}
     after = random.Random(1)
@@ -638,17 +620,17 @@ ROWS = (
 )
 
 
-def figures_table(engines: Sequence[str], figures: dict[str, dict[str, list[float]]]) -> list[str]:
+def figures_table(engines: Sequence[str], figures: dict[str, dict[str, list[float]]]) -> str:
     def cell(row: Row, name: str) -> str:
         value = statistics.median(figures[name][row.key])
         text = f"{value * row.factor:.{row.decimals}f}{row.unit}"
         reference = statistics.median(figures[REFERENCE][row.key]) if REFERENCE in figures else 0
         return text if not row.ratio or not reference or name == REFERENCE else f"{text} ({value / reference:.2f}x)"
 
-    return table(["", *engines], [[row.title, *(cell(row, name) for name in engines)] for row in ROWS])
+    return common.table(["", *engines], [[row.title, *(cell(row, name) for name in engines)] for row in ROWS])
 
 
-def kills_table(engines: Sequence[str], kills: dict[str, dict[str, list[float]]]) -> list[str]:
+def kills_table(engines: Sequence[str], kills: dict[str, dict[str, list[float]]]) -> str:
     def ms(pick: Callable[[Iterable[float]], float]) -> Callable[[dict[str, list[float]]], str]:
         return lambda found: f"{pick(found['seconds'] or [0]) * 1000:.0f} ms"
 
@@ -672,13 +654,8 @@ def kills_table(engines: Sequence[str], kills: dict[str, dict[str, list[float]]]
         "..., and after tidying up": kb("settled"),
     }
     if not any(kills.values()):
-        return ["None."]
-    return table(["", *engines], [[title, *(of(kills[name]) for name in engines)] for title, of in rows.items()])
-
-
-def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
-    return [f"| {' | '.join(line)} |" for line in lines]
+        return "None."
+    return common.table(["", *engines], [[title, *(of(kills[name]) for name in engines)] for title, of in rows.items()])
 
 
 if __name__ == "__main__":

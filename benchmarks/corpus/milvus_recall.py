@@ -1,13 +1,12 @@
 """The index in Milvus (milvus-lite, over gRPC) beside that in a folder: rankings and times, on SQuAD's paragraphs.
 
+usage: python -m benchmarks.corpus.milvus_recall [--passages 2000] [--output results/corpus/milvus-recall.md]
+
 The server is a process of its own on 127.0.0.1, and has both cores together with those who ask it.
 """
 
 from __future__ import annotations
 
-import argparse
-import gzip
-import json
 import multiprocessing
 import random
 import socket
@@ -20,16 +19,12 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks.corpus.corpus import heading, timed
-from benchmarks.serve.serving import free_port
-
+from benchmarks import common
 from dynamic_tinybert.corpus import Corpus, Hit, Passage
-from dynamic_tinybert.corpus.index.location import MilvusAddress
-from dynamic_tinybert.corpus.index.milvus.index import MilvusIndex
-from dynamic_tinybert.corpus.index.protocol import Index, Source
+from dynamic_tinybert.corpus.index import Index, MilvusAddress, Source
+from dynamic_tinybert.corpus.index.milvus import MilvusIndex
 from dynamic_tinybert.corpus.index.tantivy import TantivyIndex
 
 TOP = 20
@@ -37,12 +32,10 @@ RECALL_AT = (1, 10, 20)
 CLIENTS = (1, 2)
 
 
-def read_squad(path: Path, held_out: Path) -> tuple[list[tuple[str, str]], list[tuple[str, int]]]:
-    """Return paragraphs (title, text), those of the listed articles first; and questions of these, with their own."""
-    titles = set(held_out.read_text().split("\n"))
-    with gzip.open(path, "rt") as file:
-        articles = json.load(file)["data"]
-    articles.sort(key=lambda article: article["title"] not in titles)
+def read_squad(path: Path) -> tuple[list[tuple[str, str]], list[tuple[str, int]]]:
+    """Return paragraphs (title, text), those of the `select` articles first; and questions of these, with their own."""
+    titles = common.held_out_titles("select")
+    articles = sorted(common.read_articles(path), key=lambda article: article["title"] not in titles)
     passages: list[tuple[str, str]] = []
     questions: list[tuple[str, int]] = []
     for article in articles:
@@ -56,7 +49,7 @@ def read_squad(path: Path, held_out: Path) -> tuple[list[tuple[str, str]], list[
 @contextmanager
 def served(directory: Path) -> Iterator[MilvusAddress]:
     """Run a server; give the address of a collection."""
-    port = free_port()
+    port = common.free_port()
     options = ["--data-dir", str(directory), "--host", "127.0.0.1", "--port", str(port)]
     process = subprocess.Popen([sys.executable, "-m", "milvus_lite", "server", *options], stdout=subprocess.DEVNULL)
     try:
@@ -126,15 +119,16 @@ def rates(location: str, questions: Sequence[str], seconds: float) -> list[float
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True, help="folder of train-v1.1.json.gz and heldout-select.txt")
+    parser = common.argument_parser(__doc__)
+    common.add_data(parser, "")
     parser.add_argument("--passages", type=int, default=2000)
     parser.add_argument("--questions", type=int, default=300)
     parser.add_argument("--seconds", type=float, default=8.0, help="that clients ask")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--output", type=Path, metavar="FILE", help="the page, beside standard output")
     options = parser.parse_args()
 
-    passages, asked = read_squad(options.data / "train-v1.1.json.gz", options.data / "heldout-select.txt")
+    passages, asked = read_squad(Path(options.data, "train-v1.1.json.gz"))
     passages = passages[: options.passages]
     asked = [(question, gold) for question, gold in asked if gold < len(passages)]
     asked = random.Random(options.seed).sample(asked, min(options.questions, len(asked)))
@@ -146,29 +140,32 @@ def main() -> None:
         indexes: list[Index] = [MilvusIndex(address, create=True), TantivyIndex(Path(folder, "tantivy"), create=True)]
         for index, location in zip(indexes, (str(address), str(Path(folder, "tantivy"))), strict=True):
             rows["added"].append(f"{len(passages) / fill(index, passages):,.0f} a second")
-            seconds, hits = timed(partial(_search, index), questions)
+            seconds, hits = common.timed(partial(_search, index), questions)
             rows["search"].append(f"{1000 * statistics.median(seconds):.2f} ms")
             one, two = rates(location, questions, options.seconds)
             rows["searches"].append(f"{one:,.0f} and {two:,.0f} a second ({two / one:.2f})")
             found.append(hits)
 
     names = [[[hit.passage.document for hit in hits] for hits in one] for one in found]
-    versions = ", ".join(f"{name} {version(name)}" for name in ("pymilvus", "milvus-lite", "tantivy"))
-    print("# The index in Milvus beside that in a folder\n")
-    print(heading())
-    print(f"{versions}. {len(passages):,} passages of SQuAD 1.1 train, {len(asked)} questions of `select` articles.\n")
-    print("|  | Milvus (milvus-lite) | folder (tantivy) |\n| --- | ---: | ---: |")
+    cells = []
     for k in RECALL_AT:
         shares = [statistics.mean(gold in hits[:k] for hits, gold in zip(one, golds, strict=True)) for one in names]
-        print(f"| recall at {k} | {shares[0]:.1%} | {shares[1]:.1%} |")
-    print(f"| a search, median | {' | '.join(rows['search'])} |")
-    print(f"| searches by 1 and 2 clients (ratio) | {' | '.join(rows['searches'])} |")
-    print(f"| passages added | {' | '.join(rows['added'])} |\n")
+        cells.append((f"recall at {k}", *(f"{share:.1%}" for share in shares)))
+    cells.append(("a search, median", *rows["search"]))
+    cells.append(("searches by 1 and 2 clients (ratio)", *rows["searches"]))
+    cells.append(("passages added", *rows["added"]))
     pairs = [(ours, theirs) for ours, theirs in zip(*names, strict=True) if theirs]
     first = statistics.mean(ours[:1] == theirs[:1] for ours, theirs in pairs)
     shared = statistics.mean(len(set(ours) & set(theirs)) / len(theirs) for ours, theirs in pairs)
-    print(f"The first passage is the same for {first:.1%} of the questions; of the folder's {TOP}, Milvus has")
-    print(f"{shared:.1%}.")
+    parts = [
+        "# The index in Milvus beside that in a folder",
+        common.heading("pymilvus", "milvus-lite", "tantivy"),
+        f"{len(passages):,} passages of SQuAD 1.1 train, {len(asked)} questions of `select` articles.",
+        common.table(("", "Milvus (milvus-lite)", "folder (tantivy)"), cells),
+        f"The first passage is the same for {first:.1%} of the questions; of the folder's {TOP}, Milvus has "
+        f"{shared:.1%}.",
+    ]
+    common.write_page("\n\n".join(parts) + "\n", options.output)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Every architecture beside transformers: how far logits differ, and what dropping saves.
 
-usage: architectures.py [--layers 6] [--hidden 384] [--rounds 15] --output results/parity/architectures.md
+usage: python -m benchmarks.parity.architectures [--layers 6] [--rounds 15] [--output results/parity/architectures.md]
 
 Checkpoints of random weights (tests/support/random_checkpoints.py), all of one size, read the texts of examples/ in
 windows of 384 tokens. Logits at `full` are held against those of transformers' model, in PyTorch. Seconds are medians
@@ -10,14 +10,10 @@ beside it.
 
 from __future__ import annotations
 
-import argparse
-import datetime
-import os
 import sys
 import tempfile
 import time
 import warnings
-from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -25,29 +21,29 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
-from benchmarks.speed.speed import describe_machine
+from benchmarks.common import ROOT, Progress, argument_parser, heading, table, write_page
 
 from dynamic_tinybert import QuestionAnswerer
 from dynamic_tinybert.model import LengthConfig, share
 
-ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
-from support.random_checkpoints import KINDS, make  # noqa: E402
+from support.random_checkpoints import KINDS, make
 
 RETENTION = 0.75
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argument_parser(__doc__)
     parser.add_argument("--layers", type=int, default=6)
     parser.add_argument("--hidden", type=int, default=384)
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--output", type=Path, metavar="FILE", help="the page, beside standard output")
     args = parser.parse_args()
     warnings.simplefilter("ignore")  # of configurations that nobody measured
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
 
+    say = Progress()
     readers, windows, differences, spreads = {}, {}, {}, {}
     with tempfile.TemporaryDirectory() as folder:
         for kind in KINDS:
@@ -55,7 +51,7 @@ def main() -> None:
             qa = QuestionAnswerer(path)
             readers[kind], windows[kind] = qa.reader, windows_of(qa)
             differences[kind], spreads[kind] = compare(qa, path, windows[kind])
-            print(f"{kind}: {differences[kind]:.1e}", file=sys.stderr, flush=True)
+            say(f"{kind}: {differences[kind]:.1e}")
     full, dropping = LengthConfig.full(args.layers), LengthConfig.uniform(args.layers, RETENTION)
     seconds: dict[tuple[str, LengthConfig], list[float]] = {}
     for number in range(args.rounds + 1):
@@ -68,32 +64,26 @@ def main() -> None:
                     seconds.setdefault((kind, config), []).append(time.perf_counter() - begin)
     times = {key: median(values) for key, values in seconds.items()}
 
-    machine = describe_machine()
     part = share(readers["bert"].runtime.shape, dropping)
-    lines = [
+    bert = times["bert", full]
+    rows = [
+        (
+            kind, f"{differences[kind]:.1e}", f"{spreads[kind]:.1f}", f"{times[kind, full] / bert:.2f}",
+            f"{times[kind, dropping] / bert:.2f}",
+        )
+        for kind in KINDS
+    ]  # fmt: skip
+    parts = [
         "# Every architecture beside transformers",
-        "",
         f"Random weights, {args.layers} layers, hidden size {args.hidden}, 4 heads; windows of 384 tokens of "
-        "`examples/`, one at a time.",
-        f"Dropping keeps {RETENTION:g} after each layer, a share of {part:.2f}. Times are medians of {args.rounds}, as "
-        "ratios to BERT's at",
-        f"`full`, which takes {times['bert', full] * 1000:.1f} ms.",
-        "",
-        f"    python {' '.join(sys.argv)}",
-        "",
-        f"{machine['cpu']}, {machine['cores']} cores; transformers {transformers.__version__}, torch "
-        f"{torch.__version__}, onnxruntime {version('onnxruntime')}; "
-        f"{datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d}; load before: {os.getloadavg()[0]:.1f}.",
-        "",
-        "| architecture | largest difference of logits at `full` | their deviation | `full` | dropping |",
-        "| --- | --- | --- | --- | --- |",
-        *(
-            f"| {kind} | {differences[kind]:.1e} | {spreads[kind]:.1f} | {times[kind, full] / times['bert', full]:.2f} "
-            f"| {times[kind, dropping] / times['bert', full]:.2f} |"
-            for kind in KINDS
+        f"`examples/`, one at a time. Dropping keeps {RETENTION:g} after each layer, a share of {part:.2f}. Times are "
+        f"medians of {args.rounds}, as ratios to BERT's at `full`, which takes {bert * 1000:.1f} ms.",
+        heading("transformers", "torch", "onnxruntime"),
+        table(
+            ("architecture", "largest difference of logits at `full`", "their deviation", "`full`", "dropping"), rows
         ),
     ]
-    args.output.write_text("\n".join(lines) + "\n", "utf-8")
+    write_page("\n\n".join(parts) + "\n", args.output)
 
 
 def windows_of(qa: QuestionAnswerer) -> list[Any]:

@@ -1,8 +1,8 @@
 """Our haystack reader beside TransformersExtractiveReader, on the same weights, queries, documents and parameters.
 
-usage: HAYSTACK/python haystack_parity.py reference FOLDER --data DEV.json.gz [--limit 200] --output REFERENCE.json
-       haystack_parity.py compare FOLDER REFERENCE.json [--output results/parity/haystack.md]
-       haystack_parity.py types FOLDER --data TRAIN.json.gz --titles recipes/heldout-select.txt [--limit 1000]
+usage: HAYSTACK/python -m benchmarks.parity.haystack_parity reference FOLDER [--data DEV] --output REFERENCE.json
+       python -m benchmarks.parity.haystack_parity compare FOLDER REFERENCE.json [--output results/parity/haystack.md]
+       python -m benchmarks.parity.haystack_parity types FOLDER [--data TRAIN] [--limit 1000]
 
 `reference` runs where transformers-haystack and PyTorch are, and needs nothing of this package; `compare` runs where
 this package and haystack-ai are. FOLDER is a model folder that both read: `dynamic-tinybert export embedded FOLDER`.
@@ -15,13 +15,12 @@ each in the same document at the same place, and with a score within 1e-4.
 
 TransformersExtractiveReader does not tell a model which tokens are the document's, and so runs beside
 `token_types=False`; where it says `told`, it was made to tell, and runs beside the default. `types` prints what that
-is worth in exact match and F1, over questions drawn from the articles of these titles.
+is worth in exact match and F1, over questions drawn from the `select` articles.
 """
 
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
 import os
 import re
@@ -33,11 +32,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from benchmarks.parity.pipeline_parity import articles_of, command
+from benchmarks import common
 
 os.environ["HAYSTACK_TELEMETRY_ENABLED"] = "False"
 
-ROOT = Path(__file__).parents[2]
 TOLERANCE = 1e-4
 EQUAL = 1e-6  # scores that float32 and the order of a sum may put in either order
 TIE = "of spans with equal scores another"
@@ -86,11 +84,11 @@ DEMONSTRATIONS: list[tuple[str, str, list[Any], dict[str, Any]]] = [  # what, qu
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = common.argument_parser(__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     reference = commands.add_parser("reference")
     reference.add_argument("folder")
-    reference.add_argument("--data", required=True)
+    common.add_data(reference)
     reference.add_argument("--limit", type=int, default=200)
     reference.add_argument("--long", type=int, default=30)
     reference.add_argument("--double", action="store_true", help="logits in float64, which keeps scores near 1 apart")
@@ -101,8 +99,7 @@ def main() -> None:
     compared.add_argument("--output", type=Path)
     types = commands.add_parser("types")
     types.add_argument("folder")
-    types.add_argument("--data", required=True)
-    types.add_argument("--titles", type=Path, required=True)
+    common.add_data(types, "train-v1.1.json.gz")
     types.add_argument("--limit", type=int, default=1000)
     args = parser.parse_args()
     {"reference": make_reference, "compare": compare, "types": worth_of_types}[args.command](args)
@@ -116,7 +113,7 @@ def calls(data: str, limit: int, long: int) -> dict[str, list[dict[str, Any]]]:
     `long`, the article's first paragraphs as two documents."""
     if data == "examples":
         return _examples()
-    articles = articles_of(data)
+    articles = common.read_articles(data)
     found = []
     for article in articles:
         texts = [paragraph["context"] for paragraph in article["paragraphs"]]
@@ -138,8 +135,8 @@ def calls(data: str, limit: int, long: int) -> dict[str, list[dict[str, Any]]]:
 
 
 def _examples() -> dict[str, list[dict[str, Any]]]:
-    asked = json.loads((ROOT / "examples/questions.json").read_text("utf-8"))
-    texts = {item["text"]: (ROOT / "examples" / item["text"]).read_text("utf-8") for item in asked}
+    asked = json.loads((common.ROOT / "examples/questions.json").read_text("utf-8"))
+    texts = {item["text"]: (common.ROOT / "examples" / item["text"]).read_text("utf-8") for item in asked}
     parts = {name: text.split("\n\n") for name, text in texts.items()}
     lists = [
         {"query": item["question"], "documents": parts[item["text"]][number % 5 + 1 :: 4]}
@@ -176,7 +173,7 @@ def make_reference(args: argparse.Namespace) -> None:
         runs.append({"which": which, "told": told, "options": options, "results": results})
         print(f"{which} {told} {options}: {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
     stored = {
-        "command": command(),
+        "command": common.command(),
         "versions": {name: version(name) for name in ("transformers-haystack", "haystack-ai", "transformers", "torch")},
         "data": Path(args.data).name,
         "calls": asked,
@@ -278,7 +275,7 @@ def compare(args: argparse.Namespace) -> None:
         if not options:
             first[which, told] = [next((a for a in result if a[0] is not None), None) for result in ours]
     lines = [
-        *heading(reference),
+        *beginning(reference),
         *rows,
         "",
         "## Where they do not agree",
@@ -288,10 +285,7 @@ def compare(args: argparse.Namespace) -> None:
         *token_types(reference, first),
         *demonstrations(reference["demonstrated"], demonstrated),
     ]
-    if args.output:
-        args.output.write_text("\n".join(lines) + "\n", "utf-8")
-    else:
-        print("\n".join(lines))
+    common.write_page("\n".join(lines).strip() + "\n", args.output)
 
 
 def verdict(theirs: Any, ours: Any) -> tuple[str, float]:
@@ -322,7 +316,7 @@ def worth_of_types(args: argparse.Namespace) -> None:
     from dynamic_tinybert.evaluation import evaluate
     from dynamic_tinybert.squad import read_squad
 
-    data = read_squad(args.data, titles=args.titles.read_text("utf-8").split("\n"))
+    data = read_squad(args.data, titles=common.held_out_titles("select"))
     questions = tuple(random.Random(0).sample(data.questions, args.limit))
     qa = QuestionAnswerer(args.folder)
     for told in (True, False):
@@ -346,11 +340,7 @@ class Untold:
 # What is written
 
 
-def heading(reference: dict[str, Any]) -> list[str]:
-    from benchmarks.speed.speed import describe_machine
-
-    machine = describe_machine()
-    versions = {**reference["versions"], **{n: version(n) for n in ("dynamic-tinybert", "onnxruntime")}}
+def beginning(reference: dict[str, Any]) -> list[str]:
     return [
         "# The haystack reader beside TransformersExtractiveReader",
         "",
@@ -364,10 +354,9 @@ def heading(reference: dict[str, Any]) -> list[str]:
         "`token_types=False`; where it says `told`, theirs was made to tell, and ours runs by its default.",
         "",
         f"    {reference['command']}",
-        f"    {command()}",
         "",
-        f"{machine['cpu']}, {machine['cores']} cores; {', '.join(f'{name} {v}' for name, v in versions.items())}; "
-        f"{datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d}.",
+        common.heading("dynamic-tinybert", "onnxruntime"),
+        f"Of the reference: {common.listed(reference['versions'])}.",
         "",
         "| calls | parameters | calls | answers | calls that agree | but for ties | largest difference of scores |",
         "| --- | --- | --- | --- | --- | --- | --- |",
@@ -400,7 +389,7 @@ def demonstrations(theirs: Sequence[Any], ours: Sequence[Any]) -> list[str]:
     lines = [
         "## Differences on purpose",
         "",
-        "[Why](../docs/haystack.md). Answers as text, document:start-end, score.",
+        "[Why](../../docs/haystack.md). Answers as text, document:start-end, score.",
         "",
         "| what | parameters | TransformersExtractiveReader | here |",
         "| --- | --- | --- | --- |",

@@ -1,8 +1,8 @@
 """Our pipeline beside that of transformers 5.2, on the same weights, questions and parameters.
 
-usage: TF52/python pipeline_parity.py reference FOLDER --data DEV.json.gz [--limit 1000] --output REFERENCE.json.gz
-       pipeline_parity.py compare FOLDER REFERENCE.json.gz [FOLDER REFERENCE.json.gz ...] --data DEV.json.gz
-           [--output results/parity/pipeline.md]
+usage: TF52/python -m benchmarks.parity.pipeline_parity reference FOLDER [--data DEV] --output REFERENCE.json.gz
+       python -m benchmarks.parity.pipeline_parity compare FOLDER REFERENCE.json.gz [FOLDER REFERENCE.json.gz ...]
+           [--data DEV] [--output results/parity/pipeline.md]
 
 `reference` runs where transformers 5.2 and PyTorch are, and needs nothing of this package; `compare` runs where this
 package is. FOLDER is a model folder that both read: `dynamic-tinybert export embedded FOLDER`, or what
@@ -19,12 +19,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import datetime
 import gzip
 import itertools
 import json
 import re
-import shlex
 import sys
 import time
 import traceback
@@ -35,7 +33,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[2]
+from benchmarks import common
+
 TOLERANCE = 1e-4
 RUNS: list[tuple[str, dict[str, Any]]] = [  # which questions, and the parameters
     ("short", {}),
@@ -144,11 +143,11 @@ Questions = dict[str, list[list[str]]]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = common.argument_parser(__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     reference = commands.add_parser("reference")
     reference.add_argument("folder")
-    reference.add_argument("--data", required=True)
+    common.add_data(reference)
     reference.add_argument("--limit", type=int, default=1000)
     reference.add_argument("--long", type=int, default=40)
     reference.add_argument("--token-types", action="store_true", help="give the model token types if it has any")
@@ -167,13 +166,6 @@ def main() -> None:
 # What is asked
 
 
-def articles_of(data: str) -> Any:
-    """The articles of a SQuAD file, plain or gzipped."""
-    opener = gzip.open if data.endswith(".gz") else open
-    with opener(data, "rt", encoding="utf-8") as file:
-        return json.load(file)["data"]
-
-
 def questions(data: str, limit: int, long: int) -> Questions:
     """Pairs of a question and a context.
 
@@ -182,7 +174,7 @@ def questions(data: str, limit: int, long: int) -> Questions:
     """
     if data == "examples":
         return _examples()
-    articles = articles_of(data)
+    articles = common.read_articles(data)
     pairs = [[q["question"], p["context"]] for a in articles for p in a["paragraphs"] for q in p["qas"]]
     short = pairs[:: max(1, len(pairs) // limit)][:limit]
     texts = ["\n\n".join(p["context"] for p in a["paragraphs"][:12]) for a in articles]
@@ -212,8 +204,8 @@ def _foreign(pairs: Sequence[list[str]]) -> list[list[str]]:
 
 
 def _examples() -> Questions:
-    asked = json.loads((ROOT / "examples/questions.json").read_text("utf-8"))
-    texts = {item["text"]: (ROOT / "examples" / item["text"]).read_text("utf-8") for item in asked}
+    asked = json.loads((common.ROOT / "examples/questions.json").read_text("utf-8"))
+    texts = {item["text"]: (common.ROOT / "examples" / item["text"]).read_text("utf-8") for item in asked}
     long = [[item["question"], texts[item["text"]]] for item in asked]
     short = [[q, part] for i, (q, text) in enumerate(long) for part in text.split("\n\n")[i % 5 + 1 :: 9]]
     return {"short": short, "some": short[::2], "long": long[::3], "unicode": [*SCRIPTS]}
@@ -253,7 +245,7 @@ def make_reference(args: argparse.Namespace) -> None:
         runs.append({"which": which, "options": options, "results": rounded(results)})
         print(f"{which} {options}: {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
     stored = {
-        "command": command(),
+        "command": common.command(),
         "versions": {name: version(name) for name in ("transformers", "tokenizers", "torch")},
         "model": pipe.model.config.model_type,
         "inputs": pipe.tokenizer.model_input_names,
@@ -265,8 +257,7 @@ def make_reference(args: argparse.Namespace) -> None:
     }
     if args.output.suffix == ".gz":  # to be kept: small, without what the data has
         del stored["questions"]
-        text = json.dumps(stored, separators=(",", ":"), ensure_ascii=False)
-        args.output.write_bytes(gzip.compress(text.encode(), mtime=0))
+        common.write_gzip(args.output, stored)
     else:
         args.output.write_text(json.dumps(stored, separators=(",", ":")), "utf-8")
 
@@ -301,7 +292,7 @@ def compare(args: argparse.Namespace) -> None:
     ]
     first = found[0]
     lines = [
-        *heading(first),
+        *beginning(first),
         *first.rows,
         "",
         *explained("## Where they do not agree", first.details),
@@ -309,10 +300,7 @@ def compare(args: argparse.Namespace) -> None:
     ]
     if found[1:]:
         lines += others(found[1:])
-    if args.output:
-        args.output.write_text("\n".join(lines).strip() + "\n", "utf-8")
-    else:
-        print("\n".join(lines))
+    common.write_page("\n".join(lines).strip() + "\n", args.output)
 
 
 @dataclass
@@ -390,7 +378,7 @@ class Remembering:
     def run(self, input_ids: Any, token_type_ids: Any, attention_mask: Any, lengths: Any) -> Any:
         import numpy as np
 
-        from dynamic_tinybert.runtime.session import Logits
+        from dynamic_tinybert.runtime import Logits
 
         sizes = attention_mask.sum(1)
         keys = [input_ids[i, :n].tobytes() + token_type_ids[i, :n].tobytes() for i, n in enumerate(sizes)]
@@ -467,8 +455,8 @@ def replaced(owner: Any, **values: Any) -> Iterator[None]:
 def words_cut_at_edges(pipe: Any) -> Iterator[None]:
     import numpy as np
 
-    from dynamic_tinybert.compat import pipeline as transformers_pipeline
-    from dynamic_tinybert.compat.pipeline_ranking import WindowRanker
+    from dynamic_tinybert.compat import transformers
+    from dynamic_tinybert.compat.transformers_ranking import WindowRanker
 
     class Cutting(WindowRanker):
         def add(self, window: Any, start: Any, end: Any) -> None:
@@ -476,17 +464,17 @@ def words_cut_at_edges(pipe: Any) -> Iterator[None]:
             begins, ends = np.maximum(text.word_begin, text.begin[0]), np.minimum(text.word_end, text.end[-1])
             super().add(replace(window, text=replace(text, word_begin=begins, word_end=ends)), start, end)
 
-    with replaced(transformers_pipeline, WindowRanker=Cutting):
+    with replaced(transformers, WindowRanker=Cutting):
         yield
 
 
 def characters_cut(pipe: Any) -> Any:
-    from dynamic_tinybert.inference import windows
+    from dynamic_tinybert.inference import tokenizer
 
     def no_marks(text: str, offsets: Any) -> Any:
         return offsets[:, 0] < 0
 
-    return replaced(windows, _keep_characters_whole=lambda *_: None, _marks_of_the_token_before=no_marks)
+    return replaced(tokenizer, keep_characters_whole=lambda *_: None, marks_of_the_token_before=no_marks)
 
 
 def words_with_punctuation(pipe: Any) -> Any:
@@ -495,8 +483,8 @@ def words_with_punctuation(pipe: Any) -> Any:
 
 @contextlib.contextmanager
 def answers_with_space(pipe: Any) -> Iterator[None]:
-    from dynamic_tinybert.compat import pipeline_ranking as transformers_spans
-    from dynamic_tinybert.inference import windows
+    from dynamic_tinybert.compat import transformers_ranking
+    from dynamic_tinybert.inference import tokenizer
 
     def all_of_them(window: Any, start: Any, end: Any, **_: Any) -> Any:
         inside = slice(window.offset, window.offset + len(window.text))
@@ -509,7 +497,7 @@ def answers_with_space(pipe: Any) -> Iterator[None]:
             offsets[i, 0] = min(end, begin + len(token) - len(token.lstrip(" ")))
             offsets[i, 1] = max(offsets[i, 0], end - (len(token) - len(token.rstrip(" "))))
 
-    with replaced(windows, _leave_spaces=plain_spaces), replaced(transformers_spans, text_logits=all_of_them):
+    with replaced(tokenizer, leave_spaces=plain_spaces), replaced(transformers_ranking, text_logits=all_of_them):
         yield
 
 
@@ -531,11 +519,8 @@ PURPOSES: dict[str, Callable[[Any], Any]] = {  # what is different on purpose, a
 # What is written
 
 
-def heading(found: Comparison) -> list[str]:
-    from benchmarks.speed.speed import describe_machine
-
-    machine, reference = describe_machine(), found.reference
-    versions = {**reference["versions"], **{n: version(n) for n in ("dynamic-tinybert", "onnxruntime")}}
+def beginning(found: Comparison) -> list[str]:
+    reference = found.reference
     return [
         "# The pipeline beside that of transformers 5.2",
         "",
@@ -545,16 +530,15 @@ def heading(found: Comparison) -> list[str]:
         "scripts. An answer agrees if its place and words are the same and its score is within "
         f"{TOLERANCE:g}; of several,",
         "all that transformers gave must be there, but for those that overlap a better one "
-        "([why](../docs/migrating.md)). Here",
+        "([why](../../docs/migrating.md)). Here",
         "the questions came as a list of dicts, as lists by name, from a generator and one by one, in turn. What",
         "transformers answered is kept in [pipeline-reference](pipeline-reference): the first line, in an environment",
         "of torch 2.13.0 and transformers 5.2.0, makes it anew, the second compares.",
         "",
         f"    {reference['command']}",
-        f"    {command()}",
         "",
-        f"{machine['cpu']}, {machine['cores']} cores; {', '.join(f'{name} {v}' for name, v in versions.items())}; "
-        f"{datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d}.",
+        common.heading("dynamic-tinybert", "onnxruntime"),
+        f"Of the reference: {common.listed(reference['versions'])}.",
         "",
         f"Of {found.asked} calls {found.asked - len(found.details)} agree; the largest difference of their scores is "
         f"{found.worst:.1e}.",
@@ -636,10 +620,6 @@ def brief(result: Any) -> str:
     else:
         text = f"[{'; '.join(map(brief, result))}]"
     return text.replace("|", "\\|")
-
-
-def command() -> str:
-    return shlex.join([Path(sys.executable).name, *sys.argv])
 
 
 if __name__ == "__main__":

@@ -10,7 +10,8 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from benchmarks.common import ROOT
+
 OURS = "ours"
 # What pip installs, a line at a time. PyTorch comes first and pinned: what depends on it would bring a CUDA build.
 # txtai needs no extra: its documentation says that the default installation has the most common pipelines, and

@@ -10,10 +10,8 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-from benchmarks.speed.report import table
+from benchmarks.common import BLUE, GREEN, GREY, ORANGE, UNDISTURBED, machine_line, table
 
-_BLUE, _ORANGE, _GREEN, _GREY = "#0072B2", "#E69F00", "#009E73", "#999999"  # of Okabe and Ito: told apart by everybody
-_UNDISTURBED = 0.05  # of the processor taken by others: more, and the figures are void
 _BASE = "transformers"
 _PARTS = (
     "torch",
@@ -138,15 +136,13 @@ def figures(found: Mapping[str, Any], system: System, many: int) -> Figures | No
 
 def markdown(report: PeersReport) -> str:
     """Return the report as a page of tables."""
-    machine, counts = report.machine, report.counts
-    flags = ", ".join(machine["cpu_flags"]) or "none of AVX2, AVX-512, VNNI"
+    counts = report.counts
     first, last = report.dates
     parts = [
         "# Peers",
         f"`{report.command}`, {first} to {last}",
-        f"{machine['cpu']} ({flags}), {machine['cores']} cores, {machine['memory_bytes'] / 1e9:.0f} GB, "
-        f"{machine['system']}; other processes took at most {report.others:.1%} of the processor meanwhile"
-        + (". " if report.others < _UNDISTURBED else ", **too much for these figures to mean anything**. ")
+        f"{machine_line(report.machine)}; other processes took at most {report.others:.1%} of the processor meanwhile"
+        + (". " if report.others < UNDISTURBED else ", **too much for these figures to mean anything**. ")
         + f"Python {report.python}, {report.threads} threads for every system, fp32.",
         f"Every system has the same weights: those of the {report.model} model (6 layers of 384: MiniLM's shape), made "
         "wider and deeper without training (benchmarks/peers/peer_models.py), so that all of them answer. The shape of "
@@ -267,7 +263,7 @@ def draw(report: PeersReport, path: Path) -> None:
         bars = place.barh(
             [i for i, _, _ in rows],
             [found.per_second for _, _, found in rows],
-            color=[_BLUE if x.environment == "ours" else _GREY for _, x, _ in rows],
+            color=[BLUE if x.environment == "ours" else GREY for _, x, _ in rows],
             hatch=["" if found.found else "///" for _, _, found in rows],
             edgecolor="white",
         )
@@ -280,7 +276,7 @@ def draw(report: PeersReport, path: Path) -> None:
             place.text(0, i, " does not run", va="center", fontsize=8)
     for place in axes[0][len(shapes) :]:
         place.set_axis_off()
-    colours = dict(zip(shapes, (_BLUE, _ORANGE, _GREEN), strict=False))
+    colours = dict(zip(shapes, (BLUE, ORANGE, GREEN), strict=False))
     for place, title, scale, value in (
         (axes[1][0], "seconds from process start to first answer", 1.0, "start"),
         (axes[1][1], "peak memory with long texts, MB", 1e-6, "long_peak"),
@@ -300,7 +296,7 @@ def draw(report: PeersReport, path: Path) -> None:
     handles, labels = axes[1][0].get_legend_handles_labels()
     figure.legend(handles, [f"{label}'s shape" for label in labels], loc="outside lower center", ncols=len(labels))
     sizes = [report.installed[x.environment] / 1e6 for x in report.systems]
-    bars = axes[1][2].barh(range(len(names)), sizes, color=_GREY)
+    bars = axes[1][2].barh(range(len(names)), sizes, color=GREY)
     axes[1][2].bar_label(bars, fmt="%.0f", padding=3, fontsize=8)
     axes[1][2].set(title="installed, MB")
     axes[1][2].margins(x=0.12)

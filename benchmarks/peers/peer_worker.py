@@ -1,6 +1,6 @@
 """One peer, in an environment of its own: loads a model and answers what `peers.py` asks for.
 
-    python peer_worker.py PEER FOLDER --work FILE [--threads N] [--budget B]
+    python -m benchmarks.peers.peer_worker PEER FOLDER --work FILE [--threads N] [--budget B]
 
 FILE is JSON, `{"sets": {NAME: [[question, text], ...]}}`. Commands come on standard input, a line each, and each has
 one line of JSON on standard output:
@@ -13,12 +13,11 @@ one line of JSON on standard output:
 With `--first` it answers one question, prints the answer, and is done: this is what start-up is measured with.
 
 A peer that raises on a question has not answered it: its answer is null, and the error goes to standard error.
-Nothing but the peer itself and the standard library is imported.
+Nothing but the peer itself, the standard library and benchmarks.common is imported.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import os
@@ -27,6 +26,8 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
+
+from benchmarks.common import argument_parser, peak_bytes
 
 Pair: TypeAlias = Sequence[str]
 Answers: TypeAlias = "list[str | None]"
@@ -44,7 +45,7 @@ class Peer(NamedTuple):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argument_parser(__doc__)
     parser.add_argument("peer", choices=PEERS)
     parser.add_argument("folder")
     parser.add_argument("--work", type=Path)
@@ -73,8 +74,6 @@ def _reply(peer: Peer, sets: dict[str, list[Pair]], command: str, rest: list[str
             return [_attempt(peer, pair) for pair in pairs]
         return peer.many([question for question, _ in pairs], [text for _, text in pairs])
     if command == "peak":
-        from benchmarks.speed.peak import peak_bytes
-
         peak = peak_bytes()
         with contextlib.suppress(OSError):  # Linux's way to begin anew
             Path("/proc/self/clear_refs").write_text("5")

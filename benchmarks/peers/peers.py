@@ -21,16 +21,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import datetime
 import hashlib
 import json
 import os
 import platform
 import random
 import re
-import shlex
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -41,12 +38,12 @@ from benchmarks.peers import peer_envs, peer_report
 from benchmarks.peers.peer_models import SHAPES, Shape, make_models
 from benchmarks.peers.peer_report import System
 from benchmarks.speed import systems
-from benchmarks.speed.speed import Others, Progress, cores, count, describe_machine, interleave
 from benchmarks.speed.startup import first_line
 
+from benchmarks import common
 from dynamic_tinybert import QuestionAnswerer
 from dynamic_tinybert.folder import open_folder
-from dynamic_tinybert.inference.windows import TextTokenizer
+from dynamic_tinybert.inference import TextTokenizer
 from dynamic_tinybert.squad import Question, SquadFile, read_squad, score_question
 
 SYSTEMS = (
@@ -60,7 +57,7 @@ SYSTEMS = (
     System("fast", "ours, fast", "ours", "ours", "fast"),
 )
 _SEED = 0
-_WORKER = Path(__file__).with_name("peer_worker.py")
+_WORKER = "benchmarks.peers.peer_worker"
 _EXPORTER = "TorchScript, eager"  # of PyTorch's exporters the one whose graph is fastest (results/speed/speed.md)
 _WORDS = 3000
 _LEAST_WORDS = 2000  # of a long text; not every article has more
@@ -73,7 +70,7 @@ _REPEATS = {"BERT-base": 1, "DistilBERT": 1, "MiniLM": 3}  # of the list: the sm
 
 def main() -> None:
     args = parse()
-    say = Progress()
+    say = common.Progress()
     try:
         data = read_squad(args.data)
         folder = open_folder(args.model)
@@ -101,11 +98,11 @@ def main() -> None:
         "environments": {name: list(steps) for name, steps in peer_envs.ENVIRONMENTS.items()},
         "source": peer_envs.source_hash(),
         "models": identity,
-        "worker": digest(_WORKER),
+        "worker": digest(Path(__file__).with_name("peer_worker.py")),
         "sets": {name: [x.id for x in found] for name, found in sets.items()},
         "repeats": [args.repeats, args.quick],
         "threads": args.threads,
-        "machine": describe_machine(),
+        "machine": common.describe_machine(),
     }
     store = Store(args.work / ("quick.json" if args.quick else "run.json"), settings, fresh=args.fresh, say=say)
     work = args.work / "sets.json"
@@ -120,8 +117,8 @@ def main() -> None:
         runner.measure(shape, sets, store)
         done.add(shape)
         result = peer_report.PeersReport(
-            command=shlex.join(["python", *sys.argv]),
-            machine=describe_machine(),
+            command=common.command(),
+            machine=common.describe_machine(),
             python=platform.python_version(),
             threads=args.threads,
             model=folder.name,
@@ -139,14 +136,15 @@ def main() -> None:
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = common.argument_parser(
+        __doc__,
         epilog="Writes peers.json (raw figures), peers.md (tables) and peers.png to the output folder. The "
         "environments take 5 GB and some minutes, once.",
     )
-    parser.add_argument("--data", required=True, metavar="FILE", help="SQuAD 1.1 dev, .json or .json.gz")
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="where the results go")
+    common.add_data(parser)
+    parser.add_argument(
+        "--output", type=Path, default=Path("results/peers"), metavar="DIR", help="[default: %(default)s]"
+    )
     parser.add_argument(
         "--work",
         type=Path,
@@ -155,11 +153,14 @@ def parse() -> argparse.Namespace:
         help="where environments, models and what is measured so far are kept [default: %(default)s]",
     )
     parser.add_argument("--model", metavar="FOLDER", help="a model folder [default: the embedded model]")
-    parser.add_argument("--threads", type=count, default=cores(), help="of every system [default: %(default)s]")
-    parser.add_argument("--questions", type=count, default=50, metavar="N", help="one at a time [default: %(default)s]")
-    parser.add_argument("--many", type=count, default=200, metavar="N", help="in the list [default: %(default)s]")
-    parser.add_argument("--long", type=count, default=10, metavar="N", help="long texts [default: %(default)s]")
-    parser.add_argument("--repeats", type=count, default=2, metavar="N", help="fresh starts [default: %(default)s]")
+    common.add_counts(
+        parser,
+        threads=(common.cores(), "of every system; by default all cores"),
+        questions=(50, "questions one at a time"),
+        many=(200, "questions in the list"),
+        long=(10, "long texts"),
+        repeats=(2, "fresh starts"),
+    )
     parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=list(SHAPES), metavar="SHAPE")
     parser.add_argument("--prepare", action="store_true", help="make environments and models, and measure nothing")
     parser.add_argument("--quick", action="store_true", help="a rehearsal, of few questions; kept in quick.json")
@@ -320,7 +321,7 @@ class Runner:
         models: Mapping[Shape, Path],
         work: Path,
         args: argparse.Namespace,
-        say: Progress,
+        say: common.Progress,
     ) -> None:
         self._pythons, self._models, self._work, self._args, self._say = pythons, models, work, args, say
         unwanted = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
@@ -335,7 +336,7 @@ class Runner:
         """Measure what is not in the store yet."""
         kept = store.kept.setdefault(shape, {})
         if "start" not in kept:
-            others = Others()
+            others = common.Others()
             with self._watched(shape, "start", store) as result:
                 result |= self._start(shape)
             store.keep(shape, "others", others.share())
@@ -357,13 +358,12 @@ class Runner:
         """Keep what is measured within, with the date and how long it took."""
         began, result = time.perf_counter(), dict[str, Any]()
         yield result
-        now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-        store.keep(shape, phase, result | {"date": now, "took": round(time.perf_counter() - began, 1)})
+        store.keep(shape, phase, result | {"date": common.now(), "took": round(time.perf_counter() - began, 1)})
 
     @contextlib.contextmanager
     def _workers(self, shape: Shape, store: Store) -> Iterator[dict[str, Worker]]:
         self._say(f"{shape}: load")
-        others = Others()
+        others = common.Others()
         workers = {
             x.key: Worker(self._command(x, shape), self._environment, self._work.with_name(f"{x.key}.log"))
             for x in SYSTEMS
@@ -391,7 +391,7 @@ class Runner:
             return str(error)
 
     def _command(self, system: System, shape: Shape) -> list[str | Path]:
-        command: list[str | Path] = [self._pythons[system.environment], _WORKER, system.peer, self._models[shape]]
+        command: list[str | Path] = [self._pythons[system.environment], "-m", _WORKER, system.peer, self._models[shape]]
         return [*command, "--work", self._work, "--threads", str(self._args.threads), "--budget", system.budget]
 
     def _start(self, shape: Shape) -> dict[str, Any]:
@@ -417,7 +417,7 @@ class Runner:
 
     def _one(self, shape: Shape, workers: Mapping[str, Worker], count: int) -> dict[str, Any]:
         runs = {key: partial(worker.ask, "one", "one") for key, worker in workers.items()}
-        seconds = interleave(f"{shape}: one at a time", runs, range(count), self._say)
+        seconds = common.interleave(f"{shape}: one at a time", runs, range(count), self._say)
         return {"seconds": seconds, "peak": {key: worker.ask("peak") for key, worker in workers.items()}}
 
     def _many(self, shape: Shape, workers: Mapping[str, Worker], asked: Sequence[Question]) -> dict[str, Any]:

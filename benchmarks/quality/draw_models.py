@@ -1,18 +1,18 @@
 """Draws what models make of their budgets: F1 on SQuAD dev against the speedup over BERT-base, and the papers' points.
 
-usage: draw_models.py NAME=RESULTS.json ... --output results/quality/models.png
+usage: python -m benchmarks.quality.draw_models NAME=RESULTS.json ... [--output results/quality/models.png]
 
-RESULTS.json is what evaluate_configs.py wrote. Of each model the front is drawn as a line, its uniform configurations
+RESULTS.json is what evaluate_configs wrote. Of each model the front is drawn as a line, its uniform configurations
 as small marks. The speedups are ratios of multiply-accumulates at each question's own length; the papers count padding
 to 384 tokens, for BERT-base and for themselves.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 
+from benchmarks.common import argument_parser
 from matplotlib.figure import Figure
 from matplotlib.ticker import ScalarFormatter
 
@@ -32,9 +32,11 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argument_parser(__doc__)
     parser.add_argument("models", nargs="+", metavar="NAME=RESULTS.json")
-    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument(
+        "--output", type=Path, default=Path("results/quality/models.png"), help="[default: %(default)s]"
+    )
     args = parser.parse_args()
     if len(args.models) > len(COLOURS):
         parser.error(f"there are {len(COLOURS)} colours, and {len(args.models)} models were given")

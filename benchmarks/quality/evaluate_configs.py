@@ -1,6 +1,7 @@
 """Evaluates every configuration of a model's table on a SQuAD file, and keeps the predictions behind each figure.
 
-usage: evaluate_configs.py MODEL DATA --output results/dev [--titles FILE] [--precision int8] [--only NAME] ...
+usage: python -m benchmarks.quality.evaluate_configs MODEL DATA --output results/quality/dev
+           [--titles FILE] [--precision int8] [--only NAME] ...
 
 Writes OUTPUT.json (configuration -> figures), OUTPUT.md (the table, with command, machine and date) and
 OUTPUT-predictions/NAME.json.gz, which `dynamic-tinybert score` scores. A configuration whose figures are in
@@ -9,15 +10,10 @@ OUTPUT.json already is not measured again, so that a run can be stopped and goes
 
 from __future__ import annotations
 
-import argparse
-import datetime
-import gzip
 import json
-import os
-import platform
-import shlex
-import sys
 from pathlib import Path
+
+from benchmarks.common import Progress, argument_parser, heading, table, write_gzip, write_page
 
 from dynamic_tinybert.evaluation import evaluate
 from dynamic_tinybert.qa import QuestionAnswerer
@@ -25,7 +21,7 @@ from dynamic_tinybert.squad import read_squad
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argument_parser(__doc__)
     parser.add_argument("model", help='a model folder, or "embedded"')
     parser.add_argument("data", help="a SQuAD file")
     parser.add_argument("--output", type=Path, required=True, help="where the results go, without an ending")
@@ -41,6 +37,7 @@ def main() -> None:
     folder = args.output.with_name(f"{args.output.name}-predictions")
     folder.mkdir(parents=True, exist_ok=True)
     figures = args.output.with_suffix(".json")
+    say = Progress()
     rows = json.loads(figures.read_text("utf-8")) if figures.is_file() else {}
     for choice in qa.table.choices:
         if choice.name in rows or (args.only and choice.name not in args.only):
@@ -48,34 +45,20 @@ def main() -> None:
         result = evaluate(qa, data, budget=choice.config)
         rows[choice.name] = {"fractions": list(choice.config.fractions), **result.to_dict()}
         del rows[choice.name]["seconds"]  # of a machine that may have been busy
-        print(json.dumps(rows[choice.name]), file=sys.stderr, flush=True)
-        # mtime=0: the same predictions make the same file
-        packed = gzip.compress(json.dumps(result.predictions, ensure_ascii=False).encode(), mtime=0)
-        (folder / f"{choice.name}.json.gz").write_bytes(packed)
+        say(json.dumps(rows[choice.name]))
+        write_gzip(folder / f"{choice.name}.json.gz", result.predictions)
         figures.write_text(json.dumps(rows, indent=1) + "\n", "utf-8")
     rows = {choice.name: rows[choice.name] for choice in qa.table.choices if choice.name in rows}
-    lines = [
-        f"`{shlex.join(['python', *sys.argv])}`",
-        "",
-        f"{datetime.date.today()}, {processor()}, {os.cpu_count()} cores, Python {platform.python_version()}; "
-        f"{len(data.questions):,} questions, precision {args.precision}.",
-        "",
-        "| configuration | share | EM | F1 | speedup over BERT-base (MACs) | kept after each layer |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
-    for name, row in rows.items():
-        kept = " ".join(f"{f:.2f}" for f in row["fractions"])
-        lines.append(
-            f"| {name} | {row['macs_share']:.3f} | {row['exact_match']:.2f} | {row['f1']:.2f} | "
-            f"{row['speedup_over_bert_base']:.1f}x | {kept} |"
+    cells = [
+        (
+            name, f"{row['macs_share']:.3f}", f"{row['exact_match']:.2f}", f"{row['f1']:.2f}",
+            f"{row['speedup_over_bert_base']:.1f}x", " ".join(f"{f:.2f}" for f in row["fractions"]),
         )
-    args.output.with_suffix(".md").write_text("\n".join(lines) + "\n", "utf-8")
-
-
-def processor() -> str:
-    info = Path("/proc/cpuinfo")
-    names = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
-    return names[0] if info.exists() and names else platform.processor()
+        for name, row in rows.items()
+    ]  # fmt: skip
+    header = ("configuration", "share", "EM", "F1", "speedup over BERT-base (MACs)", "kept after each layer")
+    about = f"{heading()} {len(data.questions):,} questions, precision {args.precision}."
+    write_page(f"{about}\n\n{table(header, cells)}\n", args.output.with_suffix(".md"))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """What clients do to a server that vanish, send garbage, send slowly or never read; and what a kill -TERM loses.
 
-usage: hostile.py --data DEV.json.gz [--output results] [--quick]
+usage: python -m benchmarks.serve.hostile [--output results/serve] [--quick]
 
 Ten thousand requests of such clients (`hostile_clients.py`), some hundreds at a time, while others ask properly and
 must be answered rightly. They come in rounds, with a round before that does not count: after each, when all is over,
@@ -12,17 +12,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import datetime
 import json
-import platform
 import random
 import shlex
-import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,11 +28,10 @@ from benchmarks.serve import hostile_clients, terminate
 from benchmarks.serve.answers import Given, Library, ask
 from benchmarks.serve.hostile_clients import HELD, KINDS, Material, be
 from benchmarks.serve.load_client import request_bytes
-from benchmarks.serve.serving import COMMAND, HOST, Server, serve
+from benchmarks.serve.serving import HOST, VERSIONS, Server, add_server, serve
 from benchmarks.serve.terminate import Ending
-from benchmarks.speed.report import table
-from benchmarks.speed.speed import Progress, describe_machine
 
+from benchmarks import common
 from dynamic_tinybert.squad import Question, SquadError, read_squad
 
 WAITING, OPEN = "dynamic_tinybert_waiting_questions", "dynamic_tinybert_open_requests"
@@ -44,7 +39,6 @@ _SETTLED_S = 60.0  # in which all of a round must be over
 _GROWTH = 1.05  # of memory, from the first half of the rounds to the second, that is no leak
 _RETRIES = 100
 _IDLE_S, _IDLE = 2.0, 0.05  # how long it is watched when all is over, and the cores that nothing takes
-_VERSIONS = ("fastapi", "uvicorn", "onnxruntime", "numpy")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +110,7 @@ class Claim(NamedTuple):
 
 def main() -> None:
     args = parse()
-    say = Progress()
+    say = common.Progress()
     try:
         questions = random.Random(args.seed).sample(read_squad(args.data).questions, 300)
         args.output.mkdir(parents=True, exist_ok=True)
@@ -131,10 +125,10 @@ def main() -> None:
     if args.only != "clients":
         endings = terminate.repeat(questions, library, args.repeats, args, say)
     about = {
-        "command": shlex.join(["python", *sys.argv]),
-        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "machine": describe_machine(),
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in _VERSIONS}},
+        "command": common.command(),
+        "date": common.now(),
+        "machine": common.describe_machine(),
+        "versions": common.versions(*VERSIONS),
         "seed": args.seed,
     }
     page = markdown(about, siege, endings)
@@ -158,9 +152,12 @@ def _stored(found: dict[str, Any]) -> tuple[Siege | None, list[Ending]]:
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True, help="SQuAD 1.1 dev, .json or .json.gz")
-    parser.add_argument("--output", type=Path, metavar="FOLDER", help="for hostile.md and hostile.json")
+    parser = common.argument_parser(__doc__)
+    common.add_data(parser)
+    add_server(parser)
+    parser.add_argument(
+        "--output", type=Path, metavar="FOLDER", help="for hostile.md and hostile.json [default: results/serve]"
+    )
     parser.add_argument("--work", type=Path, default=Path(".work", "hostile"), help="logs [default: %(default)s]")
     parser.add_argument("--only", choices=("clients", "terminate"), help="measure one, and keep the other's figures")
     parser.add_argument("--rounds", type=int, default=10, help="[default: %(default)s]")
@@ -168,21 +165,18 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--at-once", type=int, default=300, help="hostile clients [default: %(default)s]")
     parser.add_argument("--good", type=float, default=5.0, help="proper requests a second [default: %(default)s]")
     parser.add_argument("--repeats", type=int, default=20, help="kills [default: %(default)s]")
-    parser.add_argument("--options", default="", help="of the server, such as '--max-waiting 256'")
-    parser.add_argument("--server", default=COMMAND, help="what comes before `serve` [default: %(default)s]")
-    parser.add_argument("--seed", type=int, default=0, help="[default: %(default)s]")
     parser.add_argument("--quick", action="store_true", help="a try: 2 rounds of 200, 2 kills; into --work")
     args = parser.parse_args()
     if args.quick:
         args.rounds, args.requests, args.at_once, args.repeats = 2, 200, 100, 2
-    args.output = args.output or (args.work if args.quick else Path("results"))
+    args.output = args.output or (args.work if args.quick else Path("results/serve"))
     return args
 
 
 # Hostile clients, and good ones.
 
 
-def besiege(questions: Sequence[Question], library: Library, args: argparse.Namespace, say: Progress) -> Siege:
+def besiege(questions: Sequence[Question], library: Library, args: argparse.Namespace, say: common.Progress) -> Siege:
     """Let hostile clients come in rounds, and good ones all the while."""
     requests = [request_bytes(x.question, x.context) for x in questions]
     text = " ".join(x.context for x in questions)
@@ -227,7 +221,7 @@ def besiege(questions: Sequence[Question], library: Library, args: argparse.Name
 
 
 async def _siege(
-    server: Server, material: Material, args: argparse.Namespace, say: Progress
+    server: Server, material: Material, args: argparse.Namespace, say: common.Progress
 ) -> tuple[dict[str, Counter[str]], list[Given], list[State]]:
     endings: dict[str, Counter[str]] = defaultdict(Counter)
     good: list[Given] = []
@@ -318,7 +312,7 @@ def _state(server: Server, requests: int, idle_open: int) -> State:
 
 
 def claims(siege: Siege | None, endings: Sequence[Ending]) -> list[Claim]:
-    """What the issue that asked for the server demands, and what was found."""
+    """What must be so of a server, and what was found."""
     found: list[Claim] = []
     if siege is not None:
         before, after = siege.states[0], siege.states[-1]
@@ -376,14 +370,11 @@ def _halves(states: Sequence[State], half: int) -> tuple[Sequence[State], Sequen
 
 
 def markdown(about: dict[str, Any], siege: Siege | None, endings: Sequence[Ending]) -> str:
-    machine = about["machine"]
     parts = [
         "# Hostile clients, and the end",
         f"`{about['command']}`, {about['date']}",
-        f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_bytes'] / 1e9:.0f} GB, {machine['system']}. "
-        + ", ".join(f"{name} {number}" for name, number in about["versions"].items())
-        + f". Seed {about['seed']}.",
-        table(
+        f"{common.machine_line(about['machine'])}. {common.listed(about['versions'])}. Seed {about['seed']}.",
+        common.table(
             ("", "found", ""),
             [(x.what, x.found, "met" if x.met else "**missed**") for x in claims(siege, endings)],
         ),
@@ -406,7 +397,7 @@ def _siege_parts(siege: Siege) -> list[str]:
         + "".join(f", {count:,} {what}" for what, count in siege.wrong.items())
         + f"; {siege.again:,} refusals (429), after which they came again. Their median was {siege.good_p50:.0f} ms, "
         f"the 99th percentile {siege.good_p99:.0f} ms.",
-        table(
+        common.table(
             ("what they do", "group", "how they ended"),
             [
                 (
@@ -418,7 +409,7 @@ def _siege_parts(siege: Siege) -> list[str]:
         ),
         "What the server held when all of a round was over. The first line is after a round of the same kind that "
         "does not count, in which its memory grew to what it needs.",
-        table(
+        common.table(
             ("requests", "waiting", "open requests", "connections", "files", "threads", "memory"),
             [
                 (

@@ -1,6 +1,6 @@
 """Measure a server under load, over HTTP: with load control and without, side by side.
 
-usage: load.py --data DEV.json.gz [--output results] [--quick]
+usage: python -m benchmarks.serve.load [--output results/serve] [--quick]
 
 First what the full model can serve; then, for each of eight rates from 0.25 to 4 times that, requests that come at
 random (an open loop: see `load_client.py`), with load control and without. Each question is one of SQuAD dev with its
@@ -14,28 +14,24 @@ folder to measure anew. About 25 minutes; leave the machine alone meanwhile.
 from __future__ import annotations
 
 import argparse
-import datetime
 import gzip
 import json
 import math
-import platform
 import random
 import shlex
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from benchmarks.serve import load_report
 from benchmarks.serve.load_client import Exchange, closed_loop, open_loop, request_bytes
 from benchmarks.serve.load_report import MISPLACED, MODES, OK, Capacity, Check, LoadReport, Mode, Step
-from benchmarks.serve.serving import COMMAND, Server, serve
-from benchmarks.speed.speed import Others, Progress, cores, describe_machine
+from benchmarks.serve.serving import VERSIONS, Server, add_server, serve
 
+from benchmarks import common
 from dynamic_tinybert import QuestionAnswerer
 from dynamic_tinybert.squad import Question, SquadError, SquadFile, read_squad, score_question
 
@@ -43,12 +39,11 @@ RATES = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0)
 CONNECTIONS = (8, 16, 32)
 _FIRST_S = 3.0  # a new server answers this long, to a few clients, before anything counts
 _CHECKED = 1000  # answers that are held against the library's
-_VERSIONS = ("fastapi", "uvicorn", "onnxruntime", "numpy", "tokenizers")
 
 
 def main() -> None:
     args = parse()
-    say = Progress()
+    say = common.Progress()
     try:
         data = read_squad(args.data, limit=args.limit)
         args.work.mkdir(parents=True, exist_ok=True)
@@ -67,10 +62,10 @@ def main() -> None:
     rows = {row["name"]: row for row in info["configurations"]}
     full_points = {i: f1_of(x, full[x.id]) for i, x in enumerate(data.questions)}
     report = LoadReport(
-        command=shlex.join(["python", *sys.argv]),
+        command=common.command(),
         date=steps[-1].date,
-        machine=describe_machine(),
-        versions={"python": platform.python_version(), **{name: version(name) for name in _VERSIONS}},
+        machine=common.describe_machine(),
+        versions=common.versions(*VERSIONS),
         seed=args.seed,
         slo_ms=args.slo_ms,
         warm_up_s=args.warm_up,
@@ -88,8 +83,9 @@ def main() -> None:
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True, help="SQuAD 1.1 dev, .json or .json.gz")
+    parser = common.argument_parser(__doc__)
+    common.add_data(parser)
+    add_server(parser)
     parser.add_argument("--limit", type=int, help="ask only the first so many of its questions")
     parser.add_argument("--output", type=Path, metavar="FOLDER", help="for load.json, load.md, load.png, load-records/")
     parser.add_argument("--work", type=Path, help="what is measured so far [default: .work/load]")
@@ -98,9 +94,6 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--warm-up", type=float, default=5.0, help="seconds at each rate [default: %(default)s]")
     parser.add_argument("--capacity-seconds", type=float, default=15.0, help="[default: %(default)s]")
     parser.add_argument("--slo-ms", type=float, default=200.0, help="the objective [default: %(default)s]")
-    parser.add_argument("--options", default="", help="of the server beside, in both modes: '--max-waiting 256'")
-    parser.add_argument("--server", default=COMMAND, help="what comes before `serve` [default: %(default)s]")
-    parser.add_argument("--seed", type=int, default=0, help="[default: %(default)s]")
     parser.add_argument("--quick", action="store_true", help="a try: 3 rates, 3 s each, into .work/load-quick")
     args = parser.parse_args()
     if args.quick:
@@ -108,7 +101,7 @@ def parse() -> argparse.Namespace:
         args.limit = args.limit or 300
     name = "load-quick" if args.quick else "load"
     args.work = args.work or Path(".work", name)
-    args.output = args.output or (args.work if args.quick else Path("results"))
+    args.output = args.output or (args.work if args.quick else Path("results/serve"))
     args.rates = [float(x) for x in args.rates.split(",")]
     return args
 
@@ -130,7 +123,7 @@ def keep_settings(args: argparse.Namespace) -> None:
 # Measuring.
 
 
-def full_answers(data: SquadFile, path: Path, say: Progress) -> dict[str, str]:
+def full_answers(data: SquadFile, path: Path, say: common.Progress) -> dict[str, str]:
     """Return the library's answer to each question at `full`; kept, since it takes minutes."""
     if not path.exists():
         qa = QuestionAnswerer()
@@ -139,7 +132,7 @@ def full_answers(data: SquadFile, path: Path, say: Progress) -> dict[str, str]:
         for question, answer in zip(data.questions, answers, strict=True):
             found[question.id] = answer.text
             say.count("answered", len(found), len(data.questions))
-        write_gzip(path, found)
+        common.write_gzip(path, found)
     kept: dict[str, str] = json.loads(gzip.decompress(path.read_bytes()))
     return kept
 
@@ -148,7 +141,7 @@ def options(mode: Mode, args: argparse.Namespace) -> list[str]:
     return ["--slo-ms", f"{args.slo_ms:g}" if mode == "with" else "0", *shlex.split(args.options)]
 
 
-def measure_capacity(requests: Sequence[bytes], args: argparse.Namespace, say: Progress) -> Capacity:
+def measure_capacity(requests: Sequence[bytes], args: argparse.Namespace, say: common.Progress) -> Capacity:
     path = args.work / "capacity.json"
     if not path.exists():
         runs = {}
@@ -164,7 +157,7 @@ def measure_capacity(requests: Sequence[bytes], args: argparse.Namespace, say: P
 
 
 def measure_capacity_again(
-    requests: Sequence[bytes], before: Capacity, args: argparse.Namespace, say: Progress
+    requests: Sequence[bytes], before: Capacity, args: argparse.Namespace, say: common.Progress
 ) -> Capacity:
     """Measure it once more when all is done: where it is another, the machine was not the same all the time."""
     if before.after is None:
@@ -192,7 +185,7 @@ def measure_steps(
     requests: Sequence[bytes],
     capacity: Capacity,
     args: argparse.Namespace,
-    say: Progress,
+    say: common.Progress,
 ) -> list[Step]:
     steps = []
     for times in args.rates:
@@ -200,7 +193,7 @@ def measure_steps(
             path = args.work / f"{mode}-{times:g}.json.gz"
             if not path.exists():
                 say(f"{times:g} times that, {times * capacity.rate:.1f} a second, {mode} load control")
-                write_gzip(path, asdict(measure_step(questions, requests, times, mode, capacity, args)))
+                common.write_gzip(path, asdict(measure_step(questions, requests, times, mode, capacity, args)))
             steps.append(Step(**json.loads(gzip.decompress(path.read_bytes()))))
             say(summary(steps[-1]))
     return steps
@@ -221,13 +214,13 @@ def measure_step(
     with serve(options(mode, args), log, command=args.server) as server:
         names = [row["name"] for row in server.info()["configurations"]]
         closed_loop(server.port, requests, drawn(len(requests), 1000, args.seed, 1), 4, _FIRST_S)
-        others, worked, server_worked = Others(), time.process_time(), server.cpu_seconds()
+        others, worked, server_worked = common.Others(), time.process_time(), server.cpu_seconds()
         began = time.perf_counter()
         exchanges = open_loop(server.port, requests, asked, due)
         elapsed = time.perf_counter() - began
         server_cpu, generator_cpu = server.cpu_seconds() - server_worked, time.process_time() - worked
-        others_share = max(0.0, others.share() - server_cpu / (elapsed * cores()))
-        command = shlex.join(server.process.args)
+        others_share = max(0.0, others.share() - server_cpu / (elapsed * common.cores()))
+        line = shlex.join(server.process.args)
     rows = [read_exchange(exchange, questions[exchange.question].context, names) for exchange in exchanges]
     return Step(
         mode=mode,
@@ -248,8 +241,8 @@ def measure_step(
         generator_cpu_s=round(generator_cpu, 2),
         elapsed_s=round(elapsed, 2),
         others_share=round(others_share, 4),
-        command=command,
-        date=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        command=line,
+        date=common.now(),
     )
 
 
@@ -341,18 +334,11 @@ def write(report: LoadReport, steps: Sequence[Step], folder: Path) -> None:
     records = folder / "load-records"
     records.mkdir(parents=True, exist_ok=True)
     for step in steps:
-        write_gzip(records / f"{step.mode}-{step.times:g}.json.gz", asdict(step))
+        common.write_gzip(records / f"{step.mode}-{step.times:g}.json.gz", asdict(step))
     (folder / "load.json").write_text(json.dumps(load_report.to_dict(report), indent=1) + "\n", "utf-8")
     (folder / "load.md").write_text(load_report.markdown(report), "utf-8")
     load_report.draw(report, folder / "load.png")
     print(f"{folder}: load.json, load.md, load.png, load-records/", file=sys.stderr)
-
-
-def write_gzip(path: Path, content: Any) -> None:
-    """Write JSON, gzipped, whole or not at all; the same bytes of the same content."""
-    part = path.with_suffix(".part")
-    part.write_bytes(gzip.compress(json.dumps(content, separators=(",", ":")).encode(), 9, mtime=0))
-    part.replace(path)
 
 
 if __name__ == "__main__":

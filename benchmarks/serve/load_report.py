@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
+from benchmarks.common import BLUE, GREY, ORANGE, UNDISTURBED, Target, listed, machine_line, number, table, target_table
 from benchmarks.serve.load_client import NO_CONNECTION
-from benchmarks.speed.report import Target, table
 
 Mode: TypeAlias = Literal["with", "without"]
 MODES: tuple[Mode, ...] = ("with", "without")
@@ -19,9 +19,7 @@ OK, REFUSED, MISPLACED = 200, 429, -3
 """Statuses; `MISPLACED` is an answer that is not what the text holds at its offsets, or is no answer."""
 
 TARGET_RATE = 2.0  # times what the full model can serve
-_BLUE, _ORANGE, _GREY = "#0072B2", "#E69F00", "#999999"  # of Okabe and Ito: told apart by everybody
-_COLOURS = {"with": _BLUE, "without": _ORANGE}
-_UNDISTURBED = 0.05  # of the processor taken by others: more, and the targets are not judged
+_COLOURS = {"with": BLUE, "without": ORANGE}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -266,7 +264,7 @@ class LoadReport:
 
 
 def targets(report: LoadReport) -> list[Target]:
-    """The targets of the issue that asked for the server: at twice the full model's capacity, with load control."""
+    """The targets, at twice the full model's capacity and with load control."""
     x = report.of("with", TARGET_RATE)
     drop = None if x is None or x.drop is None or x.table_drop is None else x.drop - x.table_drop
     within = None if x is None or x.within is None else 100 * x.within
@@ -294,17 +292,14 @@ def markdown(report: LoadReport) -> str:
 
 def _about(report: LoadReport) -> list[str]:
     machine, capacity = report.machine, report.capacity
-    flags = ", ".join(machine["cpu_flags"]) or "none of AVX2, AVX-512, VNNI"
     worst = max((x.others_share for x in report.steps), default=0.0)
     runs = ", ".join(f"{rate:.1f} with {connections}" for connections, rate in capacity.runs.items())
     after = "" if capacity.after is None else f" After all else it was {capacity.after:.1f}."
     return [
         "# Load",
         f"`{report.command}`, {report.date}",
-        f"{machine['cpu']} ({flags}), {machine['cores']} cores, {machine['memory_bytes'] / 1e9:.0f} GB, "
-        f"{machine['system']}; other processes took at most {worst:.1%} of the processor. "
-        + ", ".join(f"{name} {version}" for name, version in report.versions.items())
-        + ".",
+        f"{machine_line(machine)}; other processes took at most {worst:.1%} of the processor. "
+        f"{listed(report.versions)}.",
         "A `dynamic-tinybert serve` of its own for each line, asked over HTTP on 127.0.0.1 by a generator that shares "
         f"its {machine['cores']} cores. Requests come at random (Poisson, seed {report.seed}), whatever the server "
         "does: the same questions at the same moments with load control "
@@ -320,7 +315,7 @@ def _about(report: LoadReport) -> list[str]:
 
 def _targets(report: LoadReport) -> list[str]:
     x = report.of("with", TARGET_RATE)
-    void = x is not None and x.others_share >= _UNDISTURBED
+    void = x is not None and x.others_share >= UNDISTURBED
     loss = "How much F1 was lost was not measured."
     if x is not None and x.drop is not None and x.table_drop is not None:
         loss = (
@@ -331,13 +326,7 @@ def _targets(report: LoadReport) -> list[str]:
         "## Targets",
         f"With load control at {TARGET_RATE:g} times what the full model can serve."
         + (" **Void: others took too much of the processor.**" if void else ""),
-        table(
-            ("target", "measured", "wanted", ""),
-            [
-                (t.what, _number(t.figure, t.unit, 2), f"{t.sign} {t.bound:g}{t.unit}", _verdict(t, void))
-                for t in targets(report)
-            ],
-        ),
+        target_table(targets(report), void=void),
         loss,
     ]
 
@@ -387,8 +376,8 @@ def _time_table(report: LoadReport) -> str:
         [
             (
                 f"{x.times:g}", x.mode, f"{x.offered:.1f}/s", f"{x.served:.1f}/s",
-                *(_number(value, " ms") for value in (x.p50, x.p95, x.p99)), _share(x.within), _share(x.refused),
-                f"{x.errors:,}", _number(x.late_p99, " ms", 1),
+                *(number(value, " ms") for value in (x.p50, x.p95, x.p99)), _share(x.within), _share(x.refused),
+                f"{x.errors:,}", number(x.late_p99, " ms", 1),
             )
             for x in _in_order(report)
         ],
@@ -400,8 +389,8 @@ def _spent_table(report: LoadReport) -> str:
         ("rate", "load control", "share", "F1", "F1 at `full`", "lost", "table"),
         [
             (
-                f"{x.times:g}", x.mode, _number(x.share, "", 3), _number(x.f1, "", 2), _number(x.full_f1, "", 2),
-                f"{_number(x.drop, '', 2)} ± {_number(x.drop_error, '', 2)}", _number(x.table_drop, "", 2),
+                f"{x.times:g}", x.mode, number(x.share, "", 3), number(x.f1, "", 2), number(x.full_f1, "", 2),
+                f"{number(x.drop, '', 2)} ± {number(x.drop_error, '', 2)}", number(x.table_drop, "", 2),
             )
             for x in _in_order(report)
         ],
@@ -416,7 +405,7 @@ def _configuration_table(report: LoadReport) -> str:
         ("configuration", "F1 in the table", *(f"{x.times:g}" for x in found)),
         [
             (
-                f"`{row['name']}`", _number(row["f1"], "", 2),
+                f"`{row['name']}`", number(row["f1"], "", 2),
                 *(_share(x.configurations.get(row["name"], 0) / max(1, sum(x.configurations.values()))) for x in found),
             )
             for row in used
@@ -436,24 +425,16 @@ def _processor_table(report: LoadReport) -> str:
         rows.append(
             [
                 f"{times:g}",
-                *(_number(x.server_cores if x else None, "", 2) for x in found),
-                *(_number(x.generator_cores if x else None, "", 2) for x in found),
+                *(number(x.server_cores if x else None, "", 2) for x in found),
+                *(number(x.generator_cores if x else None, "", 2) for x in found),
                 *(_share(x.others_share if x else None) for x in found),
             ]
         )
     return table(head, rows)
 
 
-def _verdict(target: Target, void: bool) -> str:
-    return "void" if void else {True: "met", False: "**missed**", None: "not measured"}[target.met()]
-
-
 def _share(value: float | None) -> str:
     return "-" if value is None else f"{value:.1%}"
-
-
-def _number(value: float | None, unit: str, decimals: int = 0) -> str:
-    return "-" if value is None else f"{value:.{decimals}f}{unit}"
 
 
 # The picture.
@@ -484,9 +465,9 @@ def draw(report: LoadReport, path: Path) -> None:
     reference = [report.of("with", rate) or report.of("without", rate) for rate in rates]
     f1.plot(
         rates, [_or_gap(x.full_f1 if x else None) for x in reference],
-        color=_GREY, linestyle="--", label="the same questions at full",
+        color=GREY, linestyle="--", label="the same questions at full",
     )  # fmt: skip
-    times.axhline(report.slo_ms, color=_GREY, linestyle="--", label=f"objective, {report.slo_ms:g} ms")
+    times.axhline(report.slo_ms, color=GREY, linestyle="--", label=f"objective, {report.slo_ms:g} ms")
     times.set(yscale="log", ylabel="ms to the answer")
     times.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     times.yaxis.set_major_formatter("{x:g}")

@@ -1,6 +1,6 @@
 """What a second worker brings, here and by Ray: bulk answering, serving, and load control on a cluster.
 
-usage: scaling.py --data DEV.json.gz [--output results/serve/scaling.md]
+usage: python -m benchmarks.serve.scaling [--output results/serve/scaling.md]
 
 The cluster is two nodes of one core each on this machine (`ray.cluster_utils`), so that what Ray costs is measured, and
 what a network costs is not. The generator, Ray's proxies and its controller share the cores with what answers.
@@ -30,16 +30,14 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.corpus.corpus import heading
 from benchmarks.serve.load import arrivals, drawn
 from benchmarks.serve.load_client import Exchange, closed_loop, open_loop, request_bytes
-from benchmarks.serve.serving import free_port
 from benchmarks.serve.serving import serve as local_server
 from benchmarks.speed.batch import first, write_questions
-from benchmarks.speed.speed import Others, Progress
 
+from benchmarks import common
 from dynamic_tinybert import QuestionAnswerer
-from dynamic_tinybert.batch.answering import Setup, answer_file, from_texts
+from dynamic_tinybert.batch import Setup, answer_file, from_texts
 from dynamic_tinybert.squad import read_squad
 
 PARTS = ["bulk", "serve", "control"]
@@ -53,7 +51,7 @@ _SEED = 20_261_126
 
 def main() -> None:
     args = parse()
-    say, others = Progress(), Others()
+    say, others = common.Progress(), common.Others()
     parts: list[list[str]] = []
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
@@ -63,23 +61,24 @@ def main() -> None:
         requests = {b: [request_bytes(q.question, q.context, b) for q in questions] for b in BUDGETS}
         if {"serve", "control"} & set(args.parts):  # load control is asked at rates that the other part finds out
             parts.append(measure_serving(args, requests, folder, say))
-    text = "\n".join(["# More than one worker", "", heading(others), *(line for part in parts for line in part)]) + "\n"
-    print(text, end="")
-    if args.output is not None:
-        args.output.write_text(text, "utf-8")
+    lines = [
+        "# More than one worker",
+        "",
+        common.heading("ray", others=others),
+        *(line for part in parts for line in part),
+    ]
+    common.write_page("\n".join(lines) + "\n", args.output)
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True, help="SQuAD 1.1 dev, .json or .json.gz")
+    parser = common.argument_parser(__doc__)
+    common.add_data(parser)
     parser.add_argument("--limit", type=int, default=800, help="questions of a long bulk run [default: %(default)s]")
     parser.add_argument("--repeats", type=int, default=3, help="of the bulk runs [default: %(default)s]")
     parser.add_argument("--asked", type=int, default=300, help="questions for servers [default: %(default)s]")
     parser.add_argument("--seconds", type=float, default=15.0, help="of each closed loop [default: %(default)s]")
     parser.add_argument("--open-seconds", type=float, default=40.0, help="of each open loop [default: %(default)s]")
-    parser.add_argument(
-        "--parts", nargs="+", choices=["bulk", "serve", "control"], default=["bulk", "serve", "control"]
-    )
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--output", type=Path, metavar="FILE", help="the tables, beside standard output")
     return parser.parse_args()
 
@@ -103,35 +102,32 @@ def two_nodes() -> Iterator[str]:
 # Bulk
 
 
-def measure_bulk(args: argparse.Namespace, folder: Path, say: Progress) -> list[str]:
+def measure_bulk(args: argparse.Namespace, folder: Path, say: common.Progress) -> list[str]:
     path = folder / "questions.jsonl"
     count = write_questions(args.data, args.limit, path)
     few = first(path, _FEW)
     rows = ["", "## Bulk", "", f"{count:,} questions, chunks of {_CHUNK}; medians of {args.repeats}, in turns.", ""]
-    rows += [
-        "| budget | | questions a second | to one worker here | starting, s |",
-        "| --- | --- | ---: | ---: | ---: |",
-    ]
+    found: list[tuple[str, ...]] = []
     with two_nodes() as address:
         for budget in BUDGETS:
             runs = {f"{kind}, {n}": bulk(kind, n, budget, address, folder) for kind in ("here", "Ray") for n in (1, 2)}
             short: dict[str, list[float]] = {name: [] for name in runs}
             long: dict[str, list[float]] = {name: [] for name in runs}
-            for repeat in range(args.repeats):
-                for name, run in list(runs.items())[:: -1 if repeat % 2 else 1]:
-                    for seconds, file in ((short, few), (long, path)):
-                        began = time.perf_counter()
-                        run(file)
-                        seconds[name].append(time.perf_counter() - began)
-                    say(f"{budget}, {name}: {short[name][-1]:.1f} s for {_FEW}, {long[name][-1]:.1f} s for {count}")
+            for name in common.turns(runs, args.repeats):
+                short[name] += common.timed(runs[name], [few])[0]
+                long[name] += common.timed(runs[name], [path])[0]
+                say(f"{budget}, {name}: {short[name][-1]:.1f} s for {_FEW}, {long[name][-1]:.1f} s for {count}")
             rates = {}
             for name in runs:
                 few_s, all_s = statistics.median(short[name]), statistics.median(long[name])
                 rates[name] = (count - _FEW) / (all_s - few_s)
                 start = max(0.0, few_s - _FEW / rates[name])
                 ratio = rates[name] / rates["here, 1"]
-                rows.append(f"| `{budget}` | {name} | {rates[name]:.1f} | {ratio:.2f} | {start:.1f} |")
-    return rows
+                found.append((f"`{budget}`", name, f"{rates[name]:.1f}", f"{ratio:.2f}", f"{start:.1f}"))
+    return [
+        *rows,
+        common.table(("budget", "", "questions a second", "to one worker here", "starting, s"), found, left=2),
+    ]
 
 
 def bulk(kind: str, workers: int, budget: str, address: str, folder: Path) -> Callable[[Path], None]:
@@ -167,7 +163,7 @@ def ray_serve(address: str) -> Iterator[tuple[int, Callable[..., None]]]:
         from dynamic_tinybert.serve.on_ray import NAME, Settings, build
 
     ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-    port = free_port()
+    port = common.free_port()
     serve.start(http_options={"host": "127.0.0.1", "port": port})
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
 
@@ -193,7 +189,7 @@ def replicas() -> int:
 
 
 def measure_serving(
-    args: argparse.Namespace, requests: dict[str, list[bytes]], folder: Path, say: Progress
+    args: argparse.Namespace, requests: dict[str, list[bytes]], folder: Path, say: common.Progress
 ) -> list[str]:
     rates: dict[tuple[str, str], float] = {}
     if "serve" in args.parts:
@@ -214,12 +210,11 @@ def measure_serving(
     first_name = next(name for name, _ in rates)
     lines = ["", "## Serving without load control", ""]
     lines += [f"A closed loop of {_CONNECTIONS} connections a worker, {args.seconds:g} s each: questions a second.", ""]
-    lines += [f"| | {' | '.join(f'`{b}`' for b in BUDGETS)} | at `full`, to the first |"]
-    lines += ["| --- " + "| ---: " * (len(BUDGETS) + 1) + "|"]
+    found = []
     for name in dict.fromkeys(name for name, _ in rates):
-        found = [rates[name, budget] for budget in BUDGETS]
         ratio = rates[name, "full"] / rates[first_name, "full"]
-        lines.append(f"| {name} | {' | '.join(f'{rate:.1f}' for rate in found)} | {ratio:.2f} |")
+        found.append((name, *(f"{rates[name, budget]:.1f}" for budget in BUDGETS), f"{ratio:.2f}"))
+    lines.append(common.table(("", *(f"`{budget}`" for budget in BUDGETS), "at `full`, to the first"), found))
     return lines + rows
 
 
@@ -230,7 +225,7 @@ def measure_closed(
     requests: dict[str, list[bytes]],
     rates: dict[tuple[str, str], float],
     args: argparse.Namespace,
-    say: Progress,
+    say: common.Progress,
 ) -> None:
     connections = _CONNECTIONS * workers
     closed_loop(port, requests["full"], drawn(len(requests["full"]), 500, _SEED, 0), connections, 3.0)
@@ -251,7 +246,7 @@ def measure_control(
     one: float,
     two: float,
     args: argparse.Namespace,
-    say: Progress,
+    say: common.Progress,
 ) -> list[str]:
     rows = ["", f"## Ray Serve with load control, objective {OBJECTIVE_MS:g} ms", ""]
     rows += ["An open loop; latency counts from the moment when a request was due, Ray's proxy with it.", ""]

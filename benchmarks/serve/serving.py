@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import http.client
 import json
 import re
 import shlex
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,9 +18,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import psutil
+from benchmarks.common import free_port
 
 HOST = "127.0.0.1"
 COMMAND = shlex.join([sys.executable, "-m", "dynamic_tinybert"])
+VERSIONS = ("fastapi", "uvicorn", "onnxruntime", "numpy", "tokenizers")  # of what decides how a server does
 
 _START_S = 60.0
 _END_S = 60.0
@@ -100,6 +102,13 @@ class Server:
         return status
 
 
+def add_server(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that say how the server is started, and the seed of what it is asked."""
+    parser.add_argument("--options", default="", help="more options of the server, such as '--max-waiting 256'")
+    parser.add_argument("--server", default=COMMAND, help="what comes before `serve` [default: %(default)s]")
+    parser.add_argument("--seed", type=int, default=0, help="[default: %(default)s]")
+
+
 def fetch(port: int, path: str, body: bytes | None = None, timeout: float = 30.0) -> Reply:
     """GET a path, or POST a JSON body to it, on a connection of its own."""
     connection = http.client.HTTPConnection(HOST, port, timeout=timeout)
@@ -135,13 +144,6 @@ def serve(options: Sequence[str], log: Path, *, command: str = COMMAND) -> Itera
         yield server
     finally:
         server.end()
-
-
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind((HOST, 0))
-        port: int = taken.getsockname()[1]
-        return port
 
 
 def _wait_until_healthy(server: Server, line: str) -> None:

@@ -20,11 +20,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from benchmarks.common import Progress, table
 from benchmarks.serve.answers import CLOSED, CUT, UNCONNECTED, Connection, Given, Library
 from benchmarks.serve.load_client import request_bytes
 from benchmarks.serve.serving import serve
-from benchmarks.speed.report import table
-from benchmarks.speed.speed import Progress
 
 from dynamic_tinybert.squad import Question
 

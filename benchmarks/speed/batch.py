@@ -1,6 +1,6 @@
 """How many questions a second bulk answering gets through: one session on all cores, or workers of one thread each.
 
-usage: batch.py --data DEV.json.gz [--limit 1000] [--output results/speed/batch.md]
+usage: python -m benchmarks.speed.batch [--limit 1000] [--output results/speed/batch.md]
 
 The first questions of SQuAD, each with its paragraph. `session` is QuestionAnswerer(threads=all cores) on two lists;
 the others are the road of `dynamic-tinybert batch`, with as many workers as cores: from a file to a file, in chunks of
@@ -12,23 +12,18 @@ down; where it was much, seconds of the processor for a question say more than t
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
-import platform
-import shlex
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks.speed.peak import peak_bytes
-
+from benchmarks import common
 from dynamic_tinybert import QuestionAnswerer
-from dynamic_tinybert.batch.answering import answer_file, from_texts
+from dynamic_tinybert.batch import answer_file, from_texts
 from dynamic_tinybert.model import Budget
 
 SESSION = "session"
@@ -37,71 +32,57 @@ _PEAK_QUESTIONS = 200
 
 
 def main() -> None:
-    from benchmarks.speed.speed import Others, describe_machine
-
     args = parse()
-    chunks = [int(chunk) for chunk in args.chunks.split(",")]
-    names = [SESSION, *map(str, chunks)]
+    names = [SESSION, *args.chunks.split(",")]
+    say = common.Progress()
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch, "questions.jsonl")
         count = write_questions(args.data, args.limit, path)
         some = first(path, _PEAK_QUESTIONS)
         peaks = {name: peak(name, some, args) for name in names}
-        others, runs = Others(), {name: system(name, args.threads, args.budget) for name in names}
+        others, runs = common.Others(), {name: system(name, args.threads, args.budget) for name in names}
         for run in runs.values():
             run(first(path, _WARM_UP))
         seconds: dict[str, list[float]] = {name: [] for name in names}
         work: dict[str, list[float]] = {name: [] for name in names}
-        for repeat in range(args.repeats):
-            for name in names[:: -1 if repeat % 2 else 1]:
-                began, worked = time.perf_counter(), time.process_time()
-                runs[name](path)
-                seconds[name].append(time.perf_counter() - began)
-                work[name].append((time.process_time() - worked) / count * 1000)
-                speed = count / seconds[name][-1]
-                print(f"{title(name, args.threads)}: {speed:.1f} a second, {work[name][-1]:.1f} ms", file=sys.stderr)
-        taken = others.share()
+        for name in common.turns(names, args.repeats):
+            worked = time.process_time()
+            seconds[name] += common.timed(runs[name], [path])[0]
+            work[name].append((time.process_time() - worked) / count * 1000)
+            say(f"{title(name, args.threads)}: {count / seconds[name][-1]:.1f} a second, {work[name][-1]:.1f} ms")
+        about = common.heading("onnxruntime", others=others)
     speeds = {name: count / statistics.median(seconds[name]) for name in names}
-    spreads = {name: (count / max(seconds[name]), count / min(seconds[name])) for name in names}
-    machine, memory = describe_machine(), 1024**2
-    lines = [
-        "# Bulk answering",
-        "",
-        f"`{shlex.join(['python', *sys.argv])}`, {datetime.date.today()}; {machine['cpu']}, {machine['cores']} cores; "
-        f"Python {platform.python_version()}, ONNX Runtime {version('onnxruntime')}. {count} questions, budget "
-        f"{args.budget}; medians of {args.repeats}. Others took {taken:.0%} of the processor.",
-        "",
-        "| | questions a second | least to most | to the session | processor, ms a question | peak memory |",
-        "| --- | --- | --- | --- | --- | --- |",
-        *(
-            f"| {title(name, args.threads)} | {speeds[name]:.1f} | {spreads[name][0]:.1f} to {spreads[name][1]:.1f} | "
-            f"{speeds[name] / speeds[SESSION]:.2f} | {statistics.median(work[name]):.1f} | "
-            f"{peaks[name] / memory:.0f} MiB |"
-            for name in names
-        ),
-    ]
-    text = "\n".join(lines) + "\n"
-    print(text, end="")
-    if args.output is not None:
-        args.output.write_text(text, "utf-8")
+    rows = [
+        (
+            title(name, args.threads), f"{speeds[name]:.1f}",
+            f"{count / max(seconds[name]):.1f} to {count / min(seconds[name]):.1f}",
+            f"{speeds[name] / speeds[SESSION]:.2f}", f"{statistics.median(work[name]):.1f}",
+            f"{peaks[name] / 1024**2:.0f} MiB",
+        )
+        for name in names
+    ]  # fmt: skip
+    header = ("", "questions a second", "least to most", "to the session", "processor, ms a question", "peak memory")
+    parts = ["# Bulk answering", about, f"{count} questions, budget {args.budget}; medians of {args.repeats}."]
+    common.write_page("\n\n".join([*parts, common.table(header, rows)]) + "\n", args.output)
 
 
 def parse() -> argparse.Namespace:
-    from benchmarks.speed.speed import cores
-
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", help="SQuAD 1.1 dev, .json or .json.gz", required="--peak" not in sys.argv)
-    parser.add_argument("--limit", type=int, default=1000, help="questions, the first ones [default: %(default)s]")
+    parser = common.argument_parser(__doc__)
+    common.add_data(parser)
+    common.add_counts(
+        parser,
+        limit=(1000, "questions, the first ones"),
+        repeats=(3, "runs of each"),
+        threads=(common.cores(), "threads, and workers; by default all cores"),
+    )
     parser.add_argument("--chunks", default="8,32,64", help="sizes of chunks [default: %(default)s]")
-    parser.add_argument("--repeats", type=int, default=3, help="[default: %(default)s]")
     parser.add_argument("--budget", choices=["full", "balanced", "fast"], default="full")
-    parser.add_argument("--threads", type=int, default=cores(), help="and workers [default: all cores, %(default)s]")
     parser.add_argument("--output", type=Path, metavar="FILE", help="the table, beside standard output")
     parser.add_argument("--peak", nargs=2, metavar=("NAME", "FILE"), help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.peak:  # a process of its own, for its memory
         system(args.peak[0], args.threads, args.budget)(Path(args.peak[1]))
-        print(peak_bytes())
+        print(common.peak_bytes())
         raise SystemExit
     return args
 
@@ -152,17 +133,9 @@ def first(path: Path, count: int) -> Path:
 
 def peak(name: str, path: Path, args: argparse.Namespace) -> int:
     """Return the peak memory of a process of its own, in bytes."""
-    command = [
-        sys.executable,
-        "-m",
-        "benchmarks.speed.batch",
-        "--peak",
-        name,
-        str(path),
-        "--threads",
-        str(args.threads),
-    ]
-    done = subprocess.run([*command, "--budget", args.budget], stdout=subprocess.PIPE, text=True, check=True)
+    command = [sys.executable, "-m", "benchmarks.speed.batch", "--peak", name, str(path), "--data", args.data]
+    command += ["--threads", str(args.threads), "--budget", args.budget]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return int(done.stdout)
 
 

@@ -6,17 +6,17 @@ import argparse
 import contextlib
 import io
 import json
-import re
-import resource
 import sys
 from pathlib import Path
+
+from benchmarks.common import peak_bytes
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__,
-        epilog='Standard input: a JSON list of [question, text]. Example: echo \'[["Who?", "Ann sings."]]\' | python '
-        "benchmarks/speed/peak.py full",
+        epilog='Standard input: a JSON list of [question, text]. Example: echo \'[["Who?", "Ann sings."]]\' | '
+        "python -m benchmarks.speed.peak full",
     )
     parser.add_argument(
         "system",
@@ -59,20 +59,6 @@ def answer_by_command(pair: tuple[str, str], model: str | None) -> None:
     sys.argv = ["dynamic-tinybert", "ask", question, "--context", text, "--model", model or "embedded"]
     with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):
         command()
-
-
-def peak_bytes() -> int:
-    """The most memory that this process has held at a time, in bytes.
-
-    On Linux `ru_maxrss` will not do: a process inherits that of the one that started it, which may hold BERT-base.
-    """
-    status = Path("/proc/self/status")
-    if status.exists():
-        found = re.search(r"^VmHWM:\s+(\d+) kB$", status.read_text(), re.MULTILINE)
-        assert found
-        return int(found[1]) * 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
 
 
 if __name__ == "__main__":

@@ -6,17 +6,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
+from benchmarks.common import BLUE, GREY, ORANGE, UNDISTURBED, Target, listed, machine_line, number, table, target_table
 
 UNIFORM_HALF = "uniform at 0.5"
 BERT_BASE = "BERT-base, PyTorch"
 DEFAULT_EXPORT = "exported graph (default exporter)"
 
-_BLUE, _ORANGE, _GREY = "#0072B2", "#E69F00", "#999999"  # of Okabe and Ito: told apart by everybody
 _HALF = 0.5
-_UNDISTURBED = 0.05  # of the processor taken by others: more, and the targets are not judged
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,23 +75,6 @@ class Report:
 _CROWDED = 2.0  # F1; names of points on the front that are nearer than this stand upright
 
 
-class Target(NamedTuple):
-    """A figure and its bound."""
-
-    what: str
-    figure: float | None
-    sign: Literal["<=", ">=", "<"]
-    bound: float
-    unit: str
-
-    def met(self) -> bool | None:
-        if self.figure is None:
-            return None
-        return {"<=": self.figure <= self.bound, ">=": self.figure >= self.bound, "<": self.figure < self.bound}[
-            self.sign
-        ]
-
-
 def named(measurements: Iterable[Measurement], name: str) -> Measurement:
     return next(x for x in measurements if x.name == name)
 
@@ -106,7 +88,7 @@ def fastest_export(measurements: Iterable[Measurement]) -> Measurement:
 
 
 def targets(report: Report) -> list[Target]:
-    """The targets of the issue that asked for the benchmarks, beside what was measured."""
+    """The targets, beside what was measured."""
     filled, real = report.filled, report.real
     export, base = fastest_export(filled).median, named(filled, BERT_BASE).median
     halves = [x for x in filled if x.share is not None and x.share <= _HALF and x.name != UNIFORM_HALF]
@@ -145,32 +127,22 @@ def targets(report: Report) -> list[Target]:
 
 def markdown(report: Report) -> str:
     """Return the report as a page of tables."""
-    machine = report.machine
-    flags = ", ".join(machine["cpu_flags"]) or "none of AVX2, AVX-512, VNNI"
     return "\n\n".join(
         [
             "# Speed",
             f"`{report.command}`, {report.date}",
-            f"{machine['cpu']} ({flags}), {machine['cores']} cores, {machine['memory_bytes'] / 1e9:.0f} GB, "
-            f"{machine['system']}; other processes took {report.others_share:.1%} of the processor meanwhile"
-            + (". " if report.others_share < _UNDISTURBED else ", **too much for these figures to mean anything**. ")
-            + ", ".join(f"{name} {version}" for name, version in report.versions.items())
+            f"{machine_line(report.machine)}; other processes took {report.others_share:.1%} of the processor meanwhile"
+            + (". " if report.others_share < UNDISTURBED else ", **too much for these figures to mean anything**. ")
+            + listed(report.versions)
             + f". {report.threads} threads for every system. Model: {report.model}"
             + ("." if report.measured_on else ", whose configurations nobody has measured: a geometric series."),
             "MB are 10^6 bytes. \"As fast as\" is the other's median time over this one's: 2.0 is twice as fast. "
             '"Promised" is what the multiply-accumulates alone would give, against BERT-base.',
             "## Targets",
-            table(
-                ("target", "measured", "wanted", ""),
-                [
-                    (
-                        target.what,
-                        _number(target.figure, target.unit, 2 if target.bound < 100 else 0),
-                        f"{target.sign} {target.bound:g}{target.unit}",
-                        _verdict(target) if report.others_share < _UNDISTURBED else "void",
-                    )
-                    for target in targets(report)
-                ],
+            target_table(
+                targets(report),
+                void=report.others_share >= UNDISTURBED,
+                decimals=lambda target: 2 if target.bound < 100 else 0,
             ),
             "## Windows filled with 384 tokens",
             f"One at a time, {len(report.filled[0].seconds)} windows. The exported graphs hold our weights, in ONNX "
@@ -191,11 +163,11 @@ def markdown(report: Report) -> str:
                 ("", "median", "slowest"),
                 [
                     *(
-                        (name, _number(median(seconds), " s", 3), _number(max(seconds), " s", 3))
+                        (name, number(median(seconds), " s", 3), number(max(seconds), " s", 3))
                         for name, seconds in report.startup_seconds.items()
                     ),
                     *(
-                        (f"peak memory for one question, {name}", *(_number(f(x) / 1e6, " MB") for f in (median, max)))
+                        (f"peak memory for one question, {name}", *(number(f(x) / 1e6, " MB") for f in (median, max)))
                         for name, x in report.startup_peak_bytes.items()
                     ),
                 ],
@@ -214,8 +186,8 @@ def _filled_table(filled: Sequence[Measurement]) -> str:
         ),
         [
             (
-                _name(x), _number(x.share, "", 2), _ms(x.median), _ms(x.p95),
-                *(_ratio(y, x) for y in (fastest, default, base)), _number(x.promised, "x", 1),
+                _name(x), number(x.share, "", 2), _ms(x.median), _ms(x.p95),
+                *(_ratio(y, x) for y in (fastest, default, base)), number(x.promised, "x", 1),
             )
             for x in filled
         ],
@@ -231,8 +203,8 @@ def _real_table(real: Sequence[Measurement], filled: Sequence[Measurement]) -> s
         ),
         [
             (
-                _name(x), _number(x.share, "", 2), _number(x.f1, "", 2), _ms(x.median), _ms(x.p95), _ratio(base, x),
-                _number(x.promised, "x", 1), _number((x.peak_bytes or 0) / 1e6, " MB"),
+                _name(x), number(x.share, "", 2), number(x.f1, "", 2), _ms(x.median), _ms(x.p95), _ratio(base, x),
+                number(x.promised, "x", 1), number((x.peak_bytes or 0) / 1e6, " MB"),
                 _ms(named(filled, x.name).median), _ratio(padded_base, named(filled, x.name)),
             )
             for x in real
@@ -243,18 +215,9 @@ def _real_table(real: Sequence[Measurement], filled: Sequence[Measurement]) -> s
 def _installed(sizes: dict[str, int] | None) -> str:
     if sizes is None:
         return "Disk space was not measured: dynamic-tinybert is not installed here."
-    rows = [(name, _number(size / 1e6, " MB", 1)) for name, size in sizes.items()]
-    total = ("**all that `pip install .` brings**", _number(sum(sizes.values()) / 1e6, " MB", 1))
+    rows = [(name, number(size / 1e6, " MB", 1)) for name, size in sizes.items()]
+    total = ("**all that `pip install .` brings**", number(sum(sizes.values()) / 1e6, " MB", 1))
     return table(("installed", "size"), [total, *rows])
-
-
-def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [header, ["---"] + ["---:"] * (len(header) - 1), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _verdict(target: Target) -> str:
-    return {True: "met", False: "**missed**", None: "not measured"}[target.met()]
 
 
 def _name(x: Measurement) -> str:
@@ -267,10 +230,6 @@ def _ms(seconds: float) -> str:
 
 def _ratio(other: Measurement, this: Measurement) -> str:
     return f"{other.median / this.median:.2f}x"
-
-
-def _number(value: float | None, unit: str, decimals: int = 0) -> str:
-    return "-" if value is None else f"{value:.{decimals}f}{unit}"
 
 
 # The picture.
@@ -302,9 +261,9 @@ def _draw_f1(axes: Any, measured: Sequence[Measurement]) -> None:
         return
     points = sorted((x.median * 1000, x.f1 or 0, x.name) for x in measured)
     front = [(time, f1) for i, (time, f1, _) in enumerate(points) if all(f1 > other for _, other, _ in points[:i])]
-    axes.plot(*zip(*front, strict=True), color=_BLUE)
+    axes.plot(*zip(*front, strict=True), color=BLUE)
     for time, f1, name in points:
-        axes.plot(time, f1, "o", color=_BLUE)
+        axes.plot(time, f1, "o", color=BLUE)
         best = (time, f1) in front  # nothing is drawn above the front, so that names have room there
         crowded = best and any(abs(f1 - other) < _CROWDED for _, other, also in points if also != name)
         style: dict[str, Any] = {"xytext": (6, -2), "ha": "left", "va": "top"}
@@ -322,14 +281,14 @@ def _draw_ratios(axes: Any, names: Sequence[str], report: Report) -> None:
         for measured in (report.real, report.filled)
     )
     for side, colour, title, ratios in (
-        (-0.2, _BLUE, "real questions", real),
-        (0.2, _ORANGE, "windows of 384 tokens", filled),
+        (-0.2, BLUE, "real questions", real),
+        (0.2, ORANGE, "windows of 384 tokens", filled),
     ):
         here = [i for i, name in enumerate(names) if name in ratios]
         places = [i + (side if names[i] in real else 0) for i in here]
         bars = axes.barh(places, [ratios[names[i]] for i in here], height=0.38, color=colour, label=title)
         axes.bar_label(bars, fmt="%.1f", padding=3, fontsize=8)
-    axes.axvline(1, color=_GREY, linewidth=1)
+    axes.axvline(1, color=GREY, linewidth=1)
     axes.set(title="Times as fast as BERT-base in PyTorch", yticks=range(len(names)), yticklabels=names)
     axes.invert_yaxis()
     axes.margins(x=0.08, y=0.01)

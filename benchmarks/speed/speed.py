@@ -17,52 +17,41 @@ processor other processes took is written down.
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
-import os
-import platform
 import random
-import shlex
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypeVar
 
 import numpy as np
-import psutil
 from benchmarks.speed import report, startup, systems
 from benchmarks.speed.report import Measurement, Report
 
+from benchmarks import common
 from dynamic_tinybert import LengthConfig, QuestionAnswerer
 from dynamic_tinybert.folder import ModelFolder, open_folder, save_folder
-from dynamic_tinybert.inference.windows import TextTokenizer, windows
+from dynamic_tinybert.inference import TextTokenizer, cut_windows
 from dynamic_tinybert.model import BERT_BASE, ConfigTable, MeasuredConfig, macs, share
 from dynamic_tinybert.runtime import Runtime
 from dynamic_tinybert.squad import Question, read_squad
 
-T = TypeVar("T")
-
 _SEED = 0
-_WARM_UP = 3  # runs of each system before the first that counts
 _MEMORY_QUESTIONS = 20
 _AGREEMENT = 1e-3  # logits of systems that run the same weights
 _HALF = 0.5
 _SIX_LAYERS = replace(BERT_BASE, layers=6)
 _PYTORCH = {"BERT-base": BERT_BASE, "TinyBERT6L": _SIX_LAYERS, "DistilBERT": _SIX_LAYERS}
-_CPU_FLAGS = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "amx_int8")
 _VERSIONS = ("torch", "transformers", "onnxruntime", "numpy", "tokenizers")
 
 
 def main() -> None:
     args = parse()
-    say = Progress()
+    say = common.Progress()
     try:
         data = read_squad(args.data)
         f1 = read_f1(args.f1) if args.f1 else {}
@@ -71,8 +60,7 @@ def main() -> None:
         args.output.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:
         raise SystemExit(f"speed.py: {error}") from None
-    others, machine, installed = Others(), describe_machine(), startup.installed_bytes()
-    versions = {"python": platform.python_version(), **{name: version(name) for name in _VERSIONS}}
+    others, machine, installed = common.Others(), common.describe_machine(), startup.installed_bytes()
     questions = random.Random(_SEED).sample(data.questions, min(args.questions, len(data.questions)))
 
     with tempfile.TemporaryDirectory() as scratch:
@@ -83,10 +71,10 @@ def main() -> None:
         real = measure_real(folder, exported, questions, args, f1, say)
         filled, difference = measure_filled(folder, exported, args, say)
     result = Report(
-        command=shlex.join(["python", *sys.argv]),
-        date=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        command=common.command(),
+        date=common.now(),
         machine=machine,
-        versions=versions,
+        versions=common.versions(*_VERSIONS),
         others_share=others.share(),
         threads=args.threads,
         model=folder.name,
@@ -113,32 +101,27 @@ def read_f1(path: Path) -> dict[str, float]:
     return {name: float(row["f1"]) for name, row in rows.items() if isinstance(row, dict) and "f1" in row}
 
 
-def count(text: str) -> int:
-    """A whole number of at least 1, of a command line."""
-    if (value := int(text)) < 1:
-        raise ValueError
-    return value
-
-
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = common.argument_parser(
+        __doc__,
         epilog="Writes speed.json (raw figures), speed.md (tables, and the targets beside them) and speed.png to the "
         "output folder.\nA rehearsal of a minute: --windows 2 --questions 3 --repeats 1 --output /tmp/rehearsal",
     )
-    parser.add_argument("--data", required=True, metavar="FILE", help="SQuAD 1.1 dev, .json or .json.gz")
+    common.add_data(parser)
     parser.add_argument(
         "--f1", type=Path, metavar="FILE", help='F1 on dev: {configuration: {"exact_match": ..., "f1": ...}}, JSON'
     )
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="where the results go")
-    parser.add_argument("--model", metavar="FOLDER", help="a model folder [default: the embedded model]")
     parser.add_argument(
-        "--threads", type=count, default=cores(), help="of every system [default: all cores, %(default)s]"
+        "--output", type=Path, default=Path("results/speed"), metavar="DIR", help="[default: %(default)s]"
     )
-    parser.add_argument("--windows", type=count, default=30, metavar="N", help="filled windows [default: %(default)s]")
-    parser.add_argument("--questions", type=count, default=300, metavar="N", help="real ones [default: %(default)s]")
-    parser.add_argument("--repeats", type=count, default=5, metavar="N", help="fresh processes [default: %(default)s]")
+    parser.add_argument("--model", metavar="FOLDER", help="a model folder [default: the embedded model]")
+    common.add_counts(
+        parser,
+        threads=(common.cores(), "of every system; by default all cores"),
+        windows=(30, "filled windows"),
+        questions=(300, "real questions"),
+        repeats=(5, "fresh processes"),
+    )
     return parser.parse_args()
 
 
@@ -146,7 +129,7 @@ def parse() -> argparse.Namespace:
 
 
 def measure_filled(
-    folder: ModelFolder, exported: Path, args: argparse.Namespace, say: Progress
+    folder: ModelFolder, exported: Path, args: argparse.Namespace, say: common.Progress
 ) -> tuple[list[Measurement], float]:
     """Measure windows of 384 real tokens; return also how far the graphs differ from each other in the logits."""
     shape, tokens = folder.shape, systems.MAX_SEQ_LEN
@@ -176,7 +159,7 @@ def measure_filled(
     ones = np.ones((1, tokens), np.int64)
     items = [systems.Window(ids, ones, ones * 0) for ids in random_ids]
     difference = disagreement([runs[name] for name in (*systems.EXPORTED, table.select(shape, "full").name)], items[0])
-    seconds = interleave("filled windows", runs, items, say)
+    seconds = common.interleave("filled windows", runs, items, say)
     return [replace(about[name], seconds=seconds[name]) for name in runs], difference
 
 
@@ -211,7 +194,7 @@ def measure_real(
     questions: Sequence[Question],
     args: argparse.Namespace,
     f1: Mapping[str, float],
-    say: Progress,
+    say: common.Progress,
 ) -> list[Measurement]:
     lengths = window_lengths(folder, questions)
     pairs = [(x.question, x.context) for x in questions]
@@ -238,7 +221,7 @@ def measure_real(
         )
         asks[name] = systems.ask_ours(qa, choice.config)
     runs = {name: partial(apply, ask) for name, ask in asks.items()}
-    seconds = interleave("real questions", runs, pairs, say)
+    seconds = common.interleave("real questions", runs, pairs, say)
     return [replace(about[name], seconds=seconds[name]) for name in runs]
 
 
@@ -248,7 +231,7 @@ def window_lengths(folder: ModelFolder, questions: Sequence[Question]) -> list[i
     return [
         len(window)
         for x in questions
-        for window in windows(
+        for window in cut_windows(
             tokenizer,
             tokenizer.question(x.question),
             tokenizer.text(x.context),
@@ -280,81 +263,6 @@ def one_question_memory(full: str, args: argparse.Namespace) -> dict[str, list[i
 
 def apply(ask: systems.Ask, pair: tuple[str, str]) -> str:
     return ask(*pair)
-
-
-def interleave(
-    title: str, runs: Mapping[str, Callable[[T], object]], items: Sequence[T], say: Progress
-) -> dict[str, list[float]]:
-    """Time each system on each item: all systems on one item, in an order drawn anew, then on the next.
-
-    Before each run that counts comes one, on the item before, that does not: what is measured is a system that answers
-    one request after the other, and not what its neighbour left in caches and what its threads still burn.
-    """
-    order = list(runs)
-    shuffle = random.Random(_SEED).shuffle
-    seconds: dict[str, list[float]] = {name: [] for name in runs}
-    for name in order:
-        for item in items[:_WARM_UP]:
-            runs[name](item)
-    for i, item in enumerate(items):
-        shuffle(order)
-        for name in order:
-            runs[name](items[i - 1])
-            began = time.perf_counter()
-            runs[name](item)
-            seconds[name].append(round(time.perf_counter() - began, 6))
-        say.count(title, i + 1, len(items))
-    return seconds
-
-
-class Progress:
-    """Says on standard error what goes on, with the seconds since the start."""
-
-    def __init__(self) -> None:
-        self._began = time.perf_counter()
-
-    def __call__(self, line: str) -> None:
-        print(f"{time.perf_counter() - self._began:7.1f} s  {line}", file=sys.stderr, flush=True)
-
-    def count(self, title: str, done: int, total: int) -> None:
-        """Say how far a loop is, ten times in all."""
-        if done * 10 // total > (done - 1) * 10 // total:
-            self(f"{title}: {done} of {total}")
-
-
-class Others:
-    """How much of the processor other processes take from now on."""
-
-    def __init__(self) -> None:
-        self._began = self._seconds()
-
-    def share(self) -> float:
-        everything, idle, ours = (now - then for now, then in zip(self._seconds(), self._began, strict=True))
-        return max(0.0, (everything - idle - ours) / everything)
-
-    def _seconds(self) -> tuple[float, float, float]:
-        machine, ours = psutil.cpu_times(), psutil.Process().cpu_times()
-        idle = machine.idle + getattr(machine, "iowait", 0)
-        guests = getattr(machine, "guest", 0) + getattr(machine, "guest_nice", 0)  # counted in user and nice, too
-        return sum(machine) - guests, idle, sum(ours[:4])
-
-
-def cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def describe_machine() -> dict[str, Any]:
-    info: dict[str, str] = {}
-    if (path := Path("/proc/cpuinfo")).exists():
-        first = path.read_text().split("\n\n")[0]
-        info = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in first.splitlines())}
-    return {
-        "cpu": info.get("model name", platform.processor() or platform.machine()),
-        "cpu_flags": [flag for flag in _CPU_FLAGS if flag in info.get("flags", "").split()],
-        "cores": cores(),
-        "memory_bytes": psutil.virtual_memory().total,
-        "system": platform.platform(),
-    }
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ import csv
 import itertools
 import random
 import statistics
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -23,6 +22,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import optuna
+from benchmarks.common import Progress, argument_parser, heading, table, write_page
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -47,16 +47,16 @@ FIGURES = ("share", "exact_match", "f1", "seconds")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argument_parser(__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    table = commands.add_parser("tabulate", help="measure the grid")
-    table.add_argument("model", help='a model folder, or "embedded"')
-    table.add_argument("--data", required=True, help="a SQuAD file")
-    table.add_argument("--titles", type=Path, help="titles of the articles to use, one a line")
-    table.add_argument("--questions", type=int, default=500)
-    table.add_argument("--output", type=Path, required=True, help="the table, a CSV file")
-    table.add_argument("--part", default="0/1", metavar="I/N", help="measure part I of N, counted from 0")
-    table.add_argument("--threads", type=int, default=1)
+    grid = commands.add_parser("tabulate", help="measure the grid")
+    grid.add_argument("model", help='a model folder, or "embedded"')
+    grid.add_argument("--data", required=True, help="a SQuAD file")
+    grid.add_argument("--titles", type=Path, help="titles of the articles to use, one a line")
+    grid.add_argument("--questions", type=int, default=500)
+    grid.add_argument("--output", type=Path, required=True, help="the table, a CSV file")
+    grid.add_argument("--part", default="0/1", metavar="I/N", help="measure part I of N, counted from 0")
+    grid.add_argument("--threads", type=int, default=1)
     race = commands.add_parser("compare", help="run the samplers on the table")
     race.add_argument("table", type=Path)
     race.add_argument("--seeds", type=int, default=5)
@@ -83,7 +83,7 @@ def tabulate(args: argparse.Namespace, part: int, parts: int) -> None:
     data = sample(Questions("select", read_squad(args.data, titles=titles)), args.questions, seed=0).data
     qa = QuestionAnswerer(args.model, threads=args.threads)
     space = SearchSpace(qa.shape.layers, LOW)
-    grid = list(itertools.product(*levels(space.layers)))
+    say, grid = Progress(), list(itertools.product(*levels(space.layers)))
     random.Random(1).shuffle(grid)
     columns = [f"r{i}" for i in range(1, space.layers + 1)]
     done = set()
@@ -104,7 +104,7 @@ def tabulate(args: argparse.Namespace, part: int, parts: int) -> None:
             figures = (share(qa.shape, config), scores.exact_match, scores.f1, seconds)
             writer.writerow([*ratios, *(f"{figure:.6f}" for figure in figures)])
             file.flush()
-            print(f"{number} of {len(grid[part::parts])}: {ratios} F1 {scores.f1:.2f}", file=sys.stderr, flush=True)
+            say(f"{number} of {len(grid[part::parts])}: {ratios} F1 {scores.f1:.2f}")
 
 
 def read_grid(path: Path) -> tuple[npt.NDArray[np.float64], dict[tuple[float, ...], float]]:
@@ -151,6 +151,7 @@ def run(
 
 def compare(args: argparse.Namespace) -> None:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
+    say = Progress()
     f1, shares = read_grid(args.table)
     space = SearchSpace(f1.ndim, LOW)
     shape = ModelShape(
@@ -174,10 +175,10 @@ def compare(args: argparse.Namespace) -> None:
         try:
             found[sampler] = [run(sampler, seed, space, objective) for seed in range(args.seeds)]
         except SearchError as error:
-            print(f"{sampler} is left out: {error}", file=sys.stderr)
+            say(f"{sampler} is left out: {error}")
             continue
         seconds[sampler] = (time.perf_counter() - began) / args.seeds / max(AT)
-        print(f"{sampler}: {statistics.mean(run[-1] for run in found[sampler]):.4f}", file=sys.stderr, flush=True)
+        say(f"{sampler}: {statistics.mean(run[-1] for run in found[sampler]):.4f}")
     args.output.mkdir(parents=True, exist_ok=True)
     write_report(args, found, seconds, hypervolume(grid), hypervolume(uniform))
 
@@ -200,28 +201,25 @@ def write_report(
         for sampler, columns in ((sampler, list(zip(*runs, strict=True))) for sampler, runs in found.items())
     }
     ranked = sorted(summary, key=lambda sampler: -summary[sampler][-1][0])
-    lines = [
+    rows = [
+        (
+            LABELS[sampler],
+            *(f"{mean:.4f} ± {deviation:.4f}" for mean, deviation in summary[sampler]),
+            f"{seconds[sampler]:.3f}",
+        )
+        for sampler in ranked
+    ]
+    parts = [
         "# Samplers compared",
-        "",
+        heading("optuna"),
         "Hypervolume of cost (the share) against F1, from the reference of share 1 and F1 0: mean of "
         f"{args.seeds} seeds, and their standard deviation. On `{args.table.name}`, F1 interpolated between its "
-        "configurations. Every run begins as every search does, with `full`, 7 uniform and 5 late ones. Made by",
-        f"`python -m benchmarks.train.samplers compare {args.table} --seeds {args.seeds} --output {args.output}`.",
-        "",
-        "| sampler | " + " | ".join(f"{number} trials" for number in AT) + " | seconds a proposal |",
-        "| --- |" + " --- |" * (len(AT) + 1),
-        *(
-            f"| {LABELS[sampler]} | "
-            + " | ".join(f"{mean:.4f} ± {deviation:.4f}" for mean, deviation in summary[sampler])
-            + f" | {seconds[sampler]:.3f} |"
-            for sampler in ranked
-        ),
-        "",
+        "configurations. Every run begins as every search does, with `full`, 7 uniform and 5 late ones.",
+        table(("sampler", *(f"{number} trials" for number in AT), "seconds a proposal"), rows),
         f"For comparison: all uniform configurations from {LOW} to 1 have {uniform:.4f}, "
         f"all {args.configurations} configurations of the table {grid:.4f}.",
-        "",
     ]
-    (args.output / "samplers.md").write_text("\n".join(lines), "utf-8")
+    write_page("\n\n".join(parts) + "\n", args.output / "samplers.md")
     figure = Figure(figsize=(8.5, 4), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()

@@ -1,6 +1,6 @@
 """How fast training is here: features a second in each kind of step, and the hours that the recipes' epochs take.
 
-usage: training.py --data TRAIN.json.gz [--base BASE] --output results/train/training-speed.md
+usage: python -m benchmarks.train.training [--output results/train/training-speed.md]
 
 Steps of batches of 16 real features of like length, random weights, in the sizes of the recipes. As a ratio, too: to a
 step of the 6-layer hidden-384 model on its labels, in the same run. Let nothing else run beside it.
@@ -8,23 +8,19 @@ step of the 6-layer hidden-384 model on its labels, in the same run. Let nothing
 
 from __future__ import annotations
 
-import argparse
-import datetime
-import os
 import random
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from benchmarks.speed.speed import describe_machine
+from benchmarks.common import Progress, add_data, argument_parser, heading, table, write_page
 from transformers import BertConfig, MPNetConfig, MPNetForQuestionAnswering
 
 from dynamic_tinybert.folder import EMBEDDED, open_folder
-from dynamic_tinybert.inference.windows import TextTokenizer
+from dynamic_tinybert.inference import TextTokenizer
 from dynamic_tinybert.squad import read_squad
 from dynamic_tinybert.train.features import Batch, FeatureSettings, collate, make_features
 from dynamic_tinybert.train.losses import hidden_loss, relation_loss, significance_loss
@@ -38,15 +34,15 @@ BASELINE = "hidden 384: labels"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True, help="SQuAD 1.1 train")
+    parser = argument_parser(__doc__)
+    add_data(parser, "train-v1.1.json.gz")
     parser.add_argument("--steps", type=int, default=5, help="steps that are timed, after one that is not")
-    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--output", type=Path, metavar="FILE", help="the table, beside standard output")
     args = parser.parse_args()
 
     batches = make_batches(args.data, args.steps + 1)
     mpnet = MPNetForQuestionAnswering(MPNetConfig(vocab_size=30527, relative_attention_num_buckets=32))
-    rows = []
+    rows, say = [], Progress()
     for name, model, step in kinds(mpnet):
         optimizer = torch.optim.AdamW(model.parameters(), 1e-5)
         speeds = []
@@ -57,20 +53,12 @@ def main() -> None:
             optimizer.zero_grad()
             speeds.append(len(batch["input_ids"]) / (time.perf_counter() - begin))
         rows.append((name, statistics.median(speeds[1:])))
-        print(f"{name}: {rows[-1][1]:.2f} features a second", file=sys.stderr, flush=True)
+        say(f"{name}: {rows[-1][1]:.2f} features a second")
     baseline = dict(rows)[BASELINE]
-    lines = [
-        "# Training speed",
-        "",
-        f"`python -m benchmarks.train.training --data SQUAD-TRAIN --steps {args.steps}`, {datetime.date.today()}; "
-        f"{describe_machine()['cpu']}; PyTorch {torch.__version__} with {torch.get_num_threads()} threads, "
-        f"of {os.cpu_count()} cores. Batches of 16 features of like length, 169 tokens on average; medians.",
-        "",
-        f"| step | features a second | to {BASELINE} | hours for an epoch of 86,000 features |",
-        "| --- | --- | --- | --- |",
-        *(f"| {name} | {speed:.2f} | {speed / baseline:.2f} | {86_000 / speed / 3600:.1f} |" for name, speed in rows),
-    ]
-    args.output.write_text("\n".join(lines) + "\n", "utf-8")
+    header = ("step", "features a second", f"to {BASELINE}", "hours for an epoch of 86,000 features")
+    cells = [(x, f"{speed:.2f}", f"{speed / baseline:.2f}", f"{86_000 / speed / 3600:.1f}") for x, speed in rows]
+    about = f"{heading('torch')} {torch.get_num_threads()} threads. Batches of 16 features of like length; medians."
+    write_page(f"# Training speed\n\n{about}\n\n{table(header, cells)}\n", args.output)
 
 
 def make_batches(data: str, count: int) -> list[Batch]:

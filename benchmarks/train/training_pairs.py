@@ -1,6 +1,6 @@
 """How fast training is against another version of this package: windows a second, in pairs, with each allocator.
 
-usage: training_pairs.py --before PYTHON --output results/train/speed.md
+usage: python -m benchmarks.train.training_pairs --before PYTHON --output results/train/speed.md
 
 PYTHON is an interpreter of an environment that has the other version, with its `train` extra. Both take the same steps:
 32 windows of 160 tokens, a tenth of them padded, random weights, AdamW, gradients clipped; at full, and at a
@@ -15,7 +15,6 @@ Memory: `plain` is the C library's own way, `kept` our `keep_freed_memory`, `hug
 from __future__ import annotations
 
 import argparse
-import datetime
 import glob
 import json
 import os
@@ -25,6 +24,8 @@ import sys
 import time
 from pathlib import Path
 from typing import Any
+
+from benchmarks.common import Progress, argument_parser, heading, table, write_page
 
 BATCH, TOKENS, PADDED = 32, 160, 16
 SHAPES = {
@@ -37,7 +38,7 @@ JEMALLOC = "thp:always,metadata_thp:always,dirty_decay_ms:-1,muzzy_decay_ms:-1,n
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argument_parser(__doc__)
     parser.add_argument("--before", help="interpreter that has the version to compare with")
     parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=list(SHAPES))
     parser.add_argument("--precisions", nargs="+", choices=("auto", "fp32"), default=["auto"])
@@ -52,7 +53,7 @@ def main() -> None:
         return
     if not args.before or not args.output:
         parser.error("give --before and --output")
-    rows = []
+    rows, say = [], Progress()
     for shape in args.shapes:
         for precision in args.precisions:
             limit = run(sys.executable, "plain", shape=shape, step="limit", precision=precision, steps=args.steps)
@@ -62,9 +63,8 @@ def main() -> None:
                         told = {"shape": shape, "step": step, "precision": precision, "steps": args.steps}
                         rows.append([shape, step, precision, memory, *pair(args.before, memory, told, args.rounds)])
                         rows[-1].append(limit if step == "full" else None)
-                        print(*rows[-1], sep="\t", file=sys.stderr, flush=True)
-    args.output.parent.mkdir(parents=True, exist_ok=True)
-    args.output.write_text(report(rows, args), "utf-8")
+                        say("  ".join(map(str, rows[-1])))
+    write_page(report(rows), args.output)
 
 
 def pair(before: str, memory: str, told: dict[str, Any], rounds: int) -> tuple[float, float]:
@@ -89,7 +89,7 @@ def environment(memory: str) -> dict[str, str] | None:
 def run(python: str, memory: str, **told: Any) -> float:
     """The speed that a process of its own finds."""
     told["keep"] = memory == "kept"
-    command = [python, __file__, "--worker", json.dumps(told)]
+    command = [python, "-m", "benchmarks.train.training_pairs", "--worker", json.dumps(told)]
     done = subprocess.run(
         command, check=True, capture_output=True, text=True, env={**os.environ, **(environment(memory) or {})}
     )
@@ -185,29 +185,25 @@ def limit(shape: str, bf16: bool, steps: int) -> float:
     return speed / (3 * window)
 
 
-def report(rows: list[list[Any]], args: Any) -> str:
+def report(rows: list[list[Any]]) -> str:
     import torch
-    from benchmarks.speed.speed import describe_machine
 
-    lines = [
-        "# Training speed, against the version before",
-        "",
-        f"`python -m benchmarks.train.training_pairs --before PYTHON --rounds {args.rounds} --steps {args.steps}`, "
-        f"{datetime.date.today()}; {describe_machine()['cpu']}; PyTorch {torch.__version__} with "
-        f"{torch.get_num_threads()} threads, of {os.cpu_count()} cores. Windows a second, medians; {BATCH} windows of "
-        f"{TOKENS} tokens. `limit` is what the matrix products alone would take.",
-        "",
-        "| model | step | precision | memory | before | now | ratio | now / before plain | limit |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
     plain = {tuple(row[:3]): row[4] for row in rows if row[3] == "plain"}
+    cells = []
     for shape, step, precision, memory, before, now, most in rows:
         base = plain.get((shape, step, precision))
-        against = "" if base is None else f"{now / base:.2f}"
-        end = "" if most is None else f"{most:.1f}"
-        speeds = f"{before:.1f} | {now:.1f} | {now / before:.2f}"
-        lines.append(f"| {shape} | {step} | {precision} | {memory} | {speeds} | {against} | {end} |")
-    return "\n".join(lines) + "\n"
+        against, end = "" if base is None else f"{now / base:.2f}", "" if most is None else f"{most:.1f}"
+        cells.append(
+            (shape, step, precision, memory, f"{before:.1f}", f"{now:.1f}", f"{now / before:.2f}", against, end)
+        )
+    header = ("model", "step", "precision", "memory", "before", "now", "ratio", "now / before plain", "limit")
+    parts = [
+        "# Training speed, against the version before",
+        f"{heading('torch')} {torch.get_num_threads()} threads. Windows a second, medians; {BATCH} windows of {TOKENS} "
+        "tokens. `limit` is what the matrix products alone would take.",
+        table(header, cells, left=4),
+    ]
+    return "\n\n".join(parts) + "\n"
 
 
 if __name__ == "__main__":

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from benchmarks.common import free_port
 from benchmarks.serve import hostile
 from benchmarks.serve.answers import CLOSED, CUT, UNCONNECTED, Given, Library, ask
 from benchmarks.serve.hostile import Siege, State
 from benchmarks.serve.hostile_clients import HELD, KINDS
-from benchmarks.serve.serving import Server, free_port
+from benchmarks.serve.serving import Server
 from benchmarks.serve.terminate import Ending
 
 from dynamic_tinybert.squad import Question
