@@ -75,7 +75,7 @@ napoleon_use_ivar = True
 napoleon_use_rtype = False
 napoleon_attr_annotations = False  # the signature has them
 # Not installed to make the site: gigabytes, for signatures.
-autodoc_mock_imports = ["accelerate", "filelock", "matplotlib", "optuna", "sqlalchemy", "tantivy", "torch"]
+autodoc_mock_imports = ["accelerate", "matplotlib", "optuna", "sqlalchemy", "tantivy", "torch"]
 autodoc_mock_imports += ["pymilvus", "ray", "transformers"]
 autodoc_mock_imports += ["fastapi", "prometheus_client", "pythonjsonlogger", "starlette", "uvicorn"]
 nitpicky = True
