@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dynamic_tinybert.batch.records import LONGEST_LINE
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -26,6 +25,7 @@ from dynamic_tinybert.batch import (
     answer_file,
     from_texts,
 )
+from dynamic_tinybert.batch.records import LONGEST_LINE
 
 Rows = Sequence[object]
 
@@ -432,7 +432,6 @@ def test_ids_are_compared_with_their_types(tmp_path: Path) -> None:
             run(source, out, resume=True)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="has no flock")
 @pytest.mark.parametrize("resume", [False, True])
 def test_two_runs_never_write_one_file(tmp_path: Path, resume: bool) -> None:
     source, out = write(tmp_path / "questions.jsonl", asked(2)), tmp_path / "answers.jsonl"

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dynamic_tinybert.files.text import NoTextError, UndecodableError, text_blocks
+from dynamic_tinybert.files import NoTextError, UndecodableError, text_blocks
 
 TEXT = "Été à Zürich 😀\r\n\r\nبرج إيفل في باريس\n東京\re\u0301\u2028\x0c end"
 

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from dynamic_tinybert import Corpus, QuestionAnswerer
-from dynamic_tinybert.batch.answering import BatchError, Setup, answer_file, from_texts
+from dynamic_tinybert.batch import BatchError, Setup, answer_file, from_texts
 from dynamic_tinybert.batch.on_ray import answer_file_on_ray
 from support.ray_nodes import Cluster
 

@@ -8,101 +8,38 @@ budget, index) is written nowhere, nor are the texts: a run is resumed with othe
 from __future__ import annotations
 
 import contextlib
-import errno
-import itertools
-import json
-import math
 import os
-import stat
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from dynamic_tinybert.answer import LogitsError
-from dynamic_tinybert.errors import DynamicTinyBertError
-from dynamic_tinybert.files.text import SURROGATE
-
-if sys.platform != "win32":
-    import fcntl
+from dynamic_tinybert.batch.output import BatchError, Line, Output, encode, encode_error, pass_over_answered
+from dynamic_tinybert.batch.records import BadLine, Question, read_questions
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
-    from dynamic_tinybert.corpus.corpus import Corpus
+    from dynamic_tinybert.corpus import Corpus
     from dynamic_tinybert.model import Budget
     from dynamic_tinybert.qa import QuestionAnswerer
-    from dynamic_tinybert.runtime.graph import Precision
+    from dynamic_tinybert.runtime import Precision
 
-Id: TypeAlias = "str | int | float"
+
 Progress: TypeAlias = Callable[[int, int, str], None]
 
 CHUNK = 32  # questions that a thread takes at a time: see benchmarks/speed/batch.py
 CORPUS_CHUNK = 4  # the same of a corpus, which answers one by one
-LONGEST_LINE = 1 << 26  # bytes of a question's line
 
 _CHUNK_CHARACTERS = 1 << 20  # of questions and texts, beyond which a chunk takes no more of them
 _AHEAD = 4  # chunks for each worker that are read before the first of them is written ...
 _AHEAD_CHARACTERS = 1 << 26  # ... unless they hold more than so many characters
-_LONGEST_ANSWER = 1 << 28  # bytes of an answer's line
-_PIECE = 1 << 20  # bytes of an overlong line that are skipped at a time
-_SKIPPED = 1000  # lines between two reports of progress while answers are checked that are there already
-_BOM = b"\xef\xbb\xbf"
-
-
-class BatchError(DynamicTinyBertError):
-    """A run that cannot begin or go on; one line that says why."""
-
-
-class _LineError(ValueError):
-    """A line that holds no question, and why."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Record:
-    """A line of a file of questions.
-
-    Attributes:
-        line: Its number, from 1.
-        id: What its answer is known by: the question's own id, or else the line's number.
-        named: Whether the id is its own; where it is not, the question stands in its answer's line, too.
-        end: Where the line ends, in bytes from the beginning of the file.
-    """
-
-    line: int
-    id: Id
-    named: bool
-    end: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Question(Record):
-    """A question, and the text to answer it from; empty where questions need none."""
-
-    question: str
-    text: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class BadLine(Record):
-    """A line that holds no question, and why, in one line that begins with the line's number."""
-
-    error: str
 
 
 Answering: TypeAlias = Callable[[Sequence[Question]], Sequence[Mapping[str, Any]]]
 """Answers questions: the fields of the answer to each, in order, as JSON has them. Called from many threads."""
-
-
-class Line(NamedTuple):
-    """A line of the output, whole, and whether it is an answer."""
-
-    content: bytes
-    good: bool
 
 
 class Chunk(NamedTuple):
@@ -193,7 +130,7 @@ def from_corpus(
         BatchError: The index cannot be used.
         BudgetError: The budget makes no sense.
     """
-    from dynamic_tinybert.corpus.errors import CorpusError
+    from dynamic_tinybert.corpus import CorpusError
 
     def one(question: str) -> Mapping[str, Any]:
         if top_k == 1:
@@ -254,7 +191,7 @@ class Setup:
         """
         if self.index is None:
             return from_texts(qa, budget=self.budget, top_k=self.top_k)
-        from dynamic_tinybert.corpus.corpus import Corpus
+        from dynamic_tinybert.corpus import Corpus
 
         corpus = Corpus(self.index, qa=qa)
         return from_corpus(corpus, budget=self.budget, top_k=self.top_k, max_latency_ms=self.max_latency_ms)
@@ -323,10 +260,10 @@ def run(
     with questions.open("rb") as source:
         if out.exists() and out.samefile(questions):
             raise ValueError(f"{out} is the file of questions itself: give answers a file of their own")
-        with _Output(out, resume=resume) as output:
+        with Output(out, resume=resume) as output:
             meter = _Meter(progress, os.fstat(source.fileno()).st_size)
             records = read_questions(source, needs_text=needs_text)
-            rest, skipped, failed_before = _resumed(records, output, questions, meter)
+            rest, skipped, failed_before = pass_over_answered(records, output, questions, meter.skipped)
             answered = failed = 0
             with contextlib.closing(spread(_chunks(rest, chunk))) as done:
                 for lines, end in done:
@@ -344,144 +281,11 @@ def run(
     )
 
 
-# Questions.
-
-
-def read_questions(file: BinaryIO, *, needs_text: bool = True) -> Iterator[Question | BadLine]:
-    r"""Yield the questions of a file of JSON Lines, one at a time, and what is in their place where a line holds none.
-
-    A question is an object with `question`, perhaps an `id` (a string or a number; by default the number of the line),
-    and its `text`, which may also be called `context`. Whatever else it has is left aside, as are blank lines. Lines
-    end in `\n` and have 64 MiB at the most.
-
-    Args:
-        file: The file, in UTF-8.
-        needs_text: Each question must bring its text; or else texts are left aside.
-    """
-    end = 0
-    for number in itertools.count(1):
-        line = file.readline(LONGEST_LINE + 1)
-        if not line:
-            return
-        end += len(line)
-        if len(line) > LONGEST_LINE:
-            end += 0 if line.endswith(b"\n") else _skip_line(file)
-            error = f"line {number}: has more than {LONGEST_LINE >> 20} MiB"
-            yield BadLine(line=number, id=number, named=False, end=end, error=error)
-            continue
-        if number == 1:
-            line = line.removeprefix(_BOM)
-        if not line.isspace() and line:
-            yield _record(line, number, end, needs_text)
-
-
-def _skip_line(file: BinaryIO) -> int:
-    """Read to the end of a line, and return how many bytes that was."""
-    skipped = 0
-    while piece := file.readline(_PIECE):
-        skipped += len(piece)
-        if piece.endswith(b"\n"):
-            break
-    return skipped
-
-
-def _record(line: bytes, number: int, end: int, needs_text: bool) -> Question | BadLine:
-    known: Id = number
-    named = False
-    try:
-        value = _object(line)
-        known, named = _id(value, number), value.get("id") is not None
-        question = _string(value, "question")
-        if not question.strip():
-            raise _LineError("the question is empty")
-        text = _text(value) if needs_text else ""
-        return Question(line=number, id=known, named=named, end=end, question=question, text=text)
-    except _LineError as error:
-        return BadLine(line=number, id=known, named=named, end=end, error=f"line {number}: {error}")
-
-
-def _refuse(constant: str) -> None:
-    raise _LineError(f"is not JSON: {constant} is no number there")
-
-
-_DECODER = json.JSONDecoder(parse_constant=_refuse)
-
-
-def _object(line: bytes) -> dict[str, Any]:
-    try:
-        value = _DECODER.decode(line.decode("utf-8"))
-    except _LineError:
-        raise
-    except UnicodeDecodeError as error:
-        raise _LineError(f"is not UTF-8 (byte {error.start + 1:,} of {len(line):,})") from None
-    except json.JSONDecodeError as error:
-        raise _LineError(f"is not JSON: {error.msg} (character {error.pos + 1:,})") from None
-    except ValueError:
-        raise _LineError("holds a number of too many digits") from None
-    except RecursionError:
-        raise _LineError("is nested too deeply") from None
-    if not isinstance(value, dict):
-        raise _LineError('is no JSON object, as {"question": "...", "text": "..."}')
-    return value
-
-
-def _id(value: Mapping[str, Any], number: int) -> Id:
-    known = number if value.get("id") is None else value["id"]
-    if isinstance(known, str):
-        return _encodable(known, "id")
-    endless = isinstance(known, float) and not math.isfinite(known)
-    if isinstance(known, bool) or not isinstance(known, (int, float)) or endless:
-        raise _LineError("the id is neither a string nor a number")
-    return known
-
-
-def _string(value: Mapping[str, Any], name: str) -> str:
-    if name not in value:
-        raise _LineError(f"has no {name!r}")
-    if not isinstance(value[name], str):
-        raise _LineError(f"the {name} is no string")
-    return _encodable(value[name], name)
-
-
-def _text(value: Mapping[str, Any]) -> str:
-    names = [name for name in ("text", "context") if name in value]
-    if len(names) != 1:
-        raise _LineError("has both 'text' and 'context'" if names else "has no 'text'")
-    return _string(value, names[0])
-
-
-def _encodable(text: str, name: str) -> str:
-    if SURROGATE.search(text):
-        raise _LineError(f"the {name} holds half a character (a lone surrogate)")
-    return text
-
-
-# Answers.
-
-
-def _encode(record: Question | BadLine, fields: Mapping[str, Any]) -> bytes:
-    head = _head(record)
-    row = head | dict(fields) | head
-    return json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b"\n"
-
-
-def _head(record: Question | BadLine) -> dict[str, Any]:
-    """What tells in a line of the output which question it answers."""
-    if record.named or isinstance(record, BadLine):
-        return {"id": record.id}
-    return {"id": record.id, "question": record.question}
-
-
-def _encode_error(record: Question | BadLine, error: str) -> bytes:
-    plain = " ".join(error.split()).encode(errors="backslashreplace").decode()
-    return _encode(record, {"error": plain})
-
-
 def answer_lines(answer: Answering, records: Sequence[Question | BadLine]) -> list[Line]:
     """Return the lines of the output for some records."""
     answers = iter(_ask(answer, [record for record in records if isinstance(record, Question)]))
     return [
-        next(answers) if isinstance(record, Question) else Line(_encode_error(record, record.error), False)
+        next(answers) if isinstance(record, Question) else Line(encode_error(record, record.error), False)
         for record in records
     ]
 
@@ -494,16 +298,13 @@ def _ask(answer: Answering, questions: Sequence[Question]) -> list[Line]:
         found = answer(questions)
         if len(found) != len(questions):
             raise AssertionError(f"{len(found)} answers to {len(questions)} questions")
-        return [Line(_encode(q, fields), True) for q, fields in zip(questions, found, strict=True)]
+        return [Line(encode(q, fields), True) for q, fields in zip(questions, found, strict=True)]
     except LogitsError:  # of a damaged model
         raise
     except ValueError as error:
         if len(questions) == 1:
-            return [Line(_encode_error(questions[0], f"line {questions[0].line}: {error}"), False)]
+            return [Line(encode_error(questions[0], f"line {questions[0].line}: {error}"), False)]
     return [line for question in questions for line in _ask(answer, [question])]
-
-
-# The road from one to the other.
 
 
 def _on_threads(chunks: Iterable[Chunk], answer: Answering, workers: int) -> Generator[Done, None, None]:
@@ -542,121 +343,6 @@ def _chunks(records: Iterable[Question | BadLine], most: int) -> Iterator[Chunk]
             part, size = [], 0
     if part:
         yield Chunk(part, size)
-
-
-def _resumed(
-    records: Iterator[Question | BadLine], output: _Output, questions: Path, meter: _Meter
-) -> tuple[Iterator[Question | BadLine], int, int]:
-    """Pass over the records whose answers are there.
-
-    Returns:
-        The records that are left, how many are not, and how many of those have an error for an answer.
-
-    Raises:
-        BatchError: The answers are to other questions.
-    """
-    count = failed = 0
-    for line in output.lines():
-        record = next(records, None)
-        if record is None:
-            raise BatchError(f"{output.path} holds more answers than {questions} holds questions: name another --out")
-        if not line.endswith(b"\n"):
-            begin = _encode(record, {})[:-2]  # all but the bracket and the line's end
-            if len(line) == _LONGEST_ANSWER or not begin.startswith(line[: len(begin)]):
-                raise _no_answer(output.path, count + 1, record, questions)
-            output.cut(len(line))
-            return itertools.chain([record], records), count, failed
-        count += 1
-        head, good = _read_answer(line)
-        if json.dumps(head) != json.dumps(_head(record)):
-            raise _no_answer(output.path, count, record, questions)
-        failed += not good
-        if count % _SKIPPED == 0:
-            meter.skipped(record.end)
-    return records, count, failed
-
-
-def _read_answer(line: bytes) -> tuple[object, bool]:
-    """Return what tells in a line of the output which question it answers, and whether it is an answer."""
-    try:
-        value = _object(line)
-    except _LineError:
-        return None, False
-    return {name: value[name] for name in ("id", "question") if name in value}, "error" not in value
-
-
-def _no_answer(path: Path, number: int, record: Record, questions: Path) -> BatchError:
-    return BatchError(
-        f"{path} was made of other questions: its line {number} is no answer to {record.id!r:.60}, line {record.line} "
-        f"of {questions}; name another --out"
-    )
-
-
-class _Output:
-    """The file of answers, which one process writes at a time.
-
-    Raises:
-        BatchError: It holds answers that are not to be resumed, another process is writing it, or it is no file.
-        OSError: It cannot be written.
-    """
-
-    def __init__(self, path: Path, *, resume: bool) -> None:
-        self.path = path
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o666)
-        try:
-            state = os.fstat(self._file)
-            if not stat.S_ISREG(state.st_mode):
-                raise BatchError(f"{path} is no file that could be resumed: name a file with --out")
-            self._lock()
-            if os.fstat(self._file).st_size and not resume:
-                raise BatchError(f"{path} is not empty: add --resume to go on with it, or name another --out")
-        except BaseException:
-            os.close(self._file)
-            raise
-
-    def __enter__(self) -> _Output:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        with contextlib.nullcontext() if error is not None else self._named():
-            os.close(self._file)
-
-    def lines(self) -> Iterator[bytes]:
-        r"""Yield the lines that are there. The last is torn if no `\n` ends it, and any that is too long."""
-        with open(self._file, "rb", closefd=False) as file:
-            while line := file.readline(_LONGEST_ANSWER):
-                yield line
-
-    def cut(self, size: int) -> None:
-        """Cut so many bytes from the end."""
-        with self._named():
-            os.ftruncate(self._file, os.fstat(self._file).st_size - size)
-
-    def write(self, content: bytes) -> None:
-        """Append whole lines, and hand them to the system."""
-        rest = memoryview(content)
-        with self._named():
-            while rest:
-                rest = rest[os.write(self._file, rest) :]
-
-    def _lock(self) -> None:
-        """Take the file for this process until it ends, however it ends, where the system can do that."""
-        if sys.platform == "win32":
-            return
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-                raise BatchError(f"another run is writing {self.path}: wait for it, or name another --out") from None
-
-    @contextlib.contextmanager
-    def _named(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise type(error)(error.errno, error.strerror, str(self.path)) from None
 
 
 class _Meter:

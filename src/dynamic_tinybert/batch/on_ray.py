@@ -24,8 +24,8 @@ import ray
 import ray.data
 from ray.exceptions import RayError
 
-from dynamic_tinybert.batch import answering as batch
-from dynamic_tinybert.batch.answering import Answering, BatchError, Chunk, Done, Progress, Setup, Summary
+from dynamic_tinybert.batch import BatchError, Setup, Summary
+from dynamic_tinybert.batch.answering import Answering, Chunk, Done, Progress, answer_lines, check_from_one, run
 from dynamic_tinybert.folder import EMBEDDED
 
 _CHUNKS = 512  # that one Ray dataset has at the most ...
@@ -65,10 +65,10 @@ def answer_file_on_ray(
         ValueError: `workers` or `chunk` is below 1, both files are one, or the address has another form.
     """
     chunk = setup.chunk if chunk is None else chunk
-    batch.check_from_one(workers=workers, chunk=chunk)
+    check_from_one(workers=workers, chunk=chunk)
     setup = _wherever_it_works(setup)
     with _cluster(address):
-        return batch.run(
+        return run(
             questions,
             out,
             lambda chunks: _on_ray(chunks, setup, workers),
@@ -86,7 +86,7 @@ def _wherever_it_works(setup: Setup) -> Setup:
         model = os.path.abspath(model)
     if setup.index is None:
         return replace(setup, model=model)
-    from dynamic_tinybert.corpus.index.location import resolved
+    from dynamic_tinybert.corpus.index import resolved
 
     index = resolved(setup.index)
     return replace(setup, model=model, index=index)
@@ -99,7 +99,7 @@ def _cluster(address: str) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    _knock(address)
+    _check_reachable(address)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -113,7 +113,7 @@ def _cluster(address: str) -> Iterator[None]:
         ray.shutdown()
 
 
-def _knock(address: str) -> None:
+def _check_reachable(address: str) -> None:
     """Make sure that somebody listens at an address of a host and a port; Ray itself tries for minutes."""
     if address in ("auto", "local"):
         return
@@ -186,7 +186,7 @@ def _answer_row(row: dict[str, Any], setup: Setup) -> dict[str, Any]:
 
     lines, why = b"", ""
     try:
-        lines = pickle.dumps(batch.answer_lines(_loaded(setup), pickle.loads(row["records"])))
+        lines = pickle.dumps(answer_lines(_loaded(setup), pickle.loads(row["records"])))
     except (BatchError, LogitsError, ModelFolderError, OSError) as error:
         why = f"a worker cannot answer: {' '.join(str(error).split())}"
     return {"number": row["number"], "lines": lines, "error": why}

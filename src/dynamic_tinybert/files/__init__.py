@@ -1,1 +1,20 @@
-"""Files: writing them whole, text from bytes, the files that ship with the package."""
+"""Files: writing them whole, text from bytes, JSON Lines, the files that ship with the package."""
+
+from dynamic_tinybert.files.atomic import write_whole
+from dynamic_tinybert.files.jsonl import LineError, parse_object, split_lines
+from dynamic_tinybert.files.shipped import SHIPPED, find_list
+from dynamic_tinybert.files.text import SURROGATE, NoTextError, UndecodableError, encodable, text_blocks
+
+__all__ = [
+    "SHIPPED",
+    "SURROGATE",
+    "LineError",
+    "NoTextError",
+    "UndecodableError",
+    "encodable",
+    "find_list",
+    "parse_object",
+    "split_lines",
+    "text_blocks",
+    "write_whole",
+]

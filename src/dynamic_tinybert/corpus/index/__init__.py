@@ -1,1 +1,18 @@
-"""The index of a corpus: the protocol, and its engines."""
+"""The index: what the corpus asks of it, and where it is. The engines are in `tantivy` and `milvus`."""
+
+from dynamic_tinybert.corpus.index.location import MilvusAddress, open_index, parse, resolved
+from dynamic_tinybert.corpus.index.protocol import Counts, DocumentInfo, Hit, Index, Passage, Source, Writer
+
+__all__ = [
+    "Counts",
+    "DocumentInfo",
+    "Hit",
+    "Index",
+    "MilvusAddress",
+    "Passage",
+    "Source",
+    "Writer",
+    "open_index",
+    "parse",
+    "resolved",
+]

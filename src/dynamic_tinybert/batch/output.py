@@ -1,0 +1,166 @@
+"""Answers of a batch: their lines, and the file of them, which is only ever appended to and can be resumed."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import stat
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from filelock import lock_descriptor
+
+from dynamic_tinybert.batch.records import BadLine, Question, Record
+from dynamic_tinybert.errors import DynamicTinyBertError
+from dynamic_tinybert.files import LineError, parse_object
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+_LONGEST_ANSWER = 1 << 28  # bytes of an answer's line
+_SKIPPED = 1000  # lines between two reports of progress while answers are checked that are there already
+
+
+class BatchError(DynamicTinyBertError):
+    """A run that cannot begin or go on; one line that says why."""
+
+
+class Line(NamedTuple):
+    """A line of the output, whole, and whether it is an answer."""
+
+    content: bytes
+    good: bool
+
+
+def encode(record: Question | BadLine, fields: Mapping[str, Any]) -> bytes:
+    """Return the line of the output that has these fields for a record."""
+    head = _head(record)
+    row = head | dict(fields) | head
+    return json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+
+
+def _head(record: Question | BadLine) -> dict[str, Any]:
+    """What tells in a line of the output which question it answers."""
+    if record.named or isinstance(record, BadLine):
+        return {"id": record.id}
+    return {"id": record.id, "question": record.question}
+
+
+def encode_error(record: Question | BadLine, error: str) -> bytes:
+    """Return the line of the output that says why a record has no answer."""
+    plain = " ".join(error.split()).encode(errors="backslashreplace").decode()
+    return encode(record, {"error": plain})
+
+
+def pass_over_answered(
+    records: Iterator[Question | BadLine], output: Output, questions: Path, skipped: Callable[[int], None]
+) -> tuple[Iterator[Question | BadLine], int, int]:
+    """Pass over the records whose answers are there, and tell `skipped` now and then where the last of them ends.
+
+    Returns:
+        The records that are left, how many are not, and how many of those have an error for an answer.
+
+    Raises:
+        BatchError: The answers are to other questions.
+    """
+    count = failed = 0
+    for line in output.lines():
+        record = next(records, None)
+        if record is None:
+            raise BatchError(f"{output.path} holds more answers than {questions} holds questions: name another --out")
+        if not line.endswith(b"\n"):
+            begin = encode(record, {})[:-2]  # all but the bracket and the line's end
+            if len(line) == _LONGEST_ANSWER or not begin.startswith(line[: len(begin)]):
+                raise _no_answer(output.path, count + 1, record, questions)
+            output.cut(len(line))
+            return itertools.chain([record], records), count, failed
+        count += 1
+        head, good = _read_answer(line)
+        if json.dumps(head) != json.dumps(_head(record)):
+            raise _no_answer(output.path, count, record, questions)
+        failed += not good
+        if count % _SKIPPED == 0:
+            skipped(record.end)
+    return records, count, failed
+
+
+def _read_answer(line: bytes) -> tuple[object, bool]:
+    """Return what tells in a line of the output which question it answers, and whether it is an answer."""
+    try:
+        value = parse_object(line, constants=False)
+    except LineError:
+        return None, False
+    return {name: value[name] for name in ("id", "question") if name in value}, "error" not in value
+
+
+def _no_answer(path: Path, number: int, record: Record, questions: Path) -> BatchError:
+    return BatchError(
+        f"{path} was made of other questions: its line {number} is no answer to {record.id!r:.60}, line {record.line} "
+        f"of {questions}; name another --out"
+    )
+
+
+class Output:
+    """The file of answers, which one process writes at a time.
+
+    Raises:
+        BatchError: It holds answers that are not to be resumed, another process is writing it, or it is no file.
+        OSError: It cannot be written.
+    """
+
+    def __init__(self, path: Path, *, resume: bool) -> None:
+        self.path = path
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o666)
+        try:
+            state = os.fstat(self._file)
+            if not stat.S_ISREG(state.st_mode):
+                raise BatchError(f"{path} is no file that could be resumed: name a file with --out")
+            self._lock()
+            if os.fstat(self._file).st_size and not resume:
+                raise BatchError(f"{path} is not empty: add --resume to go on with it, or name another --out")
+        except BaseException:
+            os.close(self._file)
+            raise
+
+    def __enter__(self) -> Output:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with contextlib.nullcontext() if error is not None else self._named():
+            os.close(self._file)
+
+    def lines(self) -> Iterator[bytes]:
+        r"""Yield the lines that are there. The last is torn if no `\n` ends it, and any that is too long."""
+        with open(self._file, "rb", closefd=False) as file:
+            while line := file.readline(_LONGEST_ANSWER):
+                yield line
+
+    def cut(self, size: int) -> None:
+        """Cut so many bytes from the end."""
+        with self._named():
+            os.ftruncate(self._file, os.fstat(self._file).st_size - size)
+
+    def write(self, content: bytes) -> None:
+        """Append whole lines, and hand them to the system."""
+        rest = memoryview(content)
+        with self._named():
+            while rest:
+                rest = rest[os.write(self._file, rest) :]
+
+    def _lock(self) -> None:
+        """Take the file for this process until it ends, however it ends, where the system can do that."""
+        with contextlib.suppress(OSError):  # of a file system that has no locks
+            if not lock_descriptor(self._file, blocking=False):
+                raise BatchError(f"another run is writing {self.path}: wait for it, or name another --out")
+
+    @contextlib.contextmanager
+    def _named(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise type(error)(error.errno, error.strerror, str(self.path)) from None

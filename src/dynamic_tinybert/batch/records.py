@@ -1,0 +1,120 @@
+"""Questions of a batch: read from JSON Lines, one at a time, in bounded memory."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, BinaryIO, TypeAlias
+
+from dynamic_tinybert.files import SURROGATE, LineError, parse_object, split_lines
+
+Id: TypeAlias = "str | int | float"
+
+LONGEST_LINE = 1 << 26  # bytes of a question's line
+
+_PIECE = 1 << 20  # bytes of a line that are read at a time
+_BOM = b"\xef\xbb\xbf"
+_EXAMPLE = '{"question": "...", "text": "..."}'
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """A line of a file of questions.
+
+    Attributes:
+        line: Its number, from 1.
+        id: What its answer is known by: the question's own id, otherwise the line's number.
+        named: Whether the id is its own; where it is not, the question stands in its answer's line, too.
+        end: Where the line ends, in bytes from the beginning of the file.
+    """
+
+    line: int
+    id: Id
+    named: bool
+    end: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question(Record):
+    """A question, and the text to answer it from; empty where questions need none."""
+
+    question: str
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class BadLine(Record):
+    """A line that holds no question, and why, in one line that begins with the line's number."""
+
+    error: str
+
+
+def read_questions(file: BinaryIO, *, needs_text: bool = True) -> Iterator[Question | BadLine]:
+    r"""Yield the questions of a file of JSON Lines, one at a time, and what is in their place where a line holds none.
+
+    A question is an object with `question`, perhaps an `id` (a string or a number; by default the number of the line),
+    and its `text`, which may also be called `context`. Whatever else it has is left aside, as are blank lines. Lines
+    end in `\n` and have at most 64 MiB.
+
+    Args:
+        file: The file, in UTF-8.
+        needs_text: Each question must bring its text; otherwise texts are left aside.
+    """
+    pieces = iter(partial(file.readline, _PIECE), b"")
+    for number, (line, end) in enumerate(split_lines(pieces, LONGEST_LINE), 1):
+        if line is None:
+            error = f"line {number}: has more than {LONGEST_LINE >> 20} MiB"
+            yield BadLine(line=number, id=number, named=False, end=end, error=error)
+            continue
+        if number == 1:
+            line = line.removeprefix(_BOM)
+        if line.strip():
+            yield _record(line, number, end, needs_text)
+
+
+def _record(line: bytes, number: int, end: int, needs_text: bool) -> Question | BadLine:
+    known: Id = number
+    named = False
+    try:
+        value = parse_object(line, example=_EXAMPLE, constants=False)
+        known, named = _id(value, number), value.get("id") is not None
+        question = _string(value, "question")
+        if not question.strip():
+            raise LineError("the question is empty")
+        text = _text(value) if needs_text else ""
+        return Question(line=number, id=known, named=named, end=end, question=question, text=text)
+    except LineError as error:
+        return BadLine(line=number, id=known, named=named, end=end, error=f"line {number}: {error}")
+
+
+def _id(value: Mapping[str, Any], number: int) -> Id:
+    known = number if value.get("id") is None else value["id"]
+    if isinstance(known, str):
+        return _encodable(known, "id")
+    endless = isinstance(known, float) and not math.isfinite(known)
+    if isinstance(known, bool) or not isinstance(known, (int, float)) or endless:
+        raise LineError("the id is neither a string nor a number")
+    return known
+
+
+def _string(value: Mapping[str, Any], name: str) -> str:
+    if name not in value:
+        raise LineError(f"has no {name!r}")
+    if not isinstance(value[name], str):
+        raise LineError(f"the {name} is no string")
+    return _encodable(value[name], name)
+
+
+def _text(value: Mapping[str, Any]) -> str:
+    names = [name for name in ("text", "context") if name in value]
+    if len(names) != 1:
+        raise LineError("has both 'text' and 'context'" if names else "has no 'text'")
+    return _string(value, names[0])
+
+
+def _encodable(text: str, name: str) -> str:
+    if SURROGATE.search(text):
+        raise LineError(f"the {name} holds half a character (a lone surrogate)")
+    return text

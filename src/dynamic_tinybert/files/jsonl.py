@@ -1,0 +1,73 @@
+"""JSON Lines: the lines of bytes or of text in bounded memory, and the object on a line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from typing import Any, AnyStr
+
+
+class LineError(ValueError):
+    """A line that cannot be read; one line that says why, to stand after the line's number: "is not JSON: ..."."""
+
+
+def split_lines(blocks: Iterable[AnyStr], longest: int) -> Iterator[tuple[AnyStr | None, int]]:
+    r"""Yield each line with its `\n`, and where the line ends, in bytes or characters from the first block on.
+
+    Args:
+        blocks: The text, in blocks of any size.
+        longest: The most bytes or characters of a line. A longer line is never held whole, and None stands for it.
+    """
+    line: list[AnyStr] = []
+    length = end = 0
+    for block in blocks:
+        newline = "\n" if isinstance(block, str) else b"\n"
+        pieces = block.split(newline)
+        for left, piece in enumerate(pieces, 1 - len(pieces)):
+            part = piece + newline if left else piece
+            length, end = length + len(part), end + len(part)
+            if length <= longest:
+                line.append(part)
+            else:
+                line.clear()
+            if left:
+                yield newline[:0].join(line) if length <= longest else None, end
+                line, length = [], 0
+    if length:
+        yield line[0][:0].join(line) if length <= longest else None, end
+
+
+def parse_object(line: str | bytes, *, example: str = "", constants: bool = True) -> dict[str, Any]:
+    """Return the JSON object on a line.
+
+    Args:
+        line: The line; bytes are UTF-8.
+        example: An object to show where the line holds none.
+        constants: Take `NaN` and `Infinity`, which are not JSON, but which Python writes.
+
+    Raises:
+        LineError: It is not UTF-8, not JSON, or no object.
+    """
+    try:
+        text = line if isinstance(line, str) else line.decode()
+        value = json.loads(text) if constants else _STRICT.decode(text)
+    except LineError:
+        raise
+    except UnicodeDecodeError as error:
+        raise LineError(f"is not UTF-8 (byte {error.start + 1:,} of {len(line):,})") from None
+    except json.JSONDecodeError as error:
+        raise LineError(f"is not JSON: {error.msg} (character {error.pos + 1:,})") from None
+    except ValueError:
+        raise LineError("holds a number of too many digits") from None
+    except RecursionError:
+        raise LineError("is nested too deeply") from None
+    if not isinstance(value, dict):
+        raise LineError("is no JSON object" + (f", as {example}" if example else ""))
+    return value
+
+
+def _refuse(constant: str) -> None:
+    raise LineError(f"is not JSON: {constant} is no number there")
+
+
+_STRICT = json.JSONDecoder(parse_constant=_refuse)
