@@ -160,7 +160,7 @@ def installed(python: str, archive: Path, venv: Path, version: str) -> str:
     run(
         place / "python",
         "-c",
-        "from dynamic_tinybert.files.shipped import SHIPPED; assert (SHIPPED[0] / 'cpu.yaml').is_file()",
+        "from dynamic_tinybert.files import SHIPPED; assert (SHIPPED[0] / 'cpu.yaml').is_file()",
     )
     whole, ours = size(site) - bare, size(site / PACKAGE) + size(site / OTHERS)
     count = (

@@ -49,7 +49,7 @@ def read_splits(
 
 
 def _read(data: str, titles: Path | None) -> Questions:
-    from dynamic_tinybert.files.shipped import find_list
+    from dynamic_tinybert.files import find_list
     from dynamic_tinybert.squad import Questions, SplitError, read_squad
 
     wanted = None

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
-from dynamic_tinybert.files.atomic import write_whole
+from dynamic_tinybert.files import write_whole
 from dynamic_tinybert.model import ModelShape
 from dynamic_tinybert.runtime.graph import INPUTS, OUTPUTS, Precision, Weights, build_graph
 from dynamic_tinybert.runtime.onnx_writer import DEFAULT_OPSET, PORTABLE_OPSET, encode_model

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from dynamic_tinybert.files.atomic import write_whole
+from dynamic_tinybert.files import write_whole
 from dynamic_tinybert.model import LengthConfig, dump_table, table_row
 from dynamic_tinybert.search.objective import Cost, Measurement
 from dynamic_tinybert.search.pareto import pareto_front

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from dynamic_tinybert.files.atomic import write_whole
+from dynamic_tinybert.files import write_whole
 from dynamic_tinybert.train.errors import TrainingError
 from dynamic_tinybert.train.features import Batch, Feature, fingerprint
 from dynamic_tinybert.train.losses import log_probabilities, stored_cross_entropy

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from dynamic_tinybert.files.shipped import SHIPPED
+from dynamic_tinybert.files import SHIPPED
 from dynamic_tinybert.model import Significance
 from dynamic_tinybert.train.data import check_article_lengths
 from dynamic_tinybert.train.errors import TrainingError
