@@ -28,7 +28,7 @@ from typer.testing import CliRunner
 from dynamic_tinybert import QuestionAnswerer
 from dynamic_tinybert.cli.app import app
 from dynamic_tinybert.folder import EMBEDDED
-from dynamic_tinybert.inference.windows import Window
+from dynamic_tinybert.inference import Window
 from dynamic_tinybert.model import Budget, MeasuredConfig
 
 ROOT = Path(__file__).parents[1]

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dynamic_tinybert.answer import Answer, Spent
-    from dynamic_tinybert.compat.pipeline import QuestionAnsweringPipeline, pipeline
+    from dynamic_tinybert.compat import QuestionAnsweringPipeline, pipeline
     from dynamic_tinybert.corpus import Corpus, CorpusAnswer, CorpusError
     from dynamic_tinybert.errors import DynamicTinyBertError
     from dynamic_tinybert.folder import ModelFolderError
-    from dynamic_tinybert.inference.windows import WindowError
+    from dynamic_tinybert.inference import WindowError
     from dynamic_tinybert.model import Budget, BudgetError, LengthConfig
     from dynamic_tinybert.qa import QuestionAnswerer
 
@@ -33,10 +33,10 @@ _HOMES = {
     "LengthConfig": "model",
     "ModelFolderError": "folder",
     "QuestionAnswerer": "qa",
-    "QuestionAnsweringPipeline": "compat.pipeline",
+    "QuestionAnsweringPipeline": "compat",
     "Spent": "answer",
-    "WindowError": "inference.windows",
-    "pipeline": "compat.pipeline",
+    "WindowError": "inference",
+    "pipeline": "compat",
 }
 
 __all__ = [

@@ -3,38 +3,29 @@
 from __future__ import annotations
 
 import itertools
-import operator
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set, Sized
-from typing import TYPE_CHECKING, Any, TypedDict, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from dynamic_tinybert.answer import Answer, Spent
 from dynamic_tinybert.folder import open_folder
-from dynamic_tinybert.inference.reader import Reader
-from dynamic_tinybert.inference.stream import AnswerStream, Progress, Settings, check_pair
-from dynamic_tinybert.inference.windows import TextTokenizer, check_lengths
-from dynamic_tinybert.model import Budget, Calibration, ConfigTable, ModelShape, check_threshold
-from dynamic_tinybert.runtime.graph import Precision
-from dynamic_tinybert.runtime.session import Provider, Runtime
+from dynamic_tinybert.inference import (
+    AnswerStream,
+    Options,
+    Progress,
+    Reader,
+    Settings,
+    TextTokenizer,
+    check_pair,
+    make_settings,
+)
+from dynamic_tinybert.model import Calibration, ConfigTable, ModelShape
+from dynamic_tinybert.runtime import Precision, Provider, Runtime
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 __all__ = ["Answer", "Options", "Progress", "QuestionAnswerer", "Spent"]
-
-
-class Options(TypedDict, total=False):
-    """What may be said of a call beside the questions, the texts and `top_k`: see `QuestionAnswerer.__call__`."""
-
-    budget: Budget
-    max_seq_len: int | None
-    doc_stride: int | None
-    max_question_len: int
-    max_answer_len: int
-    handle_impossible_answer: bool
-    no_answer_threshold: float | None
-    align_to_words: bool
-    progress: Progress | None
 
 
 class QuestionAnswerer:
@@ -149,21 +140,13 @@ class QuestionAnswerer:
         question: str | Iterable[str],
         text: str | Iterable[str],
         *,
-        budget: Budget = "full",
         top_k: int | None = None,
-        max_seq_len: int | None = None,
-        doc_stride: int | None = None,
-        max_question_len: int = 64,
-        max_answer_len: int = 30,
-        handle_impossible_answer: bool = False,
-        no_answer_threshold: float | None = None,
-        align_to_words: bool = True,
-        progress: Progress | None = None,
+        **options: Unpack[Options],
     ) -> Any:
         """Answer a question from a text, or many from many.
 
         A question and a text give an `Answer`; with `top_k`, a list of them, the best first. Where either is a
-        generator, a generator comes back, in bounded memory, that reads some questions ahead to batch them; or else,
+        generator, a generator comes back, in bounded memory, that reads some questions ahead to batch them; otherwise,
         where either is a list, a list, in order. A single question or text among many goes with each of the others.
         What is wrong with one of a list is raised before any is answered; with one of a generator, in its turn.
 
@@ -172,37 +155,29 @@ class QuestionAnswerer:
         Args:
             question: The question, or questions.
             text: The text, or texts, of any length.
-            budget: What may be spent: a share of the full model's multiply-accumulates in (0, 1], or `full`;
-                `balanced`, the cheapest measured configuration within 1 F1 of full; `fast`, within 3.
             top_k: How many answers to give; that many come wherever so many do not overlap a better one.
+            budget: What may be spent: a share of the full model's multiply-accumulates in (0, 1]; `full`, the default;
+                `balanced`, the cheapest measured configuration within 1 F1 of full; `fast`, within 3.
             max_seq_len: The longest window, in tokens; by default 384, or what the model can read if that is less.
             doc_stride: How much the windows of a long text overlap, in tokens; by default 128, or half of the room
                 that a window has for text if that is less.
-            max_question_len: The longest question, in tokens; a longer one is cut, with a warning.
-            max_answer_len: The longest answer, in tokens, before it is stretched to whole words.
-            handle_impossible_answer: Let the answer be that there is none: an `Answer` of no text, with its score.
+            max_question_len: The longest question, in tokens, by default 64; a longer one is cut, with a warning.
+            max_answer_len: The longest answer, in tokens, by default 30, before it is stretched to whole words.
+            handle_impossible_answer: Let the answer be that there is none: an `Answer` of no text, with its score. By
+                default False.
             no_answer_threshold: With `handle_impossible_answer`: there is no answer if its logit exceeds the best
                 span's by more than this (`null_score_diff_threshold` elsewhere). The lower, the more often there is
                 none; by default the model's own (`table.no_answer_threshold`), or 0.
-            align_to_words: Stretch an answer that begins or ends inside a word to the whole word.
+            align_to_words: Stretch an answer that begins or ends inside a word to the whole word. By default True.
             progress: Called with the characters of text read and those there are (of a generator: known of so far).
 
         Raises:
-            TypeError: A question or a text is no string.
+            TypeError: A question or a text is no string, or an option is unknown.
             ValueError: A question is empty, the lists differ in length, or an option is out of range (`WindowError`
                 and `BudgetError` among them).
         """
-        settings = self.settings(
-            budget=budget,
-            top_k=top_k,
-            max_seq_len=max_seq_len,
-            doc_stride=doc_stride,
-            max_question_len=max_question_len,
-            max_answer_len=max_answer_len,
-            handle_impossible_answer=handle_impossible_answer,
-            no_answer_threshold=no_answer_threshold,
-            align_to_words=align_to_words,
-        )
+        progress = options.pop("progress", None)
+        settings = self.settings(top_k=top_k, **options)
         single = isinstance(question, str) and isinstance(text, str)
         pairs: Iterable[Any] = [(question, text)]
         if not single:
@@ -223,64 +198,21 @@ class QuestionAnswerer:
             return answer
         return list(answers) if sized else answers
 
-    def settings(
-        self,
-        *,
-        budget: Budget = "full",
-        top_k: int | None = None,
-        max_seq_len: int | None = None,
-        doc_stride: int | None = None,
-        max_question_len: int = 64,
-        max_answer_len: int = 30,
-        handle_impossible_answer: bool = False,
-        no_answer_threshold: float | None = None,
-        align_to_words: bool = True,
-    ) -> Settings:
+    def settings(self, *, top_k: int | None = None, **options: Unpack[Options]) -> Settings:
         """Return what a call's options come to with this model, checked: for callers who batch by themselves.
 
         Raises:
+            TypeError: An option is unknown.
             ValueError: An option is out of range (`WindowError` and `BudgetError` among them).
         """
-        positions, specials = self.shape.positions, self.reader.tokenizer.specials
-        longest = min(384, positions) if max_seq_len is None else whole_number(max_seq_len, "max_seq_len")
-        longest_question = whole_number(max_question_len, "max_question_len")
-        if doc_stride is None:
-            doc_stride = max(0, min(128, (longest - longest_question - specials) // 2))
-        settings = Settings(
-            choice=self.table.select(self.shape, budget),
-            top_k=None if top_k is None else whole_number(top_k, "top_k"),
-            max_seq_len=longest,
-            doc_stride=whole_number(doc_stride, "doc_stride"),
-            max_question_len=longest_question,
-            max_answer_len=min(whole_number(max_answer_len, "max_answer_len"), positions),
-            handle_impossible_answer=handle_impossible_answer,
-            no_answer_threshold=check_threshold(self.table.threshold(no_answer_threshold)),
-            align_to_words=align_to_words,
+        return make_settings(
+            self.shape,
+            self.table,
+            specials=self.reader.tokenizer.specials,
             calibration=self.calibration,
+            top_k=top_k,
+            **options,
         )
-        check_lengths(
-            max_seq_len=longest,
-            doc_stride=settings.doc_stride,
-            max_question_len=longest_question,
-            positions=positions,
-            specials=specials,
-        )
-        settings.ranker("")  # refuses what is out of range
-        return settings
-
-
-def whole_number(value: object, name: str) -> int:
-    """Return a whole number as an int, whatever type of integer it is.
-
-    Raises:
-        ValueError: It is none; the message says what it is called.
-    """
-    try:
-        if isinstance(value, bool):
-            raise TypeError
-        return operator.index(value)  # type: ignore[arg-type]
-    except TypeError:
-        raise ValueError(f"{name} is a whole number, not {value!r:.50}") from None
 
 
 def _many(value: object, name: str) -> str | Iterable[str]:

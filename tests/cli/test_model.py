@@ -18,7 +18,7 @@ from typer.testing import CliRunner, Result
 from dynamic_tinybert import LengthConfig, QuestionAnswerer
 from dynamic_tinybert.cli.app import app
 from dynamic_tinybert.folder import open_folder
-from dynamic_tinybert.inference.windows import windows
+from dynamic_tinybert.inference import cut_windows
 from dynamic_tinybert.model import BERT_BASE, macs, share
 from support.commands import complaint
 
@@ -212,7 +212,7 @@ def test_the_lines_of_the_original_model_card_work_on_an_exported_folder(exporte
     encoded = tokenizer(
         QUESTION, TEXT * 40, truncation="only_second", max_length=384, stride=128, return_overflowing_tokens=True
     )
-    cut = windows(
+    cut = cut_windows(
         qa.reader.tokenizer,
         qa.reader.tokenizer.question(QUESTION),
         qa.reader.tokenizer.text(TEXT * 40),

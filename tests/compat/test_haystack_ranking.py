@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dynamic_tinybert.compat.haystack_ranking import CandidateRanker, best_spans
-from dynamic_tinybert.inference.windows import Tokens, Window
+from dynamic_tinybert.inference import Tokens, Window
 from dynamic_tinybert.model import logistic
 
 
@@ -27,7 +27,7 @@ def rank(*windows: tuple[Window, list[float], list[float]], count: int = 20) -> 
     for each, start, end in windows:
         start, end = ([9.0] * each.offset + x + [9.0] for x in (start, end))
         ranker.add(each, np.array(start, np.float32), np.array(end, np.float32))
-    return [tuple(span) for span in ranker.ranked()]
+    return [span[:4] for span in ranker.ranked()]
 
 
 @given(st.data(), st.integers(1, 12), st.integers(1, 90))

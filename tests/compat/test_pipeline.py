@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import pytest
+from dynamic_tinybert.compat.transformers_ranking import WindowRanker
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import dynamic_tinybert
 from dynamic_tinybert import BudgetError, ModelFolderError, QuestionAnswerer, QuestionAnsweringPipeline, WindowError
 from dynamic_tinybert import pipeline as make
-from dynamic_tinybert.compat.pipeline_ranking import WindowRanker
-from dynamic_tinybert.inference.windows import Tokens, Window
+from dynamic_tinybert.inference import Tokens, Window
 
 ROOT = Path(__file__).parents[2]
 QUESTION = "Where is the tower?"
@@ -379,7 +379,7 @@ def test_the_number_of_a_gpu_that_is_not_there_is_the_cpu(tiny_folder: Path) -> 
 
 def test_the_function_is_what_is_imported_always() -> None:
     code = (
-        "import dynamic_tinybert.compat.pipeline\n"
+        "import dynamic_tinybert.compat.transformers\n"
         "from dynamic_tinybert import pipeline\n"
         "import dynamic_tinybert, sys\n"
         "assert callable(pipeline) and dynamic_tinybert.pipeline is pipeline\n"

@@ -18,7 +18,7 @@ from conftest import quiet
 from dynamic_tinybert import ModelFolderError, QuestionAnswerer, WindowError
 from dynamic_tinybert.cli.app import app
 from dynamic_tinybert.folder import open_folder, save_folder
-from dynamic_tinybert.inference.windows import TextTokenizer
+from dynamic_tinybert.inference import TextTokenizer
 from dynamic_tinybert.model import LengthConfig
 from dynamic_tinybert.runtime import Runtime, export_onnx
 from dynamic_tinybert.runtime.graph import distance_bias

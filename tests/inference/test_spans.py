@@ -15,8 +15,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import dynamic_tinybert.inference.spans as room
-from dynamic_tinybert.inference.spans import Span, SpanRanker
-from dynamic_tinybert.inference.windows import TextTokenizer, Tokens, Window, windows
+from dynamic_tinybert.inference import Span, SpanRanker, TextTokenizer, Tokens, Window, cut_windows
 
 SPECIAL = cast(TextTokenizer, SimpleNamespace(cls=1, sep=2, pad=0, between=[2]))
 Logits = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
@@ -45,7 +44,7 @@ def make(words: list[int], *, room_for_text: int, overlap: int, padding: int = 0
         at += 2 * count + 1
     text = Tokens(*(np.array(column, np.int64) for column in (range(len(begin)), begin, end, word_begin, word_end)))
     question = np.array([7, 8])
-    cut = list(windows(SPECIAL, question, [text] if words else [], max_seq_len=room_for_text + 5, doc_stride=overlap))
+    cut = list(cut_windows(SPECIAL, question, [text] if words else [], max_seq_len=room_for_text + 5, doc_stride=overlap))
     return Case(
         text,
         cut,

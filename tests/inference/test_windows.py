@@ -16,8 +16,8 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models
 
-import dynamic_tinybert.inference.windows as room
-from dynamic_tinybert.inference.windows import TextTokenizer, Tokens, Window, WindowError, check_lengths, windows
+import dynamic_tinybert.inference.characters as room
+from dynamic_tinybert.inference import TextTokenizer, Tokens, Window, WindowError, check_lengths, cut_windows
 
 QUESTION = "Who designed the tower, and when was it built?"
 PROSE = (
@@ -73,7 +73,7 @@ def same(a: Tokens, b: Tokens) -> bool:
 
 def cut(tokenizer: TextTokenizer, question: str, text: str, *, max_seq_len: int, doc_stride: int) -> list[Window]:
     ids = tokenizer.question(question)
-    return list(windows(tokenizer, ids, tokenizer.text(text), max_seq_len=max_seq_len, doc_stride=doc_stride))
+    return list(cut_windows(tokenizer, ids, tokenizer.text(text), max_seq_len=max_seq_len, doc_stride=doc_stride))
 
 
 def is_mark(character: str) -> bool:
@@ -129,7 +129,7 @@ def test_windows_overlap_exactly_and_lose_no_token(
     parts = [everything[a:b] for a, b in zip([0, *ends], ends, strict=False)]
     special = cast(TextTokenizer, SimpleNamespace(cls=1, sep=2, pad=0, between=[2]))
     ask = np.full(question, 7)
-    found = list(windows(special, ask, parts, max_seq_len=question + 3 + room_for_text, doc_stride=overlap))
+    found = list(cut_windows(special, ask, parts, max_seq_len=question + 3 + room_for_text, doc_stride=overlap))
 
     assert bool(found) == bool(total)
     settled: list[int] = []
@@ -570,6 +570,6 @@ def test_lengths_are_refused_or_work(
         return
     ids = tokenizer.question("tower " * question)[:max_question_len]
     text = tokenizer.text("Paris " * 90)
-    found = list(windows(tokenizer, ids, text, max_seq_len=max_seq_len, doc_stride=doc_stride))
+    found = list(cut_windows(tokenizer, ids, text, max_seq_len=max_seq_len, doc_stride=doc_stride))
     assert max(len(window) for window in found) <= min(max_seq_len, positions)
     assert sum(window.settled for window in found) == 90

@@ -15,12 +15,12 @@ import numpy as np
 import numpy.typing as npt
 from starlette.types import ASGIApp, Message, Scope
 
-from dynamic_tinybert.inference.reader import Reader
+from dynamic_tinybert.inference import Reader
 from dynamic_tinybert.qa import QuestionAnswerer
-from dynamic_tinybert.runtime.session import Logits
+from dynamic_tinybert.runtime import Logits
+from dynamic_tinybert.serve import ServeOptions
+from dynamic_tinybert.serve.engine import Engine
 from dynamic_tinybert.serve.engine.costs import Costs
-from dynamic_tinybert.serve.engine.engine import Engine
-from dynamic_tinybert.serve.options import ServeOptions
 
 WAIT_S = 20  # for what comes at once, unless the machine is slow
 
@@ -63,9 +63,9 @@ class Running:
 
     def is_idle(self) -> bool:
         """Nothing waits, nothing is read, and nothing is left behind of what did."""
-        engine = self.engine
-        with engine._lock:
-            return not (len(engine._scheduler) or engine._scheduler._reading or engine._jobs or engine.open)
+        workers = self.engine._workers
+        with workers.lock:
+            return not (len(workers.scheduler) or workers.scheduler._reading or workers._jobs or self.engine.open)
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dynamic_tinybert import QuestionAnswerer, WindowError
-from dynamic_tinybert.inference.windows import TextTokenizer, Tokens, Window
+from dynamic_tinybert.inference import TextTokenizer, Tokens, Window
 from dynamic_tinybert.squad import Question, other_paragraphs
 from dynamic_tinybert.train.features import (
     NO_ANSWER,

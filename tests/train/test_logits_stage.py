@@ -13,7 +13,7 @@ import torch
 
 import dynamic_tinybert.train.predict as predicting
 import dynamic_tinybert.train.run as running
-from dynamic_tinybert.inference.windows import TextTokenizer
+from dynamic_tinybert.inference import TextTokenizer
 from dynamic_tinybert.squad import read_squad
 from dynamic_tinybert.train import TrainingError, read_recipe, train
 from dynamic_tinybert.train.features import Feature, fingerprint, make_features

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from dynamic_tinybert import QuestionAnswerer
 from dynamic_tinybert.folder import open_folder, save_folder
-from dynamic_tinybert.inference.windows import TextTokenizer
+from dynamic_tinybert.inference import TextTokenizer
 from dynamic_tinybert.model import LengthConfig
 from dynamic_tinybert.train import (
     DynamicBertForQuestionAnswering,

@@ -23,7 +23,7 @@ from transformers.models.bert.modeling_bert import BertIntermediate
 from conftest import quiet
 from dynamic_tinybert import LengthConfig, QuestionAnswerer
 from dynamic_tinybert.folder import open_folder, save_folder
-from dynamic_tinybert.inference.windows import TextTokenizer, windows
+from dynamic_tinybert.inference import TextTokenizer, cut_windows
 from dynamic_tinybert.squad import read_predictions, read_squad, score
 from dynamic_tinybert.train import TrainingError, read_recipe, train
 from dynamic_tinybert.train.evaluation import answerer
@@ -433,7 +433,7 @@ def test_windows_of_its_folder_are_those_it_learned_from(mpnet_form: Ran, folder
         "Ærøskøbing’s naïve </s> café [SEP] <pad> was 1,234.5 km off. " * 30,
     )
     cut = {"max_seq_len": 64, "doc_stride": 16}
-    features, answered = ([*windows(t, t.question(question), t.text(text), **cut)] for t in made)
+    features, answered = ([*cut_windows(t, t.question(question), t.text(text), **cut)] for t in made)
     assert len(features) == len(answered) > 5
     for one, other in zip(features, answered, strict=True):
         np.testing.assert_array_equal(ids.numpy()[one.ids], other.ids)

@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers import AutoModelForQuestionAnswering
 
 from dynamic_tinybert import LengthConfig
-from dynamic_tinybert.inference.windows import TextTokenizer
+from dynamic_tinybert.inference import TextTokenizer
 from dynamic_tinybert.squad import SquadFile, read_squad
 from dynamic_tinybert.train.evaluation import answerer, measure
 from dynamic_tinybert.train.features import Batch, Feature, collate, make_features

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import dynamic_tinybert.train.predict as predicting
-from dynamic_tinybert.inference.windows import TextTokenizer
+from dynamic_tinybert.inference import TextTokenizer
 from dynamic_tinybert.squad import Question
 from dynamic_tinybert.train import TrainingError
 from dynamic_tinybert.train.features import Feature, FeatureSettings, fingerprint, make_features

@@ -3,8 +3,9 @@
 import math
 import numbers
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,14 +13,12 @@ import numpy as np
 
 from dynamic_tinybert.answer import Answer
 from dynamic_tinybert.compat.haystack_ranking import CandidateRanker
-from dynamic_tinybert.compat.pipeline import FittingReader, check_dtype, loading_options, providers_of
-from dynamic_tinybert.inference.reader import Reader
-from dynamic_tinybert.inference.stream import AnswerStream, Settings
-from dynamic_tinybert.inference.windows import Window
+from dynamic_tinybert.compat.readers import QueryReader
+from dynamic_tinybert.compat.torch_arguments import check_dtype, loading_options, providers_of
+from dynamic_tinybert.inference import AnswerStream, Settings, whole_number
 from dynamic_tinybert.model import Budget, parse_budget
-from dynamic_tinybert.qa import QuestionAnswerer, whole_number
-from dynamic_tinybert.runtime.graph import Precision
-from dynamic_tinybert.runtime.session import Provider
+from dynamic_tinybert.qa import QuestionAnswerer
+from dynamic_tinybert.runtime import Precision, Provider
 
 try:
     from haystack import Document, ExtractedAnswer, component, default_from_dict, default_to_dict, logging
@@ -33,10 +32,6 @@ __all__ = ["ExtractiveReader"]
 
 _CANDIDATES = 20  # of a window, where `answers_per_seq` is not given
 _SHORTEST = 5  # tokens of a window: three special ones, one of the query, one of the document
-_SAVED = (
-    "top_k", "score_threshold", "max_seq_length", "stride", "max_batch_size", "answers_per_seq", "no_answer",
-    "calibration_factor", "overlap_threshold", "budget", "token_types", "precision", "threads", "providers",
-)  # fmt: skip
 _LOADING = threading.Lock()  # not an attribute: a component that has not loaded its model can be copied
 _log = logging.getLogger(__name__)
 
@@ -65,8 +60,8 @@ class _Options:
         least = {"top_k": 1, "max_seq_length": _SHORTEST, "stride": 0, "max_batch_size": 1, "answers_per_seq": 1}
         for name, minimum in least.items():
             value = getattr(self, name)
-            if value is not None and whole_number(value, name) < minimum:
-                raise ValueError(f"{name} is at least {minimum}, not {value}")
+            if value is not None:
+                whole_number(value, name, least=minimum)
         if self.stride >= self.max_seq_length:
             raise ValueError(
                 f"stride {self.stride}, the overlap of windows, is not less than max_seq_length {self.max_seq_length}"
@@ -80,46 +75,13 @@ class _Options:
             raise ValueError("calibration_factor is more than 0")
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Rules(Settings):
-    """How one text is answered from, by haystack's rules."""
-
-    calibration_factor: float
-    answers_per_seq: int
-
-    def ranker(self, text: str) -> CandidateRanker:
-        return CandidateRanker(answers_per_seq=self.answers_per_seq, calibration_factor=self.calibration_factor)
+_NAMES = tuple(option.name for option in fields(_Options))
+_OTHERS = ("token_types", "precision", "threads", "providers")  # saved with a pipeline too
 
 
 class _Candidate(NamedTuple):
     answer: Answer
     document: Document
-
-
-class _QueryReader(FittingReader):
-    """A reader that cuts a query to half a window, where it would be longer and does not fit whole.
-
-    Args:
-        reader: What reads.
-        token_types: Whether the model is told which tokens are the document's.
-    """
-
-    def __init__(self, reader: Reader, *, token_types: bool) -> None:
-        super().__init__(reader, fixed=False)
-        self._token_types = token_types
-
-    def windows(
-        self, question: str, text: str, *, max_seq_len: int, doc_stride: int, max_question_len: int
-    ) -> Iterator[Window]:
-        """Yield the windows of a query and a document: see `Reader.windows`."""
-        room = max_seq_len - self.tokenizer.specials
-        asked = len(self.tokenizer.question(question))
-        if asked > room // 2 and asked + sum(map(len, self.tokenizer.text(text))) > room:
-            max_question_len = room // 2
-        for window in super().windows(
-            question, text, max_seq_len=max_seq_len, doc_stride=doc_stride, max_question_len=max_question_len
-        ):
-            yield window if self._token_types else replace(window, type_ids=np.zeros_like(window.type_ids))
 
 
 @component
@@ -233,7 +195,7 @@ class ExtractiveReader:
             model=self.model,
             device=self.device,
             token=self.token,
-            **{name: _plain(getattr(self, name)) for name in _SAVED},
+            **{name: _plain(getattr(self, name)) for name in (*_NAMES, *_OTHERS)},
             model_kwargs=model_kwargs or None,
         )
         return data
@@ -344,7 +306,7 @@ class ExtractiveReader:
         Raises:
             ValueError: One is out of range, or does not go with `token_types`.
         """
-        own = {option.name: getattr(self, option.name) for option in fields(_Options)}
+        own = {name: getattr(self, name) for name in _NAMES}
         values = {**own, **{name: value for name, value in given.items() if value is not None}}
         options = _Options(**{**values, "budget": parse_budget(str(values["budget"]))})
         options.check()
@@ -355,18 +317,19 @@ class ExtractiveReader:
     def _candidates(self, query: str, documents: list[Document], options: _Options) -> list[_Candidate]:
         """Return the candidates of all documents, best first."""
         assert self._qa is not None
-        rules = _Rules(
+        ranking = partial(
+            CandidateRanker,
+            answers_per_seq=options.answers_per_seq or _CANDIDATES,
+            calibration_factor=options.calibration_factor,
+        )
+        settings = Settings(
             choice=self._qa.table.select(self._qa.shape, options.budget),
-            top_k=options.top_k,
             max_seq_len=min(options.max_seq_length, self._qa.shape.positions),
             doc_stride=options.stride,
             max_question_len=self._qa.shape.positions,
-            max_answer_len=self._qa.shape.positions,
-            handle_impossible_answer=False,
-            align_to_words=False,
+            ranking=lambda _: ranking(),
+            always_answers=False,
             most_rows=options.max_batch_size,
-            calibration_factor=options.calibration_factor,
-            answers_per_seq=options.answers_per_seq or _CANDIDATES,
         )
         read = []
         for document in documents:
@@ -374,7 +337,7 @@ class ExtractiveReader:
                 _log.warning("Document {id} has no text and is ignored by ExtractiveReader.", id=document.id)
             else:
                 read.append(document)
-        stream = AnswerStream(_QueryReader(self._qa.reader, token_types=self.token_types), rules)
+        stream = AnswerStream(QueryReader(self._qa.reader, token_types=self.token_types), settings)
         found = stream((query, document.content or "") for document in read)
         candidates = [
             _Candidate(answer, document) for answers, document in zip(found, read, strict=True) for answer in answers

@@ -7,12 +7,11 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from dynamic_tinybert.inference.spans import Span, SpanRanker
-from dynamic_tinybert.inference.windows import Window
+from dynamic_tinybert.inference import Span, Window, whole_number
 from dynamic_tinybert.model import logistic
 
 
-class CandidateRanker(SpanRanker):
+class CandidateRanker:
     """Takes the best spans of every window of one text, each scored by itself.
 
     A span is scored by the logistic function of its logit times a factor. Nothing is normalized over a window or a
@@ -23,20 +22,25 @@ class CandidateRanker(SpanRanker):
         answers_per_seq: How many spans of a window are candidates.
         calibration_factor: What the logit is multiplied by.
 
+    Attributes:
+        null: See `Ranking`.
+
     Raises:
         ValueError: `answers_per_seq` is below 1.
     """
 
     def __init__(self, *, answers_per_seq: int, calibration_factor: float) -> None:
-        super().__init__(top_k=answers_per_seq, max_answer_len=1)
+        self.null = math.inf
+        self._each = whole_number(answers_per_seq, "answers_per_seq", least=1)
         self._factor = calibration_factor
         self._logits: dict[tuple[int, int], float] = {}
 
     def add(self, window: Window, start: npt.NDArray[np.float32], end: npt.NDArray[np.float32]) -> None:
-        """Add the next window of the text: see `SpanRanker.add`."""
+        """Add the next window of the text: see `Ranking.add`."""
+        self.null = min(self.null, float(start[0]) + float(end[0]))
         text = window.text
         inside = slice(window.offset, window.offset + len(text))
-        for first, last, logit in best_spans(start[inside], end[inside], self._top_k):
+        for first, last, logit in best_spans(start[inside], end[inside], self._each):
             place = int(text.begin[first]), int(text.end[last])
             if place[0] < place[1]:  # a tokenizer may give a token no characters
                 self._logits[place] = max(logit, self._logits.get(place, -math.inf))

@@ -1,1 +1,44 @@
-"""Windows in, ranked spans out: tokenizer windows, the model's logits, the ranking."""
+"""Question and text to ranked spans: windows, the reader that predicts their logits, ranking, the stream of many."""
+
+from dynamic_tinybert.inference.characters import Ints
+from dynamic_tinybert.inference.options import (
+    DEFAULTS,
+    Options,
+    Progress,
+    Settings,
+    make_settings,
+    whole_number,
+)
+from dynamic_tinybert.inference.ranking import Ranking, Span
+from dynamic_tinybert.inference.reader import LogitsSource, Reader
+from dynamic_tinybert.inference.spans import SpanPool, SpanRanker, span_logits, text_logits
+from dynamic_tinybert.inference.stream import AnswerStream, Pending, check_pair
+from dynamic_tinybert.inference.tokenizer import TextTokenizer, Tokens, WindowError
+from dynamic_tinybert.inference.windows import Window, check_lengths, cut_windows
+
+__all__ = [
+    "DEFAULTS",
+    "AnswerStream",
+    "Ints",
+    "LogitsSource",
+    "Options",
+    "Pending",
+    "Progress",
+    "Ranking",
+    "Reader",
+    "Settings",
+    "Span",
+    "SpanPool",
+    "SpanRanker",
+    "TextTokenizer",
+    "Tokens",
+    "Window",
+    "WindowError",
+    "check_lengths",
+    "check_pair",
+    "cut_windows",
+    "make_settings",
+    "span_logits",
+    "text_logits",
+    "whole_number",
+]

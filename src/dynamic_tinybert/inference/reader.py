@@ -1,4 +1,4 @@
-"""Reading: windows in, logits out. The middle of the road, for callers who batch by themselves."""
+"""The reader: windows in, logits out. The middle of the road, for callers who batch by themselves."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from dynamic_tinybert.answer import EmptyQuestionError, LogitsError
-from dynamic_tinybert.inference.windows import TextTokenizer, Window, pad, windows
+from dynamic_tinybert.inference.tokenizer import TextTokenizer
+from dynamic_tinybert.inference.windows import Window, cut_windows, pad
 from dynamic_tinybert.model import LengthConfig, ModelShape
-from dynamic_tinybert.runtime.graph import Precision
-from dynamic_tinybert.runtime.session import Logits
+from dynamic_tinybert.runtime import Logits, Precision
 
 
 class LogitsSource(Protocol):
@@ -55,7 +55,7 @@ class Reader:
             text: The text.
             max_seq_len: The longest window, in tokens.
             doc_stride: How much neighbouring windows overlap, in tokens.
-            max_question_len: The longest question, in tokens; `windows.check_lengths` says what goes together.
+            max_question_len: The longest question, in tokens; `check_lengths` says what goes together.
 
         Raises:
             EmptyQuestionError: The question is empty.
@@ -63,7 +63,7 @@ class Reader:
         ids = self.tokenizer.question(question, longest=max_question_len)
         if not len(ids):
             raise EmptyQuestionError("the question is empty")
-        yield from windows(
+        yield from cut_windows(
             self.tokenizer, ids, self.tokenizer.text(text), max_seq_len=max_seq_len, doc_stride=doc_stride
         )
 

@@ -2,49 +2,114 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from dynamic_tinybert.inference.ranking import Span
 from dynamic_tinybert.inference.windows import Window
+from dynamic_tinybert.model import Calibration
 
 _POOL = 1 << 18  # candidates held before the hopeless ones are let go
 
 
-class Span(NamedTuple):
-    """A ranked answer.
+class Spans(NamedTuple):
+    """Spans as arrays of one length: their logits, and where they begin and end in characters of the text."""
 
-    Attributes:
-        begin: Where it begins, in characters of the text as given.
-        end: Where it ends; both 0 for the answer that there is none.
-        logit: Start logit plus end logit.
-        score: Softmax of `logit` over the candidate spans of all windows of the text; that of no answer counts less by
-            the threshold.
-    """
-
-    begin: int
-    end: int
-    logit: float
-    score: float
-
-
-class _Spans(NamedTuple):
     logit: npt.NDArray[np.float32]
     begin: npt.NDArray[np.int64]
     end: npt.NDArray[np.int64]
 
-    def at(self, which: npt.NDArray[np.int64] | list[int]) -> _Spans:
-        return _Spans(self.logit[which], self.begin[which], self.end[which])
+    def at(self, which: npt.NDArray[np.int64] | list[int]) -> Spans:
+        """Return some of them, by number."""
+        return Spans(self.logit[which], self.begin[which], self.end[which])
 
 
-class SpanRanker:
-    """Ranks the spans of one text, window after window, in memory that does not grow with the text.
+class SpanPool:
+    """The candidate spans of one text, window after window, in memory that does not grow with the text.
 
     It does grow with what is asked for, as `top_k` times `max_answer_len` squared.
 
     A candidate is a span of at most `max_answer_len` tokens that lies in a window. A span that lies in two, where they
-    overlap, is one candidate, with the better of its logits. Of candidates that overlap, the better stays.
+    overlap, is one candidate, with the better of its logits.
+
+    Args:
+        top_k: How many spans are wanted that do not overlap.
+        max_answer_len: The longest span, in tokens, before it is stretched to whole words.
+        align_to_words: Whether a span that begins or ends inside a word is stretched to the whole word.
+
+    Attributes:
+        total: The log of the sum of exp(logit) over the candidates so far.
+
+    Raises:
+        ValueError: `top_k` or `max_answer_len` is below 1.
+    """
+
+    def __init__(self, *, top_k: int, max_answer_len: int, align_to_words: bool) -> None:
+        if top_k < 1:
+            raise ValueError(f"top_k is at least 1, not {top_k}")
+        if max_answer_len < 1:
+            raise ValueError(f"max_answer_len is at least 1 token, not {max_answer_len}")
+        self.total = -np.inf
+        self._align = align_to_words
+        # Different spans that overlap one span of m words are at most (2m - 1) m, itself among them.
+        self._enough = top_k * (2 * max_answer_len - 1) * max_answer_len
+        self._shared = np.empty((0, max_answer_len), np.float32)  # candidates that the next window holds too
+        self._parts: list[Spans] = []
+        self._count = 0
+
+    def add(self, window: Window, logits: npt.NDArray[np.float32]) -> None:
+        """Add the spans of the next window of the text.
+
+        Args:
+            window: The window; windows come in the order of the text.
+            logits: What `span_logits` gives for it. They are changed.
+        """
+        overlap = len(self._shared)
+        logits[:overlap] = np.maximum(logits[:overlap], self._shared)
+        self._shared = logits[window.settled :]
+        self._settle(window, logits[: window.settled])
+
+    def _settle(self, window: Window, logits: npt.NDArray[np.float32]) -> None:
+        first, extra = np.nonzero(logits > -np.inf)
+        if not len(first):
+            return
+        logit = logits[first, extra]
+        top = float(logit.max())
+        here = top + float(np.log(np.exp(logit.astype(np.float64) - top).sum()))
+        self.total = float(np.logaddexp(self.total, here))
+        text = window.text
+        begins, ends = (text.word_begin, text.word_end) if self._align else (text.begin, text.end)
+        self._parts.append(Spans(logit, begins[first], ends[first + extra]))
+        self._count += len(logit)
+        if self._count > max(_POOL, 2 * self._enough):
+            self._parts = [self.best()]
+            self._count = len(self._parts[0].logit)
+
+    def best(self) -> Spans:
+        """Return the candidates that can still be among the best `top_k` that do not overlap, in the text's order.
+
+        `_enough` of different ones are; aligned to words, several spans become one.
+        """
+        if not self._parts:
+            return Spans(np.empty(0, np.float32), np.empty(0, np.int64), np.empty(0, np.int64))
+        spans = Spans(*map(np.concatenate, zip(*self._parts, strict=True)))
+        if len(spans.logit) <= max(self._enough, _POOL // 2):
+            return spans
+        order = np.lexsort((-spans.logit, spans.end, spans.begin))
+        begin, end = spans.begin[order], spans.end[order]
+        new = np.append(True, (np.diff(begin) != 0) | (np.diff(end) != 0))
+        order = order[new]
+        if len(order) > self._enough:
+            order = order[np.argpartition(-spans.logit[order], self._enough)[: self._enough]]
+        order.sort()
+        return spans.at(order)
+
+
+class SpanRanker:
+    """Ranks the spans of one text by their logits: of candidates that overlap, the better stays.
 
     Args:
         top_k: How many answers are wanted; that many are found wherever so many do not overlap a better one.
@@ -54,6 +119,10 @@ class SpanRanker:
             that is least sure of it (as the SQuAD 2.0 baselines do).
         no_answer_threshold: By how much the logit of no answer must exceed that of the best span to come before it:
             among the candidates it counts that much less, in the order and in the scores.
+        calibration: What makes confidences of logits, if the model has it.
+
+    Attributes:
+        null: See `Ranking`.
 
     Raises:
         ValueError: `top_k` or `max_answer_len` is below 1.
@@ -67,110 +136,61 @@ class SpanRanker:
         align_to_words: bool = True,
         handle_impossible_answer: bool = False,
         no_answer_threshold: float = 0.0,
+        calibration: Calibration | None = None,
     ) -> None:
-        if top_k < 1:
-            raise ValueError(f"top_k is at least 1, not {top_k}")
-        if max_answer_len < 1:
-            raise ValueError(f"max_answer_len is at least 1 token, not {max_answer_len}")
+        self.null = math.inf
         self._top_k = top_k
         self._longest = max_answer_len
         self._align = align_to_words
         self._impossible = handle_impossible_answer
         self._threshold = no_answer_threshold
-        # Different spans that overlap one span of m words are at most (2m - 1) m, itself among them.
-        self._enough = top_k * (2 * max_answer_len - 1) * max_answer_len
-        self._null = np.inf
-        self._shared = np.empty((0, max_answer_len), np.float32)  # candidates that the next window holds too
-        self._pool: list[_Spans] = []
-        self._pooled = 0
-        self._total = -np.inf  # log of the sum of exp(logit) over the candidates so far
+        self._calibration = calibration
+        self._pool = SpanPool(top_k=top_k, max_answer_len=max_answer_len, align_to_words=align_to_words)
 
     def add(self, window: Window, start: npt.NDArray[np.float32], end: npt.NDArray[np.float32]) -> None:
-        """Add the next window of the text.
-
-        Args:
-            window: The window; windows come in the order of the text.
-            start: Its start logits, `[tokens or more]`.
-            end: Its end logits, likewise.
-        """
-        self._null = min(self._null, float(start[0]) + float(end[0]))
-        band = span_logits(*text_logits(window, start, end, align_to_words=self._align), self._longest)
-        overlap = len(self._shared)
-        band[:overlap] = np.maximum(band[:overlap], self._shared)
-        self._shared = band[window.settled :]
-        self._settle(window, band[: window.settled])
-
-    @property
-    def null(self) -> float:
-        """The logit of there being no answer, of the window that is least sure of it; infinite without windows."""
-        return float(self._null)
-
-    def score(self, logit: float) -> float:
-        """The softmax of a span's logit over the candidate spans alone, without the answer that there is none."""
-        return float(np.exp(logit - self._total))
+        """Add the next window of the text: see `Ranking.add`."""
+        self.null = min(self.null, float(start[0]) + float(end[0]))
+        self._pool.add(window, span_logits(*text_logits(window, start, end, align_to_words=self._align), self._longest))
 
     def ranked(self) -> list[Span]:
         """Return the best answers, best first, at most `top_k`; none if the text has no tokens."""
-        chosen = self._apart(self._best(self._pool))
+        chosen = _apart(self._pool.best(), self._top_k)
         found = [(float(logit), float(logit), int(begin), int(end)) for logit, begin, end in zip(*chosen, strict=True)]
-        total = self._total
-        if self._impossible and np.isfinite(self._null):
-            counted = self._null - self._threshold
+        total = self._pool.total
+        if self._impossible and math.isfinite(self.null):
+            counted = self.null - self._threshold
             total = float(np.logaddexp(total, counted))
-            found.append((counted, self._null, 0, 0))  # overlaps nothing; of equals it comes last
+            found.append((counted, self.null, 0, 0))  # overlaps nothing; of equals it comes last
             found = sorted(found, key=lambda x: -x[0])[: self._top_k]
-        return [Span(begin, end, logit, float(np.exp(counted - total))) for counted, logit, begin, end in found]
+        return [
+            Span(begin, end, logit, float(np.exp(counted - total)), self._confidence(begin, end, logit))
+            for counted, logit, begin, end in found
+        ]
 
-    def _settle(self, window: Window, band: npt.NDArray[np.float32]) -> None:
-        first, extra = np.nonzero(band > -np.inf)
-        if not len(first):
-            return
-        logit = band[first, extra]
-        top = float(logit.max())
-        here = top + float(np.log(np.exp(logit.astype(np.float64) - top).sum()))
-        self._total = float(np.logaddexp(self._total, here))
-        text = window.text
-        begins, ends = (text.word_begin, text.word_end) if self._align else (text.begin, text.end)
-        self._pool.append(_Spans(logit, begins[first], ends[first + extra]))
-        self._pooled += len(logit)
-        if self._pooled > max(_POOL, 2 * self._enough):
-            self._pool = [self._best(self._pool)]
-            self._pooled = len(self._pool[0].logit)
+    def _confidence(self, begin: int, end: int, logit: float) -> float | None:
+        if self._calibration is None:
+            return None
+        if begin == end:
+            return 0.0
+        alone = float(np.exp(logit - self._pool.total))  # the score among the spans, without that there is no answer
+        return self._calibration.confidence(logit=logit, null=self.null, score=alone)
 
-    def _best(self, pool: list[_Spans]) -> _Spans:
-        """The candidates that can still be among the best `top_k` that do not overlap.
 
-        `_enough` of different ones are; aligned to words, several spans become one.
-        """
-        if not pool:
-            return _Spans(np.empty(0, np.float32), np.empty(0, np.int64), np.empty(0, np.int64))
-        spans = _joined(pool)
-        if len(spans.logit) <= max(self._enough, _POOL // 2):
-            return spans
-        order = np.lexsort((-spans.logit, spans.end, spans.begin))
-        begin, end = spans.begin[order], spans.end[order]
-        new = np.append(True, (np.diff(begin) != 0) | (np.diff(end) != 0))
-        order = order[new]
-        if len(order) > self._enough:
-            order = order[np.argpartition(-spans.logit[order], self._enough)[: self._enough]]
-        order.sort()
-        return spans.at(order)
-
-    def _apart(self, spans: _Spans) -> _Spans:
-        """The best spans, best first, none overlapping a better one; they come in the order of the text."""
-        longest = int((spans.end - spans.begin).max(initial=0))
-        left = spans.logit.copy()
-        chosen: list[int] = []
-        while len(chosen) < self._top_k and len(left):
-            best = int(left.argmax())
-            if left[best] == -np.inf:
-                break
-            chosen.append(best)
-            begin, end = int(spans.begin[best]), int(spans.end[best])
-            near = slice(*np.searchsorted(spans.begin, (begin - longest, end)))
-            left[near][spans.end[near] > begin] = -np.inf
-            left[best] = -np.inf
-        return spans.at(chosen)
+def _apart(spans: Spans, count: int) -> Spans:
+    """The best spans, best first, at most so many, none overlapping a better one; they are in the text's order."""
+    longest = int((spans.end - spans.begin).max(initial=0))
+    left = spans.logit.copy()
+    chosen: list[int] = []
+    while len(chosen) < count and len(left):
+        best = int(left.argmax())
+        if left[best] == -np.inf:
+            break
+        chosen.append(best)
+        begin, end = int(spans.begin[best]), int(spans.end[best])
+        near = slice(*np.searchsorted(spans.begin, (begin - longest, end)))
+        left[near][spans.end[near] > begin] = -np.inf
+        left[best] = -np.inf
+    return spans.at(chosen)
 
 
 def text_logits(
@@ -209,11 +229,3 @@ def span_logits(start: npt.NDArray[np.float32], end: npt.NDArray[np.float32], lo
     for extra in range(min(longest, n)):
         band[: n - extra, extra] = start[: n - extra] + end[extra:]
     return band
-
-
-def _joined(parts: list[_Spans]) -> _Spans:
-    return _Spans(
-        np.concatenate([part.logit for part in parts]),
-        np.concatenate([part.begin for part in parts]),
-        np.concatenate([part.end for part in parts]),
-    )

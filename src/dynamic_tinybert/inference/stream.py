@@ -4,53 +4,21 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from dynamic_tinybert.answer import Answer, EmptyQuestionError, Spent
+from dynamic_tinybert.inference.options import Progress, Settings
+from dynamic_tinybert.inference.ranking import Ranking
 from dynamic_tinybert.inference.reader import Reader
-from dynamic_tinybert.inference.spans import Span, SpanRanker
-from dynamic_tinybert.inference.windows import Window, WindowError
-from dynamic_tinybert.model import BERT_BASE, Calibration, MeasuredConfig, ModelShape, macs
-
-Progress: TypeAlias = Callable[[int, int], None]
+from dynamic_tinybert.inference.tokenizer import WindowError
+from dynamic_tinybert.inference.windows import Window
+from dynamic_tinybert.model import BERT_BASE, MeasuredConfig, ModelShape, macs
 
 _POOL = 128  # windows gathered, at the least, before they are sorted by length and read; as many questions wait
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """How questions are answered: see `QuestionAnswerer.__call__`.
-
-    Without `top_k` each question has one answer, and be it an empty one. `most_rows` is how many windows are read at
-    once at most; no answer depends on it.
-    """
-
-    choice: MeasuredConfig
-    top_k: int | None
-    max_seq_len: int
-    doc_stride: int
-    max_question_len: int
-    max_answer_len: int
-    handle_impossible_answer: bool
-    align_to_words: bool
-    no_answer_threshold: float = 0.0
-    calibration: Calibration | None = None
-    most_rows: int | None = None
-
-    def ranker(self, text: str) -> SpanRanker:
-        """Return what ranks the spans of a text."""
-        return SpanRanker(
-            top_k=1 if self.top_k is None else self.top_k,
-            max_answer_len=self.max_answer_len,
-            align_to_words=self.align_to_words,
-            handle_impossible_answer=self.handle_impossible_answer,
-            no_answer_threshold=self.no_answer_threshold,
-        )
 
 
 class Pending:
@@ -71,7 +39,7 @@ class Pending:
         self.lengths: list[int] = []
         self._question = question
         self._settings = settings
-        self._ranker = settings.ranker(text)
+        self._ranking: Ranking = settings.ranking(text)
 
     def windows(self, reader: Reader) -> Iterator[Window]:
         """Yield the windows: see `Reader.windows`."""
@@ -85,8 +53,8 @@ class Pending:
         )
 
     def add(self, window: Window, start: npt.NDArray[np.float32], end: npt.NDArray[np.float32]) -> None:
-        """Add what the model says of the next window of the text: see `SpanRanker.add`."""
-        self._ranker.add(window, start, end)
+        """Add what the model says of the next window of the text: see `Ranking.add`."""
+        self._ranking.add(window, start, end)
         self.lengths.append(len(window))
 
     def spent(self, shape: ModelShape, choice: MeasuredConfig) -> Spent:
@@ -114,25 +82,16 @@ class Pending:
                 end=span.end,
                 score=span.score,
                 logit=span.logit,
-                confidence=self._confidence(span),
-                no_answer_logit=self._ranker.null,
+                confidence=span.confidence,
+                no_answer_logit=self._ranking.null,
                 spent=spent,
             )
-            for span in self._ranker.ranked()
+            for span in self._ranking.ranked()
         ]
-        if not answers and self._settings.top_k is None:
-            nothing = None if self._settings.calibration is None else 0.0
+        if not answers and self._settings.always_answers:
+            nothing = 0.0 if self._settings.calibrated else None
             answers.append(Answer(text="", start=0, end=0, score=0.0, logit=-math.inf, confidence=nothing, spent=spent))
         return answers
-
-    def _confidence(self, span: Span) -> float | None:
-        """The calibrated probability that a span answers; of the answer that there is none, 0."""
-        if self._settings.calibration is None:
-            return None
-        if span.begin == span.end:
-            return 0.0
-        ranker = self._ranker
-        return self._settings.calibration.confidence(logit=span.logit, null=ranker.null, score=ranker.score(span.logit))
 
 
 @dataclass(eq=False)

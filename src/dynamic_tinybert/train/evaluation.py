@@ -11,12 +11,10 @@ import numpy.typing as npt
 import torch
 
 from dynamic_tinybert.evaluation import Evaluation, evaluate
-from dynamic_tinybert.inference.reader import Reader
-from dynamic_tinybert.inference.windows import TextTokenizer
+from dynamic_tinybert.inference import Reader, TextTokenizer
 from dynamic_tinybert.model import ConfigTable, LengthConfig
 from dynamic_tinybert.qa import Progress, QuestionAnswerer
-from dynamic_tinybert.runtime.graph import Precision
-from dynamic_tinybert.runtime.session import Logits
+from dynamic_tinybert.runtime import Logits, Precision
 from dynamic_tinybert.squad import SquadFile
 from dynamic_tinybert.train.models import Inputs, shape_of
 

@@ -14,8 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from dynamic_tinybert.inference.stream import Progress
-from dynamic_tinybert.inference.windows import TextTokenizer, Tokens, check_lengths, windows
+from dynamic_tinybert.inference import Progress, TextTokenizer, Tokens, check_lengths, cut_windows
 from dynamic_tinybert.squad import Question, other_paragraphs
 from dynamic_tinybert.train.data import (
     Articles,
@@ -332,7 +331,7 @@ def _windows(
 ) -> Iterator[Feature]:
     """Yield the windows that hold a whole answer and, where wanted, those that touch none."""
     start = 0  # of the window, in the text's tokens
-    for window in windows(
+    for window in cut_windows(
         tokenizer,
         question,
         [text] if len(text) else [],

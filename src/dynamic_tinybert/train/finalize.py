@@ -16,9 +16,9 @@ from tokenizers import Tokenizer
 from tokenizers.processors import TemplateProcessing
 
 from dynamic_tinybert.evaluation import calibrate, draw_sample
-from dynamic_tinybert.files.atomic import write_whole
+from dynamic_tinybert.files import write_whole
 from dynamic_tinybert.folder import TOKENIZER, TOKENIZER_FILES
-from dynamic_tinybert.inference.windows import TextTokenizer
+from dynamic_tinybert.inference import TextTokenizer
 from dynamic_tinybert.model import CalibrationError, ConfigTable, LengthConfig, dump_table, share, table_row
 from dynamic_tinybert.qa import QuestionAnswerer
 from dynamic_tinybert.squad import Scores, SquadFile

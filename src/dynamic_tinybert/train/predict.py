@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from dynamic_tinybert.folder import called
-from dynamic_tinybert.inference.stream import Progress
+from dynamic_tinybert.inference import Progress
 from dynamic_tinybert.train.arithmetic import uses_bf16
 from dynamic_tinybert.train.errors import TrainingError
 from dynamic_tinybert.train.features import Batch, Feature, collate

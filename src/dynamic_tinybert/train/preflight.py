@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from dynamic_tinybert.folder import EMBEDDED, open_folder
-from dynamic_tinybert.inference.windows import WindowError, check_lengths
+from dynamic_tinybert.inference import WindowError, check_lengths
 from dynamic_tinybert.squad import Question, SquadFile, read_squad
 from dynamic_tinybert.train.arithmetic import cpu_has_bf16
 from dynamic_tinybert.train.errors import TrainingError

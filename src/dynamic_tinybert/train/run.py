@@ -23,9 +23,9 @@ from safetensors import SafetensorError
 from transformers import set_seed
 from transformers.utils import logging
 
-from dynamic_tinybert.files.atomic import write_whole
+from dynamic_tinybert.files import write_whole
 from dynamic_tinybert.folder import called
-from dynamic_tinybert.inference.windows import TextTokenizer
+from dynamic_tinybert.inference import TextTokenizer
 from dynamic_tinybert.train.arithmetic import keep_freed_memory, uses_bf16
 from dynamic_tinybert.train.card import StageResult, model_card
 from dynamic_tinybert.train.dropping import set_significance

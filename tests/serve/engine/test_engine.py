@@ -21,13 +21,13 @@ pytest.importorskip("fastapi", reason="needs the extra: pip install 'dynamic-tin
 
 from dynamic_tinybert.answer import Answer, LogitsError
 from dynamic_tinybert.corpus import Corpus
-from dynamic_tinybert.inference.windows import TextTokenizer
+from dynamic_tinybert.inference import TextTokenizer
 from dynamic_tinybert.model import BudgetError, macs
 from dynamic_tinybert.qa import QuestionAnswerer
-from dynamic_tinybert.runtime.session import Logits
+from dynamic_tinybert.runtime import Logits
+from dynamic_tinybert.serve import ServeOptions
+from dynamic_tinybert.serve.engine import Engine, Result, Stopped, TooBusy
 from dynamic_tinybert.serve.engine.costs import Costs
-from dynamic_tinybert.serve.engine.engine import Engine, Result, Stopped, TooBusy
-from dynamic_tinybert.serve.options import ServeOptions
 from support.engines import WAIT_S, Running, eventually, running
 
 pytestmark = [pytest.mark.serve, pytest.mark.filterwarnings("ignore:.*cut to max_question_len")]
@@ -79,14 +79,13 @@ def check_same(found: Sequence[Any], expected: Sequence[Any]) -> None:
 def check(qa: QuestionAnswerer, result: Result, question: str, text: str, **options: Any) -> None:
     """A result is what the model says at the configuration that the result names."""
     options.pop("budget", None)
-    choice = next(choice for choice in qa.table.choices if choice.name == result.configuration)
+    choice = next(choice for choice in qa.table.choices if choice.name == result.spent.configuration)
     expected = qa(question, text, **{"top_k": 1, **options}, budget=choice.config)
     check_same(result.answers, expected)
-    assert result.share == choice.share
+    assert result.spent.share == choice.share
     if expected:
-        spent = expected[0].spent
-        assert all(answer.spent == spent for answer in result.answers if isinstance(answer, Answer))
-        assert (result.windows, result.macs, result.bert_base_macs) == (spent.windows, spent.macs, spent.bert_base_macs)
+        assert result.spent == expected[0].spent
+        assert all(answer.spent == result.spent for answer in result.answers if isinstance(answer, Answer))
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +125,7 @@ def test_what_is_asked_at_once_is_answered_as_if_alone(served: Running, qa: Ques
 
     for (pairs, options), results in zip(requests, asyncio.run(ask()), strict=True):
         for (question, text), result in zip(pairs, results, strict=True):
-            assert result.configuration == qa.table.select(qa.shape, options["budget"]).name  # type: ignore[arg-type]
+            assert result.spent.configuration == qa.table.select(qa.shape, options["budget"]).name  # type: ignore[arg-type]
             check(qa, result, question, text, **options)
     assert eventually(served.is_idle)
 
@@ -137,7 +136,7 @@ def test_windows_of_several_questions_share_batches(one: Running, tiny: Question
         first = asyncio.ensure_future(asked(one.engine, PAIRS[0]))
         await asyncio.to_thread(one.held.wait_until_it_reads)
         rest = [asyncio.ensure_future(asked(one.engine, PAIRS[0])) for _ in range(6)]
-        await until(lambda: len(one.engine._scheduler) == 6)
+        await until(lambda: len(one.engine._workers.scheduler) == 6)
         one.held.go.set()
         return await asyncio.gather(first, *rest)
 
@@ -162,7 +161,7 @@ def test_a_long_text_does_not_keep_a_short_one_waiting(one: Running) -> None:
         long = asyncio.ensure_future(note("long", LONG * 10))
         await asyncio.to_thread(one.held.wait_until_it_reads)
         short = asyncio.ensure_future(note("short", TOWER))
-        await until(lambda: len(one.engine._scheduler) == 2)
+        await until(lambda: len(one.engine._workers.scheduler) == 2)
         one.held.go.set()
         await asyncio.gather(long, short)
 
@@ -284,12 +283,12 @@ def test_less_time_is_a_cheaper_configuration(qa: QuestionAnswerer, share: float
     """A window takes hours, by the costs, so that what passes while the test runs is nothing."""
     for budget in ("full", 0.45):
         with running(qa, measured=paced(qa, HOURS)) as served:
-            takes = served.engine._scheduler.costs.seconds(1, len(window_of(qa)))
+            takes = served.engine._workers.scheduler.costs.seconds(1, len(window_of(qa)))
             latency = share * HOURS / served.engine.objective.own_margin
             (result,) = once(served.engine, PAIRS[0], max_latency=latency, budget=budget)
             fits = [c for c, s in zip(served.engine.ladder, takes, strict=True) if s < share * HOURS]
             most = qa.table.select(qa.shape, budget).share  # a budget is the most that it may be
-            assert result.configuration == next(c.name for c in fits if c.share <= most)
+            assert result.spent.configuration == next(c.name for c in fits if c.share <= most)
             check(qa, result, *PAIRS[0])
 
 
@@ -297,7 +296,7 @@ def test_questions_that_wait_get_less_and_never_less_than_the_floor(qa: Question
     for questions, configuration in ((1, "full"), (64, "search-0.52")):
         with running(qa, slo_ms=3_600_000, min_budget=0.5, measured=paced(qa, 1.0)) as served:
             results = once(served.engine, *[PAIRS[0]] * questions)
-            assert {result.configuration for result in results} == {configuration}
+            assert {result.spent.configuration for result in results} == {configuration}
             for result in results[::9]:
                 check(qa, result, *PAIRS[0])
 
@@ -325,7 +324,7 @@ def test_reading_is_measured_before_any_question_comes(tiny: QuestionAnswerer) -
     engine = Engine(tiny, ServeOptions(slo_ms=100, min_budget=0.5))
     engine.start()
     try:
-        seconds = engine._scheduler.costs.seconds(1, 128)
+        seconds = engine._workers.scheduler.costs.seconds(1, 128)
         assert np.isfinite(seconds).all()
         assert (seconds > 0).all()
         (result,) = once(engine, PAIRS[0])
@@ -384,12 +383,12 @@ def test_what_is_cancelled_leaves_nothing_and_others_are_answered(one: Running, 
         await asyncio.to_thread(one.held.wait_until_it_reads)
         leaving = [asyncio.ensure_future(asked(one.engine, *PAIRS)) for _ in range(5)]
         staying = asyncio.ensure_future(asked(one.engine, *PAIRS))
-        await until(lambda: len(one.engine._scheduler) == 1 + 6 * len(PAIRS))
+        await until(lambda: len(one.engine._workers.scheduler) == 1 + 6 * len(PAIRS))
         for task in (reading, *leaving):
             task.cancel()
         gone = await asyncio.gather(reading, *leaving, return_exceptions=True)
         assert all(isinstance(error, asyncio.CancelledError) for error in gone)
-        assert len(one.engine._scheduler) == len(one.engine._jobs) == len(PAIRS)
+        assert len(one.engine._workers.scheduler) == len(one.engine._workers._jobs) == len(PAIRS)
         one.held.go.set()
         return await staying
 
@@ -474,14 +473,14 @@ def test_what_waits_when_the_engine_stops_is_told(tiny: QuestionAnswerer) -> Non
             tasks = [asyncio.ensure_future(asked(engine, PAIRS[0]))]
             await asyncio.to_thread(served.held.wait_until_it_reads)
             tasks += [asyncio.ensure_future(asked(engine, pair)) for pair in PAIRS]
-            await until(lambda: len(engine._scheduler) == len(PAIRS))
+            await until(lambda: len(engine._workers.scheduler) == len(PAIRS))
             engine.model.reader.windows = slowly  # type: ignore[method-assign]
             tasks.append(asyncio.ensure_future(asked(engine, PAIRS[0])))
             assert await asyncio.to_thread(cutting.wait, WAIT_S)
             tasks.append(asyncio.ensure_future(asked(engine, PAIRS[0])))  # it waits for the one before to be cut
             await asyncio.sleep(0)
             stopping = asyncio.ensure_future(asyncio.to_thread(engine.stop))
-            await until(lambda: engine._stopping)
+            await until(lambda: engine._workers.stopping)
             served.held.go.set()
             cut.set()
             await stopping
@@ -490,7 +489,7 @@ def test_what_waits_when_the_engine_stops_is_told(tiny: QuestionAnswerer) -> Non
         ends = asyncio.run(asyncio.wait_for(ask(), WAIT_S))
         assert all(isinstance(end, Stopped) for end in ends[1:]), ends
         assert isinstance(ends[0], (Stopped, list))  # it was being read
-        assert not any(thread.is_alive() for thread in engine._threads)
+        assert not any(thread.is_alive() for thread in engine._workers._threads)
         with pytest.raises(Stopped):
             once(engine, PAIRS[0])
         engine.stop()  # twice does no harm
@@ -538,8 +537,8 @@ def test_an_index_is_asked_as_by_itself(served: Running, qa: QuestionAnswerer, i
             places = [(a.document, a.title, a.passage, a.passage_start) for a in (mine, theirs)]
             assert places[0] == places[1]
             assert mine.retrieval == pytest.approx(theirs.retrieval)
-            assert (result.windows, result.macs) == (theirs.spent.windows, theirs.spent.macs)
-        assert (result.configuration, result.share) == (choice.name, choice.share)
+            assert (result.spent.windows, result.spent.macs) == (theirs.spent.windows, theirs.spent.macs)
+        assert (result.spent.configuration, result.spent.share) == (choice.name, choice.share)
     for results_of_text in results[len(calls) :]:
         for pair, result in zip(PAIRS, results_of_text, strict=True):
             check(qa, result, *pair)
@@ -553,7 +552,7 @@ def test_a_question_to_an_index_that_is_cancelled_reads_no_further(one: Running,
         one.held.go.clear()
         tasks = [asyncio.ensure_future(asked_of_index(one.engine, "Where is the tower?")) for _ in range(6)]
         await asyncio.to_thread(one.held.wait_until_it_reads)
-        await until(lambda: len(one.engine._jobs) == 4)  # the others wait for a thread
+        await until(lambda: len(one.engine._workers._jobs) == 4)  # the others wait for a thread
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -585,7 +584,7 @@ def test_a_list_that_has_no_room_leaves_the_accuracy_of_others_alone(qa: Questio
             with pytest.raises(TooBusy):
                 served.engine.admit(9)
         (result,) = once(served.engine, PAIRS[0])
-        assert result.configuration == "full"
+        assert result.spent.configuration == "full"
 
 
 def test_a_long_text_is_cut_without_holding_up_a_short_one(
@@ -619,7 +618,7 @@ def test_a_long_text_is_cut_without_holding_up_a_short_one(
 
 def test_an_error_in_a_long_text_does_not_spoil_what_is_known_of_times(qa: QuestionAnswerer) -> None:
     with running(qa) as served:
-        before = served.engine._scheduler.costs.factors.copy()
+        before = served.engine._workers.scheduler.costs.factors.copy()
 
         def fail(ids: Any, logits: Any) -> Any:
             raise MemoryError
@@ -628,7 +627,7 @@ def test_an_error_in_a_long_text_does_not_spoil_what_is_known_of_times(qa: Quest
         with pytest.raises(MemoryError):
             once(served.engine, ("Where is the tower?", "The tower stands in Paris. " * 3_000))
         assert eventually(served.is_idle)
-        assert served.engine._scheduler.costs.factors == pytest.approx(before)
+        assert served.engine._workers.scheduler.costs.factors == pytest.approx(before)
 
 
 def test_an_index_says_what_it_read_at(qa: QuestionAnswerer, index: Path) -> None:
@@ -642,5 +641,5 @@ def test_an_index_says_what_it_read_at(qa: QuestionAnswerer, index: Path) -> Non
         result = asyncio.run(ask())
         spent = result.answers[0].spent
         assert spent.read_again == 0
-        assert result.configuration == spent.coarse != "full"
-        assert result.share < 0.6
+        assert result.spent.configuration == spent.coarse != "full"
+        assert result.spent.share < 0.6

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dynamic_tinybert.inference.windows import TextTokenizer
+from dynamic_tinybert.inference import TextTokenizer
 from dynamic_tinybert.squad import Question, read_squad
 from dynamic_tinybert.train import TrainingError
 from dynamic_tinybert.train.features import NO_ANSWER, Feature, FeatureSettings, fingerprint, make_features

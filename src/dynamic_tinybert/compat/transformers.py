@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set, Sized
-from dataclasses import dataclass
-from itertools import chain
+from functools import partial
 from typing import Any, Protocol, TypeAlias
 
-import onnxruntime
-
-from dynamic_tinybert.compat.pipeline_ranking import WindowRanker
+from dynamic_tinybert.compat.readers import FittingReader
+from dynamic_tinybert.compat.torch_arguments import check_dtype, loading_options, providers_of
+from dynamic_tinybert.compat.transformers_ranking import WindowRanker
 from dynamic_tinybert.errors import warn
-from dynamic_tinybert.inference.reader import Reader
-from dynamic_tinybert.inference.stream import AnswerStream, Settings, check_pair
-from dynamic_tinybert.inference.windows import Tokens, Window, WindowError, windows
-from dynamic_tinybert.qa import QuestionAnswerer, whole_number
-from dynamic_tinybert.runtime.graph import Precision
-from dynamic_tinybert.runtime.session import Provider
+from dynamic_tinybert.inference import AnswerStream, Settings, WindowError, check_pair, whole_number
+from dynamic_tinybert.qa import QuestionAnswerer
+from dynamic_tinybert.runtime import Precision, Provider
 
 TASK = "question-answering"
 Result: TypeAlias = "dict[str, Any] | list[dict[str, Any]]"
@@ -42,7 +37,6 @@ _OPTIONS = {  # of a call, with their defaults
     "topk": None,
 }
 _PADDINGS = (True, False, "longest", "max_length", "do_not_pad")
-_FOR_LOADING = ("revision", "cache_dir", "local_files_only", "token")
 
 
 class SquadLike(Protocol):
@@ -54,66 +48,6 @@ class SquadLike(Protocol):
 
 Input: TypeAlias = "Mapping[str, Any] | SquadLike"
 Inputs: TypeAlias = "str | Sequence[str] | Input | Iterable[Input]"
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Rules(Settings):
-    """How questions are answered, by transformers' rules: see `QuestionAnsweringPipeline.__call__`."""
-
-    answers: int
-
-    def ranker(self, text: str) -> WindowRanker:
-        return WindowRanker(
-            text,
-            top_k=self.answers,
-            max_answer_len=self.max_answer_len,
-            align_to_words=self.align_to_words,
-            handle_impossible_answer=self.handle_impossible_answer,
-        )
-
-
-class FittingReader(Reader):
-    """A reader that asks of each question and text by itself whether lengths fit each other.
-
-    Args:
-        reader: What reads.
-        fixed: Whether the overlap of windows is as asked for; or else it gives way to a long question.
-    """
-
-    def __init__(self, reader: Reader, *, fixed: bool) -> None:
-        super().__init__(reader.tokenizer, reader.runtime)
-        self._fixed = fixed
-
-    def windows(
-        self, question: str, text: str, *, max_seq_len: int, doc_stride: int, max_question_len: int
-    ) -> Iterator[Window]:
-        """Yield the windows of a question and a text: see `Reader.windows`.
-
-        Raises:
-            WindowError: The question leaves no room for the text, or no more than the overlap of two windows.
-            ValueError: The question is empty.
-        """
-        ids = self.tokenizer.question(question, longest=max_question_len)
-        if not len(ids):
-            raise ValueError("the question is empty")
-        specials = self.tokenizer.specials
-        room = max_seq_len - len(ids) - specials
-        if room < 1:
-            raise WindowError(
-                f"the question has {len(ids)} tokens, which with {specials} special tokens leaves no room for the text "
-                f"in max_seq_len {max_seq_len}: raise max_seq_len or give max_question_len"
-            )
-        tokens = self.tokenizer.text(text)
-        if doc_stride >= room:
-            head, longer = _begin(tokens, room)
-            if longer and self._fixed:
-                raise WindowError(
-                    f"max_seq_len {max_seq_len} less {len(ids)} tokens of the question and {specials} special tokens "
-                    f"leaves {room} tokens for the text, no more than the overlap doc_stride {doc_stride}: raise "
-                    "max_seq_len, or lower doc_stride or max_question_len"
-                )
-            tokens, doc_stride = chain(head, tokens), room // 2
-        yield from windows(self.tokenizer, ids, tokens, max_seq_len=max_seq_len, doc_stride=doc_stride)
 
 
 class QuestionAnsweringPipeline:
@@ -143,7 +77,7 @@ class QuestionAnsweringPipeline:
         self.model = model
         self._defaults: dict[str, Any] = {}
         self._defaults = self._options(options)
-        self._rules(self._defaults)
+        self._settings(self._defaults)
 
     def __call__(
         self,
@@ -189,13 +123,14 @@ class QuestionAnsweringPipeline:
             ValueError: A question or a context is empty, lists differ in length, a question and its context do not fit
                 the windows, or an option is out of range (`WindowError` and `BudgetError` among them).
         """
-        rules, fixed = self._rules(self._options(options))
-        stream = AnswerStream(FittingReader(self.model.reader, fixed=fixed), rules)
+        options = self._options(options)
+        settings, fixed = self._settings(options)
+        stream = AnswerStream(FittingReader(self.model.reader, fixed=fixed), settings)
         found = _pairs(inputs, question, context)
         pairs = (_pair(item, number) for number, item in enumerate(found))
         if not isinstance(found, list):
-            return self._results(stream, pairs, rules.answers)
-        return _one_or_all(list(self._results(stream, list(pairs), rules.answers)))
+            return self._results(stream, pairs, options["top_k"])
+        return _one_or_all(list(self._results(stream, list(pairs), options["top_k"])))
 
     def _results(self, stream: AnswerStream, pairs: Iterable[tuple[str, str]], top_k: int) -> Iterator[Result]:
         for answers in stream(pairs):
@@ -215,35 +150,44 @@ class QuestionAnsweringPipeline:
             given.setdefault("top_k", given.pop("topk"))
         return {**_OPTIONS, **self._defaults, **given}
 
-    def _rules(self, options: Mapping[str, Any]) -> tuple[_Rules, bool]:
+    def _settings(self, options: Mapping[str, Any]) -> tuple[Settings, bool]:
         """Return how to answer, and whether `doc_stride` is as asked for.
 
         Raises:
             ValueError: An option is out of range.
         """
-        for name, least in (("batch_size", 1), ("num_workers", 0)):  # checked, though without meaning
-            _at_least(options, name, least)
+
+        def at_least(least: int, name: str) -> int:
+            return whole_number(options[name], name, least=least)
+
+        at_least(1, "batch_size"), at_least(0, "num_workers")  # checked, though without meaning
         if options["padding"] not in _PADDINGS:
             raise ValueError(f"padding is one of {', '.join(map(str, _PADDINGS))}, not {options['padding']!r:.50}")
-        longest = _LONGEST_WINDOW if options["max_seq_len"] is None else _at_least(options, "max_seq_len", 1)
-        longest = min(longest, self.model.shape.positions)
+        positions = self.model.shape.positions
+        longest = min(_LONGEST_WINDOW if options["max_seq_len"] is None else at_least(1, "max_seq_len"), positions)
         fixed = options["doc_stride"] is not None
-        overlap = _at_least(options, "doc_stride", 0) if fixed else min(_OVERLAP, longest // 2)
+        overlap = at_least(0, "doc_stride") if fixed else min(_OVERLAP, longest // 2)
         if fixed and overlap > (options["max_seq_len"] or longest):
             raise WindowError(f"doc_stride {overlap}, the overlap of windows, is more than max_seq_len {longest}")
-        cut = options["max_question_len"] is not None
-        rules = _Rules(
-            choice=self.model.table.select(self.model.shape, options["budget"]),
-            top_k=None,
-            answers=_at_least(options, "top_k", 1),
+        choice = self.model.table.select(self.model.shape, options["budget"])
+        top_k = at_least(1, "top_k")
+        longest_question = _UNCUT if options["max_question_len"] is None else at_least(1, "max_question_len")
+        ranking = partial(
+            WindowRanker,
+            top_k=top_k,
+            max_answer_len=min(at_least(1, "max_answer_len"), positions),
+            align_to_words=bool(options["align_to_words"]),
+            handle_impossible_answer=bool(options["handle_impossible_answer"]),
+        )
+        settings = Settings(
+            choice=choice,
             max_seq_len=longest,
             doc_stride=overlap,
-            max_question_len=_at_least(options, "max_question_len", 1) if cut else _UNCUT,
-            max_answer_len=min(_at_least(options, "max_answer_len", 1), self.model.shape.positions),
-            handle_impossible_answer=bool(options["handle_impossible_answer"]),
-            align_to_words=bool(options["align_to_words"]),
+            max_question_len=longest_question,
+            ranking=ranking,
+            always_answers=True,
         )
-        return rules, fixed
+        return settings, fixed
 
 
 def pipeline(
@@ -315,23 +259,6 @@ def pipeline(
         model, precision=precision, threads=threads, providers=providers or providers_of(device), **loading
     )
     return QuestionAnsweringPipeline(qa, **options)
-
-
-def _at_least(options: Mapping[str, Any], name: str, least: int) -> int:
-    value = whole_number(options[name], name)
-    if value < least:
-        raise ValueError(f"{name} is at least {least}, not {value}")
-    return value
-
-
-def _begin(tokens: Iterator[Tokens], room: int) -> tuple[list[Tokens], bool]:
-    """Take pieces of a text until they have more than so many tokens; return them, and whether they have."""
-    head: list[Tokens] = []
-    for piece in tokens:
-        head.append(piece)
-        if sum(map(len, head)) > room:
-            return head, True
-    return head, False
 
 
 def _pairs(inputs: tuple[Inputs, ...], question: object, context: object) -> Iterable[Any]:
@@ -427,42 +354,3 @@ def _check_own(name: str, value: object, model: object) -> None:
     called = value if isinstance(value, (str, os.PathLike)) else getattr(value, "name_or_path", value)
     if value is not None and str(called) != str(model):
         raise ValueError(f"a model folder brings its own {name}: leave {name} out, or save it into the folder")
-
-
-def check_dtype(dtype: object) -> None:
-    """Warn of a type of number, as PyTorch names it, that arithmetic is not in."""
-    name = "float32" if dtype is None else str(dtype).rpartition(".")[2]
-    if name not in ("auto", "float32", "float", "None"):
-        warn(f"arithmetic is in float32, not {name}; precision='int8' is what is faster")
-
-
-def loading_options(
-    model_kwargs: Mapping[str, Any], *, revision: str | None, token: str | bool | None
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Divide `model_kwargs` into what opens a model and the rest."""
-    given = {**model_kwargs, **{k: v for k, v in (("revision", revision), ("token", token)) if v is not None}}
-    loading = {name: given.pop(name) for name in _FOR_LOADING if name in given}
-    if isinstance(loading.get("token"), bool):  # True is the token that is stored, which is the default
-        del loading["token"]
-    if ignored := sorted(set(given) - {"dtype", "torch_dtype"}):
-        warn(f"model_kwargs {', '.join(ignored)} mean nothing without PyTorch")
-    return loading, given
-
-
-def providers_of(device: object) -> list[Provider] | None:
-    """Return the execution providers for a device as PyTorch names it.
-
-    Raises:
-        ValueError: It is neither the CPU nor CUDA.
-    """
-    if device is None or device == -1 or str(device) == "cpu":
-        return None
-    if isinstance(device, int) and not isinstance(device, bool) and device >= 0:
-        if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
-            warn(f"device {device}: this ONNX Runtime has no CUDA, so the CPU answers; onnxruntime-gpu has it")
-            return None
-        device = f"cuda:{device}"
-    found = re.fullmatch(r"cuda(?::(\d+))?", str(device))
-    if not found:
-        raise ValueError(f"device is 'cpu', or 'cuda:0' or the like, not {device!r:.50}: for others give providers")
-    return [("CUDAExecutionProvider", {"device_id": int(found[1] or 0)}), "CPUExecutionProvider"]

@@ -9,8 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from dynamic_tinybert.inference.spans import Span, SpanRanker, span_logits, text_logits
-from dynamic_tinybert.inference.windows import Window
+from dynamic_tinybert.inference import Span, SpanPool, Window, span_logits, text_logits
 
 _SPARE = 10  # candidates of a window beyond twice `top_k`: aligned to words, some become one
 
@@ -23,7 +22,7 @@ class _Found(NamedTuple):
     end: npt.NDArray[np.int64]
 
 
-class WindowRanker(SpanRanker):
+class WindowRanker:
     """Ranks the spans of one text by their probability within their window, and adds up equal answers.
 
     That of a span is the softmax of its start times that of its end, each over [CLS] and the window's tokens of the
@@ -42,6 +41,9 @@ class WindowRanker(SpanRanker):
         handle_impossible_answer: Whether the answer may be that there is none: the probability of [CLS], in the window
             that is least sure of it.
 
+    Attributes:
+        null: See `Ranking`; here a log of a probability.
+
     Raises:
         ValueError: `top_k` or `max_answer_len` is below 1.
     """
@@ -55,24 +57,34 @@ class WindowRanker(SpanRanker):
         align_to_words: bool = True,
         handle_impossible_answer: bool = False,
     ) -> None:
-        super().__init__(top_k=top_k, max_answer_len=max_answer_len, align_to_words=align_to_words)
+        self.null = math.inf
         self._text = text
+        self._top_k = top_k
+        self._longest = max_answer_len
+        self._align = align_to_words
         self._each = 2 * top_k + _SPARE if align_to_words else top_k
         self._may_be_none = handle_impossible_answer
         self._found: list[_Found] = []
+        # What fills up the answers.
+        self._pool = SpanPool(top_k=top_k, max_answer_len=max_answer_len, align_to_words=align_to_words)
 
     def add(self, window: Window, start: npt.NDArray[np.float32], end: npt.NDArray[np.float32]) -> None:
-        """Add the next window of the text: see `SpanRanker.add`."""
+        """Add the next window of the text: see `Ranking.add`."""
         start, end = _log_softmax(window, start), _log_softmax(window, end)
-        super().add(window, start, end)  # its pool is what fills up the answers
-        logit = span_logits(*text_logits(window, start, end, align_to_words=self._align), self._longest).ravel()
+        self.null = min(self.null, float(start[0]) + float(end[0]))
+        spans = span_logits(*text_logits(window, start, end, align_to_words=self._align), self._longest)
+        self._found.append(self._best(window, spans.ravel()))
+        self._pool.add(window, spans)
+
+    def _best(self, window: Window, logit: npt.NDArray[np.float32]) -> _Found:
+        """The best spans of a window, by their logits."""
         best = np.argpartition(-logit, min(self._each, len(logit)) - 1)[: self._each]
         best = best[logit[best] > -np.inf]
         best = best[np.argsort(-logit[best], kind="stable")]
         first, extra = np.divmod(best, self._longest)
         text = window.text
         begins, ends = (text.word_begin, text.word_end) if self._align else (text.begin, text.end)
-        self._found.append(_Found(np.exp(logit[best].astype(np.float64)), begins[first], ends[first + extra]))
+        return _Found(np.exp(logit[best].astype(np.float64)), begins[first], ends[first + extra])
 
     def ranked(self) -> list[Span]:
         """Return the best answers, best first, at most `top_k`; none if the text has no tokens."""
@@ -96,7 +108,7 @@ class WindowRanker(SpanRanker):
 
     def _others(self) -> Iterator[Span]:
         """All spans, best first."""
-        spans = self._best(self._pool)
+        spans = self._pool.best()
         for i in np.argsort(-spans.logit, kind="stable"):
             yield _span(int(spans.begin[i]), int(spans.end[i]), math.exp(spans.logit[i]))
 

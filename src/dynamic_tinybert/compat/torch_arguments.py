@@ -1,0 +1,53 @@
+"""Arguments that speak of PyTorch: what they mean without it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import onnxruntime
+
+from dynamic_tinybert.errors import warn
+from dynamic_tinybert.runtime import Provider
+
+_FOR_LOADING = ("revision", "cache_dir", "local_files_only", "token")
+
+
+def check_dtype(dtype: object) -> None:
+    """Warn of a type of number, as PyTorch names it, that arithmetic is not in."""
+    name = "float32" if dtype is None else str(dtype).rpartition(".")[2]
+    if name not in ("auto", "float32", "float", "None"):
+        warn(f"arithmetic is in float32, not {name}; precision='int8' is what is faster")
+
+
+def loading_options(
+    model_kwargs: Mapping[str, Any], *, revision: str | None, token: str | bool | None
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Divide `model_kwargs` into what opens a model and the rest."""
+    given = {**model_kwargs, **{k: v for k, v in (("revision", revision), ("token", token)) if v is not None}}
+    loading = {name: given.pop(name) for name in _FOR_LOADING if name in given}
+    if isinstance(loading.get("token"), bool):  # True is the token that is stored, which is the default
+        del loading["token"]
+    if ignored := sorted(set(given) - {"dtype", "torch_dtype"}):
+        warn(f"model_kwargs {', '.join(ignored)} mean nothing without PyTorch")
+    return loading, given
+
+
+def providers_of(device: object) -> list[Provider] | None:
+    """Return the execution providers for a device as PyTorch names it.
+
+    Raises:
+        ValueError: It is neither the CPU nor CUDA.
+    """
+    if device is None or device == -1 or str(device) == "cpu":
+        return None
+    if isinstance(device, int) and not isinstance(device, bool) and device >= 0:
+        if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+            warn(f"device {device}: this ONNX Runtime has no CUDA, so the CPU answers; onnxruntime-gpu has it")
+            return None
+        device = f"cuda:{device}"
+    found = re.fullmatch(r"cuda(?::(\d+))?", str(device))
+    if not found:
+        raise ValueError(f"device is 'cpu', or 'cuda:0' or the like, not {device!r:.50}: for others give providers")
+    return [("CUDAExecutionProvider", {"device_id": int(found[1] or 0)}), "CPUExecutionProvider"]

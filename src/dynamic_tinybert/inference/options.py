@@ -1,0 +1,153 @@
+"""The options of an answer: their names, defaults and checks, for all who take them."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, TypeAlias, TypedDict
+
+from dynamic_tinybert.inference.ranking import Ranking
+from dynamic_tinybert.inference.spans import SpanRanker
+from dynamic_tinybert.inference.windows import check_lengths
+from dynamic_tinybert.model import Budget, Calibration, ConfigTable, MeasuredConfig, ModelShape, check_threshold
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+Progress: TypeAlias = Callable[[int, int], None]
+
+_LONGEST_WINDOW = 384  # tokens, if the model can read as many
+_OVERLAP = 128  # tokens, if half of the room that a window has for text is as much
+
+
+class Options(TypedDict, total=False):
+    """The options of a call beside the questions, the texts and `top_k`: see `QuestionAnswerer.__call__`."""
+
+    budget: Budget
+    max_seq_len: int | None
+    doc_stride: int | None
+    max_question_len: int
+    max_answer_len: int
+    handle_impossible_answer: bool
+    no_answer_threshold: float | None
+    align_to_words: bool
+    progress: Progress | None
+
+
+DEFAULTS: Options = {
+    "budget": "full",
+    "max_seq_len": None,
+    "doc_stride": None,
+    "max_question_len": 64,
+    "max_answer_len": 30,
+    "handle_impossible_answer": False,
+    "no_answer_threshold": None,
+    "align_to_words": True,
+}
+"""What an option is if it is not given; the model decides what None stands for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What the options of an answer come to with a model.
+
+    Attributes:
+        choice: The length configuration.
+        max_seq_len: The longest window, in tokens.
+        doc_stride: How much the windows of a long text overlap, in tokens.
+        max_question_len: The longest question, in tokens.
+        ranking: Makes what ranks the spans of a text, given the text.
+        always_answers: Whether each question has an answer, even if it is an empty one.
+        calibrated: Whether answers have a confidence.
+        most_rows: How many windows are predicted at once at most; no answer depends on it.
+    """
+
+    choice: MeasuredConfig
+    max_seq_len: int
+    doc_stride: int
+    max_question_len: int
+    ranking: Callable[[str], Ranking]
+    always_answers: bool
+    calibrated: bool = False
+    most_rows: int | None = None
+
+
+def make_settings(
+    shape: ModelShape,
+    table: ConfigTable,
+    *,
+    specials: int,
+    calibration: Calibration | None = None,
+    top_k: int | None = None,
+    **options: Unpack[Options],
+) -> Settings:
+    """Check options, and return what they come to with a model.
+
+    Args:
+        shape: The model.
+        table: Its length configurations.
+        specials: The special tokens of a window.
+        calibration: What makes confidences of its logits.
+        top_k: How many answers are wanted.
+        options: See `Options`; all but `progress`.
+
+    Raises:
+        TypeError: An option is unknown.
+        ValueError: An option is out of range (`WindowError` and `BudgetError` among them).
+    """
+    if unknown := sorted(options.keys() - DEFAULTS.keys()):
+        raise TypeError(f"there is no option {unknown[0]!r}; there are {', '.join(DEFAULTS)}")
+    given: Options = {**DEFAULTS, **options}
+    positions, longest, overlap = shape.positions, given["max_seq_len"], given["doc_stride"]
+    longest = min(_LONGEST_WINDOW, positions) if longest is None else whole_number(longest, "max_seq_len")
+    longest_question = whole_number(given["max_question_len"], "max_question_len")
+    if overlap is None:
+        overlap = max(0, min(_OVERLAP, (longest - longest_question - specials) // 2))
+    choice = table.select(shape, given["budget"])
+    count = 1 if top_k is None else whole_number(top_k, "top_k")
+    overlap = whole_number(overlap, "doc_stride")
+    ranker = partial(
+        SpanRanker,
+        top_k=count,
+        max_answer_len=min(whole_number(given["max_answer_len"], "max_answer_len"), positions),
+        align_to_words=given["align_to_words"],
+        handle_impossible_answer=given["handle_impossible_answer"],
+        no_answer_threshold=check_threshold(table.threshold(given["no_answer_threshold"])),
+        calibration=calibration,
+    )
+    check_lengths(
+        max_seq_len=longest,
+        doc_stride=overlap,
+        max_question_len=longest_question,
+        positions=positions,
+        specials=specials,
+    )
+    ranker()  # refuses what is out of range
+    return Settings(
+        choice=choice,
+        max_seq_len=longest,
+        doc_stride=overlap,
+        max_question_len=longest_question,
+        ranking=lambda _: ranker(),
+        always_answers=top_k is None,
+        calibrated=calibration is not None,
+    )
+
+
+def whole_number(value: object, name: str, *, least: int | None = None) -> int:
+    """Return a whole number as an int, whatever type of integer it is.
+
+    Raises:
+        ValueError: It is no whole number, or less than the least; the message says what it is called.
+    """
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        number = operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise ValueError(f"{name} is a whole number, not {value!r:.50}") from None
+    if least is not None and number < least:
+        raise ValueError(f"{name} is at least {least}, not {number}")
+    return number

@@ -1,0 +1,268 @@
+"""A model's tokenizer, and the tokens that it makes of questions and texts. No model in sight.
+
+A text is tokenized in pieces, cut where no token can cross, so that one of any size passes through bounded memory.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tokenizers import Encoding, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+
+from dynamic_tinybert.errors import DynamicTinyBertError, warn
+from dynamic_tinybert.files import SURROGATE
+from dynamic_tinybert.inference.characters import (
+    Ints,
+    at_punctuation,
+    keep_characters_whole,
+    leave_spaces,
+    marks_of_the_token_before,
+    pieces,
+    word_bounds,
+)
+
+_USUAL = {
+    "cls_token": ("[CLS]", "<s>"),
+    "sep_token": ("[SEP]", "</s>"),
+    "pad_token": ("[PAD]", "<pad>"),
+    "unk_token": ("[UNK]", "<unk>"),
+}
+
+
+class WindowError(DynamicTinyBertError, ValueError):
+    """A tokenizer that cannot be used, or lengths that do not fit each other; one line that says why."""
+
+    misuse = True
+
+
+@dataclass(frozen=True, eq=False)
+class Tokens:
+    """Consecutive tokens of a text, as arrays of one length.
+
+    Attributes:
+        ids: Vocabulary indices.
+        begin: Where each token begins, in characters of the text as given.
+        end: Where it ends; where it begins, if it is nothing but white space.
+        word_begin: Where the word that the token is part of begins.
+        word_end: Where that word ends.
+    """
+
+    ids: Ints
+    begin: Ints
+    end: Ints
+    word_begin: Ints
+    word_end: Ints
+
+    def __getitem__(self, part: slice) -> Tokens:
+        return Tokens(*(column[part] for column in self._columns()))
+
+    def __add__(self, others: Tokens) -> Tokens:
+        return Tokens(*map(np.concatenate, zip(self._columns(), others._columns(), strict=True)))
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def _columns(self) -> tuple[Ints, ...]:
+        return self.ids, self.begin, self.end, self.word_begin, self.word_end
+
+
+class TextTokenizer:
+    """A model's tokenizer, as this package uses it. Safe to use from many threads.
+
+    Texts and questions are data: what looks like a special token in them ("[SEP]") is read as the characters it is, or,
+    by a unigram model, as one that nobody knows.
+
+    Args:
+        folder: A folder that holds `tokenizer.json`; or `vocab.txt` (WordPiece) or `vocab.json` and `merges.txt`
+            (byte-level BPE), and perhaps `tokenizer_config.json`.
+
+    Attributes:
+        cls: The id of the special token before the question: [CLS] or `<s>`.
+        sep: That of the one after the text: [SEP] or `</s>`.
+        pad: That of padding.
+        between: Those between question and text: one `sep`, or two as RoBERTa and MPNet have it.
+
+    Raises:
+        WindowError: There is no tokenizer, it cannot be read, or it lacks one of the special tokens.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        config = _settings(folder)
+        self._tokenizer = _load(folder, config)
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+        self._tokenizer.encode_special_tokens = True
+        kinds = _kinds_of(self._tokenizer)
+        self._spaced = bool(kinds & {"ByteLevel", "Metaspace"})  # a token may hold the space before it
+        self._splits_punctuation = not kinds & {"Metaspace", "WhitespaceSplit"}
+        self.pad = self._special("pad_token", config, folder)
+        template = _template(self._tokenizer, folder)
+        if template is None:
+            self.cls, self.sep = (self._special(name, config, folder) for name in ("cls_token", "sep_token"))
+            doubled = self._tokenizer.id_to_token(self.sep) == "</s>"
+            template = [self.cls], [self.sep] * (1 + doubled), [self.sep]
+        (self.cls,), between, (self.sep,) = template
+        self.between = np.array(between, np.int64)
+        # It would trim offsets by rules of its own.
+        self._tokenizer.post_processor = processors.TemplateProcessing(single="$A", pair="$A $B", special_tokens=[])
+        # A unigram model has special tokens among its pieces, and finds them in texts.
+        self._unknown = self._special("unk_token", config, folder) if "Unigram" in kinds else None
+        special = {i for i, token in self._tokenizer.get_added_tokens_decoder().items() if token.special}
+        self._never = np.array(sorted({self.cls, self.sep, self.pad, *special} - {self._unknown}), np.int64)
+
+    @property
+    def specials(self) -> int:
+        """How many special tokens a window has."""
+        return len(self.between) + 2
+
+    def _special(self, name: str, config: Mapping[str, Any], folder: Path) -> int:
+        """The id of a special token: of that which the settings name, or else of one of the usual names."""
+        for token in _names(name, config):
+            index: int | None = self._tokenizer.token_to_id(token)
+            if index is not None:
+                return index
+        usual = " or ".join(_USUAL[name])
+        raise WindowError(f"the tokenizer of {folder} has no {usual}: it is no tokenizer of a model that is read here")
+
+    def question(self, question: str, *, longest: int | None = None) -> Ints:
+        """Return the token ids of a question, cut to the longest allowed, with a warning if it is longer."""
+        ids = self._ids(self._encode(question.strip()))
+        if longest is not None and len(ids) > longest:
+            warn(f"a question of {len(ids)} tokens was cut to max_question_len, {longest}")
+            ids = ids[:longest]
+        return ids
+
+    def words(self, ids: Sequence[int]) -> str:
+        """Return about the text that token ids were made of, for messages."""
+        return str(self._tokenizer.decode(list(ids)))
+
+    def text(self, text: str) -> Iterator[Tokens]:
+        """Yield the tokens of a text, a piece at a time; nothing for a text without any."""
+        for begin, end in pieces(text):
+            piece = text[begin:end]
+            encoding = self._encode(piece)
+            if not encoding.ids:
+                continue
+            offsets = np.array(encoding.offsets, np.int64)
+            if self._spaced:
+                leave_spaces(piece, offsets)
+            if not piece.isascii():
+                keep_characters_whole(piece, offsets)
+            words = np.array(encoding.word_ids, np.float64)  # a token outside words has None, which becomes nan
+            begins = np.diff(words, prepend=-1) != 0
+            if not self._splits_punctuation:
+                begins |= at_punctuation(piece, offsets)
+            if not piece.isascii():
+                begins &= ~marks_of_the_token_before(piece, offsets)
+            starts, which = np.flatnonzero(begins), np.cumsum(begins) - 1
+            offsets += begin
+            bounds = word_bounds(offsets, starts)[which]
+            yield Tokens(self._ids(encoding), offsets[:, 0], offsets[:, 1], bounds[:, 0], bounds[:, 1])
+
+    def _ids(self, encoding: Encoding) -> Ints:
+        """The ids of tokens of a text, none of them a special token's."""
+        ids = np.array(encoding.ids, np.int64)
+        return ids if self._unknown is None else np.where(np.isin(ids, self._never), self._unknown, ids)
+
+    def _encode(self, text: str) -> Encoding:
+        # Half a surrogate pair, as bad JSON has, is a character that nobody knows.
+        return self._tokenizer.encode(SURROGATE.sub("\ufffd", text), add_special_tokens=False)
+
+
+def _settings(folder: Path) -> dict[str, Any]:
+    """What the folder says of its tokenizer beside `tokenizer.json`."""
+    files = [folder / name for name in ("special_tokens_map.json", "tokenizer_config.json")]
+    try:
+        found = [json.loads(file.read_text("utf-8")) for file in files if file.is_file()]
+    except (ValueError, RecursionError) as error:
+        raise WindowError(f"the tokenizer of {folder} cannot be read: its settings are no JSON ({error})") from None
+    if not all(isinstance(settings, dict) for settings in found):
+        raise WindowError(f"the tokenizer of {folder} cannot be read: its settings are no object")
+    return {name: value for settings in found for name, value in settings.items() if value is not None}
+
+
+def _names(role: str, config: Mapping[str, Any]) -> list[str]:
+    """What the special token of a role may be called: as the settings say, or else one of the usual names."""
+    said = config.get(role)
+    said = said.get("content") if isinstance(said, dict) else said
+    return [*([said] if isinstance(said, str) else []), *_USUAL[role]]
+
+
+def _load(folder: Path, config: Mapping[str, Any]) -> Tokenizer:
+    path, vocabulary = folder / "tokenizer.json", folder / "vocab.txt"
+    paired, merges = folder / "vocab.json", folder / "merges.txt"
+    try:
+        if path.is_file():
+            return Tokenizer.from_file(str(path))
+        if paired.is_file() and merges.is_file() and not vocabulary.is_file():
+            tokenizer = Tokenizer(models.BPE.from_file(str(paired), str(merges)))
+            prefixed = config.get("add_prefix_space", False)
+            tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=prefixed)
+            tokenizer.decoder = decoders.ByteLevel()
+            return tokenizer
+        if not vocabulary.is_file():
+            raise WindowError(f"{folder} has neither tokenizer.json nor vocab.txt")
+        lines = vocabulary.read_bytes().decode("utf-8").removesuffix("\n").split("\n")
+        tokens = {line.removesuffix("\r"): i for i, line in enumerate(lines)}
+        unknown = next((name for name in _names("unk_token", config) if name in tokens), None)
+        if unknown is None:
+            raise WindowError(f"the tokenizer of {folder} has no {' or '.join(_USUAL['unk_token'])}")
+        tokenizer = Tokenizer(models.WordPiece(tokens, unk_token=unknown))
+        tokenizer.normalizer = normalizers.BertNormalizer(
+            clean_text=True,
+            handle_chinese_chars=config.get("tokenize_chinese_chars", True),
+            strip_accents=config.get("strip_accents"),
+            lowercase=config.get("do_lower_case", True),
+        )
+        tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        tokenizer.decoder = decoders.WordPiece()
+        return tokenizer
+    except WindowError:
+        raise
+    except Exception as error:  # the tokenizers library raises bare Exception
+        raise WindowError(f"the tokenizer of {folder} cannot be read: {str(error).splitlines()[0]}") from None
+
+
+def _template(tokenizer: Tokenizer, folder: Path) -> tuple[list[int], list[int], list[int]] | None:
+    """The special tokens before a question, between it and a text, and after that, as the tokenizer puts them.
+
+    None if it puts none.
+
+    Raises:
+        WindowError: It is not one before, one after and some between; or the tokenizer has no token for what it does
+            not know.
+    """
+    try:
+        tokenizer.encode("\U0010fffd")
+        pair = tokenizer.encode("a", "a")
+    except Exception as error:  # the tokenizers library raises bare Exception
+        raise WindowError(f"the tokenizer of {folder} cannot be used: {str(error).splitlines()[0]}") from None
+    parts: tuple[list[int], list[int], list[int]] = [], [], []
+    part = 0
+    for index, sequence in zip(pair.ids, pair.sequence_ids, strict=True):
+        if sequence is None:
+            parts[part].append(index)
+        else:
+            part = sequence + 1
+    if part < 2 or not any(parts):  # no word at all, or nothing around it
+        return None
+    if len(parts[0]) != 1 or not parts[1] or len(parts[2]) != 1:
+        raise WindowError(
+            f"the tokenizer of {folder} puts {len(parts[0])}, {len(parts[1])} and {len(parts[2])} special tokens before"
+            " a question, between it and a text, and after that: only 1, 1 or more, and 1 are supported"
+        )
+    return parts
+
+
+def _kinds_of(tokenizer: Tokenizer) -> set[str]:
+    """The types of a tokenizer's model and of its pre-tokenizers."""
+    model = type(tokenizer.model).__name__
+    if tokenizer.pre_tokenizer is None:
+        return {model}
+    described = json.loads(tokenizer.pre_tokenizer.__getstate__())  # its part of tokenizer.json, without the vocabulary
+    return {model, *(part["type"] for part in (described, *described.get("pretokenizers", ())))}
