@@ -24,11 +24,17 @@ class Spent:
     """What an answer cost.
 
     Attributes:
-        configuration: The name of the length configuration in the model's table.
+        configuration: The name of the length configuration in the model's table; of a corpus, the one that the budget
+            bought, at which the best passages were read.
         share: Its multiply-accumulates over those of `full`, counted at 384 tokens.
         windows: Windows that were read.
         macs: Multiply-accumulates of these windows at their own lengths.
         bert_base_macs: What BERT-base would have spent on the same windows.
+        coarse: Of a corpus: the configuration at which all passages were read before, or None if there was one reading.
+        retrieved: Of a corpus: passages that were found.
+        read: How many of them were read before no other could win, or the time was over.
+        read_again: How many of these were read again at `configuration`.
+        seconds: Of a corpus: from the question to the answer.
     """
 
     configuration: str
@@ -36,6 +42,11 @@ class Spent:
     windows: int
     macs: int
     bert_base_macs: int
+    coarse: str | None = None
+    retrieved: int = 0
+    read: int = 0
+    read_again: int = 0
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,8 @@
-"""The base of this package's errors, and warnings that name the caller's line."""
+"""The base of this package's errors, warnings that name the caller's line, and checks of numbers."""
 
 from __future__ import annotations
 
+import operator
 import sys
 import warnings
 from typing import ClassVar
@@ -28,3 +29,27 @@ def warn(message: str) -> None:
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == __package__:
         level, frame = level + 1, frame.f_back
     warnings.warn(message, stacklevel=level)
+
+
+def whole_number(value: object, name: str, *, least: int | None = None) -> int:
+    """Return a whole number as an int, whatever type of integer it is.
+
+    Raises:
+        ValueError: It is no whole number, or less than the least; the message says what it is called.
+    """
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        number = operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise ValueError(f"{name} is a whole number, not {value!r:.50}") from None
+    if least is not None and number < least:
+        raise ValueError(f"{name} is at least {least}, not {number}")
+    return number
+
+
+def check_from_one(**numbers: object) -> None:
+    """Raise ValueError for what is no whole number from 1."""
+    for name, value in numbers.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ValueError(f"{name} is a whole number from 1, not {value!r:.50}")

@@ -15,7 +15,8 @@ from dynamic_tinybert.answer import Answer
 from dynamic_tinybert.compat.haystack_ranking import CandidateRanker
 from dynamic_tinybert.compat.readers import QueryReader
 from dynamic_tinybert.compat.torch_arguments import check_dtype, loading_options, providers_of
-from dynamic_tinybert.inference import AnswerStream, Settings, whole_number
+from dynamic_tinybert.errors import whole_number
+from dynamic_tinybert.inference import AnswerStream, Settings
 from dynamic_tinybert.model import Budget, parse_budget
 from dynamic_tinybert.qa import QuestionAnswerer
 from dynamic_tinybert.runtime import Precision, Provider

@@ -7,7 +7,8 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from dynamic_tinybert.inference import Span, Window, whole_number
+from dynamic_tinybert.errors import whole_number
+from dynamic_tinybert.inference import Span, Window
 from dynamic_tinybert.model import logistic
 
 

@@ -11,8 +11,8 @@ from typing import Any, Protocol, TypeAlias
 from dynamic_tinybert.compat.readers import FittingReader
 from dynamic_tinybert.compat.torch_arguments import check_dtype, loading_options, providers_of
 from dynamic_tinybert.compat.transformers_ranking import WindowRanker
-from dynamic_tinybert.errors import warn
-from dynamic_tinybert.inference import AnswerStream, Settings, WindowError, check_pair, whole_number
+from dynamic_tinybert.errors import warn, whole_number
+from dynamic_tinybert.inference import AnswerStream, Settings, WindowError, check_pair
 from dynamic_tinybert.qa import QuestionAnswerer
 from dynamic_tinybert.runtime import Precision, Provider
 

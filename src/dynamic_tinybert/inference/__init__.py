@@ -7,7 +7,6 @@ from dynamic_tinybert.inference.options import (
     Progress,
     Settings,
     make_settings,
-    whole_number,
 )
 from dynamic_tinybert.inference.ranking import Ranking, Span
 from dynamic_tinybert.inference.reader import LogitsSource, Reader
@@ -40,5 +39,4 @@ __all__ = [
     "make_settings",
     "span_logits",
     "text_logits",
-    "whole_number",
 ]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias, TypedDict
 
+from dynamic_tinybert.errors import whole_number
 from dynamic_tinybert.inference.ranking import Ranking
 from dynamic_tinybert.inference.spans import SpanRanker
 from dynamic_tinybert.inference.windows import check_lengths
@@ -134,20 +134,3 @@ def make_settings(
         always_answers=top_k is None,
         calibrated=calibration is not None,
     )
-
-
-def whole_number(value: object, name: str, *, least: int | None = None) -> int:
-    """Return a whole number as an int, whatever type of integer it is.
-
-    Raises:
-        ValueError: It is no whole number, or less than the least; the message says what it is called.
-    """
-    try:
-        if isinstance(value, bool):
-            raise TypeError
-        number = operator.index(value)  # type: ignore[arg-type]
-    except TypeError:
-        raise ValueError(f"{name} is a whole number, not {value!r:.50}") from None
-    if least is not None and number < least:
-        raise ValueError(f"{name} is at least {least}, not {number}")
-    return number

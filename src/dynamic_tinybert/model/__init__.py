@@ -2,6 +2,8 @@
 
 from dynamic_tinybert.model.budget import (
     BERT_BASE,
+    LEAST_LENGTH,
+    LENGTH_ROUNDING,
     SHARE_ROUNDING,
     SHARE_TOKENS,
     Budget,
@@ -18,6 +20,8 @@ from dynamic_tinybert.model.table import ConfigTable, MeasuredConfig, check_thre
 
 __all__ = [
     "BERT_BASE",
+    "LEAST_LENGTH",
+    "LENGTH_ROUNDING",
     "SHARE_ROUNDING",
     "SHARE_TOKENS",
     "Activation",

@@ -22,7 +22,11 @@ SHARE_TOKENS = 384
 SHARE_ROUNDING = 5e-5
 """Shares are printed to four digits, and a budget may be copied from there."""
 
-_FLOOR = 2  # tokens that a sequence keeps at least
+LEAST_LENGTH = 2
+"""Tokens that a sequence keeps at least, if it has as many."""
+
+LENGTH_ROUNDING = 1e-6
+"""Part of a token that does not count where a fraction becomes a length: floats make 0.07 x 100 a bit more than 7."""
 
 
 class BudgetError(DynamicTinyBertError, ValueError):
@@ -80,8 +84,8 @@ class LengthConfig:
             `[batch, layers]`.
         """
         real = np.asarray(tokens, np.int64)[:, None]
-        kept: npt.NDArray[np.int64] = np.ceil(np.asarray(self.fractions) * real - 1e-6).astype(np.int64)
-        return np.clip(kept, np.minimum(_FLOOR, real), real)
+        kept: npt.NDArray[np.int64] = np.ceil(np.asarray(self.fractions) * real - LENGTH_ROUNDING).astype(np.int64)
+        return np.clip(kept, np.minimum(LEAST_LENGTH, real), real)
 
 
 Budget: TypeAlias = float | Literal["full", "balanced", "fast"] | LengthConfig

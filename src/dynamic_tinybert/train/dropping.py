@@ -16,12 +16,19 @@ import torch
 from torch import Tensor
 from transformers.modeling_outputs import QuestionAnsweringModelOutput
 
-from dynamic_tinybert.model import BudgetError, LengthConfig, Significance, read_significance, stored_significance
+from dynamic_tinybert.model import (
+    LEAST_LENGTH,
+    LENGTH_ROUNDING,
+    BudgetError,
+    LengthConfig,
+    Significance,
+    read_significance,
+    stored_significance,
+)
 
 Lengths: TypeAlias = "LengthConfig | Sequence[float] | Tensor"
 """What a call keeps: a length configuration, its fractions, or tokens to keep as integers `[batch, layers]`."""
 
-_FLOOR = 2  # tokens that a sequence keeps at the least; the rule is `LengthConfig.lengths`
 _ALWAYS = float("inf")  # the first token's votes
 _HIDDEN = -1e30  # what is added to the scores of padding
 
@@ -332,7 +339,8 @@ def _lengths(config: Lengths | None, mask: Tensor, layers: int) -> tuple[Tensor,
     if len(fractions.fractions) != layers:
         raise BudgetError(f"a length configuration of {len(fractions.fractions)} layers for a model of {layers}")
     shares = torch.tensor(fractions.fractions, dtype=torch.float64, device=mask.device)
-    keep = torch.ceil(shares * real[:, None] - 1e-6).long().clamp(min=_FLOOR).minimum(real[:, None])
+    keep = torch.ceil(shares * real[:, None] - LENGTH_ROUNDING).long()  # the rule of `LengthConfig.lengths`
+    keep = keep.clamp(min=LEAST_LENGTH).minimum(real[:, None])
     return keep, fractions.lengths([mask.shape[1]])[0].tolist(), fractions.fractions
 
 
