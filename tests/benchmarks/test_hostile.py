@@ -14,7 +14,7 @@ from benchmarks.serve import hostile
 from benchmarks.serve.answers import CLOSED, CUT, UNCONNECTED, Given, Library, ask
 from benchmarks.serve.hostile import Siege, State
 from benchmarks.serve.hostile_clients import HELD, KINDS
-from benchmarks.serve.serving import Server
+from benchmarks.serve.serving import Reply, Server
 from benchmarks.serve.terminate import Ending
 
 from dynamic_tinybert.squad import Question
