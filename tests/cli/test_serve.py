@@ -27,7 +27,7 @@ pytest.importorskip("fastapi", reason="needs the extra: pip install 'dynamic-tin
 from dynamic_tinybert.cli.app import app
 from dynamic_tinybert.corpus import Corpus
 from dynamic_tinybert.qa import QuestionAnswerer
-from dynamic_tinybert.serve.options import ServeOptions
+from dynamic_tinybert.serve import ServeOptions
 from support.commands import complaint
 from support.engines import WAIT_S, eventually
 

@@ -20,9 +20,7 @@ from starlette.types import Receive, Scope, Send
 
 from dynamic_tinybert.corpus import Corpus
 from dynamic_tinybert.qa import QuestionAnswerer
-from dynamic_tinybert.serve.http.app import create_app
-from dynamic_tinybert.serve.http.middleware import wrap
-from dynamic_tinybert.serve.http.stopping import Stopping
+from dynamic_tinybert.serve import Stopping, create_app, wrap
 from support import fuzzing
 from support.engines import Running, eventually, running
 

@@ -19,11 +19,8 @@ pytest.importorskip("playwright", reason="needs playwright: pip install playwrig
 from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 
 from dynamic_tinybert.qa import QuestionAnswerer
-from dynamic_tinybert.serve.engine.engine import Engine
-from dynamic_tinybert.serve.http.app import create_app
-from dynamic_tinybert.serve.http.middleware import wrap
-from dynamic_tinybert.serve.http.server import Server
-from dynamic_tinybert.serve.options import ServeOptions
+from dynamic_tinybert.serve import Engine, ServeOptions, create_app, wrap
+from dynamic_tinybert.serve.http import Server
 
 pytestmark = [pytest.mark.serve, pytest.mark.browser]
 

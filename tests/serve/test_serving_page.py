@@ -10,10 +10,10 @@ from typing import Any, get_args
 import typer.main
 
 from dynamic_tinybert.cli.app import app
+from dynamic_tinybert.serve import ServeOptions
 from dynamic_tinybert.serve.engine.metrics import Metrics
 from dynamic_tinybert.serve.http.problems import Code
 from dynamic_tinybert.serve.http.schemas import AnswerItem, AnswerRequest, ResultItem
-from dynamic_tinybert.serve.options import ServeOptions
 
 PAGE = (Path(__file__).parents[2] / "docs" / "serving.md").read_text("utf-8")
 

@@ -16,12 +16,9 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import Field, field_validator
 from starlette.types import ASGIApp
 
-from dynamic_tinybert.serve.http import problems
-from dynamic_tinybert.serve.http.middleware import wrap
+from dynamic_tinybert.serve import ServeOptions
+from dynamic_tinybert.serve.http import Server, Stopping, problems, wrap
 from dynamic_tinybert.serve.http.problems import FieldError, Problem, RequestModel
-from dynamic_tinybert.serve.http.server import Server
-from dynamic_tinybert.serve.http.stopping import Stopping
-from dynamic_tinybert.serve.options import ServeOptions
 
 WAIT_S = 20  # for what comes at once, unless the machine is slow
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
 import threading
@@ -15,7 +14,7 @@ import typer
 from dynamic_tinybert.cli import console
 
 if TYPE_CHECKING:
-    from dynamic_tinybert.serve.options import ServeOptions
+    from dynamic_tinybert.serve import ServeOptions
 
 _PREFIX = "DYNAMIC_TINYBERT_"
 
@@ -128,35 +127,34 @@ def serve(
     repeated, the values stand side by side, with spaces between. It logs JSON, a line a request, to standard error;
     SIGTERM ends it when all that it accepted is answered.
     """
-    with console.errors_in_one_line(), console.needs_extra("serve", "serve"):
-        from dynamic_tinybert.model import parse_budget
-        from dynamic_tinybert.serve.options import ServeOptions
+    from dynamic_tinybert.model import parse_budget
+    from dynamic_tinybert.serve import ServeOptions
 
-        if not math.isfinite(slo_ms) or not math.isfinite(timeout_ms):
-            console.fail("--slo-ms and --timeout-ms are numbers of milliseconds", misuse=True)
-        options = ServeOptions(
-            host=host,
-            port=port,
-            indexes=_indexes(index or []),
-            budget=parse_budget(budget),
-            slo_ms=slo_ms or None,
-            min_budget=None if min_budget is None else parse_budget(min_budget),
-            max_batch_tokens=max_batch_tokens,
-            max_waiting=max_waiting,
-            timeout_ms=timeout_ms,
-            max_body_bytes=max_body_bytes,
-            max_text_characters=max_text_characters,
-            max_question_characters=max_question_characters,
-            max_questions=min(max_questions, max_waiting),
-            max_connections=max_connections,
-            api_keys=_keys(api_key_file),
-            allow_origins=tuple(allow_origin or ()),
-            allowed_hosts=tuple(allowed_host) if allowed_host else None,
-            log_text=log_text,
-        )
-        if log_level.lower() not in ("debug", "info", "warning", "error"):
-            console.fail(f"--log-level is debug, info, warning or error, not {log_level!r}", misuse=True)
-        _run(options, model, precision, threads, workers or os.cpu_count() or 1, log_level, open_page)
+    if not math.isfinite(slo_ms) or not math.isfinite(timeout_ms):
+        console.fail("--slo-ms and --timeout-ms are numbers of milliseconds", misuse=True)
+    options = ServeOptions(
+        host=host,
+        port=port,
+        indexes=_indexes(index or []),
+        budget=parse_budget(budget),
+        slo_ms=slo_ms or None,
+        min_budget=None if min_budget is None else parse_budget(min_budget),
+        max_batch_tokens=max_batch_tokens,
+        max_waiting=max_waiting,
+        timeout_ms=timeout_ms,
+        max_body_bytes=max_body_bytes,
+        max_text_characters=max_text_characters,
+        max_question_characters=max_question_characters,
+        max_questions=min(max_questions, max_waiting),
+        max_connections=max_connections,
+        api_keys=_keys(api_key_file),
+        allow_origins=tuple(allow_origin or ()),
+        allowed_hosts=tuple(allowed_host) if allowed_host else None,
+        log_text=log_text,
+    )
+    if log_level.lower() not in ("debug", "info", "warning", "error"):
+        console.fail(f"--log-level is debug, info, warning or error, not {log_level!r}", misuse=True)
+    _run(options, model, precision, threads, workers or os.cpu_count() or 1, log_level, open_page)
 
 
 def _run(
@@ -170,16 +168,13 @@ def _run(
 ) -> None:
     import logging
 
-    from dynamic_tinybert.serve.application import assemble
-    from dynamic_tinybert.serve.http import logs
-    from dynamic_tinybert.serve.http.server import serve as run
-    from dynamic_tinybert.serve.http.stopping import Stopping
+    from dynamic_tinybert.serve import Stopping, assemble, setup_logs
+    from dynamic_tinybert.serve import serve as run
 
     stopping = Stopping()
     qa = console.load(model, precision, threads)
-    with console.errors_of_a_corpus("serve --index") if options.indexes else contextlib.nullcontext():
-        engine, app = assemble(qa, options, workers=workers, stopping=stopping)
-    logs.setup(log_level.upper(), text=options.log_text)
+    engine, app = assemble(qa, options, workers=workers, stopping=stopping)
+    setup_logs(log_level.upper(), text=options.log_text)
 
     def ready(url: str) -> None:
         console.say(f"serving {engine.model.name} at {url}")

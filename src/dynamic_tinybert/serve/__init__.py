@@ -1,1 +1,33 @@
-"""Serving: HTTP, dynamic batching, load control, the page. Needs the extra `serve`."""
+"""Answers over HTTP (extra `serve`): options, the engine, the app, the server, and a deployment on Ray Serve."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dynamic_tinybert.serve.application import assemble
+    from dynamic_tinybert.serve.engine import Engine
+    from dynamic_tinybert.serve.http import Stopping, create_app, serve, setup_logs, wrap
+    from dynamic_tinybert.serve.options import ServeOptions
+
+_HOMES = {
+    "Engine": "engine",
+    "ServeOptions": "options",
+    "Stopping": "http",
+    "assemble": "application",
+    "create_app": "http",
+    "serve": "http",
+    "setup_logs": "http",
+    "wrap": "http",
+}
+
+__all__ = ["Engine", "ServeOptions", "Stopping", "assemble", "create_app", "serve", "setup_logs", "wrap"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for when it is asked for: the command line has help to give without FastAPI."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -7,10 +7,8 @@ import warnings
 from starlette.types import ASGIApp
 
 from dynamic_tinybert.qa import QuestionAnswerer
-from dynamic_tinybert.serve.engine.engine import Engine
-from dynamic_tinybert.serve.http.app import create_app
-from dynamic_tinybert.serve.http.middleware import wrap
-from dynamic_tinybert.serve.http.stopping import Stopping
+from dynamic_tinybert.serve.engine import Engine
+from dynamic_tinybert.serve.http import Stopping, create_app, wrap
 from dynamic_tinybert.serve.options import ServeOptions
 
 

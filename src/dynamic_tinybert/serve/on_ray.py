@@ -146,11 +146,11 @@ def build(settings: Settings) -> Application:
     def app() -> ASGIApp:
         from dynamic_tinybert.qa import QuestionAnswerer
         from dynamic_tinybert.serve.application import assemble
-        from dynamic_tinybert.serve.http import logs
+        from dynamic_tinybert.serve.http import setup_logs
 
         qa = QuestionAnswerer(settings.model, precision=settings.precision, threads=settings.threads)
         options = settings.options()
-        logs.setup(settings.log_level, text=options.log_text)
+        setup_logs(settings.log_level, text=options.log_text)
         return _named_once(assemble(qa, options, workers=settings.workers)[1])
 
     cores = settings.workers * settings.threads

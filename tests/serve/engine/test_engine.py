@@ -187,7 +187,7 @@ def test_a_text_without_words_has_no_answer(one: Running, tiny: QuestionAnswerer
     first, second = once(one.engine, ("Where?", text), ("Where?", TOWER), handle_impossible_answer=impossible)
     check_same(first.answers, tiny("Where?", text, top_k=1, handle_impossible_answer=impossible))
     assert not first.answers
-    assert (first.windows, first.macs, first.bert_base_macs) == (0, 0, 0)
+    assert (first.spent.windows, first.spent.macs, first.spent.bert_base_macs) == (0, 0, 0)
     check(tiny, second, "Where?", TOWER, handle_impossible_answer=impossible)
 
 

@@ -23,12 +23,10 @@ from starlette.types import ASGIApp
 from dynamic_tinybert import __version__
 from dynamic_tinybert.corpus import Corpus
 from dynamic_tinybert.qa import QuestionAnswerer
+from dynamic_tinybert.serve import Stopping, create_app, wrap
 from dynamic_tinybert.serve.engine.costs import Costs
 from dynamic_tinybert.serve.http import logs, schemas
-from dynamic_tinybert.serve.http.app import create_app
-from dynamic_tinybert.serve.http.middleware import wrap
 from dynamic_tinybert.serve.http.problems import ProblemBody
-from dynamic_tinybert.serve.http.stopping import Stopping
 from support.engines import Reply, Running, eventually, running, send
 
 pytestmark = [pytest.mark.serve, pytest.mark.filterwarnings("ignore:.*cut to max_question_len")]

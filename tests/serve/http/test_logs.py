@@ -18,7 +18,7 @@ pytest.importorskip("pythonjsonlogger", reason="needs the extra: pip install 'dy
 
 from fastapi.testclient import TestClient
 
-from dynamic_tinybert.serve.http import logs
+from dynamic_tinybert.serve.http import setup_logs
 from support.middleware_app import Application, Asked
 
 pytestmark = pytest.mark.serve
@@ -61,8 +61,8 @@ def log_failure(work: Callable[[], Any]) -> None:
 
 
 def test_a_line_is_an_object(lines: Lines) -> None:
-    logs.setup()
-    logs.setup("info")  # twice is once
+    setup_logs()
+    setup_logs("info")  # twice is once
     logging.getLogger("dynamic_tinybert.x").info("two\nlines \ud800 %s", "é", extra={"n": float("nan"), "list": [1, 2]})
     (line,) = lines()
     assert list(line)[:4] == ["time", "level", "logger", "message"]
@@ -72,7 +72,7 @@ def test_a_line_is_an_object(lines: Lines) -> None:
 
 
 def test_uvicorn_writes_in_the_same_shape(lines: Lines) -> None:
-    logs.setup()
+    setup_logs()
     logging.getLogger("uvicorn.error").info("started", extra={"color_message": "\x1b[1mstarted"})
     (line,) = lines()
     assert (line["logger"], line["message"]) == ("uvicorn.error", "started")
@@ -80,7 +80,7 @@ def test_uvicorn_writes_in_the_same_shape(lines: Lines) -> None:
 
 
 def test_other_libraries_write_from_warnings_on(lines: Lines) -> None:
-    logs.setup("DEBUG")
+    setup_logs("DEBUG")
     logging.getLogger("elsewhere").info("asking for %s", SECRET)
     logging.getLogger("elsewhere").warning("one")
     logging.getLogger("dynamic_tinybert").debug("two")
@@ -94,7 +94,7 @@ def test_other_libraries_write_from_warnings_on(lines: Lines) -> None:
 
 def test_a_level_that_is_none_is_an_error() -> None:
     with pytest.raises(ValueError, match="DEBUG, INFO"):
-        logs.setup("LOUD")
+        setup_logs("LOUD")
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_a_traceback_quotes_nobody(lines: Lines, work: Callable[[], Any]) -> Non
         except Exception as error:
             raise LookupError(SECRET) from error
 
-    logs.setup()
+    setup_logs()
     log_failure(work)
     log_failure(chained)
     for line in lines():
@@ -128,7 +128,7 @@ def test_a_traceback_quotes_nobody(lines: Lines, work: Callable[[], Any]) -> Non
 
 
 def test_a_traceback_may_quote_where_texts_may_be_logged(lines: Lines) -> None:
-    logs.setup(text=True)
+    setup_logs(text=True)
     log_failure(failing(RuntimeError(SECRET)))
     assert lines()[0]["exception"].rstrip().endswith(f"RuntimeError: {SECRET}")
 
@@ -142,7 +142,7 @@ def test_a_traceback_may_quote_where_texts_may_be_logged(lines: Lines) -> None:
     ],
 )
 def test_messages_that_cannot_quote_are_kept(lines: Lines, work: Callable[[], Any], said: str) -> None:
-    logs.setup()
+    setup_logs()
     log_failure(work)
     assert lines()[0]["exception"].rstrip().endswith(said)
 
@@ -151,14 +151,14 @@ def test_an_endless_recursion_is_a_short_line(lines: Lines) -> None:
     def recurse(n: int) -> int:
         return recurse(n + 1) + 1
 
-    logs.setup()
+    setup_logs()
     log_failure(lambda: recurse(0))
     assert "RecursionError" in lines()[0]["exception"]
     assert len(lines()[0]["exception"]) < 10_000
 
 
 def test_a_thread_that_fails_is_a_line(lines: Lines) -> None:
-    logs.setup()
+    setup_logs()
     thread = threading.Thread(target=failing(RuntimeError(SECRET)))
     thread.start()
     thread.join()
@@ -168,7 +168,7 @@ def test_a_thread_that_fails_is_a_line(lines: Lines) -> None:
 
 
 def test_a_record_that_cannot_be_written_is_a_line(lines: Lines) -> None:
-    logs.setup()
+    setup_logs()
     logging.getLogger().handlers[:] = [h for h in logging.getLogger().handlers if h.name == "dynamic_tinybert.serve"]
     logging.getLogger("dynamic_tinybert").info("%d", SECRET)
     (line,) = lines()
@@ -176,7 +176,7 @@ def test_a_record_that_cannot_be_written_is_a_line(lines: Lines) -> None:
 
 
 def test_requests_and_failures_are_in_it_and_texts_are_not(lines: Lines) -> None:
-    logs.setup()
+    setup_logs()
     client = TestClient(Application().with_middleware(), base_url="http://localhost", raise_server_exceptions=False)
     client.post("/answer", json={"question": SECRET})
     client.post("/answer", json={"question": SECRET, "top_k": SECRET})

@@ -20,8 +20,8 @@ import pytest
 pytest.importorskip("fastapi", reason="needs the extra: pip install 'dynamic-tinybert[serve]'")
 pytest.importorskip("uvicorn", reason="needs the extra: pip install 'dynamic-tinybert[serve]'")
 
-from dynamic_tinybert.serve.http.server import Server, serve
-from dynamic_tinybert.serve.options import ServeOptions
+from dynamic_tinybert.serve import ServeOptions, serve
+from dynamic_tinybert.serve.http import Server
 from support.middleware_app import WAIT_S, Client, Served, eventually, get, post, serving
 
 pytestmark = pytest.mark.serve
@@ -381,10 +381,8 @@ def test_no_bytes_break_the_server(served: Served, caplog: pytest.LogCaptureFixt
 PROGRAM = """
 import sys
 from support.middleware_app import Application
-from dynamic_tinybert.serve.http import logs
-from dynamic_tinybert.serve.options import ServeOptions
-from dynamic_tinybert.serve.http.server import serve
-logs.setup()
+from dynamic_tinybert.serve import ServeOptions, serve, setup_logs
+setup_logs()
 application = Application()
 tell = lambda url: print(url, flush=True)
 serve(application.with_middleware(), ServeOptions(port=0), stopping=application.stopping, ready=tell)

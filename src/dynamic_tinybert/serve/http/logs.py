@@ -24,7 +24,7 @@ _LONGEST_TEXT = 4000
 _HANDLER = "dynamic_tinybert.serve"
 
 
-def setup(level: int | str = logging.INFO, *, text: bool = False) -> None:
+def setup_logs(level: int | str = logging.INFO, *, text: bool = False) -> None:
     """Send the logs of the whole process to standard error as JSON.
 
     The lines of this package and of uvicorn are from `level` on, those of other libraries from warnings on.
