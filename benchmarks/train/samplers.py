@@ -18,6 +18,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,11 +26,14 @@ import optuna
 from benchmarks.common import Progress, argument_parser, heading, table, write_page
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from optuna.distributions import FloatDistribution
+from optuna.samplers import BaseSampler
+from optuna.trial import TrialState
 
 from dynamic_tinybert.evaluation import evaluate
 from dynamic_tinybert.model import LengthConfig, ModelShape, share
 from dynamic_tinybert.qa import QuestionAnswerer
-from dynamic_tinybert.search import SearchError, SearchSpace, beginning, hypervolume, make_sampler
+from dynamic_tinybert.search import SearchError, SearchSpace, beginning, hypervolume, make_sampler, pareto_front
 from dynamic_tinybert.squad import Questions, read_squad, sample
 
 LOW = 0.4
@@ -43,6 +47,8 @@ LABELS = {
     "random": "random",
 }
 AT = (50, 100, 150)  # trials
+MUTATION = 0.5  # of a proposal, and then of each layer (Kim and Cho, 2020)
+ATTEMPTS = 100  # at a child that is not in the study yet
 FIGURES = ("share", "exact_match", "f1", "seconds")
 
 
@@ -139,7 +145,8 @@ def run(
     sampler: str, seed: int, space: SearchSpace, objective: Callable[[Sequence[float]], tuple[float, float]]
 ) -> list[float]:
     """The hypervolume after each of `AT` trials."""
-    study = optuna.create_study(directions=["maximize", "minimize"], sampler=make_sampler(sampler, space, seed))
+    proposer = EvolutionSampler(space, seed) if sampler == "evolution" else make_sampler(sampler, seed)
+    study = optuna.create_study(directions=["maximize", "minimize"], sampler=proposer)
     for config in beginning(space.layers, space.low).values():
         study.enqueue_trial(dict(zip(space.names, space.ratios(config), strict=True)))
     for _ in range(max(AT)):
@@ -236,6 +243,82 @@ def write_report(
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     figure.savefig(args.output / "samplers.png", metadata={"Software": None})
+
+
+class EvolutionSampler(BaseSampler):  # type: ignore[misc]
+    """The evolutionary search of Kim and Cho (2020, arXiv 2010.07003), a proposal at a time.
+
+    The population is the Pareto front of the study's complete trials. With probability 0.5 one of its members is
+    mutated: each layer's length is drawn anew, with probability 0.5, between those of its neighbours, the one before as
+    drawn and the one after as it was. Otherwise the lengths of two members are averaged. The authors do 30 of each to a
+    front before they look at the new one; here every proposal sees the front of its moment, so that the storage is the
+    only state, and any number of workers share it.
+
+    Lengths are fractions. The mean of two configurations has ratios between theirs; a mutant is led back into the
+    range. What the study has already is drawn again.
+
+    Args:
+        space: What may be proposed. The study maximizes F1 as its first objective and minimizes cost as its second.
+        seed: Another seed proposes other things.
+    """
+
+    def __init__(self, space: SearchSpace, seed: int) -> None:
+        self._space = space
+        self._seed = seed
+
+    def infer_relative_search_space(self, study: Any, trial: Any) -> dict[str, Any]:
+        """Propose all ratios together."""
+        return {name: FloatDistribution(self._space.low, 1.0) for name in self._space.names}
+
+    def sample_relative(self, study: Any, trial: Any, search_space: dict[str, Any]) -> dict[str, float]:
+        """Propose a mutant or a cross of the present front's members."""
+        names = self._space.names
+        trials = [
+            (t, self._space.config([t.params[name] for name in names]))
+            for t in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.RUNNING))
+            if t.number != trial.number and all(name in t.params for name in names)
+        ]
+        known = {config for _, config in trials}
+        complete = [(t, config) for t, config in trials if t.state == TrialState.COMPLETE]
+        allowed = [(t, config) for t, config in complete if all(c <= 0 for c in t.constraints.values())]
+        complete = allowed or complete
+        front = pareto_front([(t.values[1], t.values[0]) for t, _ in complete])
+        population = [complete[i][1] for i in front] or [LengthConfig.full(self._space.layers)]
+        random = _generator(self._seed, trial.number)
+        for _ in range(ATTEMPTS):
+            if len(population) < 2 or random.random() < MUTATION:
+                child = self.mutate(population[random.integers(len(population))], random)
+            else:
+                first, second = random.choice(len(population), 2, replace=False)
+                child = self.cross(population[first], population[second])
+            if child not in known:
+                break
+        return dict(zip(names, self._space.ratios(child), strict=True))
+
+    def sample_independent(self, study: Any, trial: Any, param_name: str, param_distribution: Any) -> float:
+        """Draw a ratio by itself, for a trial of which others are fixed."""
+        layer = [*self._space.names, param_name].index(param_name)
+        low, high = param_distribution.low, param_distribution.high
+        return float(_generator(self._seed, trial.number, layer).uniform(low, high))
+
+    def mutate(self, parent: LengthConfig, random: np.random.Generator) -> LengthConfig:
+        """Draw each layer's length anew, with probability 0.5, between those of its neighbours."""
+        child: list[float] = []
+        following = (*parent.fractions[1:], 0.0)
+        for fraction, after in zip(parent.fractions, following, strict=True):
+            before = child[-1] if child else 1.0
+            least = min(max(after, self._space.low * before), before)
+            child.append(random.uniform(least, before) if random.random() < MUTATION else min(fraction, before))
+        return self._space.nearest(LengthConfig(tuple(child)))
+
+    def cross(self, first: LengthConfig, second: LengthConfig) -> LengthConfig:
+        """Average the lengths of two configurations, layer by layer."""
+        means = ((a + b) / 2 for a, b in zip(first.fractions, second.fractions, strict=True))
+        return self._space.nearest(LengthConfig(tuple(means)))
+
+
+def _generator(*numbers: int) -> np.random.Generator:
+    return np.random.default_rng([abs(number) for number in numbers])
 
 
 if __name__ == "__main__":

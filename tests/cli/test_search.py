@@ -323,7 +323,7 @@ def test_a_storage_of_ones_own_is_shared_by_the_folders_name(run: Run, home: Pat
 def test_two_processes_share_a_storage(run: Run, model: Path, data: Path, home: Path) -> None:
     url = f"sqlite:///{home / 'trials.db'}"
     printed(run("--storage", url, "--output", "a/first", "--json", trials=3))
-    options = ["--storage", url, "--resume", "--json", "--trials", 16, "--sampler", "evolution"]
+    options = ["--storage", url, "--resume", "--json", "--trials", 16, "--sampler", "tpe"]
     workers = [
         subprocess.Popen(
             command(model, data, *options, "--output", f"{folder}/first"),
@@ -386,7 +386,7 @@ def test_a_mistake_is_one_line_and_nothing_is_overwritten(
 @pytest.mark.parametrize(
     ("option", "value", "reason"),
     [
-        ("--sampler", "best", "'best' is not one of 'bayesian', 'gp', 'tpe', 'nsga2', 'evolution'"),
+        ("--sampler", "best", "'best' is not one of 'bayesian', 'gp', 'tpe', 'nsga2'"),
         ("--cost", "money", "'money' is not one of 'share', 'latency'"),
         ("--questions", "0", "'--questions'"),
         ("--trials", "0", "'--trials'"),
@@ -490,7 +490,7 @@ def test_the_help_teaches() -> None:
     assert result.exit_code == 0
     for word in ("--resume", "--confirm-titles", "length_configs.json", "dynamic-tinybert search ./my-model"):
         assert word in result.stdout
-    for sampler in ("bayesian", "gp", "tpe", "nsga2", "evolution"):
+    for sampler in ("bayesian", "gp", "tpe", "nsga2"):
         assert re.search(rf"^ .*\b{sampler}  ", result.stdout, re.MULTILINE)
 
 

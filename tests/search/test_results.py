@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dynamic_tinybert.model import ConfigTable, LengthConfig, ModelShape, dump_table
-from dynamic_tinybert.search import Candidate, Measurement, make_table, write_results
+from dynamic_tinybert.search import ConfirmedConfig, Measurement, make_table, write_results
 
 SHAPE = ModelShape(layers=2, hidden=32, heads=2, feed_forward=64, vocabulary=100, positions=512)
 
@@ -20,9 +20,9 @@ def measurement(share: float, f1: float, cost: float | None = None) -> Measureme
 
 def candidate(
     kind: str, fractions: tuple[float, float], share: float, f1: float, cost: float | None = None
-) -> Candidate:
+) -> ConfirmedConfig:
     found = measurement(share, f1, cost)
-    return Candidate(
+    return ConfirmedConfig(
         kind=kind, config=LengthConfig(fractions), select=found, confirm=found, chosen=kind in ("search", "full")
     )
 
@@ -105,7 +105,7 @@ def test_a_table_reads_as_the_contract_says_and_keeps_the_calibration() -> None:
 
 def test_what_is_written(tmp_path: Path) -> None:
     table, names = make_table(ALL, "x")
-    unmeasured = Candidate(
+    unmeasured = ConfirmedConfig(
         kind="uniform", config=LengthConfig((0.5, 0.25)), select=None, confirm=measurement(0.3, 9.0), chosen=False
     )
     trials = [

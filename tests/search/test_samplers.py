@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
-import numpy as np
 import optuna
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from dynamic_tinybert.cli.search import Sampler
-from dynamic_tinybert.model import LengthConfig
 from dynamic_tinybert.search import (
     DEFAULT_SAMPLER,
     SAMPLERS,
-    EvolutionSampler,
     SearchError,
     SearchSpace,
     beginning,
@@ -52,7 +46,7 @@ def go_on(study: Any, trials: int) -> list[dict[str, float]]:
 
 @pytest.mark.parametrize("name", [*FAST, "random", "multivariate"])
 def test_what_is_proposed_is_in_the_range_and_follows_from_the_seed(name: str) -> None:
-    first, again, other = (go_on(new_study(make_sampler(name, SPACE, seed)), 25) for seed in (3, 3, 4))
+    first, again, other = (go_on(new_study(make_sampler(name, seed)), 25) for seed in (3, 3, 4))
     assert first == again
     assert all(SPACE.low <= ratio <= 1 for params in first for ratio in params.values())
     assert len({tuple(params.values()) for params in first}) == 25  # nothing twice
@@ -61,26 +55,26 @@ def test_what_is_proposed_is_in_the_range_and_follows_from_the_seed(name: str) -
 
 def test_gaussian_processes_propose_too() -> None:
     pytest.importorskip("torch")
-    proposed = go_on(new_study(make_sampler("gp", SPACE, 0)), 13)
+    proposed = go_on(new_study(make_sampler("gp", 0)), 13)
     assert all(SPACE.low <= ratio <= 1 for params in proposed for ratio in params.values())
 
 
 @pytest.mark.parametrize("name", FAST)
 def test_the_storage_is_all_they_remember(name: str) -> None:
-    whole = go_on(new_study(make_sampler(name, SPACE, 0)), 24)
-    study = new_study(make_sampler(name, SPACE, 0))
+    whole = go_on(new_study(make_sampler(name, 0)), 24)
+    study = new_study(make_sampler(name, 0))
     go_on(study, 13)
-    study.sampler = make_sampler(name, SPACE, 0)  # as after a kill
+    study.sampler = make_sampler(name, 0)  # as after a kill
     assert go_on(study, 11) == whole
 
 
 @pytest.mark.parametrize("name", FAST)
 def test_workers_of_one_seed_propose_different_things(name: str) -> None:
-    study = new_study(make_sampler(name, SPACE, 0))
+    study = new_study(make_sampler(name, 0))
     go_on(study, 12)
     trials = []
     for _ in range(3):
-        study.sampler = make_sampler(name, SPACE, 0)
+        study.sampler = make_sampler(name, 0)
         trials.append(study.ask({n: optuna.distributions.FloatDistribution(SPACE.low, 1.0) for n in SPACE.names}))
     assert len({tuple(trial.params.values()) for trial in trials}) == 3
 
@@ -89,7 +83,7 @@ def test_a_search_finds_more_than_chance() -> None:
     def mean(name: str) -> float:
         volumes = []
         for seed in range(3):
-            study = new_study(make_sampler(name, SPACE, seed))
+            study = new_study(make_sampler(name, seed))
             for config in beginning(SPACE.layers, SPACE.low).values():  # as every search
                 study.enqueue_trial(dict(zip(SPACE.names, SPACE.ratios(config), strict=True)))
             volumes.append(hypervolume([values(params)[::-1] for params in go_on(study, 60)]))
@@ -97,19 +91,18 @@ def test_a_search_finds_more_than_chance() -> None:
 
     chance = mean("random")
     assert mean("tpe") > chance
-    assert mean("evolution") > chance
 
 
 def test_the_command_offers_what_there_is() -> None:
     assert [sampler.value for sampler in Sampler] == list(SAMPLERS)
     assert DEFAULT_SAMPLER in SAMPLERS
-    with pytest.raises(SearchError, match="no sampler 'best': choose one of bayesian, gp, tpe, nsga2, evolution"):
-        make_sampler("best", SPACE, 0)
+    with pytest.raises(SearchError, match="no sampler 'best': choose one of bayesian, gp, tpe, nsga2"):
+        make_sampler("best", 0)
 
 
 def test_the_default_is_gaussian_processes_where_they_can_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
     def kind() -> str:
-        study = new_study(make_sampler("bayesian", SPACE, 0))
+        study = new_study(make_sampler("bayesian", 0))
         study.ask()
         return type(study.sampler._inner).__name__
 
@@ -122,75 +115,4 @@ def test_the_default_is_gaussian_processes_where_they_can_be_had(monkeypatch: py
 def test_gp_without_pytorch_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
     with pytest.raises(SearchError, match="gp needs PyTorch and SciPy"):
-        make_sampler("gp", SPACE, 0)
-
-
-# evolution
-
-configs = st.lists(st.floats(0.4, 1.0), min_size=4, max_size=4).map(SearchSpace(4, 0.4).config)
-
-
-@given(configs, configs, st.integers(0, 1000))
-def test_children_are_configurations_of_the_space(first: LengthConfig, second: LengthConfig, seed: int) -> None:
-    space = SearchSpace(4, 0.4)
-    sampler = EvolutionSampler(space, 0)
-    for child in (sampler.mutate(first, np.random.default_rng(seed)), sampler.cross(first, second)):
-        pairs = itertools.pairwise((1.0, *child.fractions))
-        assert all(0.4 * before - 1e-5 <= after <= before for before, after in pairs)
-    np.testing.assert_allclose(
-        sampler.cross(first, second).fractions, np.mean([first.fractions, second.fractions], 0), atol=5e-6
-    )
-
-
-def test_a_mutant_stays_between_the_lengths_of_its_neighbours() -> None:
-    sampler, random = EvolutionSampler(SearchSpace(3, 0.05), 0), np.random.default_rng(0)
-    parent = LengthConfig((0.9, 0.5, 0.2))
-    mutants = [sampler.mutate(parent, random).fractions for _ in range(400)]
-    for a, b, c in mutants:
-        assert 0.5 <= a <= 1
-        assert 0.2 <= b <= a
-        assert 0 < c <= b
-    for layer in range(3):  # each is drawn anew half of the time
-        kept = sum(mutant[layer] == pytest.approx(parent.fractions[layer], abs=1e-5) for mutant in mutants)
-        assert 140 < kept < 260
-    assert max(a for a, _, _ in mutants) > 0.97  # lengths grow again
-    assert min(c for _, _, c in mutants) < 0.05
-
-
-def test_evolution_breeds_from_the_front_alone() -> None:
-    """From a front of one, and far worse trials: children are mutants of the one."""
-    space = SearchSpace(3, 0.05)
-    study = new_study(EvolutionSampler(space, 0))
-    distributions = {name: optuna.distributions.FloatDistribution(space.low, 1.0) for name in space.names}
-    front = LengthConfig((0.9, 0.5, 0.2))
-
-    def add(config: LengthConfig, found: tuple[float, float]) -> None:
-        params = dict(zip(space.names, space.ratios(config), strict=True))
-        study.add_trial(optuna.trial.create_trial(params=params, distributions=distributions, values=found))
-
-    add(front, (70.0, 0.1))
-    for i in range(20):
-        add(LengthConfig((0.3 - i / 100, 0.1, 0.05)), (10.0, 0.2))
-    for _ in range(20):  # none of them is complete, so none is in the front
-        trial = study.ask(distributions)
-        a, b, c = space.config(list(trial.params.values())).fractions
-        assert a >= 0.5 - 1e-6
-        assert b >= 0.2 - 1e-6
-        assert (a, b, c) != front.fractions
-    worse = [t for t in study.trials if t.state == optuna.trial.TrialState.COMPLETE][1:]
-    assert len(worse) == 20
-    add(LengthConfig((0.3, 0.2, 0.1)), (60.0, 0.05))  # a second member: crosses of the two come now
-    crosses = 0
-    for _ in range(30):
-        trial = study.ask(distributions)
-        crosses += space.config(list(trial.params.values())).fractions == (0.6, 0.35, 0.15)
-    assert crosses == 1  # and a child that is there already is drawn again
-
-
-def test_evolution_begins_with_full_where_nothing_is_complete() -> None:
-    study = new_study(EvolutionSampler(SPACE, 0))
-    assert all(SPACE.low <= ratio <= 1 for ratio in go_on(study, 1)[0].values())
-    study.enqueue_trial({SPACE.names[0]: 0.5})  # the other ratios are drawn by themselves
-    params = go_on(study, 1)[1]
-    assert params[SPACE.names[0]] == 0.5
-    assert len(set(params.values())) == 3
+        make_sampler("gp", 0)

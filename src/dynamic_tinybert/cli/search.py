@@ -25,7 +25,7 @@ from dynamic_tinybert.cli.questions import (
 
 if TYPE_CHECKING:
     from dynamic_tinybert.folder import ModelFolder
-    from dynamic_tinybert.search import Candidate, Search, Settings
+    from dynamic_tinybert.search import ConfirmedConfig, Search, StudySettings
     from dynamic_tinybert.squad import Questions
 
 _STUDY = "study.db"
@@ -41,7 +41,6 @@ class Sampler(str, Enum):
     gp = "gp"
     tpe = "tpe"
     nsga2 = "nsga2"
-    evolution = "evolution"
 
 
 class Cost(str, Enum):
@@ -110,7 +109,6 @@ def search(
               gp         Gaussian processes; finds most in fewest trials
               tpe        tree-structured Parzen estimators
               nsga2      genetic algorithm for several objectives
-              evolution  mutation and crossover of the Length-Adaptive Transformer
     """
     try:
         import matplotlib  # noqa: F401 - so that it is missed now, and not after the search
@@ -120,18 +118,18 @@ def search(
             f"search needs {(error.name or 'optuna').partition('.')[0]}: pip install 'dynamic-tinybert[search]'"
         )
     from dynamic_tinybert.folder import called, open_folder
-    from dynamic_tinybert.search import SearchSpace, Settings, fingerprint, make_sampler, sqlite_url
+    from dynamic_tinybert.search import SearchSpace, StudySettings, fingerprint, make_sampler, sqlite_url
 
     with console.errors_in_one_line(), console.errors_of_the_model():
         folder = open_folder(model)
     with console.errors_in_one_line():
         space = SearchSpace(folder.shape.layers, low)
-        proposer = make_sampler(sampler.value, space, seed, noisy=cost is Cost.latency)
+        proposer = make_sampler(sampler.value, seed, noisy=cost is Cost.latency)
         output = (output or Path(f"search-{Path(called(folder.name)).name}")).expanduser()
         check_install(install, model, folder)
         _check_output(output, storage, resume)
         select, confirming = _read_questions(data, titles, confirm, confirm_titles, questions, seed)
-        settings = Settings(
+        settings = StudySettings(
             model=fingerprint(folder),
             select=select.fingerprint,
             confirm=confirming.fingerprint,
@@ -167,7 +165,7 @@ class _Run:
         *,
         folder: ModelFolder,
         output: Path,
-        settings: Settings,
+        settings: StudySettings,
         storage: str,
         name: str,
         resume: bool,
@@ -185,7 +183,7 @@ class _Run:
         self.confirm = confirm
         self.threads = threads
 
-    def __call__(self, sampler: Any, trials: int) -> tuple[Search, list[Candidate], dict[str, Any]]:
+    def __call__(self, sampler: Any, trials: int) -> tuple[Search, list[ConfirmedConfig], dict[str, Any]]:
         from dynamic_tinybert.search import Objective, Search, beginning, make_table, write_results
 
         qa = console.load(str(self.folder.path), threads=self.threads)
@@ -225,11 +223,11 @@ class _Run:
             raise typer.Exit(130) from None
 
 
-def _candidate(config: Any, full: Any, uniform: Any, front: Any, select: Any, confirmed: Any) -> Candidate:
-    from dynamic_tinybert.search import Candidate
+def _candidate(config: Any, full: Any, uniform: Any, front: Any, select: Any, confirmed: Any) -> ConfirmedConfig:
+    from dynamic_tinybert.search import ConfirmedConfig
 
     kind = "full" if config == full else "uniform" if config in uniform else "search"
-    return Candidate(kind=kind, config=config, select=select, confirm=confirmed, chosen=config in front)
+    return ConfirmedConfig(kind=kind, config=config, select=select, confirm=confirmed, chosen=config in front)
 
 
 def _install(output: Path, folder: ModelFolder) -> None:
@@ -276,7 +274,7 @@ def _read_questions(
 def _report(
     output: Path,
     search: Search,
-    candidates: list[Candidate],
+    candidates: list[ConfirmedConfig],
     table: dict[str, Any],
     as_json: bool,
     installed: Path | None,

@@ -24,7 +24,7 @@ _STEP = 0.01  # of the cost, between neighbours in a table
 
 
 @dataclass(frozen=True, kw_only=True)
-class Candidate:
+class ConfirmedConfig:
     """A configuration that was measured again.
 
     Attributes:
@@ -43,7 +43,7 @@ class Candidate:
 
 
 def make_table(
-    candidates: Sequence[Candidate], measured_on: str, before: Mapping[str, Any] | None = None
+    candidates: Sequence[ConfirmedConfig], measured_on: str, before: Mapping[str, Any] | None = None
 ) -> tuple[dict[str, Any], dict[LengthConfig, str]]:
     """Make `length_configs.json` of what was confirmed.
 
@@ -95,7 +95,7 @@ def write_results(
     *,
     table: Mapping[str, Any],
     names: Mapping[LengthConfig, str],
-    candidates: Sequence[Candidate],
+    candidates: Sequence[ConfirmedConfig],
     trials: Sequence[Mapping[str, Any]],
     cost: Cost,
 ) -> None:
@@ -124,7 +124,7 @@ def _trials_csv(trials: Sequence[Mapping[str, Any]]) -> bytes:
     return _csv(columns, rows)
 
 
-def _front_csv(candidates: Sequence[Candidate], names: Mapping[LengthConfig, str]) -> bytes:
+def _front_csv(candidates: Sequence[ConfirmedConfig], names: Mapping[LengthConfig, str]) -> bytes:
     figures = ("exact_match", "f1", "cost", "seconds")
     columns = ["name", "kind", "chosen", "share"]
     columns += [f"{when}_{figure}" for when in ("select", "confirm") for figure in figures] + ["fractions"]
@@ -152,7 +152,7 @@ def _joined(fractions: Sequence[float]) -> str:
     return " ".join(f"{fraction:g}" for fraction in fractions)
 
 
-def draw_front(candidates: Sequence[Candidate], cost: Cost) -> bytes:
+def draw_front(candidates: Sequence[ConfirmedConfig], cost: Cost) -> bytes:
     """Draw the front, on the questions that chose and on those that confirm, beside the uniform configurations.
 
     Returns:
