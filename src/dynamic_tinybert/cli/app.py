@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from dynamic_tinybert.cli import ask, batch, calibrate, evaluation, index, model, push, search, serve, train
-from dynamic_tinybert.cli.console import complain
+from dynamic_tinybert.cli.console import Commands, complain
 
 _HELP = """Ask questions of texts, at any computational budget.
 
@@ -29,6 +29,7 @@ configuration within 1 F1 of full) or fast (within 3). A model is a folder, a na
 """
 
 app = typer.Typer(
+    cls=Commands,
     help=_HELP,
     no_args_is_help=True,
     add_completion=False,

@@ -75,32 +75,31 @@ def ask(
         console.fail("--no-answer-threshold goes with --handle-impossible-answer", misuse=True)
     from dynamic_tinybert.model import parse_budget
 
-    with console.errors_in_one_line():
-        spend = parse_budget(budget)
-        if not question.strip():
-            raise ValueError("the question is empty")
-        options: dict[str, Any] = {
-            "budget": spend,
-            "max_seq_len": max_seq_len,
-            "doc_stride": doc_stride,
-            "max_question_len": max_question_len,
-            "max_answer_len": max_answer_len,
-        }
-        if index is not None:
-            shown = _ask_index(question, index, top_k, max_latency_ms, passages, options, model, precision, threads)
-        else:
-            content = context if context is not None else console.read_text("-" if text is None else text)
-            qa = console.load(model, precision, threads)
-            with console.progress_bar("reading", "characters", show=len(content) > _LONG) as progress:
-                options |= {
-                    "handle_impossible_answer": handle_impossible_answer,
-                    "no_answer_threshold": no_answer_threshold,
-                    "progress": progress,
-                }
-                answers = (
-                    [qa(question, content, **options)] if top_k == 1 else qa(question, content, top_k=top_k, **options)
-                )
-            shown = [_of_text(answer, content) for answer in answers]
+    spend = parse_budget(budget)
+    if not question.strip():
+        raise ValueError("the question is empty")
+    options: dict[str, Any] = {
+        "budget": spend,
+        "max_seq_len": max_seq_len,
+        "doc_stride": doc_stride,
+        "max_question_len": max_question_len,
+        "max_answer_len": max_answer_len,
+    }
+    if index is not None:
+        shown = _ask_index(question, index, top_k, max_latency_ms, passages, options, model, precision, threads)
+    else:
+        content = context if context is not None else console.read_text("-" if text is None else text)
+        qa = console.load(model, precision, threads)
+        with console.progress_bar("reading", "characters", show=len(content) > _LONG) as progress:
+            options |= {
+                "handle_impossible_answer": handle_impossible_answer,
+                "no_answer_threshold": no_answer_threshold,
+                "progress": progress,
+            }
+            answers = (
+                [qa(question, content, **options)] if top_k == 1 else qa(question, content, top_k=top_k, **options)
+            )
+        shown = [_of_text(answer, content) for answer in answers]
     if not shown and not as_json:
         print("(the text holds no answer)" if index is None else "(no document holds a word of the question)")
     for number, answer in enumerate(shown, 1):
@@ -141,13 +140,12 @@ def _ask_index(
     threads: int | None,
 ) -> list[_Shown]:
     """Answer from an index."""
-    with console.errors_of_a_corpus("ask --index"):
-        from dynamic_tinybert.corpus import PASSAGES, Corpus
+    from dynamic_tinybert.corpus import PASSAGES, Corpus
 
-        Corpus(directory).find(question, 1)  # what is wrong with the index is told before a model is loaded
-        corpus = Corpus(directory, qa=console.load(model, precision, threads))
-        options |= {"max_latency_ms": max_latency_ms, "passages": passages or PASSAGES}
-        return [_of_corpus(answer) for answer in corpus(question, top_k=top_k, **options)]
+    Corpus(directory).find(question, 1)  # what is wrong with the index is told before a model is loaded
+    corpus = Corpus(directory, qa=console.load(model, precision, threads))
+    options |= {"max_latency_ms": max_latency_ms, "passages": passages or PASSAGES}
+    return [_of_corpus(answer) for answer in corpus(question, top_k=top_k, **options)]
 
 
 def _of_corpus(answer: CorpusAnswer) -> _Shown:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,7 +14,7 @@ import typer
 from dynamic_tinybert.cli import console
 
 if TYPE_CHECKING:
-    from dynamic_tinybert.batch.answering import Summary
+    from dynamic_tinybert.batch import Summary
 
 
 def batch(
@@ -76,63 +75,34 @@ def batch(
     """
     from dynamic_tinybert.model import parse_budget
 
-    with _errors():
-        spend = parse_budget(budget)
-        if max_latency_ms is not None and index is None:
-            raise ValueError("--max-latency-ms goes with --index: a text of a question's own is read whole")
-        if max_latency_ms is not None and not max_latency_ms > 0:
-            raise ValueError(f"--max-latency-ms is a number above 0, not {max_latency_ms:g}")
-        from dynamic_tinybert.batch.answering import Setup, answer_file
+    spend = parse_budget(budget)
+    if max_latency_ms is not None and index is None:
+        raise ValueError("--max-latency-ms goes with --index: a text of a question's own is read whole")
+    if max_latency_ms is not None and not max_latency_ms > 0:
+        raise ValueError(f"--max-latency-ms is a number above 0, not {max_latency_ms:g}")
+    from dynamic_tinybert.batch import Setup, answer_file
 
-        setup = Setup(
-            model=model,
-            precision=precision.value,
-            budget=spend,
-            top_k=top_k,
-            index=index,
-            max_latency_ms=max_latency_ms,
-        )
-        run: Callable[..., Summary]
-        if ray is None:
-            qa = console.load(model, precision, 1)
-            with _errors_of(index):
-                answer = setup.answering(qa)
-            chunk, needs_text = setup.chunk, setup.needs_text
-            run = partial(answer_file, answer=answer, workers=workers or _cores(), chunk=chunk, needs_text=needs_text)
-        else:
-            with _errors_of(index), console.needs_extra("ray", "batch --ray"):
-                from dynamic_tinybert.batch.on_ray import answer_file_on_ray
-            run = partial(answer_file_on_ray, setup=setup, address=ray, workers=workers)
-        with _hint(out), console.progress_bar("answering", "bytes") as progress:
-            summary = run(questions, out, resume=resume, progress=progress)
+    setup = Setup(
+        model=model,
+        precision=precision.value,
+        budget=spend,
+        top_k=top_k,
+        index=index,
+        max_latency_ms=max_latency_ms,
+    )
+    run: Callable[..., Summary]
+    if ray is None:
+        qa = console.load(model, precision, 1)
+        answer = setup.answering(qa)
+        chunk, needs_text = setup.chunk, setup.needs_text
+        run = partial(answer_file, answer=answer, workers=workers or _cores(), chunk=chunk, needs_text=needs_text)
+    else:
+        from dynamic_tinybert.batch.on_ray import answer_file_on_ray
+
+        run = partial(answer_file_on_ray, setup=setup, address=ray, workers=workers)
+    with console.resumable(f"answers are in {out}"), console.progress_bar("answering", "bytes") as progress:
+        summary = run(questions, out, resume=resume, progress=progress)
     _report(summary, out)
-
-
-def _errors_of(index: str | None) -> contextlib.AbstractContextManager[None]:
-    """Turn what is wrong with an index into one line, if there is one."""
-    return contextlib.nullcontext() if index is None else console.errors_of_a_corpus("batch --index")
-
-
-@contextlib.contextmanager
-def _errors() -> Iterator[None]:
-    """Turn what can go wrong into one line."""
-    from dynamic_tinybert.batch.answering import BatchError
-
-    with console.errors_in_one_line():
-        try:
-            yield
-        except BatchError as error:
-            console.fail(str(error))
-
-
-@contextlib.contextmanager
-def _hint(out: Path) -> Iterator[None]:
-    """Say how to go on after an interruption."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        console.complain("interrupted", f"the same command with --resume goes on where it was; answers are in {out}")
-        raise typer.Exit(130) from None
 
 
 def _report(summary: Summary, out: Path) -> None:

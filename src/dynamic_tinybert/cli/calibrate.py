@@ -70,24 +70,23 @@ def calibrate(
     from dynamic_tinybert.folder import open_folder
     from dynamic_tinybert.model import parse_budget
 
-    with console.errors_in_one_line(), console.errors_of_the_model():
+    with console.failures():
         folder = open_folder(model)
-    with console.errors_in_one_line():
-        spend = parse_budget(budget)
-        if not 0 < share < 1:
-            raise ValueError(f"--share is between 0 and 1, not {share:g}")
-        check_install(install, model, folder)
-        parts = read_splits(data, titles, confirm, confirm_titles)
-        select, confirming = (draw_sample(part.name, part.data, questions, seed=seed) for part in parts)
-        qa = console.load(str(folder.path), precision, threads)
-        with console.progress_bar("answering", "questions") as progress, console.errors_of_the_model():
-            found = run(qa, select, confirming, budget=spend, share=share, progress=progress)
-        if install:
-            from dynamic_tinybert.files.atomic import write_whole
-            from dynamic_tinybert.model import dump_table
+    spend = parse_budget(budget)
+    if not 0 < share < 1:
+        raise ValueError(f"--share is between 0 and 1, not {share:g}")
+    check_install(install, model, folder)
+    parts = read_splits(data, titles, confirm, confirm_titles)
+    select, confirming = (draw_sample(part.name, part.data, questions, seed=seed) for part in parts)
+    qa = console.load(str(folder.path), precision, threads)
+    with console.progress_bar("answering", "questions") as progress, console.failures():
+        found = run(qa, select, confirming, budget=spend, share=share, progress=progress)
+    if install:
+        from dynamic_tinybert.files import write_whole
+        from dynamic_tinybert.model import dump_table
 
-            table = found.store(folder.length_configs, confidence=found.better)
-            write_whole(folder.path / LENGTH_CONFIGS, dump_table(table))
+        table = found.store(folder.length_configs, confidence=found.better)
+        write_whole(folder.path / LENGTH_CONFIGS, dump_table(table))
     _report(found, folder.path / LENGTH_CONFIGS if install else None, as_json)
 
 

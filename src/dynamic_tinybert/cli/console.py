@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
-from dynamic_tinybert.files.atomic import write_whole
-from dynamic_tinybert.files.text import NoTextError, UndecodableError, text_blocks
+from dynamic_tinybert.errors import DynamicTinyBertError
+from dynamic_tinybert.files import write_whole
+from dynamic_tinybert.files import NoTextError, UndecodableError, text_blocks
 from dynamic_tinybert.progress import progress_bar as progress_bar
 
 if TYPE_CHECKING:
@@ -71,64 +73,62 @@ def fail(message: str, *, misuse: bool = False) -> NoReturn:
     raise typer.Exit(2 if misuse else 1)
 
 
-@contextlib.contextmanager
-def errors_in_one_line() -> Iterator[None]:
-    """Turn what a user can get wrong into one line: options into misuse, files and models into failure."""
-    from dynamic_tinybert.answer import LogitsError
-    from dynamic_tinybert.folder import ModelFolderError
-    from dynamic_tinybert.squad import SquadError
+class Commands(TyperGroup):
+    """The commands. What a user can get wrong in one of them is told in one line, and ends it with status 1 or 2."""
 
-    try:
-        yield
-    except (ModelFolderError, LogitsError, SquadError) as error:
-        fail(str(error))
-    except ValueError as error:
-        fail(str(error), misuse=True)
-    except BrokenPipeError:  # the reader of the output has left, as `head` does
-        raise
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        fail(f"{where}{error.strerror or error}")
-
-
-@contextlib.contextmanager
-def needs_extra(extra: str, what: str) -> Iterator[None]:
-    """Say in one line which extra brings a package that is missing."""
-    try:
-        yield
-    except ImportError as error:
-        if error.name is None or error.name.startswith("dynamic_tinybert"):
-            raise
-        extra = "milvus" if error.name == "pymilvus" else extra  # of an index by its address
-        fail(f"{what} needs {error.name}, which is not installed: pip install 'dynamic-tinybert[{extra}]'")
-
-
-@contextlib.contextmanager
-def errors_of_a_corpus(what: str) -> Iterator[None]:
-    """Turn what is wrong with a corpus into one line, and the lack of its extra."""
-    with needs_extra("corpus", what):
-        from dynamic_tinybert.corpus import CorpusError
-
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command."""
         try:
-            yield
-        except CorpusError as error:
-            fail(str(error))
+            return super().invoke(ctx)
+        except DynamicTinyBertError as error:
+            fail(str(error), misuse=error.misuse)
+        except ValueError as error:
+            fail(str(error), misuse=True)
+        except ImportError as error:
+            if error.name is None or error.name.startswith("dynamic_tinybert"):
+                raise
+            _lacks(str(ctx.invoked_subcommand), error.name.partition(".")[0])
+        except OSError as error:
+            if error.filename is None:  # of standard output: `main` tells it
+                raise
+            fail(f"{error.filename}: {error.strerror or error}")
+
+
+def _lacks(command: str, package: str) -> NoReturn:
+    """Say in one line which extra brings a package that is missing."""
+    extra = {"pymilvus": "milvus", "ray": "ray", "tantivy": "corpus"}.get(package) or _EXTRAS.get(command, command)
+    option = " --ray" if extra == "ray" else " --index" if extra in ("corpus", "milvus") and command != "index" else ""
+    what = "training" if command == "train" else command + option
+    fail(f"{what} needs {package}, which is not installed: pip install 'dynamic-tinybert[{extra}]'")
+
+
+_EXTRAS = {"ask": "corpus", "batch": "corpus", "index": "corpus"}  # other commands are called as their extra is
 
 
 @contextlib.contextmanager
-def errors_of_the_model() -> Iterator[None]:
-    """Turn what is wrong with a model into failure: whatever it is, the command was put rightly."""
+def failures() -> Iterator[None]:
+    """Turn a ValueError, whatever it is, into status 1: from here on the command was put rightly."""
     try:
         yield
     except ValueError as error:
         fail(str(error))
+
+
+@contextlib.contextmanager
+def resumable(where: str) -> Iterator[None]:
+    """Say how to go on after an interruption, and where what is done so far lies."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        complain("interrupted", f"the same command with --resume goes on where it was; {where}")
+        raise typer.Exit(130) from None
 
 
 def load(model: str, precision: Precision = Precision.fp32, threads: int | None = None) -> QuestionAnswerer:
     """Load the model that a command names."""
     from dynamic_tinybert.qa import QuestionAnswerer
 
-    with errors_of_the_model():
+    with failures():
         return QuestionAnswerer(model, precision=precision.value, threads=threads)
 
 

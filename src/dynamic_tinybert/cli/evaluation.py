@@ -54,23 +54,22 @@ def evaluate(
         console.fail("--predictions and --na-probs name the same file: give each its own", misuse=True)
     from dynamic_tinybert.squad import read_squad
 
-    with console.errors_in_one_line():
-        spend = parse_budget(budget)
-        questions = read_squad(data, limit=limit)
-        if predictions is not None:
-            console.check_writable(predictions, but_not=Path(data))
-        if na_probs is not None:
-            console.check_writable(na_probs, but_not=Path(data))
-        given = {"--na-probs": na_probs, "--no-answer-threshold": no_answer_threshold}
-        for name in (name for name, value in given.items() if value is not None and questions.version == "1.1"):
-            raise ValueError(f"{name} goes with data of SQuAD 2.0: in {data} every question has an answer")
-        qa = console.load(model, precision, threads)
-        with console.progress_bar("answering", "questions") as progress, console.errors_of_the_model():
-            result = run(qa, questions, budget=spend, no_answer_threshold=no_answer_threshold, progress=progress)
-        for path, values in ((predictions, result.predictions), (na_probs, result.na_probs)):
-            if path is not None:
-                content = json.dumps(values).encode()
-                console.write_result(path, gzip.compress(content) if path.suffix == ".gz" else content)
+    spend = parse_budget(budget)
+    questions = read_squad(data, limit=limit)
+    if predictions is not None:
+        console.check_writable(predictions, but_not=Path(data))
+    if na_probs is not None:
+        console.check_writable(na_probs, but_not=Path(data))
+    given = {"--na-probs": na_probs, "--no-answer-threshold": no_answer_threshold}
+    for name in (name for name, value in given.items() if value is not None and questions.version == "1.1"):
+        raise ValueError(f"{name} goes with data of SQuAD 2.0: in {data} every question has an answer")
+    qa = console.load(model, precision, threads)
+    with console.progress_bar("answering", "questions") as progress, console.failures():
+        result = run(qa, questions, budget=spend, no_answer_threshold=no_answer_threshold, progress=progress)
+    for path, values in ((predictions, result.predictions), (na_probs, result.na_probs)):
+        if path is not None:
+            content = json.dumps(values).encode()
+            console.write_result(path, gzip.compress(content) if path.suffix == ".gz" else content)
     if as_json:
         console.print_json(result.to_dict())
         return
@@ -126,13 +125,12 @@ def score(
     if na_prob_thresh is not None and math.isnan(na_prob_thresh):
         console.fail("--na-prob-thresh is a number, not nan", misuse=True)
 
-    with console.errors_in_one_line():
-        scores = run(
-            read_squad(data),
-            read_predictions(predictions),
-            na_probs=None if na_probs is None else read_na_probs(na_probs),
-            na_prob_thresh=1.0 if na_prob_thresh is None else na_prob_thresh,
-        )
+    scores = run(
+        read_squad(data),
+        read_predictions(predictions),
+        na_probs=None if na_probs is None else read_na_probs(na_probs),
+        na_prob_thresh=1.0 if na_prob_thresh is None else na_prob_thresh,
+    )
     if scores.missing:
         console.complain(
             "warning", f"{scores.missing} of {scores.total} questions have no prediction, and count as wrong"

@@ -57,20 +57,19 @@ def add(
       dynamic-tinybert index add my-documents --index my-index
       dynamic-tinybert index add articles.jsonl --index my-index --text-field body --title-field headline
     """
-    with console.errors_in_one_line(), console.errors_of_a_corpus("index"):
-        from dynamic_tinybert.corpus import Corpus, Reading
+    from dynamic_tinybert.corpus import Corpus, Reading
 
-        reading = Reading(text_field=text_field, title_field=title_field, id_field=id_field, encoding=encoding)
-        corpus = Corpus(directory, passage_size=passage_size)
-        with console.progress_bar("adding", "bytes") as progress:
-            report = corpus.add(
-                *paths,
-                reading=reading,
-                prune=prune,
-                progress=progress and (lambda done, total, name: progress(done, total, f"  {console.plain(name)}")),
-                skipped=lambda path, why: console.complain("skipped", f"{console.plain(path)}: {why}"),
-            )
-        counts, size = corpus.counts(), corpus.index.size()
+    reading = Reading(text_field=text_field, title_field=title_field, id_field=id_field, encoding=encoding)
+    corpus = Corpus(directory, passage_size=passage_size)
+    with console.progress_bar("adding", "bytes") as progress:
+        report = corpus.add(
+            *paths,
+            reading=reading,
+            prune=prune,
+            progress=progress and (lambda done, total, name: progress(done, total, f"  {console.plain(name)}")),
+            skipped=lambda path, why: console.complain("skipped", f"{console.plain(path)}: {why}"),
+        )
+    counts, size = corpus.counts(), corpus.index.size()
     named = {os.path.abspath(path) for path in paths}
     failed = any(path in named for path, _ in report.skipped)
     if as_json:
@@ -100,10 +99,9 @@ def remove(
     \b
       dynamic-tinybert index remove my-documents/old.txt --index my-index
     """
-    with console.errors_in_one_line(), console.errors_of_a_corpus("index"):
-        from dynamic_tinybert.corpus import Corpus
+    from dynamic_tinybert.corpus import Corpus
 
-        removed = Corpus(directory).remove(*names)
+    removed = Corpus(directory).remove(*names)
     if as_json:
         console.print_json({"removed": dict(removed)})
         return
@@ -118,15 +116,14 @@ def list_(directory: Directory, as_json: console.AsJson = False) -> None:
     \b
       dynamic-tinybert index list --index my-index
     """
-    with console.errors_in_one_line(), console.errors_of_a_corpus("index"):
-        from dynamic_tinybert.corpus import Corpus
+    from dynamic_tinybert.corpus import Corpus
 
-        for info in Corpus(directory).documents():
-            if as_json:
-                console.print_json(asdict(info))
-            else:
-                title = f"  {console.plain(info.title)}" if info.title else ""
-                print(f"{console.plain(info.name)}  {info.passages:,} × {info.characters:,}{title}")
+    for info in Corpus(directory).documents():
+        if as_json:
+            console.print_json(asdict(info))
+        else:
+            title = f"  {console.plain(info.title)}" if info.title else ""
+            print(f"{console.plain(info.name)}  {info.passages:,} × {info.characters:,}{title}")
 
 
 @app.command("status")
@@ -136,10 +133,9 @@ def status(directory: Directory, as_json: console.AsJson = False) -> None:
     \b
       dynamic-tinybert index status --index my-index
     """
-    with console.errors_in_one_line(), console.errors_of_a_corpus("index"):
-        from dynamic_tinybert.corpus import Corpus
+    from dynamic_tinybert.corpus import Corpus
 
-        found = Corpus(directory).status()
+    found = Corpus(directory).status()
     if as_json:
         console.print_json(asdict(found))
         return

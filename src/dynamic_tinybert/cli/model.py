@@ -24,7 +24,7 @@ def info(model: console.Model = "embedded", as_json: console.AsJson = False) -> 
     from dynamic_tinybert.folder import open_folder
     from dynamic_tinybert.model import BERT_BASE, SHARE_TOKENS, ConfigTable, macs
 
-    with console.errors_in_one_line(), console.errors_of_the_model():
+    with console.failures():
         folder = open_folder(model)
         table = ConfigTable.read(folder.shape, folder.length_configs)
         parameters = folder.parameters
@@ -95,17 +95,16 @@ def export(
     from dynamic_tinybert.runtime import export_onnx
 
     target = target.expanduser()
-    with console.errors_in_one_line():
-        folder = open_folder(model)
-        onnx = target.suffix.lower() == ".onnx"
-        if target.is_file() and not onnx:
-            console.fail(f"{target} is a file: give a new folder, or a file that ends in .onnx")
-        there = target.is_symlink() or target.is_file() or (target.is_dir() and any(target.iterdir()))
-        if there and not force:
-            console.fail(f"{target} is there already; --force writes over it, if it is a model")
-        if onnx:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            export_onnx(folder.shape, folder.weights, target)
-        else:
-            save_folder(folder, target, overwrite=force)
+    folder = open_folder(model)
+    onnx = target.suffix.lower() == ".onnx"
+    if target.is_file() and not onnx:
+        console.fail(f"{target} is a file: give a new folder, or a file that ends in .onnx")
+    there = target.is_symlink() or target.is_file() or (target.is_dir() and any(target.iterdir()))
+    if there and not force:
+        console.fail(f"{target} is there already; --force writes over it, if it is a model")
+    if onnx:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        export_onnx(folder.shape, folder.weights, target)
+    else:
+        save_folder(folder, target, overwrite=force)
     print(target)

@@ -44,7 +44,7 @@ def push(
     from dynamic_tinybert.publish import push as push_model
     from dynamic_tinybert.publish import without_bars
 
-    with console.errors_in_one_line(), contextlib.nullcontext() if sys.stderr.isatty() else without_bars():
+    with contextlib.nullcontext() if sys.stderr.isatty() else without_bars():
         done = push_model(
             folder,
             name,

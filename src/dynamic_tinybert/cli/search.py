@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
-from collections.abc import Iterator
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -110,36 +109,31 @@ def search(
               tpe        tree-structured Parzen estimators
               nsga2      genetic algorithm for several objectives
     """
-    try:
-        import matplotlib  # noqa: F401 - so that it is missed now, and not after the search
-        import optuna  # noqa: F401
-    except ImportError as error:
-        console.fail(
-            f"search needs {(error.name or 'optuna').partition('.')[0]}: pip install 'dynamic-tinybert[search]'"
-        )
+    import matplotlib  # noqa: F401 - so that it is missed now, and not after the search
+    import optuna  # noqa: F401
+
     from dynamic_tinybert.folder import called, open_folder
     from dynamic_tinybert.search import SearchSpace, StudySettings, fingerprint, make_sampler, sqlite_url
 
-    with console.errors_in_one_line(), console.errors_of_the_model():
+    with console.failures():
         folder = open_folder(model)
-    with console.errors_in_one_line():
-        space = SearchSpace(folder.shape.layers, low)
-        proposer = make_sampler(sampler.value, seed, noisy=cost is Cost.latency)
-        output = (output or Path(f"search-{Path(called(folder.name)).name}")).expanduser()
-        check_install(install, model, folder)
-        _check_output(output, storage, resume)
-        select, confirming = _read_questions(data, titles, confirm, confirm_titles, questions, seed)
-        settings = StudySettings(
-            model=fingerprint(folder),
-            select=select.fingerprint,
-            confirm=confirming.fingerprint,
-            layers=space.layers,
-            low=low,
-            cost=cost.value,
-            seed=seed,
-            within=within,
-        )
-    with console.errors_in_one_line(), console.errors_of_the_model():
+    space = SearchSpace(folder.shape.layers, low)
+    proposer = make_sampler(sampler.value, seed, noisy=cost is Cost.latency)
+    output = (output or Path(f"search-{Path(called(folder.name)).name}")).expanduser()
+    check_install(install, model, folder)
+    _check_output(output, storage, resume)
+    select, confirming = _read_questions(data, titles, confirm, confirm_titles, questions, seed)
+    settings = StudySettings(
+        model=fingerprint(folder),
+        select=select.fingerprint,
+        confirm=confirming.fingerprint,
+        layers=space.layers,
+        low=low,
+        cost=cost.value,
+        seed=seed,
+        within=within,
+    )
+    with console.failures():
         run = _Run(
             folder=folder,
             output=output,
@@ -191,8 +185,9 @@ class _Run:
         search = Search(self.storage, self.name, self.settings, resume=self.resume)
         cost = self.settings.cost
         own = {c.name: c.config for c in qa.table.choices} if qa.table.measured_on else None
+        hint = partial(console.resumable, f"the trials are in {self.output}")
         first = beginning(qa.shape.layers, self.settings.low, own)
-        with self._hint(), console.progress_bar("searching", "trials") as bar:
+        with hint(), console.progress_bar("searching", "trials") as bar:
 
             def show(done: int, total: int, best: float) -> None:
                 if bar:
@@ -202,7 +197,7 @@ class _Run:
         uniform = {search.space.nearest(config) for name, config in first.items() if name.startswith("uniform")}
         full, front, measured = first["full"], search.front(), search.interesting
         configs = [full, *(config for config in measured if config in uniform), *front]
-        with self._hint(), console.progress_bar("confirming", "configurations") as progress:
+        with hint(), console.progress_bar("confirming", "configurations") as progress:
             confirmed = search.confirm(Objective(qa, self.confirm.data, cost), configs, progress=progress)
         candidates = [
             _candidate(config, full, uniform, front, measured.get(config), confirmed[config]) for config in confirmed
@@ -210,17 +205,6 @@ class _Run:
         table, names = make_table(candidates, self.confirm.description, self.folder.length_configs)
         write_results(self.output, table=table, names=names, candidates=candidates, trials=search.rows(), cost=cost)
         return search, candidates, table
-
-    @contextlib.contextmanager
-    def _hint(self) -> Iterator[None]:
-        """Say how to go on after an interruption."""
-        try:
-            yield
-        except KeyboardInterrupt:
-            console.complain(
-                "interrupted", f"the same command with --resume goes on where it was; the trials are in {self.output}"
-            )
-            raise typer.Exit(130) from None
 
 
 def _candidate(config: Any, full: Any, uniform: Any, front: Any, select: Any, confirmed: Any) -> ConfirmedConfig:
@@ -232,7 +216,7 @@ def _candidate(config: Any, full: Any, uniform: Any, front: Any, select: Any, co
 
 def _install(output: Path, folder: ModelFolder) -> None:
     """Put the table into the model folder; the one that was there stays in the output folder."""
-    from dynamic_tinybert.files.atomic import write_whole
+    from dynamic_tinybert.files import write_whole
 
     table, before = folder.path / LENGTH_CONFIGS, output / _BEFORE
     if table.is_file() and not before.exists():

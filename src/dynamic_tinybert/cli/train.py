@@ -47,31 +47,27 @@ def train(
     stages alone makes a file of a teacher's logits, and no model. Needs the extra: pip install
     'dynamic-tinybert[train]'.
     """
-    with console.needs_extra("train", "training"):
-        import torch
+    import torch
 
-        from dynamic_tinybert.train import Reporter, TrainingError, read_recipe
-        from dynamic_tinybert.train import train as run
-        from dynamic_tinybert.train.recipe import dump_recipe, find_recipe
-        from dynamic_tinybert.train.run import check as look
-        from dynamic_tinybert.train.run import made
+    from dynamic_tinybert.train import Reporter, read_recipe
+    from dynamic_tinybert.train import train as run
+    from dynamic_tinybert.train.recipe import dump_recipe, find_recipe
+    from dynamic_tinybert.train.run import check as look
+    from dynamic_tinybert.train.run import made
 
     folder = output or Path()
-    with console.errors_in_one_line():
-        try:
-            read = read_recipe(find_recipe(recipe), changes or ())
-            folder = output or Path(f"train-{read.name}")
-            if check:
-                print(dump_recipe(read), end="", flush=True)
-                look(read, folder)
-                return
-            if threads is not None:
-                torch.set_num_threads(threads)
-            figures = run(read, folder, resume=resume, reporter=Reporter())
-        except TrainingError as error:
-            console.fail(str(error))
-        except KeyboardInterrupt:
-            console.fail(f"stopped; the same command with --resume goes on from the last checkpoint in {folder}")
+    try:
+        read = read_recipe(find_recipe(recipe), changes or ())
+        folder = output or Path(f"train-{read.name}")
+        if check:
+            print(dump_recipe(read), end="", flush=True)
+            look(read, folder)
+            return
+        if threads is not None:
+            torch.set_num_threads(threads)
+        figures = run(read, folder, resume=resume, reporter=Reporter())
+    except KeyboardInterrupt:
+        console.fail(f"stopped; the same command with --resume goes on from the last checkpoint in {folder}")
     if not figures:  # not the first process of a distributed run
         return
     path = made(read, folder)
