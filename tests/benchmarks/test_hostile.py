@@ -167,9 +167,7 @@ def test_an_answer_is_right_only_at_its_place_and_configuration() -> None:
 
 def test_a_metric_is_summed_over_its_labels(monkeypatch: pytest.MonkeyPatch) -> None:
     text = b'# HELP a_total x\na_total{code="200"} 3\na_total{code="429"} 1.5e+01\nab 7\nb 2.0\n'
-    monkeypatch.setattr(
-        "benchmarks.serve.serving.fetch", lambda port, path: type("Reply", (), {"status": 200, "body": text})
-    )
+    monkeypatch.setattr("benchmarks.serve.serving.fetch", lambda port, path: Reply(200, text))
     server = Server(None, 1, Path("none"))  # type: ignore[arg-type]
     assert [server.metric(name) for name in ("a_total", "ab", "b")] == [18.0, 7.0, 2.0]
     with pytest.raises(KeyError):
