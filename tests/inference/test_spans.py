@@ -44,7 +44,9 @@ def make(words: list[int], *, room_for_text: int, overlap: int, padding: int = 0
         at += 2 * count + 1
     text = Tokens(*(np.array(column, np.int64) for column in (range(len(begin)), begin, end, word_begin, word_end)))
     question = np.array([7, 8])
-    cut = list(cut_windows(SPECIAL, question, [text] if words else [], max_seq_len=room_for_text + 5, doc_stride=overlap))
+    cut = list(
+        cut_windows(SPECIAL, question, [text] if words else [], max_seq_len=room_for_text + 5, doc_stride=overlap)
+    )
     return Case(
         text,
         cut,

@@ -7,12 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from dynamic_tinybert.answer import Answer
-from dynamic_tinybert.compat.haystack_ranking import CandidateRanker
+from dynamic_tinybert.compat.haystack_ranking import Candidate, CandidateRanker, apart
 from dynamic_tinybert.compat.readers import QueryReader
 from dynamic_tinybert.compat.torch_arguments import check_dtype, loading_options, providers_of
 from dynamic_tinybert.errors import whole_number
@@ -78,11 +77,6 @@ class _Options:
 
 _NAMES = tuple(option.name for option in fields(_Options))
 _OTHERS = ("token_types", "precision", "threads", "providers")  # saved with a pipeline too
-
-
-class _Candidate(NamedTuple):
-    answer: Answer
-    document: Document
 
 
 @component
@@ -278,7 +272,7 @@ class ExtractiveReader:
         if not documents:
             return {"answers": []}
         candidates = self._candidates(query, documents, options)
-        best = _apart(candidates, options.top_k, options.overlap_threshold)
+        best = apart(candidates, options.top_k, options.overlap_threshold)
         answers = [_extracted(query, candidate, spent=options.budget != "full") for candidate in best]
         if options.no_answer:
             score = math.prod(1 - answer.score for answer in answers)
@@ -315,7 +309,7 @@ class ExtractiveReader:
             raise ValueError("token_types=False goes with the budget 'full' alone: dropping needs to know the query")
         return options
 
-    def _candidates(self, query: str, documents: list[Document], options: _Options) -> list[_Candidate]:
+    def _candidates(self, query: str, documents: list[Document], options: _Options) -> list[Candidate]:
         """Return the candidates of all documents, best first."""
         assert self._qa is not None
         ranking = partial(
@@ -341,7 +335,7 @@ class ExtractiveReader:
         stream = AnswerStream(QueryReader(self._qa.reader, token_types=self.token_types), settings)
         found = stream((query, document.content or "") for document in read)
         candidates = [
-            _Candidate(answer, document) for answers, document in zip(found, read, strict=True) for answer in answers
+            Candidate(answer, document) for answers, document in zip(found, read, strict=True) for answer in answers
         ]
         return sorted(candidates, key=lambda candidate: -candidate.answer.logit)
 
@@ -364,27 +358,7 @@ class ExtractiveReader:
         return None if where == "auto" else providers_of(where)
 
 
-def _apart(candidates: list[_Candidate], top_k: int, overlap_threshold: float | None) -> list[_Candidate]:
-    """Choose the best candidates of which no two of a document share too much of the shorter."""
-    chosen: list[_Candidate] = []
-    places: dict[str, list[Answer]] = {}
-    for candidate in candidates:
-        if len(chosen) == top_k:
-            break
-        answer, others = candidate.answer, places.setdefault(candidate.document.id, [])
-        if overlap_threshold is None or not any(_shared(answer, other) > overlap_threshold for other in others):
-            chosen.append(candidate)
-            others.append(answer)
-    return chosen
-
-
-def _shared(one: Answer, other: Answer) -> float:
-    """The part of the shorter of two answers from one text that lies in both."""
-    common = min(one.end, other.end) - max(one.start, other.start)
-    return max(0, common) / min(one.end - one.start, other.end - other.start)
-
-
-def _extracted(query: str, candidate: _Candidate, *, spent: bool) -> ExtractedAnswer:
+def _extracted(query: str, candidate: Candidate, *, spent: bool) -> ExtractedAnswer:
     answer, document = candidate
     meta: dict[str, Any] = {}
     page = (document.meta or {}).get("page_number")

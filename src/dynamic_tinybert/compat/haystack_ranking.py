@@ -1,15 +1,21 @@
-"""Logits to candidate answers by the rules of haystack's extractive reader. No model in sight."""
+"""Logits to candidates, and these to answers, by the rules of haystack's extractive reader. No model in sight."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from dynamic_tinybert.answer import Answer
 from dynamic_tinybert.errors import whole_number
 from dynamic_tinybert.inference import Span, Window
 from dynamic_tinybert.model import logistic
+
+if TYPE_CHECKING:
+    from haystack import Document
 
 
 class CandidateRanker:
@@ -72,3 +78,30 @@ def best_spans(
     best = best[np.argsort(-flat[best], kind="stable")]
     rows, last = np.divmod(best[flat[best] > -np.inf], len(end))
     return list(zip(first[rows].tolist(), last.tolist(), logit[rows, last].tolist(), strict=True))
+
+
+class Candidate(NamedTuple):
+    """An answer, and the document it stands in."""
+
+    answer: Answer
+    document: Document
+
+
+def apart(candidates: Sequence[Candidate], top_k: int, overlap_threshold: float | None) -> list[Candidate]:
+    """Choose the best candidates of which no two of a document share too much of the shorter; they come best first."""
+    chosen: list[Candidate] = []
+    places: dict[str, list[Answer]] = {}
+    for candidate in candidates:
+        if len(chosen) == top_k:
+            break
+        answer, others = candidate.answer, places.setdefault(candidate.document.id, [])
+        if overlap_threshold is None or not any(_shared(answer, other) > overlap_threshold for other in others):
+            chosen.append(candidate)
+            others.append(answer)
+    return chosen
+
+
+def _shared(one: Answer, other: Answer) -> float:
+    """The part of the shorter of two answers from one text that lies in both."""
+    common = min(one.end, other.end) - max(one.start, other.start)
+    return max(0, common) / min(one.end - one.start, other.end - other.start)
