@@ -28,7 +28,8 @@ from pathlib import Path
 import numpy as np
 from benchmarks.serve import load_report
 from benchmarks.serve.load_client import Exchange, closed_loop, open_loop, request_bytes
-from benchmarks.serve.load_report import MISPLACED, MODES, OK, Capacity, Check, LoadReport, Mode, Step
+from benchmarks.serve.load_figures import MISPLACED, MODES, OK, REFUSED, Capacity, Check, Mode, Step, figures
+from benchmarks.serve.load_report import LoadReport
 from benchmarks.serve.serving import VERSIONS, Server, add_server, serve
 
 from benchmarks import common
@@ -74,10 +75,7 @@ def main() -> None:
         info=info,
         capacity=capacity,
         check=check,
-        steps=[
-            load_report.figures(step, args.slo_ms, answer_points(data.questions, step), full_points, rows)
-            for step in steps
-        ],
+        steps=[figures(step, args.slo_ms, answer_points(data.questions, step), full_points, rows) for step in steps],
     )
     write(report, steps, args.output)
 
@@ -283,7 +281,7 @@ def read_exchange(exchange: Exchange, text: str, names: Sequence[str]) -> tuple[
 
 def summary(step: Step) -> str:
     times = [step.took[i] or 0.0 for i in step.counted if step.status[i] == OK]
-    refused = sum(step.status[i] == load_report.REFUSED for i in step.counted)
+    refused = sum(step.status[i] == REFUSED for i in step.counted)
     median, p99 = np.percentile(times, (50, 99)) if times else (math.nan, math.nan)
     return (
         f"{step.times:g}, {step.mode}: median {median:.0f} ms, 99th percentile {p99:.0f} ms, {refused} of "

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from benchmarks.serve import load, load_report
+from benchmarks.serve import load, load_figures, load_report
 from benchmarks.serve.load_client import CLOSED, NO_CONNECTION, UNANSWERED, Exchange, request_bytes
-from benchmarks.serve.load_report import MISPLACED, Capacity, Check, Figures, LoadReport, Step
+from benchmarks.serve.load_figures import MISPLACED, Capacity, Check, Figures, Step
+from benchmarks.serve.load_report import LoadReport
 
 from dynamic_tinybert.squad import Question
 
@@ -53,7 +54,7 @@ def step(**changes: Any) -> Step:
 
 def figures(measured: Step, points: float = 1.0, full: float = 1.0) -> Figures:
     answers = {i: points for i in measured.counted if measured.status[i] == 200}
-    return load_report.figures(measured, SLO, answers, dict.fromkeys(range(10), full), TABLE)
+    return load_figures.figures(measured, SLO, answers, dict.fromkeys(range(10), full), TABLE)
 
 
 def report(*steps: Figures) -> LoadReport:
