@@ -2,113 +2,28 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import os
 import threading
 import webbrowser
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from dynamic_tinybert.cli import console
+from dynamic_tinybert.serve import SETTINGS, ServeOptions, parse_keys
 
-if TYPE_CHECKING:
-    from dynamic_tinybert.serve import ServeOptions
-
-_PREFIX = "DYNAMIC_TINYBERT_"
-
-
-def _option(*names: str, **more: Any) -> Any:
-    """An option that is also an environment variable, of the same name."""
-    name = max(names, key=len, default="")
-    return typer.Option(*names, envvar=_PREFIX + name.strip("-").replace("-", "_").upper(), show_envvar=False, **more)
+_SETTINGS = """
+    host port model index budget slo_ms min_budget workers threads max_batch_tokens max_waiting timeout_ms max_questions
+    max_text_characters max_question_characters max_body_bytes max_connections api_key_file allow_origin allowed_host
+    log_level log_text precision
+""".split()  # noqa: SIM905 - in the order of the help text
+_TYPES = {"budget": str, "min_budget": str | None, "log_level": str, "precision": console.Precision}
 
 
-def serve(
-    host: Annotated[str, _option("--host", metavar="HOST", help="The address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, _option("--port", min=0, max=65535, metavar="N", help="0 takes a free one.")] = 8000,
-    model: Annotated[
-        str, _option("--model", metavar="M", help='A model folder, a name on the Hub, or "embedded".')
-    ] = "embedded",
-    index: Annotated[
-        list[str] | None,
-        _option("--index", metavar="NAME=DIR", help="An index that questions may name; may be repeated."),
-    ] = None,
-    budget: Annotated[
-        str, _option("--budget", metavar="B", help="The most that a question may cost that does not say.")
-    ] = "full",
-    slo_ms: Annotated[
-        float,
-        _option(
-            "--slo-ms",
-            min=0,
-            metavar="MS",
-            help="The objective: milliseconds in which questions are answered, by cheaper configurations as the load "
-            "grows; 0 turns load control off.",
-        ),
-    ] = 200.0,
-    min_budget: Annotated[
-        str | None,
-        _option("--min-budget", metavar="B", help="Load control goes no lower.  [default: the cheapest there is]"),
-    ] = None,
-    workers: Annotated[
-        int | None,
-        _option("--workers", min=1, max=256, metavar="N", help="Batches read at once.  [default: one a core]"),
-    ] = None,
-    threads: Annotated[int, _option("--threads", min=1, max=1024, metavar="N", help="Threads that read a batch.")] = 1,
-    max_batch_tokens: Annotated[
-        int,
-        _option("--max-batch-tokens", min=1, metavar="N", help="Tokens of a batch at full; at a cheaper one, more."),
-    ] = 128,
-    max_waiting: Annotated[
-        int, _option("--max-waiting", min=1, metavar="N", help="Questions that may wait; more are refused with 429.")
-    ] = 256,
-    timeout_ms: Annotated[
-        float, _option("--timeout-ms", min=1, metavar="MS", help="A request that waits longer is given up with 504.")
-    ] = 30_000.0,
-    max_questions: Annotated[
-        int, _option("--max-questions", min=1, metavar="N", help="Questions in one request.")
-    ] = 64,
-    max_text_characters: Annotated[
-        int, _option("--max-text-characters", min=1, metavar="N", help="The longest text.")
-    ] = 1_000_000,
-    max_question_characters: Annotated[
-        int, _option("--max-question-characters", min=1, metavar="N", help="The longest question.")
-    ] = 10_000,
-    max_body_bytes: Annotated[
-        int, _option("--max-body-bytes", min=1, metavar="N", help="The largest body of a request.")
-    ] = 8 << 20,
-    max_connections: Annotated[
-        int, _option("--max-connections", min=1, metavar="N", help="Connections that are open at once.")
-    ] = 1000,
-    api_key_file: Annotated[
-        Path | None,
-        _option("--api-key-file", metavar="FILE", help="Keys, one a line: each request must bring one of them."),
-    ] = None,
-    allow_origin: Annotated[
-        list[str] | None,
-        _option("--allow-origin", metavar="ORIGIN", help="A web origin whose pages may ask (CORS); may be repeated."),
-    ] = None,
-    allowed_host: Annotated[
-        list[str] | None,
-        _option(
-            "--allowed-host",
-            metavar="NAME",
-            help="A name by which the server may be called; may be repeated.  [default: any, or on a loopback address "
-            "only its own]",
-        ),
-    ] = None,
-    log_level: Annotated[str, _option("--log-level", metavar="LEVEL", help="debug, info, warning or error.")] = "info",
-    log_text: Annotated[
-        bool, _option("--log-text", help="Write questions and texts into the log; without, it holds none.")
-    ] = False,
-    precision: Annotated[
-        console.Precision,
-        _option("--precision", help="Arithmetic: int8 is faster where the processor has VNNI, and less accurate."),
-    ] = console.Precision.fp32,
-    open_page: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
-) -> None:
+def serve(*, open_page: bool, **settings: Any) -> None:
     """Serve answers over HTTP, and a page to ask on (extra `serve`).
 
     \b
@@ -127,34 +42,43 @@ def serve(
     repeated, the values stand side by side, with spaces between. It logs JSON, a line a request, to standard error;
     SIGTERM ends it when all that it accepted is answered.
     """
-    from dynamic_tinybert.model import parse_budget
-    from dynamic_tinybert.serve import ServeOptions
-
-    if not math.isfinite(slo_ms) or not math.isfinite(timeout_ms):
+    if not math.isfinite(settings["slo_ms"]) or not math.isfinite(settings["timeout_ms"]):
         console.fail("--slo-ms and --timeout-ms are numbers of milliseconds", misuse=True)
-    options = ServeOptions(
-        host=host,
-        port=port,
-        indexes=_indexes(index or []),
-        budget=parse_budget(budget),
-        slo_ms=slo_ms or None,
-        min_budget=None if min_budget is None else parse_budget(min_budget),
-        max_batch_tokens=max_batch_tokens,
-        max_waiting=max_waiting,
-        timeout_ms=timeout_ms,
-        max_body_bytes=max_body_bytes,
-        max_text_characters=max_text_characters,
-        max_question_characters=max_question_characters,
-        max_questions=min(max_questions, max_waiting),
-        max_connections=max_connections,
-        api_keys=_keys(api_key_file),
-        allow_origins=tuple(allow_origin or ()),
-        allowed_hosts=tuple(allowed_host) if allowed_host else None,
-        log_text=log_text,
-    )
+    indexes, keys = _indexes(settings["index"] or []), _keys(settings["api_key_file"])
+    options = ServeOptions.from_settings(settings, indexes=indexes, api_keys=keys)
+    log_level = settings["log_level"]
     if log_level.lower() not in ("debug", "info", "warning", "error"):
         console.fail(f"--log-level is debug, info, warning or error, not {log_level!r}", misuse=True)
-    _run(options, model, precision, threads, workers or os.cpu_count() or 1, log_level, open_page)
+    workers = settings["workers"] or os.cpu_count() or 1
+    _run(options, settings["model"], settings["precision"], settings["threads"], workers, log_level, open_page)
+
+
+def _parameter(name: str) -> inspect.Parameter:
+    """Return a setting as an option of the command, which is also an environment variable of the same name."""
+    setting = SETTINGS[name]
+    kind, default = _TYPES.get(name, setting.type), setting.default
+    if isinstance(default, (list, dict)):
+        kind, default = list[str] | None, None
+    option = typer.Option(
+        "--" + name.replace("_", "-"),
+        envvar="DYNAMIC_TINYBERT_" + name.upper(),
+        show_envvar=False,
+        metavar=setting.metavar,
+        help=setting.help,
+        min=setting.min,
+        max=setting.max,
+    )
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option])
+
+
+def _signature() -> inspect.Signature:
+    page = Annotated[bool, typer.Option("--open", help="Open the page in the browser.")]
+    opening = inspect.Parameter("open_page", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=page)
+    return inspect.Signature([*map(_parameter, _SETTINGS), opening])
+
+
+serve.__signature__ = _signature()  # type: ignore[attr-defined]
+serve.__annotations__ = {name: parameter.annotation for name, parameter in _signature().parameters.items()}
 
 
 def _run(
@@ -205,9 +129,7 @@ def _keys(file: Path | None) -> tuple[str, ...]:
     """Read the file of keys."""
     if file is None:
         return ()
-    from dynamic_tinybert.serve.application import keys_of
-
-    keys = keys_of(console.read_text(str(file)))
+    keys = parse_keys(console.read_text(str(file)))
     if not keys:
         console.fail(f"{file} holds no key: without --api-key-file everybody may ask")
     return keys

@@ -8,20 +8,33 @@ if TYPE_CHECKING:
     from dynamic_tinybert.serve.application import assemble
     from dynamic_tinybert.serve.engine import Engine
     from dynamic_tinybert.serve.http import Stopping, create_app, serve, setup_logs, wrap
-    from dynamic_tinybert.serve.options import ServeOptions
+    from dynamic_tinybert.serve.options import SETTINGS, ServeOptions, parse_keys
 
 _HOMES = {
+    "SETTINGS": "options",
     "Engine": "engine",
     "ServeOptions": "options",
     "Stopping": "http",
     "assemble": "application",
     "create_app": "http",
+    "parse_keys": "options",
     "serve": "http",
     "setup_logs": "http",
     "wrap": "http",
 }
 
-__all__ = ["Engine", "ServeOptions", "Stopping", "assemble", "create_app", "serve", "setup_logs", "wrap"]
+__all__ = [
+    "SETTINGS",
+    "Engine",
+    "ServeOptions",
+    "Stopping",
+    "assemble",
+    "create_app",
+    "parse_keys",
+    "serve",
+    "setup_logs",
+    "wrap",
+]
 
 
 def __getattr__(name: str) -> Any:

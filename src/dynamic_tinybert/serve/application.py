@@ -39,9 +39,3 @@ def assemble(
     # Python keeps each warning that it has given, by its text, and this one's is made of a client's numbers.
     warnings.filterwarnings("ignore", message=".*was cut to max_question_len")
     return engine, wrap(create_app(engine, options, stopping), options, stopping)
-
-
-def keys_of(text: str) -> tuple[str, ...]:
-    """Read API keys, one a line; empty lines and those that begin with # are none."""
-    lines = (line.strip() for line in text.splitlines())
-    return tuple(line for line in lines if line and not line.startswith("#"))

@@ -9,10 +9,9 @@ Needs the extra `ray-serve`. On each machine the model and the indexes must be u
 """
 
 # No `from __future__ import annotations`: Ray makes the settings of `build` only where its annotation is a class.
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, create_model, field_validator, model_validator
 from ray import serve
 from ray.serve import Application
 from ray.serve.config import AutoscalingConfig
@@ -20,37 +19,53 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dynamic_tinybert.model import parse_budget
-from dynamic_tinybert.serve.options import ServeOptions
+from dynamic_tinybert.serve.options import SETTINGS, ServeOptions, parse_keys
 
 NAME = "dynamic-tinybert"
 _SPARE = 64  # requests beyond `max_waiting` that a replica takes, so that it refuses them, rather than Ray holding them
 
 
-class Settings(BaseModel):
+def _field(name: str, **others: Any) -> Any:
+    """Return a setting as pydantic takes it: its type, and its default, range and help."""
+    setting = SETTINGS[name]
+    kind = others.pop("kind", setting.type)
+    if kind is float:
+        others["allow_inf_nan"] = False
+    more = {"default": setting.default, "ge": setting.min, "le": setting.max, "description": setting.help} | others
+    return kind, Field(**more)
+
+
+_SHARED = """
+    model precision threads index budget slo_ms min_budget max_batch_tokens max_waiting timeout_ms max_questions
+    max_text_characters max_question_characters max_body_bytes api_key_file allow_origin allowed_host log_level log_text
+""".split()  # noqa: SIM905
+
+_Shared: Any = create_model(
+    "_Shared",
+    __config__=ConfigDict(extra="forbid", protected_namespaces=()),
+    workers=_field("workers", kind=int, default=1, description="Batches that a replica reads at once."),
+    **{name: _field(name) for name in _SHARED},
+)
+
+
+class Settings(_Shared):  # type: ignore[misc]
     """What `build` may be told, in a file for `serve deploy` or as NAME=VALUE after `serve run`.
 
-    Those of the second part are the options of `dynamic-tinybert serve`, under the same names; what concerns
-    connections is said to Ray Serve itself (`http_options`). `index`, `allow_origin` and `allowed_host` go into a file.
+    Beside the attributes there are the options of `dynamic-tinybert serve`, under the same names. `workers` is 1 by
+    default, and a replica reserves a core for each thread of each worker. `index` is a mapping of names. Each replica
+    reads `api_key_file` on its own machine. What a replica logs, Ray keeps with its own logs. Options of connections
+    are Ray Serve's own (`http_options`). `index`, `allow_origin` and `allowed_host` go into a file.
 
     Attributes:
-        min_replicas: Replicas at the least.
-        max_replicas: Replicas at the most.
+        min_replicas: Replicas at least.
+        max_replicas: Replicas at most.
         target_ongoing_requests: Requests that a replica should have in hand on average; with more there will be more
             replicas. By default one for each of its workers, which is between half and all of what it can serve at
             `full`, where load control begins. Ray's own default of 2 would spend F1 before machines.
         look_back_period_s: Seconds over which Ray averages them; above 10, in which it is told of them.
         upscale_delay_s: Seconds of more load before there are more replicas.
         downscale_delay_s: Seconds of less load before there are fewer.
-        workers: Batches that a replica reads at once, each by `threads` threads; it reserves a core for each thread.
-        threads: Threads that read a batch.
-        model: A model folder, a name on the Hub, or "embedded".
-        precision: "fp32" or "int8".
-        index: Indexes by name, each a folder or an address in Milvus.
-        api_key_file: A file of keys, one a line, which each replica reads on its own machine.
-        log_level: What each replica logs, to its standard error: Ray keeps it with its own logs.
     """
-
-    model_config = ConfigDict(extra="forbid", protected_namespaces=())
 
     min_replicas: int = Field(default=1, ge=1)
     max_replicas: int = Field(default=100, ge=1)
@@ -58,27 +73,6 @@ class Settings(BaseModel):
     look_back_period_s: float = Field(default=30.0, gt=10)
     upscale_delay_s: float = Field(default=10.0, ge=0)
     downscale_delay_s: float = Field(default=300.0, ge=0)
-    workers: int = Field(default=1, ge=1)
-    threads: int = Field(default=1, ge=1)
-
-    model: str = "embedded"
-    precision: Literal["fp32", "int8"] = "fp32"
-    index: dict[str, str] = Field(default_factory=dict)
-    budget: str | float = "full"
-    slo_ms: float = Field(default=200.0, ge=0, allow_inf_nan=False)
-    min_budget: str | float | None = None
-    max_batch_tokens: int = Field(default=128, ge=1)
-    max_waiting: int = Field(default=256, ge=1)
-    timeout_ms: float = Field(default=30_000.0, ge=1, allow_inf_nan=False)
-    max_questions: int = Field(default=64, ge=1)
-    max_text_characters: int = Field(default=1_000_000, ge=1)
-    max_question_characters: int = Field(default=10_000, ge=1)
-    max_body_bytes: int = Field(default=8 << 20, ge=1)
-    api_key_file: str | None = None
-    allow_origin: list[str] = Field(default_factory=list)
-    allowed_host: list[str] = Field(default_factory=list)
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
-    log_text: bool = False
 
     @field_validator("log_level", mode="before")
     @classmethod
@@ -101,31 +95,13 @@ class Settings(BaseModel):
             OSError: The file of keys cannot be read.
             ValueError: It holds no key.
         """
-        from dynamic_tinybert.serve.application import keys_of
-
         keys: tuple[str, ...] = ()
         if self.api_key_file is not None:
-            keys = keys_of(Path(self.api_key_file).read_text("utf-8"))
+            keys = parse_keys(self.api_key_file.read_text("utf-8"))
             if not keys:
                 raise ValueError(f"{self.api_key_file} holds no key: without api_key_file everybody may ask")
-        return ServeOptions(
-            host="",  # Ray Serve listens, and its machines have many names
-            indexes=self.index,
-            budget=parse_budget(str(self.budget)),
-            slo_ms=self.slo_ms or None,
-            min_budget=None if self.min_budget is None else parse_budget(str(self.min_budget)),
-            max_batch_tokens=self.max_batch_tokens,
-            max_waiting=self.max_waiting,
-            timeout_ms=self.timeout_ms,
-            max_body_bytes=self.max_body_bytes,
-            max_text_characters=self.max_text_characters,
-            max_question_characters=self.max_question_characters,
-            max_questions=min(self.max_questions, self.max_waiting),
-            api_keys=keys,
-            allow_origins=tuple(self.allow_origin),
-            allowed_hosts=tuple(self.allowed_host) or None,
-            log_text=self.log_text,
-        )
+        # Ray Serve listens, and its machines have many names.
+        return ServeOptions.from_settings({**dict(self), "host": ""}, indexes=self.index, api_keys=keys)
 
 
 def build(settings: Settings) -> Application:

@@ -1,66 +1,181 @@
-"""What a server may be told, and what it does untold."""
+"""The settings of a server: each declared once, for Python, for the command `serve`, and for Ray Serve.
+
+Python takes `ServeOptions`. The command and Ray take the same under the names of `SETTINGS`, as people write them: text
+and numbers, and files for what is secret.
+"""
+
+# ruff: noqa: RUF009 - `_option` is `dataclasses.field`, with what people are told
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
-from dynamic_tinybert.model import Budget
+if TYPE_CHECKING:
+    from dynamic_tinybert.model import Budget
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A setting as people write it.
+
+    Attributes:
+        type: Its type.
+        default: Its value if nobody gives one.
+        help: One line for people.
+        metavar: What stands for its value in a help text.
+        min: The least value.
+        max: The greatest value.
+    """
+
+    type: Any
+    default: Any
+    help: str
+    metavar: str | None = None
+    min: float | None = None
+    max: float | None = None
+
+
+def _option(setting: Setting, *, name: str | None = None, repr: bool = True, **python: Any) -> Any:
+    """Declare an option of `ServeOptions`.
+
+    Args:
+        setting: The option as people write it.
+        name: Its name there, if it is another.
+        repr: Whether its value may be shown.
+        python: `default` or `default_factory`, if in Python the default is another.
+    """
+    python = python or {"default": setting.default}
+    return field(repr=repr, metadata={"name": name, "setting": setting}, **python)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ServeOptions:
-    """How a server behaves.
+    """How a server behaves."""
 
-    Attributes:
-        host: The address to listen on.
-        port: The port; 0 takes a free one.
-        indexes: Indexes that questions may name, by name: folders, or addresses in Milvus.
-        budget: What a question may cost that does not say.
-        slo_ms: The objective: milliseconds from a request's arrival to its answer that load control holds, by giving
-            questions cheaper length configurations as the load grows. None turns load control off.
-        min_budget: What load control goes down to; None lets it use the cheapest configuration.
-        max_batch_tokens: Tokens of a batch at `full`, padding counted; at a cheaper configuration as many more as that
-            costs less.
-        max_waiting: Questions that may wait; more are refused.
-        timeout_ms: Milliseconds that a request may wait before it is given up.
-        max_body_bytes: The largest body of a request.
-        max_text_characters: The longest text.
-        max_question_characters: The longest question.
-        max_questions: Questions in one request.
-        body_timeout_s: Seconds that a client may take to send the body of a request.
-        header_timeout_s: Seconds that a client may take to send its head, from when the connection opens.
-        keep_alive_s: Seconds that an idle connection stays open.
-        write_timeout_s: Seconds that a client may take to read on in a response.
-        max_connections: Connections that are open at once.
-        max_buffered_bytes: Bytes of bodies that are held at once, over all requests; a request beyond them is refused.
-        api_keys: Keys of which a request must bring one; none lets everybody in.
-        allow_origins: Origins whose pages may ask (CORS); none by default.
-        allowed_hosts: Names by which the server may be called; None for the loopback's own if `host` is one, or any.
-        log_text: Write questions and texts into the log.
-    """
+    host: str = _option(Setting(str, "127.0.0.1", "The address to listen on.", "HOST"))
+    port: int = _option(Setting(int, 8000, "0 takes a free one.", "N", 0, 65535))
+    indexes: Mapping[str, Path | str] = _option(
+        Setting(dict[str, str], {}, "An index that questions may name; may be repeated.", "NAME=DIR"),
+        name="index",
+        default_factory=dict,
+    )
+    budget: Budget = _option(Setting(str | float, "full", "The most that a question may cost that does not say.", "B"))
+    slo_ms: float | None = _option(
+        Setting(
+            float,
+            200.0,
+            "The objective: milliseconds in which questions are answered, by cheaper configurations as the load grows; "
+            "0 turns load control off.",
+            "MS",
+            0,
+        )
+    )
+    min_budget: Budget | None = _option(
+        Setting(str | float | None, None, "Load control goes no lower.  [default: the cheapest there is]", "B")
+    )
+    max_batch_tokens: int = _option(Setting(int, 128, "Tokens of a batch at full; at a cheaper one, more.", "N", 1))
+    max_waiting: int = _option(Setting(int, 256, "Questions that may wait; more are refused with 429.", "N", 1))
+    timeout_ms: float = _option(Setting(float, 30_000.0, "A request that waits longer is given up with 504.", "MS", 1))
+    max_body_bytes: int = _option(Setting(int, 8 << 20, "The largest body of a request.", "N", 1))
+    max_text_characters: int = _option(Setting(int, 1_000_000, "The longest text.", "N", 1))
+    max_question_characters: int = _option(Setting(int, 10_000, "The longest question.", "N", 1))
+    max_questions: int = _option(Setting(int, 64, "Questions in one request.", "N", 1))
+    body_timeout_s: float = _option(
+        Setting(float, 10.0, "Seconds that a client may take to send the body of a request.")
+    )
+    header_timeout_s: float = _option(
+        Setting(float, 10.0, "Seconds that a client may take to send its head, from when the connection opens.")
+    )
+    keep_alive_s: float = _option(Setting(float, 30.0, "Seconds that an idle connection stays open."))
+    write_timeout_s: float = _option(Setting(float, 30.0, "Seconds that a client may take to read on in a response."))
+    max_connections: int = _option(Setting(int, 1000, "Connections that are open at once.", "N", 1))
+    max_buffered_bytes: int = _option(
+        Setting(
+            int,
+            256 << 20,
+            "Bytes of bodies that are held at once, over all requests; a request beyond them is refused.",
+        )
+    )
+    api_keys: Sequence[str] = _option(
+        Setting(Path | None, None, "Keys, one a line: each request must bring one of them.", "FILE"),
+        name="api_key_file",
+        default=(),
+        repr=False,
+    )
+    allow_origins: Sequence[str] = _option(
+        Setting(list[str], [], "A web origin whose pages may ask (CORS); may be repeated.", "ORIGIN"),
+        name="allow_origin",
+        default=(),
+    )
+    allowed_hosts: Sequence[str] | None = _option(
+        Setting(
+            list[str],
+            [],
+            "A name by which the server may be called; may be repeated.  [default: any, or on a loopback address only "
+            "its own]",
+            "NAME",
+        ),
+        name="allowed_host",
+        default=None,
+    )
+    log_text: bool = _option(Setting(bool, False, "Write questions and texts into the log; without, it holds none."))
 
-    host: str = "127.0.0.1"
-    port: int = 8000
-    indexes: Mapping[str, Path | str] = field(default_factory=dict)
-    budget: Budget = "full"
-    slo_ms: float | None = 200.0
-    min_budget: Budget | None = None
-    max_batch_tokens: int = 128
-    max_waiting: int = 256
-    timeout_ms: float = 30_000.0
-    max_body_bytes: int = 8 << 20
-    max_text_characters: int = 1_000_000
-    max_question_characters: int = 10_000
-    max_questions: int = 64
-    body_timeout_s: float = 10.0
-    header_timeout_s: float = 10.0
-    keep_alive_s: float = 30.0
-    write_timeout_s: float = 30.0
-    max_connections: int = 1000
-    max_buffered_bytes: int = 256 << 20
-    api_keys: Sequence[str] = field(default=(), repr=False)
-    allow_origins: Sequence[str] = ()
-    allowed_hosts: Sequence[str] | None = None
-    log_text: bool = False
+    @classmethod
+    def from_settings(
+        cls, settings: Mapping[str, Any], *, indexes: Mapping[str, Path | str], api_keys: Sequence[str]
+    ) -> ServeOptions:
+        """Return the options that settings come to.
+
+        Args:
+            settings: Values by the names of `SETTINGS`; those that are missing have their defaults.
+            indexes: What `index` comes to.
+            api_keys: What `api_key_file` comes to.
+
+        Raises:
+            BudgetError: A budget makes no sense.
+        """
+        from dynamic_tinybert.model import parse_budget
+
+        given = {name: setting.default for name, setting in SETTINGS.items()} | dict(settings)
+        options = {option.name: given[option.name] for option in fields(cls) if option.name in given}
+        options |= {
+            "indexes": indexes,
+            "budget": parse_budget(str(given["budget"])),
+            "slo_ms": given["slo_ms"] or None,
+            "min_budget": None if given["min_budget"] is None else parse_budget(str(given["min_budget"])),
+            "max_questions": min(given["max_questions"], given["max_waiting"]),
+            "api_keys": api_keys,
+            "allow_origins": tuple(given["allow_origin"] or ()),
+            "allowed_hosts": tuple(given["allowed_host"] or ()) or None,
+        }
+        return cls(**options)
+
+
+SETTINGS: Mapping[str, Setting] = {
+    **{option.metadata["name"] or option.name: option.metadata["setting"] for option in fields(ServeOptions)},
+    "model": Setting(str, "embedded", 'A model folder, a name on the Hub, or "embedded".', "M"),
+    "precision": Setting(
+        Literal["fp32", "int8"],
+        "fp32",
+        "Arithmetic: int8 is faster where the processor has VNNI, and less accurate.",
+    ),
+    "workers": Setting(int | None, None, "Batches read at once.  [default: one a core]", "N", 1, 256),
+    "threads": Setting(int, 1, "Threads that read a batch.", "N", 1, 1024),
+    "log_level": Setting(
+        Literal["debug", "info", "warning", "error"], "info", "debug, info, warning or error.", "LEVEL"
+    ),
+}
+"""What people may set, by name: the options, and how the process runs."""
+
+ServeOptions.__doc__ = "How a server behaves.\n\nAttributes:\n" + "\n".join(
+    f"    {option.name}: {option.metadata['setting'].help}" for option in fields(ServeOptions)
+)
+
+
+def parse_keys(text: str) -> tuple[str, ...]:
+    """Read API keys, one a line; empty lines, and those that begin with #, are left out."""
+    lines = (line.strip() for line in text.splitlines())
+    return tuple(line for line in lines if line and not line.startswith("#"))

@@ -98,7 +98,7 @@ class Engine:
         )
 
     def _objective(self) -> Objective:
-        slo = self._options.slo_ms
+        slo = self._options.slo_ms or None
         if slo is not None and not self._adapts:
             warn(
                 "load control is off: this model has no measured table of length configurations, so what cheaper ones "
