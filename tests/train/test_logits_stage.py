@@ -20,7 +20,7 @@ from dynamic_tinybert.train.features import Feature, fingerprint, make_features
 from dynamic_tinybert.train.logits import StoredLogits, read_table, window_keys
 from dynamic_tinybert.train.models import Teacher
 from dynamic_tinybert.train.predict import logits_of
-from dynamic_tinybert.train.recipe import Data
+from dynamic_tinybert.train.settings import Data
 from dynamic_tinybert.train.stages import PredictionTrainer
 from dynamic_tinybert.train.vocabulary import Vocabulary
 from support.training import write_recipe

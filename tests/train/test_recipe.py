@@ -12,7 +12,8 @@ import yaml
 
 from dynamic_tinybert.train import Recipe, TrainingError, read_recipe
 from dynamic_tinybert.train.features import FeatureSettings
-from dynamic_tinybert.train.recipe import LengthDropStage, TeacherStage, dump_recipe
+from dynamic_tinybert.train.recipe import dump_recipe
+from dynamic_tinybert.train.settings import LengthDropStage, TeacherStage
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
 

@@ -23,7 +23,7 @@ from dynamic_tinybert.train.features import Batch, Feature, collate, make_featur
 from dynamic_tinybert.train.logits import StoredLogits
 from dynamic_tinybert.train.models import Inputs, Teacher, load_model, load_student
 from dynamic_tinybert.train.predict import logits_of
-from dynamic_tinybert.train.recipe import (
+from dynamic_tinybert.train.settings import (
     Data,
     IntermediateStage,
     LengthDropStage,

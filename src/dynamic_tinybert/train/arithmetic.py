@@ -11,7 +11,7 @@ import torch
 from accelerate import PartialState
 from torch.func import functional_call
 
-from dynamic_tinybert.train.recipe import LogitsStage, Stage
+from dynamic_tinybert.train.settings import LogitsStage, Stage
 
 _FLOAT32 = ("embeddings.", "LayerNorm.")  # in the names of what stays in float32
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # of glibc's malloc.h

@@ -16,7 +16,8 @@ from dynamic_tinybert.folder import called, is_hub_name
 from dynamic_tinybert.model import ModelShape
 from dynamic_tinybert.publish import PREJUDICES, SPANS_ONLY, card_evaluation, card_metadata, compose_card
 from dynamic_tinybert.squad import Version
-from dynamic_tinybert.train.recipe import LogitsStage, Recipe, Stage, dump_recipe
+from dynamic_tinybert.train.recipe import Recipe, dump_recipe
+from dynamic_tinybert.train.settings import LogitsStage, Stage
 
 _LIMITS = f"""\
 ## Intended use

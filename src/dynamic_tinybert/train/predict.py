@@ -29,7 +29,7 @@ from dynamic_tinybert.train.logits import (
 )
 from dynamic_tinybert.train.models import Inputs, Teacher, shape_of
 from dynamic_tinybert.train.progress import Reporter
-from dynamic_tinybert.train.recipe import LogitsStage
+from dynamic_tinybert.train.settings import LogitsStage
 from dynamic_tinybert.train.vocabulary import Vocabulary
 
 _MULTIPLE = 16  # tokens to a multiple of which batches are padded

@@ -16,16 +16,9 @@ from dynamic_tinybert.squad import Question, SquadFile, read_squad
 from dynamic_tinybert.train.arithmetic import cpu_has_bf16
 from dynamic_tinybert.train.errors import TrainingError
 from dynamic_tinybert.train.models import check_layers, check_student, read_config, shape_of
-from dynamic_tinybert.train.recipe import (
-    IntermediateStage,
-    LogitsStage,
-    Recipe,
-    Student,
-    StudentStage,
-    TeacherStage,
-    models_of,
-)
+from dynamic_tinybert.train.recipe import Recipe, models_of
 from dynamic_tinybert.train.schedule import check_disk
+from dynamic_tinybert.train.settings import IntermediateStage, LogitsStage, Student, StudentStage, TeacherStage
 from dynamic_tinybert.train.stages import check_intermediate
 from dynamic_tinybert.train.vocabulary import Vocabulary, check_alignment
 

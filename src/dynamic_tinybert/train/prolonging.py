@@ -6,8 +6,9 @@ import json
 from pathlib import Path
 
 from dynamic_tinybert.train.errors import TrainingError
-from dynamic_tinybert.train.recipe import Recipe, Stage
+from dynamic_tinybert.train.recipe import Recipe
 from dynamic_tinybert.train.schedule import COOLDOWN, STATE, last_checkpoint
+from dynamic_tinybert.train.settings import Stage
 
 _LENGTH = ("epochs", "minutes")
 

@@ -60,19 +60,17 @@ from dynamic_tinybert.train.preflight import (
 )
 from dynamic_tinybert.train.progress import Reporter, ShowProgress
 from dynamic_tinybert.train.prolonging import prolongs
-from dynamic_tinybert.train.recipe import (
+from dynamic_tinybert.train.recipe import Recipe, dump_recipe, models_of
+from dynamic_tinybert.train.schedule import last_checkpoint
+from dynamic_tinybert.train.settings import (
     IntermediateStage,
     LengthDropStage,
     LogitsStage,
     PredictionStage,
-    Recipe,
     Student,
     StudentStage,
     TeacherStage,
-    dump_recipe,
-    models_of,
 )
-from dynamic_tinybert.train.schedule import last_checkpoint
 from dynamic_tinybert.train.stages import (
     IntermediateTrainer,
     LengthDropTrainer,

@@ -24,12 +24,7 @@ from dynamic_tinybert.train.losses import (
     span_loss,
 )
 from dynamic_tinybert.train.models import Teacher
-from dynamic_tinybert.train.recipe import (
-    IntermediateStage,
-    LengthDropStage,
-    PredictionStage,
-    TeacherStage,
-)
+from dynamic_tinybert.train.settings import IntermediateStage, LengthDropStage, PredictionStage, TeacherStage
 from dynamic_tinybert.train.trainer import StageContext, StageTrainer
 
 _LEAST = 0.02  # of its tokens a random sub-model keeps

@@ -26,8 +26,8 @@ from dynamic_tinybert.train.batches import LengthGrouped, TokenBatches
 from dynamic_tinybert.train.errors import TrainingError
 from dynamic_tinybert.train.features import Batch, Feature, collate
 from dynamic_tinybert.train.models import Inputs
-from dynamic_tinybert.train.recipe import LengthDropStage, Stage
 from dynamic_tinybert.train.schedule import Clock, cooling, learning_rate_at
+from dynamic_tinybert.train.settings import LengthDropStage, Stage
 
 _ENDLESS = 10_000  # epochs of a stage that the clock ends
 _NEVER = 10**9  # steps
