@@ -1,4 +1,4 @@
-"""Taps see what attention computes: after softmax their scores are the attention that transformers gives."""
+"""Hooks see what attention computes: after softmax their scores are the attention that transformers gives."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 import torch
 import transformers
 
-from dynamic_tinybert.train.attention_hooks import Taps, check_tappable
+from dynamic_tinybert.train.attention_hooks import AttentionHooks, check_attention_known
 from dynamic_tinybert.train.errors import TrainingError
 from dynamic_tinybert.train.models import set_dropout, student_from_teacher
 from support.torch_models import randomize, tiny_bert, tiny_mpnet
@@ -51,11 +51,11 @@ def call(model: Any, **options: Any) -> Any:
 @pytest.mark.parametrize("kind", ["bert", "mpnet", "roberta", "electra", "distilbert"])
 def test_scores_are_those_before_mask_and_softmax(kind: str) -> None:
     model = tiny(kind)
-    taps = Taps(model, [0, 2])
+    hooks = AttentionHooks(model, [0, 2])
     attentions = call(model, output_attentions=True).attentions
     assert attentions is not None
     for layer in (0, 2):
-        scores = taps.scores(layer)
+        scores = hooks.scores(layer)
         assert scores.shape == (3, 2, 12, 12)
         found = scores.masked_fill(MASK[:, None, None, :] == 0, -1e9).softmax(-1)
         for row, count in enumerate(MASK.sum(1)):
@@ -66,14 +66,14 @@ def test_scores_are_those_before_mask_and_softmax(kind: str) -> None:
 
 def test_of_mpnet_the_bias_alone_is_what_the_first_layers_scores_differ_by() -> None:
     model = tiny("mpnet")
-    taps = Taps(model, [0])
+    hooks = AttentionHooks(model, [0])
     call(model)
-    biased = taps.scores(0)
+    biased = hooks.scores(0)
     table = model.mpnet.encoder.relative_attention_bias
     with torch.no_grad():
         table.weight.zero_()
     call(model)
-    difference = (biased - taps.scores(0))[0]
+    difference = (biased - hooks.scores(0))[0]
     assert difference.abs().max() > 0.1
     # It is a function of the distance alone, by head.
     for head in range(2):
@@ -85,7 +85,7 @@ def test_of_mpnet_the_bias_alone_is_what_the_first_layers_scores_differ_by() -> 
 @pytest.mark.parametrize("kind", ["bert", "mpnet", "distilbert"])
 def test_projections_are_queries_keys_and_values(kind: str) -> None:
     model = tiny(kind)
-    taps = Taps(model, [2])
+    hooks = AttentionHooks(model, [2])
     states = call(model, output_hidden_states=True).hidden_states[2]
     layer = {
         "bert": lambda: model.bert.encoder.layer[2].attention.self,
@@ -97,7 +97,7 @@ def test_projections_are_queries_keys_and_values(kind: str) -> None:
         "mpnet": ("q", "k", "v"),
         "distilbert": ("q_lin", "k_lin", "v_lin"),
     }[kind]
-    for name, found in zip(names, taps.projections(2), strict=True):
+    for name, found in zip(names, hooks.projections(2), strict=True):
         with torch.no_grad():
             assert torch.allclose(found, getattr(layer, name)(states), atol=1e-5)
 
@@ -107,7 +107,7 @@ def test_of_a_student_in_the_form_of_mpnet_they_see_what_they_see_of_its_teacher
     student = student_from_teacher(teacher, [0, 1, 2], None, "mpnet").train()
     student.eager = True  # which gives way to the hidden states that distillation asks for
     set_dropout(student, 0.0)
-    mine, theirs = Taps(student, [0, 2]), Taps(teacher, [0, 2])
+    mine, theirs = AttentionHooks(student, [0, 2]), AttentionHooks(teacher, [0, 2])
     student(IDS, MASK, (IDS > 30).long(), output_hidden_states=False)
     call(teacher)
     for layer in (0, 2):
@@ -118,20 +118,20 @@ def test_of_a_student_in_the_form_of_mpnet_they_see_what_they_see_of_its_teacher
 
 def test_they_give_the_last_call_and_carry_gradients() -> None:
     model = tiny("bert")
-    taps = Taps(model, [1])
+    hooks = AttentionHooks(model, [1])
     call(model)
     model(input_ids=IDS[:1, :4])
-    assert taps.scores(1).shape == (1, 2, 4, 4)
-    taps.scores(1).sum().backward()
+    assert hooks.scores(1).shape == (1, 2, 4, 4)
+    hooks.scores(1).sum().backward()
     assert model.bert.encoder.layer[1].attention.self.query.weight.grad.abs().sum() > 0
 
 
 def test_closed_they_are_gone_and_a_model_computes_the_same_with_them() -> None:
     model = tiny("bert")
     plain = call(model).start_logits
-    taps = Taps(model, [0, 1, 2])
+    hooks = AttentionHooks(model, [0, 1, 2])
     assert torch.equal(call(model).start_logits, plain)
-    taps.close()
+    hooks.close()
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
 
 
@@ -143,7 +143,7 @@ def test_an_unknown_architecture_is_refused_in_one_line() -> None:
     class Model:
         config = Config()
 
-    for attempt in (lambda: Taps(Model(), [0]), lambda: check_tappable("longformer")):
+    for attempt in (lambda: AttentionHooks(Model(), [0]), lambda: check_attention_known("longformer")):
         with pytest.raises(TrainingError, match=r"a longformer model cannot be looked into.*bert.*mpnet") as error:
             attempt()
         assert "\n" not in str(error.value)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dynamic_tinybert.train.batches import LengthGrouped, TokenBatches
+from dynamic_tinybert.train.batches import LengthGrouped, TokenBatches, cut_batches
 
 LENGTHS = st.lists(st.integers(1, 50), max_size=60)
 
@@ -22,6 +22,13 @@ def test_token_batches_hold_each_feature_once_within_the_limit(lengths: list[int
     assert len(found) == len(batches)
     for batch in found:
         assert len(batch) == 1 or len(batch) * max(lengths[i] for i in batch) <= tokens
+
+
+def test_cut_batches_by_hand() -> None:
+    assert cut_batches([], 10) == []
+    assert cut_batches([30], 10) == [1]
+    assert cut_batches([2, 2, 3, 3, 10, 11], 9) == [3, 4, 5, 6]
+    assert cut_batches([5, 5, 5], 10) == [2, 3]
 
 
 def test_token_batches_take_as_much_as_they_may_and_pad_almost_nothing() -> None:

@@ -265,7 +265,7 @@ def test_weights_and_states_are_in_bfloat16_and_logits_in_float32(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for module in ("arithmetic", "prepare"):
+    for module in ("arithmetic", "preflight"):
         monkeypatch.setattr(f"dynamic_tinybert.train.{module}.cpu_has_bf16", lambda: True)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     seen = set()

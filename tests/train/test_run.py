@@ -352,7 +352,7 @@ def test_a_cpu_that_multiplies_in_bfloat16_trains_in_it(
         return original(self, states)
 
     monkeypatch.setattr(BertIntermediate, "forward", forward)
-    for module in ("arithmetic", "prepare"):
+    for module in ("arithmetic", "preflight"):
         monkeypatch.setattr(f"dynamic_tinybert.train.{module}.cpu_has_bf16", lambda: able)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     stages = [{"stage": "prediction", "precision": "auto", "name": name} for name in ("first", "second")]

@@ -49,11 +49,8 @@ def train(
     """
     import torch
 
-    from dynamic_tinybert.train import Reporter, read_recipe
+    from dynamic_tinybert.train import Reporter, check_recipe, dump_recipe, find_recipe, read_recipe, result_path
     from dynamic_tinybert.train import train as run
-    from dynamic_tinybert.train.recipe import dump_recipe, find_recipe
-    from dynamic_tinybert.train.run import check as look
-    from dynamic_tinybert.train.run import made
 
     folder = output or Path()
     try:
@@ -61,7 +58,7 @@ def train(
         folder = output or Path(f"train-{read.name}")
         if check:
             print(dump_recipe(read), end="", flush=True)
-            look(read, folder)
+            check_recipe(read, folder)
             return
         if threads is not None:
             torch.set_num_threads(threads)
@@ -70,7 +67,7 @@ def train(
         console.fail(f"stopped; the same command with --resume goes on from the last checkpoint in {folder}")
     if not figures:  # not the first process of a distributed run
         return
-    path = made(read, folder)
+    path = result_path(read, folder)
     if as_json:
         console.print_json({"model" if read.trains else "logits": str(path), "figures": figures})
         return

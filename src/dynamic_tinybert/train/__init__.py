@@ -7,8 +7,10 @@ Trainer (`trainer`) whose `losses` are the method. `model` is the student; `drop
 from dynamic_tinybert.train.dropping import DynamicOutput
 from dynamic_tinybert.train.errors import TrainingError
 from dynamic_tinybert.train.model import DynamicBertForQuestionAnswering, DynamicMPNetForQuestionAnswering
+from dynamic_tinybert.train.output import result_path
+from dynamic_tinybert.train.preflight import check_recipe
 from dynamic_tinybert.train.progress import Reporter
-from dynamic_tinybert.train.recipe import Recipe, find_recipe, read_recipe
+from dynamic_tinybert.train.recipe import Recipe, dump_recipe, find_recipe, read_recipe
 from dynamic_tinybert.train.run import train
 
 __all__ = [
@@ -18,7 +20,10 @@ __all__ = [
     "Recipe",
     "Reporter",
     "TrainingError",
+    "check_recipe",
+    "dump_recipe",
     "find_recipe",
     "read_recipe",
+    "result_path",
     "train",
 ]

@@ -1,4 +1,4 @@
-"""Taps: what the attention of a model computes inside, without its help.
+"""Attention hooks: what the attention of a model computes inside, without its help.
 
 transformers gives attention after the softmax only, so hooks on the projections take what goes in.
 """
@@ -22,7 +22,7 @@ _PARTS = {  # model type -> the attention modules of its layers, and its project
 }
 
 
-def check_tappable(kind: str) -> None:
+def check_attention_known(kind: str) -> None:
     """Check that the attention of a type of model is known here.
 
     Raises:
@@ -35,7 +35,7 @@ def check_tappable(kind: str) -> None:
         )
 
 
-class Taps:
+class AttentionHooks:
     """Keeps queries, keys and values of chosen layers at each call of a model.
 
     Args:
@@ -48,7 +48,7 @@ class Taps:
 
     def __init__(self, model: Any, layers: list[int]) -> None:
         kind = model.config.model_type
-        check_tappable(kind)
+        check_attention_known(kind)
         self.heads: int = model.config.num_attention_heads
         self._seen: dict[tuple[int, int], Tensor] = {}
         self._bias: dict[int, Tensor | None] = {}

@@ -53,14 +53,7 @@ class TokenBatches(torch.utils.data.Sampler[list[int]]):  # type: ignore[misc]
         self._lengths = torch.tensor(lengths, dtype=torch.long)
         self._seed = seed
         self._epoch = 0
-        self._ends: list[int] = []  # of the batches, in the features by length
-        begin = 0
-        for at, length in enumerate(self._lengths.sort().values.tolist()):
-            if at > begin and (at + 1 - begin) * length > tokens:
-                self._ends.append(at)
-                begin = at
-        if lengths:
-            self._ends.append(len(lengths))
+        self._ends = cut_batches(self._lengths.sort().values.tolist(), tokens)  # in the features by length
 
     def set_epoch(self, epoch: int) -> None:
         """Say which epoch comes: the loader does."""
@@ -75,6 +68,24 @@ class TokenBatches(torch.utils.data.Sampler[list[int]]):  # type: ignore[misc]
         order = mixed[self._lengths[mixed].sort(stable=True).indices].tolist()
         for batch in torch.randperm(len(self._ends), generator=generator).tolist():
             yield order[self._ends[batch - 1] if batch else 0 : self._ends[batch]]
+
+
+def cut_batches(lengths: Sequence[int], tokens: int) -> list[int]:
+    """Cut features into batches of at most so many tokens, padding counted, as few as can be.
+
+    Args:
+        lengths: Tokens of each feature, ascending.
+        tokens: Tokens of a batch at most; a feature that is longer is a batch by itself.
+
+    Returns:
+        Where each batch ends.
+    """
+    ends, begin = [], 0
+    for at, length in enumerate(lengths):
+        if at > begin and (at + 1 - begin) * length > tokens:
+            ends.append(at)
+            begin = at
+    return [*ends, len(lengths)] if lengths else []
 
 
 def _generator(sampler: LengthGrouped | TokenBatches) -> torch.Generator:

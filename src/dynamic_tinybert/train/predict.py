@@ -16,6 +16,7 @@ from torch import Tensor
 from dynamic_tinybert.folder import called
 from dynamic_tinybert.inference import Progress
 from dynamic_tinybert.train.arithmetic import uses_bf16
+from dynamic_tinybert.train.batches import cut_batches
 from dynamic_tinybert.train.errors import TrainingError
 from dynamic_tinybert.train.features import Batch, Feature, collate
 from dynamic_tinybert.train.logits import (
@@ -155,13 +156,8 @@ def plan_batches(lengths: Rows, rows: Rows, batch_tokens: int) -> list[Rows]:
     """
     order = rows[np.argsort(lengths[rows], kind="stable")]
     padded = -(-lengths[order] // _MULTIPLE) * _MULTIPLE
-    batches, begin = [], 0
-    while begin < len(order):
-        end = begin + 1
-        while end < len(order) and (end + 1 - begin) * padded[end] <= batch_tokens:
-            end += 1
-        batches.append(order[begin:end])
-        begin = end
+    ends = cut_batches(padded.tolist(), batch_tokens)
+    batches = [order[begin:end] for begin, end in zip([0, *ends], ends, strict=False)]
     return [batches[at] for at in np.random.default_rng(0).permutation(len(batches))]
 
 
@@ -206,6 +202,7 @@ def run_logits_stage(
     device: torch.device,
     folder: Path,
     reporter: Reporter,
+    start: LogitsTable | None = None,
 ) -> dict[str, float]:
     """Compute the logits of a stage, from where an earlier run was killed, and write its file.
 
@@ -218,18 +215,18 @@ def run_logits_stage(
         device: Where teachers compute.
         folder: The folder of the stage.
         reporter: Says how it goes.
+        start: What `stage.start` holds.
 
     Returns:
         `windows`; and `mass_mean` and `mass_min`, the share of the teachers' probability that is kept, if known.
 
     Raises:
-        TrainingError: A teacher or `stage.start` cannot be read, or nobody can compute what is missing.
+        TrainingError: A teacher cannot be read, or nobody can compute what is missing.
         OSError: Something cannot be written.
     """
     name, part = folder.name, folder / _PART
     for draft in folder.glob(f".{_PART}.*"):  # what a run leaves that is killed while it saves
         draft.unlink()
-    start = None if stage.start is None else read_table(stage.start, features)
     maker = LogitsMaker(features, stage.keep, start)
     if stage.start is not None:
         reporter.say(f"{name}: {maker.taken:,} windows are taken over from {stage.start}, {maker.missing:,} are left")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import random
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from dynamic_tinybert.train.recipe import Recipe, models_of
 from dynamic_tinybert.train.schedule import check_disk
 from dynamic_tinybert.train.settings import IntermediateStage, LogitsStage, Student, StudentStage, TeacherStage
 from dynamic_tinybert.train.stages import check_intermediate
+from dynamic_tinybert.train.student import student_layers
 from dynamic_tinybert.train.vocabulary import Vocabulary, check_alignment
 
 _SAMPLE = 200  # questions whose tokens are compared, teacher's and student's
@@ -85,56 +87,121 @@ def read_sets(recipe: Recipe) -> Sets:
     )
 
 
-def find_vocabulary(recipe: Recipe) -> Vocabulary:
-    """Return the vocabulary that features are made with: the student's.
+@dataclass(frozen=True, kw_only=True)
+class CheckedRecipe:
+    """What was read to check a recipe, and what its run goes on with.
 
-    A student of a teacher's layers, a student in the form of MPNet, and a teacher alone have the teacher's if that is
-    BERT's, else the embedded model's, that of bert-base-uncased.
+    Attributes:
+        sets: The data.
+        vocabulary: The vocabulary that features are made with: the student's.
+        own_vocabulary: The vocabulary whose tokens and ids a student in the form of MPNet has; None if features are
+            made with the student's own.
+    """
+
+    sets: Sets
+    vocabulary: Vocabulary
+    own_vocabulary: Vocabulary | None
+
+
+def check_recipe(recipe: Recipe, output: Path) -> CheckedRecipe:
+    """Find out, before anything is learned, what could go wrong later. Each model's configuration is read once.
 
     Raises:
-        TrainingError: It cannot be loaded, or is not BERT's.
+        TrainingError: The data, a teacher's tokens or layers do not fit, a checkpoint is of another architecture, a
+            file is missing, or the disk is too full.
+        SquadError: The data cannot be read.
+    """
+    sets = read_sets(recipe)
+    models = _Models()
+    checked = CheckedRecipe(
+        sets=sets, vocabulary=_vocabulary(recipe, models), own_vocabulary=_own_vocabulary(recipe, models)
+    )
+    _check_tokens(recipe, checked, models)
+    student, largest = _check_stages(recipe, models)
+    able = torch.cuda.is_available() or cpu_has_bf16()
+    if any(stage.precision == "bf16" for stage in recipe.stages) and not able:
+        raise TrainingError("precision: bf16 needs a GPU, or a CPU that multiplies in it: set precision: auto")
+    _check_lengths(recipe, [student, *(models.config(model) for model in _teachers(recipe))])
+    existing = output
+    while not existing.exists():
+        existing = existing.parent
+    means = any(getattr(stage, "average", False) for stage in recipe.stages)
+    # Weights with two moments each, and perhaps their mean; and finished models.
+    check_disk(existing, largest * 4 * ((3 + means) * _CHECKPOINTS + 2))
+    return checked
+
+
+class _Models:
+    """What is read of the models that a recipe names, each once."""
+
+    def __init__(self) -> None:
+        self.config = cache(read_config)
+        self.vocabulary = cache(Vocabulary)
+
+    def checkpoint(self, student: Student) -> Any:
+        """Return the configuration of a student's checkpoint, which must be one that can drop tokens."""
+        model = str(student.checkpoint)
+        config = self.config(embedded_path() if model == EMBEDDED else model)
+        try:
+            check_student(model, config)
+        except TrainingError as error:
+            raise TrainingError(f"student.checkpoint: {error}") from None
+        if student.form not in (None, config.model_type):
+            raise TrainingError(
+                f"student.form: {student.form} is not what student.checkpoint is, {config.model_type}: leave form out"
+            )
+        return config
+
+
+def _vocabulary(recipe: Recipe, models: _Models) -> Vocabulary:
+    """The vocabulary that features are made with: the student's.
+
+    A student of a teacher's layers, a student in the form of MPNet, and a teacher alone have the teacher's if that is
+    BERT's, and otherwise the embedded model's, that of bert-base-uncased.
     """
     student = recipe.student
-    if student is not None and student.checkpoint is not None and tokenizer_source(recipe) is None:
+    if student is not None and student.checkpoint is not None and _tokenizer_source(recipe, models) is None:
         source = student.checkpoint
     else:
-        source = next((model for model in _teachers(recipe) if Vocabulary(model).reads_as_bert), EMBEDDED)
-    vocabulary = Vocabulary(embedded_path() if source == EMBEDDED else source)
+        source = next((model for model in _teachers(recipe) if models.vocabulary(model).reads_as_bert), EMBEDDED)
+    vocabulary = models.vocabulary(embedded_path() if source == EMBEDDED else source)
     if not vocabulary.reads_as_bert:
         raise TrainingError(f"the tokenizer of {source} is not BERT's: it has no [CLS] and [SEP]")
     return vocabulary
 
 
-def tokenizer_source(recipe: Recipe) -> str | None:
-    """The model whose tokens and ids a student in the form of MPNet has; None if features are made with its tokenizer.
+def _own_vocabulary(recipe: Recipe, models: _Models) -> Vocabulary | None:
+    source = _tokenizer_source(recipe, models)
+    return None if source is None else models.vocabulary(source)
 
-    Raises:
-        TrainingError: The student's checkpoint cannot be read.
-    """
+
+def _tokenizer_source(recipe: Recipe, models: _Models) -> str | None:
+    """The model whose tokens and ids a student in the form of MPNet has; None of any other student."""
     student = recipe.student
     if student is None:
         return None
     if student.checkpoint is not None:
-        return student.checkpoint if _checkpoint_config(student).model_type == "mpnet" else None
+        return student.checkpoint if models.checkpoint(student).model_type == "mpnet" else None
     return _first_teacher(recipe) if student.form == "mpnet" else None
 
 
-def check_run(recipe: Recipe, sets: Sets, vocabulary: Vocabulary, output: Path) -> None:
-    """Find out early what could go wrong late.
-
-    Raises:
-        TrainingError: A teacher's tokens or layers do not fit the student's, a checkpoint is of another architecture, a
-            file is missing, or the disk is too full.
-    """
-    sample = random.Random(0).sample(sets.train, min(_SAMPLE, len(sets.train)))
+def _check_tokens(recipe: Recipe, checked: CheckedRecipe, models: _Models) -> None:
+    """Check that teachers, and a student with ids of its own, split texts as features are made."""
+    train = checked.sets.train
+    sample = random.Random(0).sample(train, min(_SAMPLE, len(train)))
     texts = [text for question in sample for text in (question.question, question.context)]
     for model in dict.fromkeys(_teachers(recipe)):
-        check_alignment(Vocabulary(model), vocabulary, texts)
-    if (own := tokenizer_source(recipe)) is not None:
-        check_alignment(Vocabulary(own), vocabulary, texts, role="the model")
-    read = [read_config(model) for model in dict.fromkeys(_teachers(recipe))]
+        check_alignment(models.vocabulary(model), checked.vocabulary, texts)
+    if checked.own_vocabulary is not None:
+        check_alignment(checked.own_vocabulary, checked.vocabulary, texts, role="the model")
+
+
+def _check_stages(recipe: Recipe, models: _Models) -> tuple[Any, int]:
+    """Check each stage, and return the student's configuration, if there is one, and the most parameters of a stage."""
+    for model in _teachers(recipe):
+        models.config(model)  # raises, whichever stage names it
     student: Any = None
-    teacher: Any = None if recipe.teacher is None else read_config(recipe.teacher)
+    teacher: Any = None if recipe.teacher is None else models.config(recipe.teacher)
     largest = 0
     for stage in recipe.stages:
         if isinstance(stage, LogitsStage):
@@ -146,42 +213,37 @@ def check_run(recipe: Recipe, sets: Sets, vocabulary: Vocabulary, output: Path) 
                 raise TrainingError(
                     f"a teacher drops no tokens: its retentions are [1.0], not {list(stage.retentions)}"
                 )
-            teacher = read_config(stage.model)
+            teacher = models.config(stage.model)
             largest = max(largest, _parameters(teacher))
             continue
         if stage.teacher is not None:
-            teacher = read_config(stage.teacher)
+            teacher = models.config(stage.teacher)
         if student is None and recipe.student is not None:
-            student = _student_config(recipe.student, teacher)
+            student = _student_config(recipe.student, teacher, models)
             largest = max(largest, _parameters(student))
         if isinstance(stage, IntermediateStage):
             check_intermediate(stage, student, teacher)
         if (logits := getattr(stage, "logits", None)) is not None and not logits.is_file():
             raise TrainingError(f"there is no file of stored logits {logits}")
-    able = torch.cuda.is_available() or cpu_has_bf16()
-    if any(stage.precision == "bf16" for stage in recipe.stages) and not able:
-        raise TrainingError("precision: bf16 needs a GPU, or a CPU that multiplies in it: set precision: auto")
-    positions = [shape_of(config).positions for config in (student, *read) if config is not None]
-    longest = min(positions, default=recipe.data.max_seq_len)  # old logits are converted without any model
-    if recipe.data.max_seq_len > longest:
-        raise TrainingError(
-            f"data.max_seq_len {recipe.data.max_seq_len} is more than the {longest} that the model reads"
-        )
+    return student, largest
+
+
+def _check_lengths(recipe: Recipe, configs: list[Any]) -> None:
+    """Check that every model reads windows as long as the recipe's."""
+    data = recipe.data
+    positions = [shape_of(config).positions for config in configs if config is not None]
+    longest = min(positions, default=data.max_seq_len)  # old logits are converted without any model
+    if data.max_seq_len > longest:
+        raise TrainingError(f"data.max_seq_len {data.max_seq_len} is more than the {longest} that the model reads")
     try:
         check_lengths(
-            max_seq_len=recipe.data.max_seq_len,
-            doc_stride=recipe.data.doc_stride,
-            max_question_len=recipe.data.max_question_len,
+            max_seq_len=data.max_seq_len,
+            doc_stride=data.doc_stride,
+            max_question_len=data.max_question_len,
             positions=longest,
         )
     except WindowError as error:
         raise TrainingError(f"data: {error}") from None
-    existing = output
-    while not existing.exists():
-        existing = existing.parent
-    means = any(getattr(stage, "average", False) for stage in recipe.stages)
-    # Weights with two moments each, and perhaps their mean; and finished models.
-    check_disk(existing, largest * 4 * ((3 + means) * _CHECKPOINTS + 2))
 
 
 def embedded_path() -> str:
@@ -213,35 +275,14 @@ def _first_teacher(recipe: Recipe) -> str | None:
     return teacher
 
 
-def student_layers(student: Student, teacher: Any) -> list[int]:
-    """Which layers of its teacher a student is made of, by the teacher's configuration."""
-    if student.teacher_layers == "every_second":
-        return list(range(1, teacher.num_hidden_layers, 2))
-    return list(student.teacher_layers or ())
-
-
-def _student_config(student: Student, teacher: Any) -> Any:
+def _student_config(student: Student, teacher: Any, models: _Models) -> Any:
     """The configuration of a student, as far as it can be told before its teacher is trained."""
     if student.checkpoint is not None:
-        return _checkpoint_config(student)
+        return models.checkpoint(student)
     layers = student_layers(student, teacher)
     check_layers(teacher, layers, student.form or "bert")
     config = copy.deepcopy(teacher)
     config.num_hidden_layers = len(layers)
-    return config
-
-
-def _checkpoint_config(student: Student) -> Any:
-    model = str(student.checkpoint)
-    config = read_config(embedded_path() if model == EMBEDDED else model)
-    try:
-        check_student(model, config)
-    except TrainingError as error:
-        raise TrainingError(f"student.checkpoint: {error}") from None
-    if student.form not in (None, config.model_type):
-        raise TrainingError(
-            f"student.form: {student.form} is not what student.checkpoint is, {config.model_type}: leave form out"
-        )
     return config
 
 

@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import datetime
 import gc
-import itertools
 import json
 import os
 import random
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from accelerate import PartialState
-from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 from transformers import set_seed
 from transformers.utils import logging
@@ -26,9 +21,9 @@ from transformers.utils import logging
 from dynamic_tinybert.files import write_whole
 from dynamic_tinybert.folder import called
 from dynamic_tinybert.inference import TextTokenizer
+from dynamic_tinybert.squad import Question
 from dynamic_tinybert.train.arithmetic import keep_freed_memory, uses_bf16
 from dynamic_tinybert.train.card import StageResult, model_card
-from dynamic_tinybert.train.dropping import set_significance
 from dynamic_tinybert.train.errors import TrainingError
 from dynamic_tinybert.train.evaluation import answerer, measure
 from dynamic_tinybert.train.features import Feature, make_features
@@ -40,34 +35,24 @@ from dynamic_tinybert.train.finalize import (
     write_curve,
     write_model,
 )
-from dynamic_tinybert.train.logits import FILE, StoredLogits, read_table
+from dynamic_tinybert.train.logits import FILE, LogitsTable, StoredLogits, read_table
 from dynamic_tinybert.train.models import (
     Inputs,
     Teacher,
     load_model,
     load_student,
-    set_dropout,
-    student_from_teacher,
 )
+from dynamic_tinybert.train.output import check_output, explain_write_error, held, remove_checkpoints, stage_folder
 from dynamic_tinybert.train.predict import logits_of, run_logits_stage, say_mass
-from dynamic_tinybert.train.preflight import (
-    Sets,
-    check_run,
-    find_vocabulary,
-    read_sets,
-    student_layers,
-    tokenizer_source,
-)
+from dynamic_tinybert.train.preflight import CheckedRecipe, check_recipe
 from dynamic_tinybert.train.progress import Reporter, ShowProgress
-from dynamic_tinybert.train.prolonging import prolongs
-from dynamic_tinybert.train.recipe import Recipe, dump_recipe, models_of
+from dynamic_tinybert.train.recipe import Recipe, models_of
 from dynamic_tinybert.train.schedule import last_checkpoint
 from dynamic_tinybert.train.settings import (
     IntermediateStage,
     LengthDropStage,
     LogitsStage,
     PredictionStage,
-    Student,
     StudentStage,
     TeacherStage,
 )
@@ -77,10 +62,10 @@ from dynamic_tinybert.train.stages import (
     PredictionTrainer,
     TeacherTrainer,
 )
+from dynamic_tinybert.train.student import make_student
 from dynamic_tinybert.train.trainer import StageContext, StageTrainer
 from dynamic_tinybert.train.vocabulary import Vocabulary
 
-_RECIPE = "recipe.yaml"
 _RESULT = "result.json"
 _OWN_TOKENIZER = "student-tokenizer"  # of a student that has other ids than features are made with
 _FIGURES = "figures.json"
@@ -117,43 +102,20 @@ def train(
     first = _processes().is_main_process
     reporter = reporter if reporter is not None and first else Reporter(quiet=True)
     if first:
-        _check_output(recipe, output, resume=resume)
-    sets, vocabulary = check(recipe, output)
-    with _held(recipe, output, resume=resume, first=first):
+        check_output(recipe, output, resume=resume)
+    checked = check_recipe(recipe, output)
+    with held(recipe, output, resume=resume, first=first):
         if first:
-            copy_tokenizer(vocabulary.name, output / "tokenizer")
-            if (own := tokenizer_source(recipe)) is not None:
-                copy_tokenizer(own, output / _OWN_TOKENIZER)
+            copy_tokenizer(checked.vocabulary.name, output / "tokenizer")
+            if checked.own_vocabulary is not None:
+                copy_tokenizer(checked.own_vocabulary.name, output / _OWN_TOKENIZER)
                 one_separator(output / _OWN_TOKENIZER)
         PartialState().wait_for_everyone()
         tokenizer = TextTokenizer(output / "tokenizer")
-        features = _features(recipe, sets, tokenizer, reporter)
-        for stage in recipe.stages:
-            if (logits := getattr(stage, "logits", None)) is not None:
-                StoredLogits.read(logits, features, tokenizer.words)  # raises if it lacks some
-            if isinstance(stage, LogitsStage) and stage.start is not None:
-                read_table(stage.start, features)  # raises if it is damaged
-        run = _Run(recipe, output, sets, vocabulary, tokenizer, features, reporter, first)
+        features = _features(recipe, checked.sets.train, tokenizer, reporter)
+        run = _Run(recipe, output, checked, tokenizer, features, reporter, first)
+        run.read_logits()
         return run.go()
-
-
-def made(recipe: Recipe, output: Path) -> Path:
-    """Return what a run makes in `output`: a model folder, or the file of logits of a recipe that trains no model."""
-    if recipe.trains:
-        return output / "model"
-    return _folder(output, len(recipe.stages) - 1, recipe.stage_names()[-1]) / FILE
-
-
-def check(recipe: Recipe, output: Path) -> tuple[Sets, Vocabulary]:
-    """Find out what can be found out before anything is learned: see `train`, whose errors it raises.
-
-    Returns:
-        The data, and the vocabulary that features are made with.
-    """
-    sets = read_sets(recipe)
-    vocabulary = find_vocabulary(recipe)
-    check_run(recipe, sets, vocabulary, output)
-    return sets, vocabulary
 
 
 @dataclass
@@ -168,8 +130,7 @@ class _Run:
 
     recipe: Recipe
     output: Path
-    sets: Sets
-    vocabulary: Vocabulary
+    checked: CheckedRecipe
     tokenizer: TextTokenizer
     features: list[Feature]
     reporter: Reporter
@@ -177,12 +138,22 @@ class _Run:
     model: Any = None
     teacher: Path | None = None
     logits: Path | None = None
+    _stored: dict[Path, StoredLogits] = field(default_factory=dict)
+    _starts: dict[Path, LogitsTable] = field(default_factory=dict)
+
+    def read_logits(self) -> None:
+        """Read the stored logits that the recipe names, before anything is learned: some may be missing or damaged."""
+        for stage in self.recipe.stages:
+            if (logits := getattr(stage, "logits", None)) is not None and logits not in self._stored:
+                self._stored[logits] = StoredLogits.read(logits, self.features, self.tokenizer.words)
+            if isinstance(stage, LogitsStage) and stage.start is not None and stage.start not in self._starts:
+                self._starts[stage.start] = read_table(stage.start, self.features)
 
     def go(self) -> dict[str, dict[str, float]]:
         results = []
         source: str | Path = self._tokenizer()
         for number, (name, stage) in enumerate(zip(self.recipe.stage_names(), self.recipe.stages, strict=True)):
-            folder = _folder(self.output, number, name)
+            folder = stage_folder(self.output, number, name)
             if isinstance(stage, LogitsStage):
                 result = self._logits_stage(stage, name, folder)
                 self.logits = folder / FILE
@@ -198,7 +169,7 @@ class _Run:
         if not self.recipe.trains:
             self.reporter.say(f"the logits are in {self.logits}; no stage trains a model")
             return {result.name: dict(result.figures) for result in results} if self.first else {}
-        figures = self._finish(results, source) if self.first else {}
+        figures = self._finalize(results, source) if self.first else {}
         PartialState().wait_for_everyone()
         return figures
 
@@ -214,11 +185,12 @@ class _Run:
                 stage,
                 stage.teachers or ([] if default is None else [default]),
                 self.features,
-                vocabulary=self.vocabulary,
+                vocabulary=self.checked.vocabulary,
                 pad=self.tokenizer.pad,
                 device=PartialState().device,
                 folder=folder,
                 reporter=self.reporter,
+                start=None if stage.start is None else self._starts[stage.start],
             )
             summary = {"figures": figures, "steps": 0, "epochs": 0.0}
             write_whole(written, (json.dumps(summary, indent=1) + "\n").encode())
@@ -232,7 +204,7 @@ class _Run:
             return load_model(folder / "model"), done
         set_seed(self.recipe.seed)
         model = load_model(stage.model)
-        inputs = Inputs(model, Vocabulary(stage.model).map_from(self.vocabulary))
+        inputs = Inputs(model, Vocabulary(stage.model).map_from(self.checked.vocabulary))
         trainer, result = self._run(
             lambda context: TeacherTrainer(model, stage, context), model, inputs, stage, name, folder
         )
@@ -254,7 +226,11 @@ class _Run:
         if done is not None:
             return load_student(folder / "model"), done
         set_seed(self.recipe.seed)
-        model = self._student(stage) if self.model is None else self.model
+        model = self.model
+        if model is None:  # the first stage of the student
+            assert self.recipe.student is not None
+            stored = self._logits_of(stage) is not None
+            model = make_student(self.recipe.student, self._teacher_of(stage), self.checked.vocabulary, stored=stored)
         goal = self._goal(stage)
 
         def make(context: StageContext) -> StageTrainer:
@@ -274,19 +250,18 @@ class _Run:
 
     def _inputs(self, student: Any) -> Inputs:
         """What feeds a student: in the form of MPNet, under its own ids."""
-        own = tokenizer_source(self.recipe)
-        return Inputs(student, None if own is None else Vocabulary(own).map_from(self.vocabulary))
+        own = self.checked.own_vocabulary
+        return Inputs(student, None if own is None else own.map_from(self.checked.vocabulary))
 
     def _tokenizer(self) -> Path:
         """The folder of the tokenizer that a student is written with."""
-        own = tokenizer_source(self.recipe)
-        return self.output / ("tokenizer" if own is None else _OWN_TOKENIZER)
+        return self.output / ("tokenizer" if self.checked.own_vocabulary is None else _OWN_TOKENIZER)
 
     def _done(self, stage: Any, name: str, folder: Path) -> StageResult | None:
         if not (folder / "model" / "config.json").is_file():
             return None
         if self.first:
-            _remove_checkpoints(folder)  # where it was killed between the two
+            remove_checkpoints(folder)  # where it was killed between the two
         self.reporter.say(f"{name}: done before")
         summary = json.loads((folder / _RESULT).read_text("utf-8"))
         return StageResult(name=name, stage=stage, **summary)
@@ -294,9 +269,9 @@ class _Run:
     def _goal(self, stage: StudentStage) -> Teacher | StoredLogits | None:
         """What a student's stage learns from."""
         if (logits := self._logits_of(stage)) is not None:
-            return StoredLogits.read(logits, self.features, self.tokenizer.words)
+            return self._stored.get(logits) or StoredLogits.read(logits, self.features, self.tokenizer.words)
         named = self._teacher_of(stage)
-        return None if named is None else Teacher(named, self.vocabulary, bf16=uses_bf16(stage))
+        return None if named is None else Teacher(named, self.checked.vocabulary, bf16=uses_bf16(stage))
 
     def _logits_of(self, stage: StudentStage) -> Path | None:
         """The file of logits that a stage learns from: its own, or the one made here."""
@@ -309,28 +284,6 @@ class _Run:
         """The model that a stage learns from: its own, the one trained here, or the recipe's."""
         return stage.teacher or self.teacher or self.recipe.teacher
 
-    def _student(self, stage: StudentStage) -> Any:
-        """Make the student that the recipe begins with."""
-        student = self.recipe.student
-        assert student is not None
-        model = self._initial(student, stage)
-        if student.voters is not None:
-            set_significance(model.config, student.voters)
-        stored = self._logits_of(stage) is not None
-        if student.dropout is not None or stored:
-            set_dropout(model, student.dropout or 0.0)
-        return model
-
-    def _initial(self, student: Student, stage: StudentStage) -> Any:
-        if student.checkpoint is not None:
-            return load_student(student.checkpoint)
-        named = self._teacher_of(stage)
-        assert named is not None
-        teacher = load_model(named)
-        layers = student_layers(student, teacher.config)
-        ids = Vocabulary(named).map_from(self.vocabulary)
-        return student_from_teacher(teacher, layers, ids, student.form or "bert")
-
     def _run(
         self, make: Any, model: Any, inputs: Inputs, stage: Any, name: str, folder: Path
     ) -> tuple[StageTrainer, StageResult]:
@@ -340,7 +293,7 @@ class _Run:
             last_checkpoint(folder)  # takes away what is not whole
         PartialState().wait_for_everyone()
         checkpoint, elapsed = last_checkpoint(folder)
-        select = self.sets.select
+        select = self.checked.sets.select
         asked = random.Random(0).sample(select.questions, min(stage.select_questions, len(select.questions)))
         sample = replace(select, questions=tuple(asked))
         bf16 = uses_bf16(stage)
@@ -366,7 +319,7 @@ class _Run:
             try:
                 trainer.learn(checkpoint)
             except (OSError, SafetensorError, RuntimeError) as error:
-                raise _explained(error, folder) from error
+                raise explain_write_error(error, folder) from error
         state = trainer.state
         kept = max((row for row in state.log_history if "eval_f1" in row), key=lambda row: float(row["eval_score"]))
         figures = {key[5:]: float(kept[key]) for key in kept if key.startswith("eval_") and key != "eval_score"}
@@ -382,11 +335,11 @@ class _Run:
                 write_whole(folder / _RESULT, (json.dumps(summary, indent=1) + "\n").encode())
                 write_model(trainer.model, tokenizer, folder / "model")
             except (OSError, SafetensorError, RuntimeError) as error:
-                raise _explained(error, folder) from error
-            _remove_checkpoints(folder)
+                raise explain_write_error(error, folder) from error
+            remove_checkpoints(folder)
         PartialState().wait_for_everyone()
 
-    def _finish(self, results: list[StageResult], source: str | Path) -> dict[str, dict[str, float]]:
+    def _finalize(self, results: list[StageResult], source: str | Path) -> dict[str, dict[str, float]]:
         """Measure the model, and write its folder."""
         finished, figures_file = self.output / "model", self.output / _FIGURES
         if (finished / "config.json").is_file():
@@ -396,21 +349,18 @@ class _Run:
         if torch.cuda.is_available():
             model.to("cuda")
         alone = recipe.student is None
-        inputs = Inputs(model, Vocabulary(source).map_from(self.vocabulary)) if alone else self._inputs(model)
+        inputs = Inputs(model, Vocabulary(source).map_from(self.checked.vocabulary)) if alone else self._inputs(model)
         # A student is measured in the arithmetic in which it will answer; a teacher, which will not, fast.
         fast = recipe.student is None and uses_bf16(recipe.stages[-1])
         torch.set_float32_matmul_precision("high" if fast else "highest")
         qa = answerer(model, inputs, self.tokenizer, bf16=fast)
-        figures = measure_finished(qa, recipe, self.sets, self.output, self.reporter)
+        figures = measure_finished(qa, recipe, self.checked.sets, self.output, self.reporter)
         table = None
         if recipe.student is not None:
-            table = first_table(qa, recipe, self.sets, figures["confirm"], self.reporter)
-        student = recipe.student
+            table = first_table(qa, recipe, self.checked.sets, figures["confirm"], self.reporter)
         others = (stage for stage in recipe.stages if not isinstance(stage, LogitsStage))
         named = (model for stage in others for model in models_of(stage))
-        base = student.checkpoint if student is not None else None
-        base = base or next(named, str(recipe.teacher))
-        base = called(base)
+        base = called((recipe.student and recipe.student.checkpoint) or next(named, str(recipe.teacher)))
         card = model_card(
             recipe,
             qa.shape,
@@ -419,16 +369,12 @@ class _Run:
             base=base,
             features=len(self.features),
             dropping=any(isinstance(stage, LengthDropStage) for stage in recipe.stages),
-            version=self.sets.select.version,
-            unanswerable=self.sets.unanswerable,
+            version=self.checked.sets.select.version,
+            unanswerable=self.checked.sets.unanswerable,
         )
         write_whole(figures_file, (json.dumps(figures, indent=1) + "\n").encode())
         write_model(model.to("cpu"), source, finished, card=card, table=table)
         return figures
-
-
-def _folder(output: Path, number: int, name: str) -> Path:
-    return output / f"{number + 1:02d}-{name}"
 
 
 def _processes() -> PartialState:
@@ -445,86 +391,15 @@ def _processes() -> PartialState:
     return state
 
 
-@contextmanager
-def _held(recipe: Recipe, output: Path, *, resume: bool, first: bool) -> Iterator[None]:
-    """Make the folder of a run, or check the one that is there, and keep other runs out of it."""
-    if not first:
-        PartialState().wait_for_everyone()
-        yield
-        return
-    used = _check_output(recipe, output, resume=resume)
-    output.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(output / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise TrainingError(f"{output} is being trained in by another process") from None
-    try:
-        if not used or _read_again((output / _RECIPE).read_text("utf-8")) != recipe:
-            write_whole(output / _RECIPE, dump_recipe(recipe).encode())
-        PartialState().wait_for_everyone()
-        yield
-    finally:
-        lock.release()
-
-
-def _check_output(recipe: Recipe, output: Path, *, resume: bool) -> bool:
-    """Check that a run may go where it is to go, and return whether it has begun there."""
-    written = output / _RECIPE
-    if output.exists() and not output.is_dir():
-        raise TrainingError(f"{output} is a file: give --output a new folder")
-    begun = (".lock", f".{_RECIPE}.")  # what is left of a run that was killed before it wrote its recipe
-    used = output.exists() and not all(path.name.startswith(begun) for path in output.iterdir())
-    if used and not written.is_file():
-        raise TrainingError(f"{output} is not empty, and no training run: give --output a new folder")
-    if used and not resume:
-        raise TrainingError(f"{output} holds a training run: --resume goes on with it, or give --output a new folder")
-    if used and (was := _read_again(there := written.read_text("utf-8"))) != recipe:
-        if was is not None and prolongs(was, recipe, output):
-            return used
-        there = there if was is None else dump_recipe(was)
-        pairs = itertools.zip_longest(there.splitlines(), dump_recipe(recipe).splitlines(), fillvalue="")
-        old, new = next(((a, b) for a, b in pairs if a != b), ("", ""))
-        raise TrainingError(
-            f"{output} is a run of another recipe ({old.strip()!r} there, {new.strip()!r} here): give --output a new "
-            "folder, or resume with the recipe as it was"
-        )
-    return used
-
-
-def _read_again(text: str) -> Recipe | None:
-    """What a run wrote down, settings that came later as they are by default; None where it is no recipe any more."""
-    try:
-        return Recipe.model_validate(yaml.safe_load(text))
-    except (yaml.YAMLError, ValueError):
-        return None
-
-
-def _remove_checkpoints(folder: Path) -> None:
-    for checkpoint in folder.glob("checkpoint-*"):
-        shutil.rmtree(checkpoint, ignore_errors=True)
-
-
-def _features(recipe: Recipe, sets: Sets, tokenizer: TextTokenizer, reporter: Reporter) -> list[Feature]:
+def _features(
+    recipe: Recipe, questions: Sequence[Question], tokenizer: TextTokenizer, reporter: Reporter
+) -> list[Feature]:
     with reporter.bar("features") as bar:
         features = make_features(
             tokenizer,
-            sets.train,
+            questions,
             recipe.data.features(recipe.seed),
             progress=lambda done, total: bar.update(done / total),
         )
-    reporter.say(f"{len(features):,} features of {len(sets.train):,} questions")
+    reporter.say(f"{len(features):,} features of {len(questions):,} questions")
     return features
-
-
-def _explained(error: Exception, folder: Path) -> Exception:
-    """Say in one line that a checkpoint could not be written; what is no such thing stays what it is."""
-    text = str(error)
-    torchs = ("PytorchStreamWriter", "inline_container", "file write")  # what torch.save says of a full disk
-    writing = isinstance(error, (OSError, SafetensorError)) or any(words in text for words in torchs)
-    if not writing or isinstance(error, (FileNotFoundError, ConnectionError)):
-        return error
-    checkpoint, _ = last_checkpoint(folder)
-    kept = "there is no whole checkpoint" if checkpoint is None else f"{checkpoint.name} is whole"
-    why = getattr(error, "strerror", None) or next(iter(text.splitlines()), type(error).__name__)
-    return TrainingError(f"{folder} could not be written ({why}); {kept}: make room, then --resume")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from dynamic_tinybert.model import LengthConfig
-from dynamic_tinybert.train.attention_hooks import Taps, check_tappable
+from dynamic_tinybert.train.attention_hooks import AttentionHooks, check_attention_known
 from dynamic_tinybert.train.errors import TrainingError
 from dynamic_tinybert.train.features import Batch
 from dynamic_tinybert.train.logits import StoredLogits
@@ -68,8 +68,8 @@ class IntermediateTrainer(StageTrainer):
         every = stage.match == "attention"
         self._map = [step * (i + 1) - 1 for i in range(layers)] if every else [teacher.layers - 1]
         self._mine = list(range(layers)) if every else [layers - 1]
-        self._taps = Taps(model, self._mine), Taps(teacher.model, self._map)
-        self._heads = stage.relation_heads or self._taps[1].heads
+        self._hooks = AttentionHooks(model, self._mine), AttentionHooks(teacher.model, self._map)
+        self._heads = stage.relation_heads or self._hooks[1].heads
         if self._hidden and width != teacher.hidden:
             torch.manual_seed(context.seed)
             model.projections = nn.ModuleList(nn.Linear(width, teacher.hidden) for _ in range(layers + 1))
@@ -79,7 +79,7 @@ class IntermediateTrainer(StageTrainer):
         """The sum of what is matched, each averaged over layers."""
         student = model(**self.context.inputs(batch), output_hidden_states=self._hidden)
         teacher = self._teacher(batch, output_hidden_states=self._hidden)
-        mine, theirs = self._taps
+        mine, theirs = self._hooks
         mask = batch["attention_mask"]
         if self.stage.match == "relations":
             pairs = zip(mine.projections(self._mine[0]), theirs.projections(self._map[0]), strict=True)
@@ -100,8 +100,8 @@ class IntermediateTrainer(StageTrainer):
 
     def close(self) -> None:
         """Leave the student as it was, but for what it learned."""
-        for tap in self._taps:
-            tap.close()
+        for hooks in self._hooks:
+            hooks.close()
         if hasattr(self.model, "projections"):
             del self.model.projections
 
@@ -233,7 +233,7 @@ def check_intermediate(stage: IntermediateStage, student: Any, teacher: Any) -> 
         TrainingError: Layers, heads or widths do not fit what is to be matched, or the teacher is of a kind whose
             attention is not known.
     """
-    check_tappable(teacher.model_type)
+    check_attention_known(teacher.model_type)
     layers, of = student.num_hidden_layers, teacher.num_hidden_layers
     if of % layers:
         raise TrainingError(f"a student of {layers} layers cannot be mapped evenly onto the teacher's {of}")

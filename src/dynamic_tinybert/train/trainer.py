@@ -121,6 +121,7 @@ class StageTrainer(Trainer):  # type: ignore[misc]
         items = list(enumerate(context.features))
         arguments = _arguments(stage, context)
         self._sampler = _sampler(stage, context, max(1, arguments.world_size))
+        arguments.logging_steps = _logging_steps(stage, len(self._sampler))
         self._bfloat16 = arguments.bf16 and arguments.device.type == "cpu" and arguments.world_size == 1
         model.eager = self._bfloat16  # of those models that know it: see `DropAndRestore`
         super().__init__(
@@ -292,7 +293,6 @@ def _arguments(stage: Stage, context: StageContext) -> TrainingArguments:
         metric_for_best_model="score",
         greater_is_better=True,
         logging_strategy="steps",
-        logging_steps=_logging_steps(stage, context),
         logging_first_step=True,
         logging_nan_inf_filter=False,
         remove_unused_columns=False,
@@ -313,14 +313,14 @@ def _leaves_layers_out(stage: Stage) -> bool:
     return isinstance(stage, LengthDropStage) and stage.rule == "single" and stage.layer_drop > 0
 
 
-def _logging_steps(stage: Stage, context: StageContext) -> int:
-    """About 200 points of the curve, whatever the length of the stage; every 10 steps by the clock."""
+def _logging_steps(stage: Stage, samples: int) -> int:
+    """About 200 points of the curve, whatever the length of the stage; every 10 steps by the clock.
+
+    Args:
+        stage: Its settings.
+        samples: What the sampler gives in an epoch: batches by tokens, and features otherwise.
+    """
     if stage.epochs is None:
         return 10
-    steps = stage.epochs * math.ceil(len(_sampler(stage, context, 1)) / _per_step(stage))
-    return max(1, round(steps / 200))
-
-
-def _per_step(stage: Stage) -> int:
-    """What a sampler gives for a step: features, or batches of them."""
-    return stage.accumulate if stage.batch_tokens is not None else stage.batch_size * stage.accumulate
+    of_a_step = stage.accumulate if stage.batch_tokens is not None else stage.batch_size * stage.accumulate
+    return max(1, round(stage.epochs * math.ceil(samples / of_a_step) / 200))

@@ -1,0 +1,41 @@
+"""Making the student that a recipe begins with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from dynamic_tinybert.train.dropping import set_significance
+from dynamic_tinybert.train.models import load_model, load_student, set_dropout, student_from_teacher
+from dynamic_tinybert.train.settings import Student
+from dynamic_tinybert.train.vocabulary import Vocabulary
+
+
+def make_student(student: Student, teacher: str | Path | None, vocabulary: Vocabulary, *, stored: bool) -> Any:
+    """Make a student by its settings.
+
+    Args:
+        student: The settings.
+        teacher: The model that it takes layers from, if the settings name some.
+        vocabulary: The vocabulary that features are made with.
+        stored: Whether its first stage learns from stored logits: then it has no dropout, unless the settings say so.
+    """
+    if student.checkpoint is not None:
+        model = load_student(student.checkpoint)
+    else:
+        assert teacher is not None
+        whole = load_model(teacher)
+        layers, ids = student_layers(student, whole.config), Vocabulary(teacher).map_from(vocabulary)
+        model = student_from_teacher(whole, layers, ids, student.form or "bert")
+    if student.voters is not None:
+        set_significance(model.config, student.voters)
+    if student.dropout is not None or stored:
+        set_dropout(model, student.dropout or 0.0)
+    return model
+
+
+def student_layers(student: Student, teacher: Any) -> list[int]:
+    """Return which layers of its teacher a student is made of, by the teacher's configuration."""
+    if student.teacher_layers == "every_second":
+        return list(range(1, teacher.num_hidden_layers, 2))
+    return list(student.teacher_layers or ())
