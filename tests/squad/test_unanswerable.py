@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dynamic_tinybert.squad import KINDS, Kind, Question, normalize_answer, read_squad, unanswerable
+from dynamic_tinybert.squad import KINDS, Kind, Question, make_unanswerable, normalize_answer, read_squad
 from dynamic_tinybert.squad.unanswerable import OPPOSITES
 from support.data import SQUAD, needs_squad
 
@@ -44,7 +44,7 @@ ARTICLE = [
 
 
 def made(questions: list[Question], kind: Kind, **options: int) -> list[Question]:
-    return list(unanswerable(questions, kind, **options))
+    return list(make_unanswerable(questions, kind, **options))
 
 
 @all_kinds

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from dynamic_tinybert.cli import console
+from dynamic_tinybert.progress import progress_bar
 
 if TYPE_CHECKING:
     from dynamic_tinybert.corpus import CorpusAnswer
@@ -90,7 +91,7 @@ def ask(
     else:
         content = context if context is not None else console.read_text("-" if text is None else text)
         qa = console.load(model, precision, threads)
-        with console.progress_bar("reading", "characters", show=len(content) > _LONG) as progress:
+        with progress_bar("reading", "characters", show=len(content) > _LONG) as progress:
             options |= {
                 "handle_impossible_answer": handle_impossible_answer,
                 "no_answer_threshold": no_answer_threshold,

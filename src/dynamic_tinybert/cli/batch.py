@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dynamic_tinybert.cli import console
+from dynamic_tinybert.progress import progress_bar
 
 if TYPE_CHECKING:
     from dynamic_tinybert.batch import Summary
@@ -100,7 +101,7 @@ def batch(
         from dynamic_tinybert.batch.on_ray import answer_file_on_ray
 
         run = partial(answer_file_on_ray, setup=setup, address=ray, workers=workers)
-    with console.resumable(f"answers are in {out}"), console.progress_bar("answering", "bytes") as progress:
+    with console.resumable(f"answers are in {out}"), progress_bar("answering", "bytes") as progress:
         summary = run(questions, out, resume=resume, progress=progress)
     _report(summary, out)
 

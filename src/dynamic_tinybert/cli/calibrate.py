@@ -16,6 +16,7 @@ from dynamic_tinybert.cli.questions import (
     check_install,
     read_splits,
 )
+from dynamic_tinybert.progress import progress_bar
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -79,7 +80,7 @@ def calibrate(
     parts = read_splits(data, titles, confirm, confirm_titles)
     select, confirming = (draw_sample(part.name, part.data, questions, seed=seed) for part in parts)
     qa = console.load(str(folder.path), precision, threads)
-    with console.progress_bar("answering", "questions") as progress, console.failures():
+    with progress_bar("answering", "questions") as progress, console.failures():
         found = run(qa, select, confirming, budget=spend, share=share, progress=progress)
     if install:
         from dynamic_tinybert.files import write_whole

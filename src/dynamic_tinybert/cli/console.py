@@ -17,9 +17,7 @@ import typer
 from typer.core import TyperGroup
 
 from dynamic_tinybert.errors import DynamicTinyBertError
-from dynamic_tinybert.files import write_whole
-from dynamic_tinybert.files import NoTextError, UndecodableError, text_blocks
-from dynamic_tinybert.progress import progress_bar as progress_bar
+from dynamic_tinybert.files import NoTextError, UndecodableError, text_blocks, write_whole
 
 if TYPE_CHECKING:
     from dynamic_tinybert.qa import QuestionAnswerer

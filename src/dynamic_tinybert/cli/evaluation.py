@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from dynamic_tinybert.cli import console
+from dynamic_tinybert.progress import progress_bar
 
 Data = Annotated[str, typer.Argument(metavar="DATA", help="A SQuAD file, .json or .json.gz.")]
 
@@ -64,7 +65,7 @@ def evaluate(
     for name in (name for name, value in given.items() if value is not None and questions.version == "1.1"):
         raise ValueError(f"{name} goes with data of SQuAD 2.0: in {data} every question has an answer")
     qa = console.load(model, precision, threads)
-    with console.progress_bar("answering", "questions") as progress, console.failures():
+    with progress_bar("answering", "questions") as progress, console.failures():
         result = run(qa, questions, budget=spend, no_answer_threshold=no_answer_threshold, progress=progress)
     for path, values in ((predictions, result.predictions), (na_probs, result.na_probs)):
         if path is not None:

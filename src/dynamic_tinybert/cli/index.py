@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from dynamic_tinybert.cli import console
+from dynamic_tinybert.progress import progress_bar
 
 Directory = Annotated[
     str,
@@ -61,7 +62,7 @@ def add(
 
     reading = Reading(text_field=text_field, title_field=title_field, id_field=id_field, encoding=encoding)
     corpus = Corpus(directory, passage_size=passage_size)
-    with console.progress_bar("adding", "bytes") as progress:
+    with progress_bar("adding", "bytes") as progress:
         report = corpus.add(
             *paths,
             reading=reading,

@@ -41,8 +41,7 @@ def push(
     architecture, the length configurations, how to use it. What is written there stays. Only the files of a model are
     uploaded, in one commit; INT8 goes up as float32, which transformers reads.
     """
-    from dynamic_tinybert.publish import push as push_model
-    from dynamic_tinybert.publish import without_bars
+    from dynamic_tinybert.publish import push_model, without_bars
 
     with contextlib.nullcontext() if sys.stderr.isatty() else without_bars():
         done = push_model(

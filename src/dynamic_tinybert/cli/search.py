@@ -21,6 +21,7 @@ from dynamic_tinybert.cli.questions import (
     check_install,
     read_splits,
 )
+from dynamic_tinybert.progress import progress_bar
 
 if TYPE_CHECKING:
     from dynamic_tinybert.folder import ModelFolder
@@ -187,7 +188,7 @@ class _Run:
         own = {c.name: c.config for c in qa.table.choices} if qa.table.measured_on else None
         hint = partial(console.resumable, f"the trials are in {self.output}")
         first = beginning(qa.shape.layers, self.settings.low, own)
-        with hint(), console.progress_bar("searching", "trials") as bar:
+        with hint(), progress_bar("searching", "trials") as bar:
 
             def show(done: int, total: int, best: float) -> None:
                 if bar:
@@ -197,7 +198,7 @@ class _Run:
         uniform = {search.space.nearest(config) for name, config in first.items() if name.startswith("uniform")}
         full, front, measured = first["full"], search.front(), search.interesting
         configs = [full, *(config for config in measured if config in uniform), *front]
-        with hint(), console.progress_bar("confirming", "configurations") as progress:
+        with hint(), progress_bar("confirming", "configurations") as progress:
             confirmed = search.confirm(Objective(qa, self.confirm.data, cost), configs, progress=progress)
         candidates = [
             _candidate(config, full, uniform, front, measured.get(config), confirmed[config]) for config in confirmed

@@ -47,8 +47,6 @@ def train(
     stages alone makes a file of a teacher's logits, and no model. Needs the extra: pip install
     'dynamic-tinybert[train]'.
     """
-    import torch
-
     from dynamic_tinybert.train import Reporter, check_recipe, dump_recipe, find_recipe, read_recipe, result_path
     from dynamic_tinybert.train import train as run
 
@@ -60,9 +58,7 @@ def train(
             print(dump_recipe(read), end="", flush=True)
             check_recipe(read, folder)
             return
-        if threads is not None:
-            torch.set_num_threads(threads)
-        figures = run(read, folder, resume=resume, reporter=Reporter())
+        figures = run(read, folder, resume=resume, threads=threads, reporter=Reporter())
     except KeyboardInterrupt:
         console.fail(f"stopped; the same command with --resume goes on from the last checkpoint in {folder}")
     if not figures:  # not the first process of a distributed run

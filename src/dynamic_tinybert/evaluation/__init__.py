@@ -1,8 +1,8 @@
 """How good a model is, and what tells its right answers from wrong ones: the confidence and the no-answer threshold."""
 
-from dynamic_tinybert.evaluation.calibrate import Fitted, Sample, calibrate, draw_sample
+from dynamic_tinybert.evaluation.calibration import Fitted, Sample, calibrate, draw_sample
 from dynamic_tinybert.evaluation.confidence import calibration_entry, calibration_figures, fit_calibration
-from dynamic_tinybert.evaluation.evaluate import Evaluation, evaluate
+from dynamic_tinybert.evaluation.evaluation import Evaluation, evaluate
 from dynamic_tinybert.evaluation.observations import Observations, observe
 from dynamic_tinybert.evaluation.threshold import best_threshold, fit_threshold, threshold_figures
 

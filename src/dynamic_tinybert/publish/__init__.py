@@ -9,7 +9,7 @@ from dynamic_tinybert.publish.card import (
     complete_card,
     compose_card,
 )
-from dynamic_tinybert.publish.push import Push, push
+from dynamic_tinybert.publish.push import Push, push_model
 from dynamic_tinybert.publish.upload import without_bars
 
 __all__ = [
@@ -21,6 +21,6 @@ __all__ = [
     "card_metadata",
     "complete_card",
     "compose_card",
-    "push",
+    "push_model",
     "without_bars",
 ]

@@ -54,7 +54,7 @@ class Push:
     card: Card
 
 
-def push(
+def push_model(
     model: str | os.PathLike[str],
     name: str,
     *,

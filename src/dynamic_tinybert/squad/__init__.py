@@ -20,7 +20,7 @@ from dynamic_tinybert.squad.metrics import (
 )
 from dynamic_tinybert.squad.nearest import Article, Bm25, words_of
 from dynamic_tinybert.squad.splits import Questions, SplitError, check_apart, halves, sample
-from dynamic_tinybert.squad.unanswerable import KINDS, Kind, other_paragraphs, paragraphs_of, unanswerable
+from dynamic_tinybert.squad.unanswerable import KINDS, Kind, make_unanswerable, other_paragraphs, paragraphs_of
 
 __all__ = [
     "KINDS",
@@ -38,6 +38,7 @@ __all__ = [
     "exact_match",
     "f1_score",
     "halves",
+    "make_unanswerable",
     "normalize_answer",
     "oracle",
     "other_paragraphs",
@@ -48,6 +49,5 @@ __all__ = [
     "sample",
     "score",
     "score_question",
-    "unanswerable",
     "words_of",
 ]

@@ -87,7 +87,7 @@ def other_paragraphs(questions: Sequence[Question], count: int, *, seed: int) ->
                 break
 
 
-def unanswerable(questions: Sequence[Question], kind: Kind, *, seed: int = 0) -> Iterator[Question]:
+def make_unanswerable(questions: Sequence[Question], kind: Kind, *, seed: int = 0) -> Iterator[Question]:
     """Yield, for each question that has an answer and allows it, one without, in order.
 
     Its id is the question's with `-` and the kind; it has no answers, and `impossible` is true. A question gives none

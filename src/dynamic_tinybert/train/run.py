@@ -73,7 +73,12 @@ _PATIENCE = datetime.timedelta(hours=12)  # of the other processes, while the fi
 
 
 def train(
-    recipe: Recipe, output: Path, *, resume: bool = False, reporter: Reporter | None = None
+    recipe: Recipe,
+    output: Path,
+    *,
+    resume: bool = False,
+    threads: int | None = None,
+    reporter: Reporter | None = None,
 ) -> dict[str, dict[str, float]]:
     """Run a recipe.
 
@@ -84,6 +89,7 @@ def train(
         recipe: What to do.
         output: Where the run goes: a new folder, or with `resume` one of the same recipe.
         resume: Go on where an earlier run ended, whenever and however that was.
+        threads: Threads to compute with; None for as many as PyTorch takes.
         reporter: Says how it goes.
 
     Returns:
@@ -98,6 +104,8 @@ def train(
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     keep_freed_memory()
+    if threads is not None:
+        torch.set_num_threads(threads)
     torch.set_float32_matmul_precision("high")  # on GPUs, for what a stage leaves in float32
     first = _processes().is_main_process
     reporter = reporter if reporter is not None and first else Reporter(quiet=True)

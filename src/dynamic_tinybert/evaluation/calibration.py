@@ -19,7 +19,7 @@ from dynamic_tinybert.evaluation.observations import Observations, observe
 from dynamic_tinybert.evaluation.threshold import best_threshold, fit_threshold, threshold_figures
 from dynamic_tinybert.model import Budget, Calibration, CalibrationError
 from dynamic_tinybert.qa import QuestionAnswerer
-from dynamic_tinybert.squad import KINDS, Question, SquadFile, unanswerable
+from dynamic_tinybert.squad import KINDS, Question, SquadFile, make_unanswerable
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def draw_sample(name: str, data: SquadFile, number: int, *, seed: int = 0) -> Sa
     hard, easy = written, written
     if not written:
         other, nearest, swapped = (
-            {made.id.removesuffix(f"-{kind}"): made for made in unanswerable(data.questions, kind, seed=seed)}
+            {made.id.removesuffix(f"-{kind}"): made for made in make_unanswerable(data.questions, kind, seed=seed)}
             for kind in KINDS
         )
         half = dict.fromkeys([question.id for question in possible if question.id in swapped][: number // 2])
