@@ -196,7 +196,7 @@ def pieces_of(window: Window, question: str, text: str) -> list[str]:
         words.append("##" * token.startswith("##") + question[begin:end])
     found = [
         ("" if begin == word else "##") + text[begin:end]
-        for begin, end, word in zip(window.text.begin, window.text.end, window.text.word_begin, strict=True)
+        for begin, end, word in zip(window.text.start, window.text.end, window.text.word_start, strict=True)
     ]
     pieces = ["[CLS]", *words, "[SEP]", *found, "[SEP]"]
     assert len(pieces) == len(window), "a question that was cut"
@@ -397,7 +397,7 @@ def draw_road(qa: QuestionAnswerer) -> Drawing:
     choice = qa.table.select(qa.shape, "balanced")
     answers = qa(question, text, top_k=3, budget="balanced")
     best = answers[0]
-    tokens: npt.NDArray[np.int64] = np.unique(np.concatenate([w.text.begin for w in windows]))
+    tokens: npt.NDArray[np.int64] = np.unique(np.concatenate([w.text.start for w in windows]))
     asked = windows[0].offset - 2
     lengths = choice.config.lengths([len(w) for w in windows])
     d = Drawing(
@@ -425,7 +425,7 @@ def draw_road(qa: QuestionAnswerer) -> Drawing:
     depth = 3
     for n, w in enumerate(windows):
         top = y - 12 + 17 * (n % depth)
-        d.box(at(w.text.begin[0]), top, at(w.text.end[-1]) - at(w.text.begin[0]), 12, "shade4")
+        d.box(at(w.text.start[0]), top, at(w.text.end[-1]) - at(w.text.start[0]), 12, "shade4")
     y += 17 * depth + 14
     d.text(16, y + 14, "runtime", bold=True)
     d.text(16, y + 31, "tokens that go", "soft", small=True)

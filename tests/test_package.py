@@ -32,6 +32,13 @@ def test_importing_the_package_imports_nothing_else() -> None:
     assert not modules & {*HEAVY, "numpy", "onnxruntime", "tokenizers", "safetensors", "typer", "rich"}
 
 
+def test_the_doors_of_others_import_nothing_before_one_is_opened() -> None:
+    modules = imported(
+        "import dynamic_tinybert.compat, dynamic_tinybert.compat as room; assert 'pipeline' in room.__all__"
+    )
+    assert not modules & {*HEAVY, "numpy", "onnxruntime", "tokenizers", "safetensors"}
+
+
 def test_answering_imports_neither_torch_nor_transformers() -> None:
     modules = imported(
         "from dynamic_tinybert import QuestionAnswerer\n"

@@ -761,7 +761,7 @@ def test_the_road_is_windows_runtime_spans(tiny: QuestionAnswerer, tiny_folder: 
         logits = tiny.reader.runtime.run(window.ids[None], window.type_ids[None], ones, lengths)
         ranker.add(window, logits.start[0], logits.end[0])
     for span, answer in zip(ranker.ranked(), tiny(QUESTION, text, top_k=3), strict=True):
-        assert (span.begin, span.end) == (answer.start, answer.end)
+        assert (span.start, span.end) == (answer.start, answer.end)
         assert span.logit == pytest.approx(answer.logit, abs=1e-4)
         assert span.score == pytest.approx(answer.score, abs=1e-4)
 

@@ -28,8 +28,8 @@ def words_cut_at_edges(pipe: Any) -> Iterator[None]:
     class Cutting(WindowRanker):
         def add(self, window: Any, start: Any, end: Any) -> None:
             text = window.text
-            begins, ends = np.maximum(text.word_begin, text.begin[0]), np.minimum(text.word_end, text.end[-1])
-            super().add(replace(window, text=replace(text, word_begin=begins, word_end=ends)), start, end)
+            begins, ends = np.maximum(text.word_start, text.start[0]), np.minimum(text.word_end, text.end[-1])
+            super().add(replace(window, text=replace(text, word_start=begins, word_end=ends)), start, end)
 
     with replaced(transformers, WindowRanker=Cutting):
         yield

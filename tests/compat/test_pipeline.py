@@ -82,7 +82,7 @@ def rank(words: str, start: list[float], end: list[float], **options: Any) -> li
     ranker = WindowRanker(words, **options)
     logits = (np.array([x[0], 9.0, *x[1:], 9.0], np.float32) for x in (start, end))
     ranker.add(window(words), *logits)
-    return [(words[span.begin : span.end], span.score) for span in ranker.ranked()]
+    return [(words[span.start : span.end], span.score) for span in ranker.ranked()]
 
 
 def test_a_score_is_the_softmax_of_start_times_that_of_end() -> None:

@@ -201,10 +201,10 @@ def test_a_long_text_reads_as_one_piece_would(folder: Path, theirs: Any) -> None
     found = np.concatenate([piece.ids for piece in pieces])
     assert found.tolist() == theirs[0](text, add_special_tokens=False)["input_ids"]
     for piece in pieces:
-        there = piece.begin < piece.end
-        assert (piece.begin <= piece.end).all()
-        assert (piece.word_begin <= piece.word_end).all()
-        assert (piece.word_begin <= piece.begin)[there].all()
+        there = piece.start < piece.end
+        assert (piece.start <= piece.end).all()
+        assert (piece.word_start <= piece.word_end).all()
+        assert (piece.word_start <= piece.start)[there].all()
         assert (piece.word_end >= piece.end)[there].all()
 
 
@@ -295,7 +295,7 @@ def test_a_vocabulary_and_merges_read_as_the_whole_tokenizer(roberta: Path, tmp_
     assert (pair.cls, pair.sep, pair.pad, pair.between.tolist()) == (0, 2, 1, [2, 2])
     assert (whole.cls, whole.sep, whole.pad, whole.between.tolist()) == (0, 2, 1, [2, 2])
     for one, other in zip(pair.text(text), whole.text(text), strict=True):
-        for column in ("ids", "begin", "end", "word_begin", "word_end"):
+        for column in ("ids", "start", "end", "word_start", "word_end"):
             np.testing.assert_array_equal(getattr(one, column), getattr(other, column))
 
 
@@ -356,7 +356,7 @@ def test_a_post_processor_at_odds_with_the_rest_changes_no_offset(roberta: Path,
     content["pre_tokenizer"]["add_prefix_space"] = True
     (folder / "tokenizer.json").write_text(json.dumps(content), "utf-8")
     (piece,) = TextTokenizer(folder).text("Paris is big")
-    assert (piece.begin[0], piece.word_begin[0], piece.word_end[-1]) == (0, 0, 12)
+    assert (piece.start[0], piece.word_start[0], piece.word_end[-1]) == (0, 0, 12)
 
 
 def test_a_template_of_another_form_is_one_line(roberta: Path, tmp_path: Path) -> None:

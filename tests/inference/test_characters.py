@@ -45,11 +45,11 @@ def test_a_text_without_white_space_in_pieces_keeps_its_characters(
     found = tokens(tokenizer, text)
 
     def characters(t: Tokens) -> set[int]:
-        return {i for begin, end in zip(t.begin.tolist(), t.end.tolist(), strict=True) for i in range(begin, end)}
+        return {i for begin, end in zip(t.start.tolist(), t.end.tolist(), strict=True) for i in range(begin, end)}
 
     assert characters(found) == characters(whole)
-    assert ((found.begin[1:] >= found.end[:-1]) | (found.begin[1:] == found.begin[:-1])).all()
-    assert not any(splits_a_character(text, i) for i in found.begin.tolist())
+    assert ((found.start[1:] >= found.end[:-1]) | (found.start[1:] == found.start[:-1])).all()
+    assert not any(splits_a_character(text, i) for i in found.start.tolist())
 
 
 @pytest.mark.parametrize("before", range(-2, 3))
@@ -71,9 +71,9 @@ def test_texts_about_as_long_as_a_piece(tokenizer: TextTokenizer, piece: Callabl
         text = ("tower " * 30)[:length]
         assert len(list(tokenizer.text(text))) == (1 if length <= 64 else 2 if length <= 59 + 64 else 3)
         found = tokens(tokenizer, text)
-        assert [text[a:b] for a, b in zip(found.begin, found.end, strict=True)] != []
+        assert [text[a:b] for a, b in zip(found.start, found.end, strict=True)] != []
         assert (
-            "".join(text[a:b] for a, b in zip(found.word_begin, found.word_end, strict=True)).count("tower")
+            "".join(text[a:b] for a, b in zip(found.word_start, found.word_end, strict=True)).count("tower")
             == (length + 1) // 6
         )
 
@@ -125,7 +125,7 @@ def test_a_long_text_without_spaces_is_cut_between_words(
 def test_a_huge_word_is_read(tokenizer: TextTokenizer) -> None:
     text = "x" * 200_000 + " end"
     t = tokens(tokenizer, text)
-    assert text[t.begin[-1] : t.end[-1]] == "end"
-    assert t.begin[0] == 0
+    assert text[t.start[-1] : t.end[-1]] == "end"
+    assert t.start[0] == 0
     assert t.end[-2] == 200_000
     assert len(t) < 10

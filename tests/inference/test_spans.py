@@ -33,16 +33,16 @@ class Case:
 
 def make(words: list[int], *, room_for_text: int, overlap: int, padding: int = 0) -> Case:
     """A text of words of so many tokens, each of two characters, with a space between words."""
-    begin, end, word_begin, word_end = [], [], [], []
+    begin, end, word_start, word_end = [], [], [], []
     at = 0
     for count in words:
         for i in range(count):
             begin.append(at + 2 * i)
             end.append(at + 2 * i + 2)
-            word_begin.append(at)
+            word_start.append(at)
             word_end.append(at + 2 * count)
         at += 2 * count + 1
-    text = Tokens(*(np.array(column, np.int64) for column in (range(len(begin)), begin, end, word_begin, word_end)))
+    text = Tokens(*(np.array(column, np.int64) for column in (range(len(begin)), begin, end, word_start, word_end)))
     question = np.array([7, 8])
     cut = list(
         cut_windows(SPECIAL, question, [text] if words else [], max_seq_len=room_for_text + 5, doc_stride=overlap)
@@ -94,7 +94,7 @@ def reference(
     no_answer_threshold: float = 0.0,
 ) -> list[Span]:
     text = case.text
-    begins, ends = (text.word_begin, text.word_end) if align_to_words else (text.begin, text.end)
+    begins, ends = (text.word_start, text.word_end) if align_to_words else (text.start, text.end)
     spans = candidates(case, max_answer_len)
     listed = [(float(logit), int(begins[i]), int(ends[j])) for (i, j), logit in sorted(spans.items())]
     if handle_impossible_answer and case.windows:
@@ -109,13 +109,13 @@ def reference(
     total = values.max() + np.log(np.exp(values - values.max()).sum())
     chosen: list[Span] = []
     for logit, begin, end in sorted(listed, key=lambda c: -counts(c)):  # stable: of equals, the first in the text
-        if all(end <= other.begin or other.end <= begin or end == 0 for other in chosen):
+        if all(end <= other.start or other.end <= begin or end == 0 for other in chosen):
             chosen.append(Span(begin, end, logit, float(np.exp(counts((logit, begin, end)) - total))))
     return chosen[:top_k]
 
 
 def agree(found: list[Span], expected: list[Span]) -> None:
-    assert [(s.begin, s.end) for s in found] == [(s.begin, s.end) for s in expected]
+    assert [(s.start, s.end) for s in found] == [(s.start, s.end) for s in expected]
     np.testing.assert_allclose([s.logit for s in found], [s.logit for s in expected], rtol=1e-6, atol=1e-6)
     np.testing.assert_allclose([s.score for s in found], [s.score for s in expected], rtol=1e-5, atol=1e-12)
 
@@ -202,7 +202,7 @@ def test_a_long_word_that_is_good_in_many_ways_is_one_candidate(monkeypatch: pyt
     start[4 + 10 : 4 + 50] = end[4 + 10 : 4 + 50] = np.linspace(5, 6, 40)
     start[4 + 3] = end[4 + 3] = 4
     found = rank(case, top_k=2, max_answer_len=4)
-    assert [(span.begin, span.end) for span in found] == [(30, 110), (9, 11)]
+    assert [(span.start, span.end) for span in found] == [(30, 110), (9, 11)]
     agree(found, reference(case, top_k=2, max_answer_len=4))
 
 
@@ -250,7 +250,7 @@ def test_answers_do_not_overlap_and_come_best_first(case: Case, options: dict[st
     found = rank(fill(case, seed), **options)
     assert [s.score for s in found] == sorted((s.score for s in found), reverse=True)
     assert sum(s.score for s in found) <= 1 + 1e-6
-    spans = sorted((s.begin, s.end) for s in found if s.end)
+    spans = sorted((s.start, s.end) for s in found if s.end)
     assert all(a[1] <= b[0] for a, b in itertools.pairwise(spans))
 
 
@@ -263,7 +263,7 @@ def test_top_k_answers_come_wherever_there_are_that_many(
     case = fill(make([1] * tokens, room_for_text=7, overlap=3), seed=tokens)
     found = rank(case, top_k=top_k, max_answer_len=1)
     assert len(found) == min(top_k, tokens)
-    assert len({(s.begin, s.end) for s in found}) == len(found)
+    assert len({(s.start, s.end) for s in found}) == len(found)
 
 
 def test_a_span_in_two_windows_counts_once_with_the_better_of_its_logits() -> None:
@@ -274,7 +274,7 @@ def test_a_span_in_two_windows_counts_once_with_the_better_of_its_logits() -> No
         at = 4 + 3 - (0 if value == 1 else 2)  # the fourth token of the text, in each window
         start[at] = end[at] = value
     found = rank(case, top_k=2, max_answer_len=1)
-    assert (found[0].begin, found[0].logit) == (9, 10.0)
+    assert (found[0].start, found[0].logit) == (9, 10.0)
     assert found[0].score == pytest.approx(1, abs=1e-6)
 
 
@@ -296,7 +296,7 @@ def test_an_answer_is_at_most_so_long(longest: int) -> None:
     end[4 + 2 + longest - 1] = 50
     (found,) = rank(case, max_answer_len=longest)
     assert found.logit == 100
-    assert (found.begin, found.end) == (6, 6 + 3 * longest - 1)
+    assert (found.start, found.end) == (6, 6 + 3 * longest - 1)
 
 
 def test_an_answer_never_ends_before_it_begins_or_lies_in_question_or_padding() -> None:
@@ -307,7 +307,7 @@ def test_an_answer_never_ends_before_it_begins_or_lies_in_question_or_padding() 
     start[4 + 3], end[4 + 1] = 20, 20
     (found,) = rank(case)
     assert found.logit == 20
-    assert found.end > found.begin
+    assert found.end > found.start
 
 
 def test_answers_are_stretched_to_words_or_not() -> None:
@@ -329,15 +329,15 @@ def test_a_word_cut_by_a_window_is_stretched_all_the_same() -> None:
 def test_an_answer_may_begin_with_the_space_of_its_word_but_not_with_a_word_of_spaces(align: bool) -> None:
     case = make([1, 3, 1], room_for_text=9, overlap=0)  # ab cdefgh ij, of which cd and ij shall be spaces
     text = case.windows[0].text
-    text.begin[1] = text.word_begin[1:4] = text.end[1]
-    text.word_begin[4] = text.begin[4] = text.end[4]
+    text.start[1] = text.word_start[1:4] = text.end[1]
+    text.word_start[4] = text.start[4] = text.end[4]
     (start, end), offset = case.logits[0], case.windows[0].offset
     start[offset + 4], start[offset + 1], end[offset + 3], end[offset + 4] = 9, 5, 5, 9
     ranker = SpanRanker(top_k=2, max_answer_len=5, align_to_words=align)
     ranker.add(case.windows[0], start, end)
     (best, *rest) = ranker.ranked()
-    assert (best.begin, best.end, best.logit) == (5, 9, 10)
-    assert all(span.begin < span.end for span in rest)
+    assert (best.start, best.end, best.logit) == (5, 9, 10)
+    assert all(span.start < span.end for span in rest)
 
 
 def test_that_there_is_no_answer_is_weighed_by_the_least_sure_window() -> None:
@@ -347,11 +347,11 @@ def test_that_there_is_no_answer_is_weighed_by_the_least_sure_window() -> None:
     start, end = case.logits[1]
     start[4] = end[4] = 1.5
     found = rank(case, top_k=2, handle_impossible_answer=True)
-    assert [(s.begin, s.end, s.logit) for s in found] == [(18, 20, 3.0), (0, 0, 2.0)]
-    assert [(s.begin, s.end) for s in rank(case, top_k=2)] == [(18, 20), (0, 2)]
+    assert [(s.start, s.end, s.logit) for s in found] == [(18, 20, 3.0), (0, 0, 2.0)]
+    assert [(s.start, s.end) for s in rank(case, top_k=2)] == [(18, 20), (0, 2)]
     start[4] = end[4] = 0.5
     (best,) = rank(case, handle_impossible_answer=True)
-    assert (best.begin, best.end, best.logit) == (0, 0, 2.0)
+    assert (best.start, best.end, best.logit) == (0, 0, 2.0)
 
 
 def test_no_answer_must_exceed_the_best_span_by_more_than_the_threshold() -> None:

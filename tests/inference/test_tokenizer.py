@@ -27,17 +27,17 @@ from support.texts import MARKS, PROSE, QUESTION, SCRIPTS, STRIPPED, cut, same, 
 @example(text="👩\u200d👩\u200d👧 👍🏽 1\ufe0f\u20e3")
 def test_offsets_are_exact_in_any_text(tokenizer: TextTokenizer, text: str) -> None:
     t = tokens(tokenizer, text)
-    assert ((t.begin >= 0) & (t.begin < t.end) & (t.end <= len(text))).all()
-    again = (t.begin[1:] == t.begin[:-1]) & (t.end[1:] >= t.end[:-1])  # a character may be several tokens
-    assert (again | (t.begin[1:] >= t.end[:-1])).all()
-    assert ((t.word_begin <= t.begin) & (t.end <= t.word_end)).all()
-    same_word = (t.word_begin[1:] == t.word_begin[:-1]) & (t.word_end[1:] == t.word_end[:-1])
-    assert (same_word | (t.word_begin[1:] >= t.word_end[:-1])).all()
-    for begin, end in zip(t.word_begin.tolist(), t.word_end.tolist(), strict=True):
+    assert ((t.start >= 0) & (t.start < t.end) & (t.end <= len(text))).all()
+    again = (t.start[1:] == t.start[:-1]) & (t.end[1:] >= t.end[:-1])  # a character may be several tokens
+    assert (again | (t.start[1:] >= t.end[:-1])).all()
+    assert ((t.word_start <= t.start) & (t.end <= t.word_end)).all()
+    same_word = (t.word_start[1:] == t.word_start[:-1]) & (t.word_end[1:] == t.word_end[:-1])
+    assert (same_word | (t.word_start[1:] >= t.word_end[:-1])).all()
+    for begin, end in zip(t.word_start.tolist(), t.word_end.tolist(), strict=True):
         word = text[begin:end]
         assert word == word.strip(" \n\r\t\u00a0\u3000")
         assert not any(c.isspace() and unicodedata.category(c) != "Cc" for c in word)
-    covered = {i for begin, end in zip(t.begin.tolist(), t.end.tolist(), strict=True) for i in range(begin, end)}
+    covered = {i for begin, end in zip(t.start.tolist(), t.end.tolist(), strict=True) for i in range(begin, end)}
     for i, character in enumerate(text):
         if unicodedata.category(character) in ("Lu", "Ll", "Nd"):
             assert i in covered, f"{character!r} at {i} is in no token"
@@ -48,11 +48,11 @@ def test_offsets_are_exact_in_any_text(tokenizer: TextTokenizer, text: str) -> N
 def test_a_token_has_the_offsets_that_its_own_characters_have(tokenizer: TextTokenizer, text: str) -> None:
     """A word read alone is the same tokens as in its text, so no offset has slipped."""
     t = tokens(tokenizer, text)
-    for begin, end in {*zip(t.word_begin.tolist(), t.word_end.tolist(), strict=True)}:
-        inside = (t.word_begin == begin) & (t.word_end == end)
+    for begin, end in {*zip(t.word_start.tolist(), t.word_end.tolist(), strict=True)}:
+        inside = (t.word_start == begin) & (t.word_end == end)
         alone = tokens(tokenizer, text[begin:end])
         assert alone.ids.tolist() == t.ids[inside].tolist()
-        assert (alone.begin + begin).tolist() == t.begin[inside].tolist()
+        assert (alone.start + begin).tolist() == t.start[inside].tolist()
 
 
 def marked(marks: str) -> st.SearchStrategy[str]:
@@ -69,7 +69,7 @@ def marked(marks: str) -> st.SearchStrategy[str]:
 @example(text="שָׁלוֹם عَرَبِيّ ไทย่")
 def test_no_word_parts_a_character_from_its_marks(tokenizer: TextTokenizer, text: str) -> None:
     t = tokens(tokenizer, text)
-    cuts = {*t.word_begin.tolist(), *t.word_end.tolist()}
+    cuts = {*t.word_start.tolist(), *t.word_end.tolist()}
     assert [i for i in sorted(cuts) if splits_a_character(text, i)] == []
 
 
@@ -77,22 +77,22 @@ def test_no_word_parts_a_character_from_its_marks(tokenizer: TextTokenizer, text
 @example(text="caf\u0065\u0301!\u0301 中\U000e0100文 ❤\ufe0f, ‼\ufe0f")
 def test_no_token_parts_a_character_from_a_mark_that_is_not_read(tokenizer: TextTokenizer, text: str) -> None:
     t = tokens(tokenizer, text)
-    last = np.append(t.begin[1:] != t.begin[:-1], True)[: len(t)]  # of the tokens of one character
-    cuts = {*t.begin.tolist(), *t.end[last].tolist()}
+    last = np.append(t.start[1:] != t.start[:-1], True)[: len(t)]  # of the tokens of one character
+    cuts = {*t.start.tolist(), *t.end[last].tolist()}
     assert [i for i in sorted(cuts) if splits_a_character(text, i)] == []
 
 
 def test_offsets_count_characters_and_not_bytes_or_utf16(tokenizer: TextTokenizer) -> None:
     text = "😀 é\r\n東 Paris"
     t = tokens(tokenizer, text)
-    assert [text[a:b] for a, b in zip(t.begin, t.end, strict=True)] == ["😀", "é", "東", "Paris"]
+    assert [text[a:b] for a, b in zip(t.start, t.end, strict=True)] == ["😀", "é", "東", "Paris"]
 
 
 def test_words_hold_their_tokens(tokenizer: TextTokenizer) -> None:
     text = "Koechlin's tower"
     t = tokens(tokenizer, text)
     assert len(t) > 4
-    words = [text[a:b] for a, b in zip(t.word_begin, t.word_end, strict=True)]
+    words = [text[a:b] for a, b in zip(t.word_start, t.word_end, strict=True)]
     assert list(dict.fromkeys(words)) == ["Koechlin", "'", "s", "tower"]
 
 
@@ -101,7 +101,7 @@ def test_what_looks_like_a_special_token_is_text(tokenizer: TextTokenizer) -> No
     text = "The [SEP] token, [CLS] and [PAD] [MASK][UNK]."
     t = tokens(tokenizer, text)
     assert not special & {*t.ids.tolist()}
-    assert "".join(text[a:b] for a, b in zip(t.begin, t.end, strict=True)) == text.replace(" ", "")
+    assert "".join(text[a:b] for a, b in zip(t.start, t.end, strict=True)) == text.replace(" ", "")
     assert not special & {*tokenizer.question("What is [SEP] for?").tolist()}
     (window,) = cut(tokenizer, "What is [SEP] for?", text, max_seq_len=384, doc_stride=128)
     assert (window.ids == tokenizer.sep).sum() == 2
@@ -174,7 +174,7 @@ def test_the_settings_of_a_tokenizer_are_followed(
 def test_a_cased_vocabulary_keeps_marks_with_their_letters(tmp_path: Path) -> None:
     tokenizer = TextTokenizer(folder_with(tmp_path, [*SMALL, "e", "##\u0301"], do_lower_case=False))
     t = tokens(tokenizer, "e\u0301")
-    assert {*t.word_begin.tolist()} == {0}
+    assert {*t.word_start.tolist()} == {0}
     assert {*t.word_end.tolist()} == {2}
 
 

@@ -30,7 +30,7 @@ def test_windows_are_those_of_the_whole_text_cut_as_transformers_does(
     for window, encoding in zip(found, expected, strict=True):
         assert len(window) == len(encoding.ids)
         offsets = encoding.offsets[window.offset : -1]
-        assert window.text.begin.tolist() == [begin for begin, _ in offsets]
+        assert window.text.start.tolist() == [begin for begin, _ in offsets]
         # An end is theirs, or after the marks that theirs leaves behind.
         assert all(is_mark(c) for (_, a), b in zip(offsets, window.text.end, strict=True) for c in text[a:b])
 
@@ -63,11 +63,11 @@ def test_windows_overlap_exactly_and_lose_no_token(
         assert window.ids[window.offset : window.offset + len(window.text)].tolist() == window.text.ids.tolist()
         assert len(window.text) <= room_for_text if last else len(window.text) == room_for_text
         if not last:
-            following = found[i + 1].text.begin
-            assert window.text.begin[-overlap:].tolist() == following[:overlap].tolist() or not overlap
+            following = found[i + 1].text.start
+            assert window.text.start[-overlap:].tolist() == following[:overlap].tolist() or not overlap
             assert window.settled == room_for_text - overlap
-            assert following[0] == window.text.begin[window.settled - 1] + 1
-        settled += window.text.begin[: window.settled].tolist()
+            assert following[0] == window.text.start[window.settled - 1] + 1
+        settled += window.text.start[: window.settled].tolist()
     assert settled == list(range(total))
 
 

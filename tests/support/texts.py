@@ -28,7 +28,7 @@ texts = any_text | mixed_text | st.lists(st.sampled_from([*PROSE.split(), "[SEP]
 
 
 def columns(t: Tokens) -> list[np.ndarray]:
-    return [t.ids, t.begin, t.end, t.word_begin, t.word_end]
+    return [t.ids, t.start, t.end, t.word_start, t.word_end]
 
 
 def tokens(tokenizer: TextTokenizer, text: str) -> Tokens:

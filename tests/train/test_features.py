@@ -88,7 +88,7 @@ def placed(tokenizer: TextTokenizer, question: Question, features: list[Feature]
         for first, last in feature.spans:
             assert feature.offset <= first <= last < len(feature) - 1
         shift = start - feature.offset
-        found.append([(int(text.begin[a + shift]), int(text.end[b + shift])) for a, b in feature.spans])
+        found.append([(int(text.start[a + shift]), int(text.end[b + shift])) for a, b in feature.spans])
     return found
 
 
@@ -226,12 +226,12 @@ def test_labels_overlap_the_answer_and_are_its_words(
     cut = text[len(before) + 1 : begin] + text[end : len(before) + 1 + len(answer)]
     assert not list(tokenizer.text(cut))
     read = tokens_of(tokenizer, text)
-    inside = (read.end > len(before) + 1) & (read.begin < len(before) + 1 + len(answer))
-    assert begin == read.begin[inside].min()
+    inside = (read.end > len(before) + 1) & (read.start < len(before) + 1 + len(answer))
+    assert begin == read.start[inside].min()
     assert end == read.end[inside].max()
     for begin, end in places[1:]:
-        assert set(read.word_begin[(read.begin >= begin) & (read.end <= end)]) >= {begin}
-        assert end in set(read.word_end[(read.begin >= begin) & (read.end <= end)])
+        assert set(read.word_start[(read.start >= begin) & (read.end <= end)]) >= {begin}
+        assert end in set(read.word_end[(read.start >= begin) & (read.end <= end)])
 
 
 # Windows.
@@ -286,7 +286,7 @@ def test_of_several_windows_those_with_the_whole_answer_are_kept(qa: QuestionAns
     question = ask("1895", TEXT.index("1895"))
     features = make_features(qa.reader.tokenizer, [question], SHORT)
     wanted = windows_of(qa, question, SHORT)
-    holding = [w for w in wanted if w.text.begin[0] <= TEXT.index("1895") and TEXT.index("1895") + 4 <= w.text.end[-1]]
+    holding = [w for w in wanted if w.text.start[0] <= TEXT.index("1895") and TEXT.index("1895") + 4 <= w.text.end[-1]]
     assert 0 < len(holding) < len(wanted)
     assert [f.ids.tolist() for f in features] == [w.ids.tolist() for w in holding]
     place = TEXT.index("1895"), TEXT.index("1895") + 4
@@ -313,7 +313,7 @@ def test_a_window_with_part_of_an_answer_is_never_learned_from(qa: QuestionAnswe
             kinds.add("in no window whole")
         for feature, places in zip(features, placed(qa.reader.tokenizer, question, features), strict=True):
             window = by_ids.pop(tuple(feature.ids.tolist())).text
-            begin, end = int(window.begin[0]), int(window.end[-1])
+            begin, end = int(window.start[0]), int(window.end[-1])
             inside = begin <= at[first] and at[first] + len(answer) <= end
             assert places == ([(at[first], at[first] + len(answer))] if inside else [])
             kinds.add("whole" if inside else "none")
@@ -322,8 +322,8 @@ def test_a_window_with_part_of_an_answer_is_never_learned_from(qa: QuestionAnswe
             if inside and at[first] + len(answer) == end:
                 kinds.add("at the right edge")
         for window in (w.text for w in by_ids.values()):
-            touches = window.begin[0] < at[first] + len(answer) and window.end[-1] > at[first]
-            inside = window.begin[0] <= at[first] and at[first] + len(answer) <= window.end[-1]
+            touches = window.start[0] < at[first] + len(answer) and window.end[-1] > at[first]
+            inside = window.start[0] <= at[first] and at[first] + len(answer) <= window.end[-1]
             assert not inside
             assert touches or not impossible
             kinds.add("part")

@@ -48,7 +48,7 @@ class CandidateRanker:
         text = window.text
         inside = slice(window.offset, window.offset + len(text))
         for first, last, logit in best_spans(start[inside], end[inside], self._each):
-            place = int(text.begin[first]), int(text.end[last])
+            place = int(text.start[first]), int(text.end[last])
             if place[0] < place[1]:  # a tokenizer may give a token no characters
                 self._logits[place] = max(logit, self._logits.get(place, -math.inf))
 

@@ -18,7 +18,7 @@ class _Found(NamedTuple):
     """Candidates of a window, the best first: probabilities, and where they begin and end in the text."""
 
     score: npt.NDArray[np.float64]
-    begin: npt.NDArray[np.int64]
+    start: npt.NDArray[np.int64]
     end: npt.NDArray[np.int64]
 
 
@@ -83,7 +83,7 @@ class WindowRanker:
         best = best[np.argsort(-logit[best], kind="stable")]
         first, extra = np.divmod(best, self._longest)
         text = window.text
-        begins, ends = (text.word_begin, text.word_end) if self._align else (text.begin, text.end)
+        begins, ends = (text.word_start, text.word_end) if self._align else (text.start, text.end)
         return _Found(np.exp(logit[best].astype(np.float64)), begins[first], ends[first + extra])
 
     def ranked(self) -> list[Span]:
@@ -100,7 +100,7 @@ class WindowRanker:
         """The answers that the windows gave, equal ones as one."""
         answers: dict[str, Span] = {}
         for found in self._found:
-            for score, begin, end in zip(found.score.tolist(), found.begin.tolist(), found.end.tolist(), strict=True):
+            for score, begin, end in zip(found.score.tolist(), found.start.tolist(), found.end.tolist(), strict=True):
                 key = self._text[begin:end].lower()
                 same = answers.get(key)
                 answers[key] = _span(begin, end, score) if same is None else _span(*same[:2], same.score + score)
@@ -110,18 +110,18 @@ class WindowRanker:
         """All spans, best first."""
         spans = self._pool.best()
         for i in np.argsort(-spans.logit, kind="stable"):
-            yield _span(int(spans.begin[i]), int(spans.end[i]), math.exp(spans.logit[i]))
+            yield _span(int(spans.start[i]), int(spans.end[i]), math.exp(spans.logit[i]))
 
     def _apart_from(self, chosen: list[Span], others: Iterable[Span]) -> list[Span]:
         """Choose, until there are `top_k`, the first spans that neither overlap nor equal one chosen before."""
         chosen = list(chosen)
-        equal = {self._text[span.begin : span.end].lower() for span in chosen}
+        equal = {self._text[span.start : span.end].lower() for span in chosen}
         for span in others:
             if len(chosen) == self._top_k:
                 break
-            if any(span.begin < other.end and other.begin < span.end for other in chosen):
+            if any(span.start < other.end and other.start < span.end for other in chosen):
                 continue
-            key = self._text[span.begin : span.end].lower()
+            key = self._text[span.start : span.end].lower()
             if key not in equal:
                 equal.add(key)
                 chosen.append(span)

@@ -17,7 +17,7 @@ _JOINERS = frozenset("\u200c\u200d\ufe0e\ufe0f")  # joiners and variation select
 
 
 def pieces(text: str) -> Iterator[tuple[int, int]]:
-    """Cut a text into pieces of bounded length: before the first of some white space, or else after punctuation.
+    """Cut a text into pieces of bounded length: before the first of some white space, otherwise after punctuation.
 
     Where there is neither for 32,000 characters, anywhere but within a character: that is no word.
     """

@@ -14,7 +14,7 @@ class Span(NamedTuple):
     """A ranked answer.
 
     Attributes:
-        begin: Where it begins, in characters of the text as given.
+        start: Where it starts, in characters of the text as given.
         end: Where it ends; both 0 for the answer that there is none.
         logit: Start logit plus end logit.
         score: Softmax of `logit` over the candidate spans of all windows of the text; that of no answer counts less by
@@ -23,7 +23,7 @@ class Span(NamedTuple):
             calibration.
     """
 
-    begin: int
+    start: int
     end: int
     logit: float
     score: float

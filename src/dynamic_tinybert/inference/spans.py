@@ -19,12 +19,12 @@ class Spans(NamedTuple):
     """Spans as arrays of one length: their logits, and where they begin and end in characters of the text."""
 
     logit: npt.NDArray[np.float32]
-    begin: npt.NDArray[np.int64]
+    start: npt.NDArray[np.int64]
     end: npt.NDArray[np.int64]
 
     def at(self, which: npt.NDArray[np.int64] | list[int]) -> Spans:
         """Return some of them, by number."""
-        return Spans(self.logit[which], self.begin[which], self.end[which])
+        return Spans(self.logit[which], self.start[which], self.end[which])
 
 
 class SpanPool:
@@ -81,7 +81,7 @@ class SpanPool:
         here = top + float(np.log(np.exp(logit.astype(np.float64) - top).sum()))
         self.total = float(np.logaddexp(self.total, here))
         text = window.text
-        begins, ends = (text.word_begin, text.word_end) if self._align else (text.begin, text.end)
+        begins, ends = (text.word_start, text.word_end) if self._align else (text.start, text.end)
         self._parts.append(Spans(logit, begins[first], ends[first + extra]))
         self._count += len(logit)
         if self._count > max(_POOL, 2 * self._enough):
@@ -98,8 +98,8 @@ class SpanPool:
         spans = Spans(*map(np.concatenate, zip(*self._parts, strict=True)))
         if len(spans.logit) <= max(self._enough, _POOL // 2):
             return spans
-        order = np.lexsort((-spans.logit, spans.end, spans.begin))
-        begin, end = spans.begin[order], spans.end[order]
+        order = np.lexsort((-spans.logit, spans.end, spans.start))
+        begin, end = spans.start[order], spans.end[order]
         new = np.append(True, (np.diff(begin) != 0) | (np.diff(end) != 0))
         order = order[new]
         if len(order) > self._enough:
@@ -178,7 +178,7 @@ class SpanRanker:
 
 def _apart(spans: Spans, count: int) -> Spans:
     """The best spans, best first, at most so many, none overlapping a better one; they are in the text's order."""
-    longest = int((spans.end - spans.begin).max(initial=0))
+    longest = int((spans.end - spans.start).max(initial=0))
     left = spans.logit.copy()
     chosen: list[int] = []
     while len(chosen) < count and len(left):
@@ -186,8 +186,8 @@ def _apart(spans: Spans, count: int) -> Spans:
         if left[best] == -np.inf:
             break
         chosen.append(best)
-        begin, end = int(spans.begin[best]), int(spans.end[best])
-        near = slice(*np.searchsorted(spans.begin, (begin - longest, end)))
+        begin, end = int(spans.start[best]), int(spans.end[best])
+        near = slice(*np.searchsorted(spans.start, (begin - longest, end)))
         left[near][spans.end[near] > begin] = -np.inf
         left[best] = -np.inf
     return spans.at(chosen)
@@ -203,11 +203,11 @@ def text_logits(
     and with it an answer, which has no space before it for that.
     """
     inside = slice(window.offset, window.offset + len(window.text))
-    blank = window.text.begin == window.text.end
+    blank = window.text.start == window.text.end
     if not blank.any():
         return start[inside], end[inside]
     text = window.text
-    words = np.cumsum((np.diff(text.word_begin, prepend=-1) != 0) | (np.diff(text.word_end, prepend=-1) != 0))
+    words = np.cumsum((np.diff(text.word_start, prepend=-1) != 0) | (np.diff(text.word_end, prepend=-1) != 0))
     void = ~np.isin(words, words[~blank])
     no = np.float32(-np.inf)
     return np.where(void, no, start[inside]), np.where(void if align_to_words else blank, no, end[inside])

@@ -1,4 +1,4 @@
-"""Many questions: gathered, read in batches of like length, answered in order, in bounded memory."""
+"""Many questions: gathered, predicted in batches of like length, answered in order, in bounded memory."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from dynamic_tinybert.inference.tokenizer import WindowError
 from dynamic_tinybert.inference.windows import Window
 from dynamic_tinybert.model import BERT_BASE, MeasuredConfig, ModelShape, macs
 
-_POOL = 128  # windows gathered, at the least, before they are sorted by length and read; as many questions wait
+_POOL = 128  # windows gathered, at least, before they are sorted by length and predicted; as many questions wait
 
 
 class Pending:
-    """A question on its way: its windows are read, and then it has answers. For one thread at a time.
+    """A question on its way: its windows are predicted, and then it has answers. For one thread at a time.
 
     Args:
         question: The question.
@@ -68,17 +68,17 @@ class Pending:
         )
 
     def answers(self, shape: ModelShape, choice: MeasuredConfig) -> list[Answer]:
-        """Return the answers, the best first; without `top_k` one at the least.
+        """Return the answers, the best first; without `top_k` at least one.
 
         Args:
-            shape: The model that read.
-            choice: The length configuration at which it read.
+            shape: The model that predicted.
+            choice: The length configuration at which it did.
         """
         spent = self.spent(shape, choice)
         answers = [
             Answer(
-                text=self.text[span.begin : span.end],
-                start=span.begin,
+                text=self.text[span.start : span.end],
+                start=span.start,
                 end=span.end,
                 score=span.score,
                 logit=span.logit,
@@ -165,7 +165,7 @@ class AnswerStream:
             yield True
 
     def _flush(self) -> Iterator[list[Answer]]:
-        """Read what is in the pool, and yield the answers that are complete."""
+        """Predict what is in the pool, and yield the answers that are complete."""
         pool, self._pool = self._pool, []
         choice = self._settings.choice
         order = sorted(range(len(pool)), key=lambda i: len(pool[i][1]))
@@ -179,7 +179,7 @@ class AnswerStream:
             logits |= {i: (start[row], end[row]) for row, i in enumerate(numbers)}
         for i, (request, window) in enumerate(pool):
             request.pending.add(window, *logits[i])
-            self._settled += int(window.text.end[window.settled - 1] - window.text.begin[0])
+            self._settled += int(window.text.end[window.settled - 1] - window.text.start[0])
         while self._waiting and self._waiting[0].complete:
             yield self._waiting.popleft().pending.answers(self._reader.runtime.shape, choice)
         if self._progress:

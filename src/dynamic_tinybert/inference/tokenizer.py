@@ -46,16 +46,16 @@ class Tokens:
 
     Attributes:
         ids: Vocabulary indices.
-        begin: Where each token begins, in characters of the text as given.
+        start: Where each token starts, in characters of the text as given.
         end: Where it ends; where it begins, if it is nothing but white space.
-        word_begin: Where the word that the token is part of begins.
+        word_start: Where the word that the token is part of starts.
         word_end: Where that word ends.
     """
 
     ids: Ints
-    begin: Ints
+    start: Ints
     end: Ints
-    word_begin: Ints
+    word_start: Ints
     word_end: Ints
 
     def __getitem__(self, part: slice) -> Tokens:
@@ -68,7 +68,7 @@ class Tokens:
         return len(self.ids)
 
     def _columns(self) -> tuple[Ints, ...]:
-        return self.ids, self.begin, self.end, self.word_begin, self.word_end
+        return self.ids, self.start, self.end, self.word_start, self.word_end
 
 
 class TextTokenizer:
@@ -121,7 +121,7 @@ class TextTokenizer:
         return len(self.between) + 2
 
     def _special(self, name: str, config: Mapping[str, Any], folder: Path) -> int:
-        """The id of a special token: of that which the settings name, or else of one of the usual names."""
+        """The id of a special token: the one that the settings name, otherwise one of the usual names."""
         for token in _names(name, config):
             index: int | None = self._tokenizer.token_to_id(token)
             if index is not None:
@@ -187,7 +187,7 @@ def _settings(folder: Path) -> dict[str, Any]:
 
 
 def _names(role: str, config: Mapping[str, Any]) -> list[str]:
-    """What the special token of a role may be called: as the settings say, or else one of the usual names."""
+    """What the special token of a role may be called: as the settings say, otherwise one of the usual names."""
     said = config.get(role)
     said = said.get("content") if isinstance(said, dict) else said
     return [*([said] if isinstance(said, str) else []), *_USUAL[role]]

@@ -248,7 +248,7 @@ class _Maker:
         layout = self._drawn(settings.layout, "layout", ask)
         if not (ask.inserted or article or layout):
             return text, places
-        right = tuple((int(text.begin[first]), int(text.end[last])) for first, last in places)
+        right = tuple((int(text.start[first]), int(text.end[last])) for first, last in places)
         passage = Passage(ask.text, right, (0, len(ask.text)))
         if ask.inserted:
             passage = beside(passage, ask.inserted, random.Random(f"{settings.seed} beside {question.id}"))
@@ -286,7 +286,7 @@ class _Maker:
 def _tokens_of(text: Tokens, start: int, end: int) -> tuple[int, int]:
     """First and last token that have a character from `start` to `end`."""
     first = np.searchsorted(text.end, start, side="right")
-    return int(first), int(np.searchsorted(text.begin, end, side="left")) - 1
+    return int(first), int(np.searchsorted(text.start, end, side="left")) - 1
 
 
 def _places(question: Question, text: Tokens, answers: Answers) -> Iterator[tuple[int, int]]:
@@ -305,7 +305,7 @@ def _places(question: Question, text: Tokens, answers: Answers) -> Iterator[tupl
             first, last = _tokens_of(text, start, end)
             if not 0 <= first <= last < len(text):
                 continue
-            whole = text.word_begin[first] >= start and text.word_end[last] <= end
+            whole = text.word_start[first] >= start and text.word_end[last] <= end
             if (start == given or whole) and (first, last) not in seen:
                 seen.add((first, last))
                 yield first, last

@@ -28,7 +28,8 @@ from dynamic_tinybert.runtime import Logits
 from dynamic_tinybert.serve import ServeOptions
 from dynamic_tinybert.serve.engine import Engine, Result, Stopped, TooBusy
 from dynamic_tinybert.serve.engine.costs import Costs
-from support.engines import WAIT_S, Running, eventually, running
+from support.engines import Running, running
+from support.waiting import WAIT_S, eventually
 
 pytestmark = [pytest.mark.serve, pytest.mark.filterwarnings("ignore:.*cut to max_question_len")]
 
@@ -236,7 +237,7 @@ def test_the_layers_of_each_token_are_told(served: Running, qa: QuestionAnswerer
     expected: dict[tuple[int, int], int] = {}
     for window in qa.reader.windows(question, text, max_question_len=64, **lengths):
         (layers,) = qa.reader.predict([window], [config]).layers_passed
-        places = zip(map(int, window.text.begin), map(int, window.text.end), strict=True)
+        places = zip(map(int, window.text.start), map(int, window.text.end), strict=True)
         for i, place in enumerate(places, start=window.offset):
             expected[place] = max(int(layers[i]), expected.get(place, 0))
     tokens = result.tokens

@@ -144,7 +144,7 @@ class _LayersOfText:
         passed[:overlap] = np.maximum(passed[:overlap], self._shared)
         settled = window.settled
         self._shared = passed[settled:]
-        self._parts.append((window.text.begin[:settled], window.text.end[:settled], passed[:settled]))
+        self._parts.append((window.text.start[:settled], window.text.end[:settled], passed[:settled]))
 
     def tokens(self) -> TokenLayers:
         begin, end, layers = ([int(value) for part in self._parts for value in part[column]] for column in range(3))
