@@ -160,7 +160,7 @@ def ray_serve(address: str) -> Iterator[tuple[int, Callable[..., None]]]:
         import ray
         from ray import serve
 
-        from dynamic_tinybert.serve.on_ray import NAME, Settings, build
+        from dynamic_tinybert.serve.on_ray import NAME, RaySettings, build
 
     ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     port = common.free_port()
@@ -168,7 +168,7 @@ def ray_serve(address: str) -> Iterator[tuple[int, Callable[..., None]]]:
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
 
     def deploy(**settings: Any) -> None:
-        found = Settings(log_level="warning", **settings)
+        found = RaySettings(log_level="warning", **settings)
         serve.run(build(found), name="qa")
         while serve.status().applications["qa"].deployments[NAME].replica_states.get("RUNNING") != found.min_replicas:
             time.sleep(0.2)

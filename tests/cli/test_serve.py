@@ -29,7 +29,7 @@ from dynamic_tinybert.corpus import Corpus
 from dynamic_tinybert.qa import QuestionAnswerer
 from dynamic_tinybert.serve import ServeOptions
 from support.commands import complaint
-from support.engines import WAIT_S, eventually
+from support.waiting import WAIT_S, eventually
 
 command = importlib.import_module("dynamic_tinybert.cli.serve")  # the package has a function of the same name
 

@@ -19,7 +19,7 @@ from ray import serve
 from ray.serve import Application
 
 from dynamic_tinybert import Corpus, QuestionAnswerer
-from dynamic_tinybert.serve.on_ray import NAME, Settings, build
+from dynamic_tinybert.serve.on_ray import NAME, RaySettings, build
 from support.ray_nodes import Cluster
 
 TEXT = "The lighthouse of Port Ellis was built by Agnes Moreau in 1871. Its keeper was Barnaby Whitlock. " * 3
@@ -42,7 +42,7 @@ class Service:
         serve.start(http_options={"host": "127.0.0.1", "port": self.port})
 
     def run(self, **settings: Any) -> None:
-        serve.run(build(Settings(**settings)), name="qa")
+        serve.run(build(RaySettings(**settings)), name="qa")
 
     def stop(self) -> None:
         serve.shutdown()
@@ -162,7 +162,7 @@ def test_a_lost_machine_leaves_a_service_that_answers(service: Service) -> None:
 )
 def test_wrong_settings_are_told_before_anything_is_deployed(settings: dict[str, Any], why: str) -> None:
     with pytest.raises(ValidationError, match=why):
-        Settings(**settings)
+        RaySettings(**settings)
 
 
 def built(arguments: dict[str, Any]) -> Any:
@@ -179,9 +179,9 @@ def test_rays_commands_make_settings_of_text_and_tell_what_is_wrong() -> None:
 
 
 def test_settings_may_be_text_as_rays_command_gives_them() -> None:
-    found = Settings(slo_ms="100", budget="0.5", min_budget="0.3", max_replicas="8", log_text="true").options()
+    found = RaySettings(slo_ms="100", budget="0.5", min_budget="0.3", max_replicas="8", log_text="true").options()
     assert (found.slo_ms, found.budget, found.min_budget, found.log_text) == (100.0, 0.5, 0.3, True)
-    assert Settings(slo_ms=0).options().slo_ms is None
+    assert RaySettings(slo_ms=0).options().slo_ms is None
 
 
 def test_the_file_in_the_examples_is_what_serve_deploy_takes() -> None:
@@ -192,6 +192,6 @@ def test_the_file_in_the_examples_is_what_serve_deploy_takes() -> None:
     config = ServeDeploySchema.model_validate(yaml.safe_load(file.read_text("utf-8")))
     [application] = config.applications
     assert application.import_path == "dynamic_tinybert.serve.on_ray:build"
-    found = Settings(**application.args)
+    found = RaySettings(**application.args)
     assert isinstance(built({**application.args}), Application)
     assert found.allowed_host == ["localhost", "127.0.0.1"]

@@ -22,7 +22,8 @@ from dynamic_tinybert.corpus import Corpus
 from dynamic_tinybert.qa import QuestionAnswerer
 from dynamic_tinybert.serve import Stopping, create_app, wrap
 from support import fuzzing
-from support.engines import Running, eventually, running
+from support.engines import Running, running
+from support.waiting import eventually
 
 pytestmark = [pytest.mark.serve, pytest.mark.filterwarnings("ignore:.*cut to max_question_len")]
 

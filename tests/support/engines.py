@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import json
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from unittest import mock
@@ -21,8 +20,7 @@ from dynamic_tinybert.runtime import Logits
 from dynamic_tinybert.serve import ServeOptions
 from dynamic_tinybert.serve.engine import Engine
 from dynamic_tinybert.serve.engine.costs import Costs
-
-WAIT_S = 20  # for what comes at once, unless the machine is slow
+from support.waiting import WAIT_S
 
 
 class Held:
@@ -94,16 +92,6 @@ def running(
     finally:
         held.go.set()
         engine.stop()
-
-
-def eventually(what: Callable[[], Any]) -> bool:
-    """Whether something comes true, as it does at once unless the machine is slow."""
-    end = time.monotonic() + WAIT_S
-    while time.monotonic() < end:
-        if what():
-            return True
-        time.sleep(0.005)
-    return False
 
 
 class Reply:

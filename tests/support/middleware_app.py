@@ -7,8 +7,7 @@ import contextlib
 import json
 import socket
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Request
@@ -19,9 +18,7 @@ from starlette.types import ASGIApp
 from dynamic_tinybert.serve import ServeOptions
 from dynamic_tinybert.serve.http import Server, Stopping, problems, wrap
 from dynamic_tinybert.serve.http.problems import FieldError, Problem, RequestModel
-
-WAIT_S = 20  # for what comes at once, unless the machine is slow
-
+from support.waiting import WAIT_S, eventually
 
 Question = Annotated[str, Field(max_length=100_000)]
 
@@ -219,13 +216,3 @@ def post(path: str, body: bytes = b"", *headers: str) -> bytes:
 
 def get(path: str, *headers: str) -> bytes:
     return "\r\n".join([f"GET {path} HTTP/1.1", "Host: localhost", *headers, "", ""]).encode("latin-1")
-
-
-def eventually(what: Callable[[], Any]) -> bool:
-    """Whether something comes true, as it does at once unless the machine is slow."""
-    end = time.monotonic() + WAIT_S
-    while time.monotonic() < end:
-        if what():
-            return True
-        time.sleep(0.01)
-    return False

@@ -48,7 +48,7 @@ _Shared: Any = create_model(
 )
 
 
-class Settings(_Shared):  # type: ignore[misc]
+class RaySettings(_Shared):  # type: ignore[misc]
     """What `build` may be told, in a file for `serve deploy` or as NAME=VALUE after `serve run`.
 
     Beside the attributes there are the options of `dynamic-tinybert serve`, under the same names. `workers` is 1 by
@@ -80,7 +80,7 @@ class Settings(_Shared):  # type: ignore[misc]
         return value.lower() if isinstance(value, str) else value
 
     @model_validator(mode="after")
-    def _check(self) -> "Settings":
+    def _check(self) -> "RaySettings":
         if self.max_replicas < self.min_replicas:
             raise ValueError("max_replicas is below min_replicas")
         parse_budget(str(self.budget))
@@ -104,7 +104,7 @@ class Settings(_Shared):  # type: ignore[misc]
         return ServeOptions.from_settings({**dict(self), "host": ""}, indexes=self.index, api_keys=keys)
 
 
-def build(settings: Settings) -> Application:
+def build(settings: RaySettings) -> Application:
     """Build the application for `serve run`, `serve deploy` and `ray.serve.run`.
 
     A replica is ready once it has loaded the model, opened the indexes, and measured what reading takes on its machine.
@@ -115,8 +115,8 @@ def build(settings: Settings) -> Application:
 
     Example:
         >>> from ray import serve
-        >>> from dynamic_tinybert.serve.on_ray import Settings, build
-        >>> handle = serve.run(build(Settings(max_replicas=8)))  # doctest: +SKIP
+        >>> from dynamic_tinybert.serve.on_ray import RaySettings, build
+        >>> handle = serve.run(build(RaySettings(max_replicas=8)))  # doctest: +SKIP
     """
 
     def app() -> ASGIApp:

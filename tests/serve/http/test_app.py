@@ -27,7 +27,8 @@ from dynamic_tinybert.serve import Stopping, create_app, wrap
 from dynamic_tinybert.serve.engine.costs import Costs
 from dynamic_tinybert.serve.http import logs, schemas
 from dynamic_tinybert.serve.http.problems import ProblemBody
-from support.engines import Reply, Running, eventually, running, send
+from support.engines import Reply, Running, running, send
+from support.waiting import eventually
 
 pytestmark = [pytest.mark.serve, pytest.mark.filterwarnings("ignore:.*cut to max_question_len")]
 

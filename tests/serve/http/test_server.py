@@ -22,7 +22,8 @@ pytest.importorskip("uvicorn", reason="needs the extra: pip install 'dynamic-tin
 
 from dynamic_tinybert.serve import ServeOptions, serve
 from dynamic_tinybert.serve.http import Server
-from support.middleware_app import WAIT_S, Client, Served, eventually, get, post, serving
+from support.middleware_app import Client, Served, get, post, serving
+from support.waiting import WAIT_S, eventually
 
 pytestmark = pytest.mark.serve
 

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -285,18 +286,13 @@ class Engine:
             latency = None if math.isinf(seconds) else max(seconds * 1000, _LEAST_LATENCY_MS)
             self._reader.begin(request, cancelled)
             answers = self.corpora[name](question, top_k=top_k, budget=choice.config, max_latency_ms=latency, **options)
-            spent = answers[0].spent if answers else None
-            if spent and spent.coarse and not spent.read_again:  # there was no time for the finer reading
+            nothing = Spent(configuration=choice.name, share=choice.share, windows=0, macs=0, bert_base_macs=0)
+            spent = answers[0].spent if answers else nothing
+            if spent.coarse and not spent.read_again:  # there was no time for the finer reading
                 choice = next((c for c in self.ladder if c.name == spent.coarse), choice)
             return Result(
                 answers=answers,
-                spent=Spent(
-                    configuration=choice.name,
-                    share=choice.share,
-                    windows=spent.windows if spent else 0,
-                    macs=spent.macs if spent else 0,
-                    bert_base_macs=spent.bert_base_macs if spent else 0,
-                ),
+                spent=replace(spent, configuration=choice.name, share=choice.share),
                 queue_seconds=began - arrived,
                 read_seconds=self._clock() - began,
             )

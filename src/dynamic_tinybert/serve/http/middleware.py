@@ -323,7 +323,11 @@ def _digest(key: bytes) -> bytes:
 
 
 class _Bodies(_Middleware):
-    """Reads a request's body, within its limits, before the app begins."""
+    """Reads a request's body, within its limits, before the app begins.
+
+    Starlette's `max_body_size` would not do: it limits the bytes of one request, not of all together nor the time that
+    they take, answers in plain text, and waits for the body if the length that its head gives is no number.
+    """
 
     def __init__(self, app: ASGIApp, options: ServeOptions) -> None:
         super().__init__(app)

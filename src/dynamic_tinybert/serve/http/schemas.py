@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model, model_validator
 
+from dynamic_tinybert.inference import DEFAULTS
 from dynamic_tinybert.serve.http.problems import FieldError, RequestModel
 from dynamic_tinybert.serve.options import ServeOptions
 
@@ -57,9 +58,11 @@ class AnswerRequest(RequestModel):
         None, description="How much windows of a long text overlap, in tokens; by default 128."
     )
     max_question_len: _Whole = Field(
-        64, ge=1, le=_MOST_TOKENS, description="The longest question, in tokens; then cut."
+        DEFAULTS["max_question_len"], ge=1, le=_MOST_TOKENS, description="The longest question, in tokens; then cut."
     )
-    max_answer_len: _Whole = Field(30, ge=1, le=_LONGEST_ANSWER, description="The longest answer, in tokens.")
+    max_answer_len: _Whole = Field(
+        DEFAULTS["max_answer_len"], ge=1, le=_LONGEST_ANSWER, description="The longest answer, in tokens."
+    )
     explain: bool = Field(
         False, description="Tell of each token of the text how many layers it passed before it was dropped; no index."
     )
