@@ -1,4 +1,4 @@
-"""What is of the index in Milvus alone; what it has in common with that in a folder is in test_adding.py."""
+"""What is of the index in Milvus alone; what it has in common with that in a folder is in test_ingest.py."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,13 @@ from typer.testing import CliRunner
 
 from dynamic_tinybert import Corpus, CorpusError, QuestionAnswerer
 from dynamic_tinybert.cli.app import app
-from dynamic_tinybert.corpus.index.protocol import Source
+from dynamic_tinybert.corpus.index import Source
 from support.milvus_server import MilvusServer
 
-milvus_index = pytest.importorskip("dynamic_tinybert.corpus.index.milvus.index")
+pymilvus = pytest.importorskip("pymilvus")
+client = pytest.importorskip("dynamic_tinybert.corpus.index.milvus.client")
+lease = pytest.importorskip("dynamic_tinybert.corpus.index.milvus.lease")
+milvus_writer = pytest.importorskip("dynamic_tinybert.corpus.index.milvus.writer")
 pytestmark = [pytest.mark.milvus, pytest.mark.filterwarnings("default:::pymilvus")]
 
 Contents = Callable[[Corpus], dict[str, str]]
@@ -42,8 +46,8 @@ def place(milvus: MilvusServer) -> str:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Writers that give signs of life more often, and are given up sooner."""
-    monkeypatch.setattr(milvus_index, "_BEAT_S", 0.1)
-    monkeypatch.setattr(milvus_index, "_STALE_S", 0.8)
+    monkeypatch.setattr(lease, "_BEAT_S", 0.1)
+    monkeypatch.setattr(lease, "_STALE_S", 0.8)
 
 
 def test_answers_are_those_from_a_folder(corpus: Corpus, folder: Path, tmp_path: Path, qa: QuestionAnswerer) -> None:
@@ -65,10 +69,10 @@ def test_what_is_not_committed_is_not_seen_and_the_next_writer_sweeps_it(
     with index.writer() as writer:
         passage = next(index.document(str(folder / "paris.txt")))
         for number in range(1200):  # more than is sent at once
-            writer.add("0123456789abcdef", milvus_index.replace(passage, document=f"d{number}"), last=True)
+            writer.add("0123456789abcdef", replace(passage, document=f"d{number}"), last=True)
         assert contents(corpus) == before
         monkeypatch.setattr(writer, "close", lambda: None)  # as if it were killed: nothing is taken back
-    server = milvus_index._Server(corpus.directory)
+    server = client.Server(corpus.directory)
     assert server.count(server.passages, 'version == "0123456789abcdef"') >= 1000
     corpus.put("note", "A text.")
     assert server.count(server.passages, 'version == "0123456789abcdef"') == 0
@@ -82,16 +86,16 @@ def test_a_kill_after_a_commit_leaves_old_documents_unseen_and_the_next_writer_d
     (folder / "paris.txt").write_text("The tower stands in Lyon.")
     (folder / "rome.md").unlink()
     with monkeypatch.context() as patched:
-        finish = milvus_index._MilvusWriter._finish
+        finish = milvus_writer.MilvusWriter._finish
         calls = iter([finish])
-        patched.setattr(milvus_index._MilvusWriter, "_finish", lambda self: next(calls)(self))
+        patched.setattr(milvus_writer.MilvusWriter, "_finish", lambda self: next(calls)(self))
         with pytest.raises(StopIteration):
             corpus.add(folder, prune=True)
     after = {**before, str(folder / "paris.txt"): "The tower stands in Lyon."}
     del after[str(folder / "rome.md")]
     assert contents(corpus) == after == contents(Corpus(corpus.directory))
     assert not corpus.find("Colosseum")
-    server = milvus_index._Server(corpus.directory)
+    server = client.Server(corpus.directory)
     assert server.count(server.passages, "batch >= 0") > corpus.counts().passages
     corpus.put("note", "A text.")
     assert contents(corpus) == {**after, "note": "A text."}
@@ -118,15 +122,15 @@ def test_a_reader_sees_a_document_while_it_is_replaced(
 
 
 def test_a_writer_that_was_killed_is_followed_by_the_next(corpus: Corpus, impatient: None) -> None:
-    turn = milvus_index._Turn(milvus_index._Server(corpus.directory))
-    assert turn._take()  # and gives no sign of life
+    killed = lease.WriterLease(client.Server(corpus.directory))
+    assert killed._take()  # and gives no sign of life
     corpus.put("note", "A text.")
     assert corpus.text("note") == "A text."
 
 
 def test_a_writer_that_was_taken_for_dead_commits_nothing(corpus: Corpus, folder: Path, contents: Contents) -> None:
     before = contents(corpus)
-    server = milvus_index._Server(corpus.directory)
+    server = client.Server(corpus.directory)
     with corpus.index.writer() as writer:
         source = Source(
             name="late",
@@ -156,10 +160,10 @@ def test_what_arrives_after_its_writer_was_given_up_is_never_seen(
     corpus: Corpus, folder: Path, contents: Contents
 ) -> None:
     before, other = contents(corpus), Corpus(corpus.directory)
-    server = milvus_index._Server(corpus.directory)
+    server = client.Server(corpus.directory)
     with corpus.index.writer() as writer:
         passage = next(corpus.index.document(str(folder / "paris.txt")))
-        writer.add("00", milvus_index.replace(passage, document="late"), last=True)
+        writer.add("00", replace(passage, document="late"), last=True)
         late = list(writer._rows)  # type: ignore[attr-defined]
         server.call("drop_collection", server.writer)
         other.put("note", "Of the next writer.")
@@ -173,14 +177,14 @@ def test_what_arrives_after_its_writer_was_given_up_is_never_seen(
 
 
 def test_two_that_make_an_index_at_once_make_one(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    create, others = milvus_index._Server.create, iter([1])
+    create, others = client.Server.create, iter([1])
 
     def create_after(self: Any) -> None:
         create(self)
         if next(others, None):
             Corpus(place).put("theirs", "A text.")
 
-    monkeypatch.setattr(milvus_index._Server, "create", create_after)
+    monkeypatch.setattr(client.Server, "create", create_after)
     Corpus(place).put("ours", "Another text.")
     assert [info.name for info in Corpus(place).documents()] == ["ours", "theirs"]
 
@@ -197,7 +201,7 @@ def test_many_files_are_looked_up_at_once(place: str, tmp_path: Path, contents: 
 
 
 def test_a_server_that_hangs_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(milvus_index, "_CALL_S", 2.0)
+    monkeypatch.setattr(client, "CALL_S", 2.0)
     server = MilvusServer(tmp_path)
     try:
         corpus = Corpus(server.address())
@@ -251,7 +255,7 @@ def test_a_server_may_be_started_again(tmp_path: Path) -> None:
 
 
 def test_an_index_that_is_dropped_or_made_anew_is_seen(corpus: Corpus, folder: Path) -> None:
-    server = milvus_index._Server(corpus.directory)
+    server = client.Server(corpus.directory)
 
     def drop() -> None:
         for name in (server.passages, server.sources):
@@ -266,7 +270,7 @@ def test_an_index_that_is_dropped_or_made_anew_is_seen(corpus: Corpus, folder: P
     assert corpus.find("tower")
     assert corpus.status().passage_size == 100
     note = {"format": 99, "passage_size": 100, "name": "other"}
-    server.put_commit(milvus_index._Commit(1, note))
+    server.put_commit(client.Commit(1, note))
     with pytest.raises(CorpusError, match="format 99"):
         corpus.find("tower")
     row = {"id": "commit", "batch": 1, "version": "", "record": "{", "doomed": "", "v": [0.0, 0.0]}
@@ -274,9 +278,9 @@ def test_an_index_that_is_dropped_or_made_anew_is_seen(corpus: Corpus, folder: P
     with pytest.raises(CorpusError, match="damaged"):
         corpus.find("tower")
     drop()
-    schema = milvus_index.MilvusClient.create_schema()
-    schema.add_field("id", milvus_index.DataType.INT64, is_primary=True)
-    schema.add_field("v", milvus_index.DataType.FLOAT_VECTOR, dim=2)
+    schema = pymilvus.MilvusClient.create_schema()
+    schema.add_field("id", pymilvus.DataType.INT64, is_primary=True)
+    schema.add_field("v", pymilvus.DataType.FLOAT_VECTOR, dim=2)
     server.call("create_collection", server.passages, schema=schema)
     for attempt in (corpus.status, lambda: corpus.put("a", "A tower.")):
         with pytest.raises(CorpusError, match="something else"):
@@ -310,8 +314,8 @@ def test_addresses_of_databases_of_tls_and_of_ipv6() -> None:
     assert (found.uri, found.database, found.collection) == ("https://[::1]:19530", "team", "docs")
     assert str(location.parse("milvus://host:1/docs")) == "milvus://host:1/docs"
     assert location.parse("my-index") == Path("my-index")
-    assert location.resolved("milvus://host/docs") == "milvus://host/docs"
-    assert location.resolved("my-index") == str(Path.cwd() / "my-index")
+    assert location.absolute_location("milvus://host/docs") == "milvus://host/docs"
+    assert location.absolute_location("my-index") == str(Path.cwd() / "my-index")
 
 
 def test_more_passages_than_a_search_gives_are_listed_and_read(place: str) -> None:
@@ -324,8 +328,8 @@ def test_more_passages_than_a_search_gives_are_listed_and_read(place: str) -> No
 
 
 def test_a_change_of_many_documents_is_rows_that_fit() -> None:
-    change = milvus_index._Change(doomed=[("part", "v" * 16 + ":" + f"{i:032x}") for i in range(1201)])
-    rows = list(milvus_index._rows_of("key", 3, change))
+    change = milvus_writer._Change(doomed=[("part", "v" * 16 + ":" + f"{i:032x}") for i in range(1201)])
+    rows = list(milvus_writer._rows_of("key", 3, change))
     assert len({row["id"] for row in rows}) == len(rows) == 3
     assert all(len(row["doomed"]) < 65_535 for row in rows)
     assert [tuple(one) for row in rows for one in json.loads(row["doomed"])] == change.doomed
