@@ -1,1 +1,53 @@
-"""Documents of many formats to text."""
+"""Documents from files: plain text, Markdown, HTML, PDF, Word and JSON Lines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+from dynamic_tinybert.corpus.errors import UnreadableError
+from dynamic_tinybert.corpus.formats.docx import read_docx
+from dynamic_tinybert.corpus.formats.html import read_html
+from dynamic_tinybert.corpus.formats.jsonl import read_json_lines
+from dynamic_tinybert.corpus.formats.pdf import read_pdf
+from dynamic_tinybert.corpus.formats.reading import Complain, Draft, Kind, Reading, one_document
+from dynamic_tinybert.corpus.formats.text import MARKDOWN, read_text
+from dynamic_tinybert.errors import warn
+
+__all__ = ["KINDS", "Draft", "Reading", "is_readable", "read"]
+
+KINDS: Mapping[str, Kind] = MappingProxyType(
+    {
+        **dict.fromkeys((".txt", ".text", ".rst", *MARKDOWN), one_document(read_text)),
+        **dict.fromkeys((".html", ".htm", ".xhtml"), one_document(read_html)),
+        ".pdf": one_document(read_pdf),
+        ".docx": one_document(read_docx),
+        **dict.fromkeys((".jsonl", ".ndjson"), read_json_lines),
+    }
+)
+"""What reads a file, by the end of its name in lower case."""
+
+
+def is_readable(path: Path) -> bool:
+    """Return whether a file is of a kind that is read, by its name."""
+    return path.suffix.lower() in KINDS
+
+
+def read(path: Path, reading: Reading, *, complain: Complain = warn) -> Iterator[Draft]:
+    """Yield the documents of a file, in its order.
+
+    Args:
+        path: The file. The end of its name tells its kind.
+        reading: How to read it.
+        complain: Is told in a line, without the path, of each record or page that is left out because it is broken.
+
+    Raises:
+        UnreadableError: The file cannot be read as what its name says; also while the blocks of a draft are consumed.
+        OSError: It cannot be opened or read.
+        ImportError: The package that reads this kind is not installed.
+    """
+    kind = KINDS.get(path.suffix.lower())
+    if kind is None:
+        raise UnreadableError(f"is of no kind that is read, which are {', '.join(sorted(KINDS))}")
+    yield from kind(path, reading, complain)

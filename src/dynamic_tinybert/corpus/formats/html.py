@@ -1,0 +1,143 @@
+"""HTML: its text as a browser shows it."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from dynamic_tinybert.corpus.errors import UnreadableError
+from dynamic_tinybert.corpus.formats.reading import (
+    CONTROL,
+    Complain,
+    Reading,
+    as_unreadable,
+    decoded,
+    is_encoding,
+)
+
+_LARGEST_HTML = 64 << 20  # bytes; as a tree, some 25 times as much
+_CHARSET = re.compile(
+    rb"""<meta\b(?![^>]*\b(?:name|property|itemprop)\s*=)[^>]*?\bcharset\s*=\s*["']?\s*([\w.:-]+)"""
+    rb"""|<\?xml\b[^>]*?\bencoding\s*=\s*["']([\w.:-]+)""",
+    re.IGNORECASE,
+)
+_NO_MARKUP = re.compile(rb"<!--.*?(?:-->|\Z)|<script\b.*?(?:</script|\Z)", re.DOTALL | re.IGNORECASE)
+_STYLE = re.compile(r"\bdisplay[ \t\n]*:[ \t\n]*(?:none|block|inline)\b(?!-)|\bwhite-space[ \t\n]*:[ \t\n]*[a-z-]+")
+_BLOCKS = (  # elements that start on a new line, and that inscriptis would have within one
+    *("body", "section", "search", "hr", "center", "dialog", "details", "summary", "dl", "dt", "dd", "menu", "dir"),
+    *("form", "fieldset", "legend", "optgroup", "option", "caption", "tr", "td", "th"),
+)
+
+
+def read_html(path: Path, reading: Reading, complain: Complain) -> Iterator[str]:
+    """Yield the title of an HTML file, then its text."""
+    with path.open("rb") as file:
+        data = file.read(_LARGEST_HTML + 1)
+    if len(data) > _LARGEST_HTML:
+        raise UnreadableError(f"is too large: HTML is read up to {_LARGEST_HTML >> 20} MiB")
+    with as_unreadable("an HTML file"):
+        title, text = rendered(_markup(data, reading, complain))
+    yield title
+    yield text
+
+
+def rendered(markup: str) -> tuple[str, str]:
+    """Return the title of HTML, and its text as a browser lays it out: blocks on lines, rows of tables too."""
+    from inscriptis.css_profiles import CSS_PROFILES
+    from inscriptis.html_engine import Inscriptis
+    from inscriptis.html_properties import Display
+    from inscriptis.model.config import ParserConfig
+    from inscriptis.model.html_element import HtmlElement
+    from inscriptis.model.tag import CustomHtmlTagHandlerMapping
+    from lxml import etree, html
+
+    parser = html.HTMLParser(encoding="utf-8", huge_tree=True, remove_comments=True, remove_pis=True)
+    try:
+        tree = html.document_fromstring(markup.encode("utf-8", "replace"), parser=parser)
+    except etree.ParserError:  # nothing there
+        return "", ""
+    for sibling in list(tree.itersiblings()):  # what follows </html>
+        tree.append(sibling)
+    title = str(tree.xpath("string(//title[not(ancestor::svg)])"))
+    _prepare(tree)
+    css = CSS_PROFILES["strict"] | {name: HtmlElement(display=Display.block) for name in _BLOCKS}
+    handlers = CustomHtmlTagHandlerMapping(start_tag_mapping={}, end_tag_mapping={"table": _close_table})
+    return title, Inscriptis(tree, ParserConfig(css=css, custom_html_tag_handler_mapping=handlers)).get_text()
+
+
+def _prepare(tree: Any) -> None:
+    """Make a tree such that inscriptis renders it as it stands, and hides what a browser hides."""
+    for element in tree.iter():
+        element.text = _escaped(element.text)
+        element.tail = _escaped(element.tail)
+        if "hidden" in element.attrib:
+            element.set("style", "display:none")
+        elif "style" in element.attrib:  # without lengths, of which inscriptis makes as many spaces or lines
+            element.set("style", ";".join(_STYLE.findall(element.get("style").lower())))
+
+
+def _escaped(text: str | None) -> str | None:
+    """Return text that inscriptis, which takes it for HTML once more, writes as it is; lxml takes no control codes."""
+    return CONTROL.sub(" ", text).replace("&", "&amp;") if text else text
+
+
+def _close_table(state: Any) -> None:
+    """Write a table of inscriptis: first what is in no cell, then each row.
+
+    inscriptis itself pads each cell to the widest of its column, and so makes of one long cell many.
+    """
+    from inscriptis.html_properties import WhiteSpace
+
+    table, (around, outside) = state.current_table.pop(), state.tags[-2:]
+    parts = [outside.canvas.get_text(), *(_row([cell.get_text() for cell in row.columns]) for row in table.rows)]
+    text = "\n".join(part for part in parts if part.strip())
+    around.canvas.flush_inline()
+    if text:
+        around.canvas.write(around, _escaped(f"{text}\n"), whitespace=WhiteSpace.pre)
+        around.canvas.flush_inline()
+
+
+def _row(cells: list[str]) -> str:
+    """Return the cells of a row on one line, or where one of them has several lines, each from a new line on."""
+    filled = [cell.strip("\n") for cell in cells if cell.strip()]
+    return ("\n" if any("\n" in cell for cell in filled) else "  ").join(filled)
+
+
+def _markup(data: bytes, reading: Reading, complain: Complain) -> str:
+    """Return the text of an HTML file."""
+    declared = _declared_encoding(data)
+    if declared is None or _is_utf8(data):
+        return "".join(decoded(io.BytesIO(data), "utf-8" if declared else reading.encoding))
+    markup = "".join(decoded(io.BytesIO(data), declared, "replace"))
+    if "\ufffd" in markup:
+        complain(f"has bytes that are no text in {declared.upper()}")
+    return markup
+
+
+def _is_utf8(data: bytes) -> bool:
+    """Return whether bytes are UTF-8 that is not ASCII, as which text in other encodings may pass."""
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return not data.isascii()
+
+
+def _declared_encoding(data: bytes) -> str | None:
+    """Return the encoding that HTML names in its first bytes, as browsers take it; None if it is unknown."""
+    import webencodings
+
+    found = _CHARSET.search(_NO_MARKUP.sub(b"", data[: 1 << 16]), 0, 4096)
+    if not found:
+        return None
+    name = found[found.lastindex or 0].decode("ascii").lower()
+    known = webencodings.lookup(name)
+    if name.startswith("utf-32") or (known and known.name.startswith("utf-16")):
+        return "utf-8"
+    if known is None or known.name in ("replacement", "x-user-defined"):
+        return name if is_encoding(name) else None
+    python = "gb18030" if known.name == "gbk" else str(known.codec_info.name)
+    return python.replace("_", "-")
