@@ -18,13 +18,7 @@ from hypothesis import strategies as st
 
 from dynamic_tinybert import QuestionAnswerer
 from dynamic_tinybert.answer import LogitsError
-from dynamic_tinybert.batch import (
-    BatchError,
-    Question,
-    Summary,
-    answer_file,
-    from_texts,
-)
+from dynamic_tinybert.batch import BatchError, Question, Summary, answer_file, from_texts
 from dynamic_tinybert.batch.records import LONGEST_LINE
 
 Rows = Sequence[object]

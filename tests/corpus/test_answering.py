@@ -245,4 +245,7 @@ def test_an_answer_prints_as_json(corpus: Corpus) -> None:
     row = answer.to_dict()
     assert row["text"] == "Berlin"
     assert row["spent"]["configuration"] == "full"
+    assert " ".join(row["spent"]) == (
+        "configuration coarse retrieved read read_again windows macs bert_base_macs seconds"
+    )
     assert set(row) >= {"document", "title", "start", "end", "passage", "score", "confidence", "retrieval"}

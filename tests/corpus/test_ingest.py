@@ -13,8 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from dynamic_tinybert.corpus import Corpus, CorpusError, Reading
-from dynamic_tinybert.corpus import ingest as adding_module
+from dynamic_tinybert.corpus import Corpus, CorpusError, Reading, ingest
 
 Contents = Callable[[Corpus], dict[str, str]]
 
@@ -245,7 +244,7 @@ def interrupted(tmp_path: Path, place: Path | str, monkeypatch: pytest.MonkeyPat
     """A corpus to which a part of a file of 300 records was added."""
     path = tmp_path / "many.jsonl"
     path.write_text("".join(json.dumps({"id": i, "text": f"Record {i}."}) + "\n" for i in range(300)))
-    monkeypatch.setattr(adding_module, "_COMMIT_CHARACTERS", 500)
+    monkeypatch.setattr(ingest, "_COMMIT_CHARACTERS", 500)
     corpus = Corpus(place)
 
     def interrupt(done: int, total: int, name: str) -> None:
@@ -383,12 +382,10 @@ def test_a_kill_at_any_moment_leaves_a_usable_index_of_whole_documents(
     impatient = (
         ""
         if isinstance(place, Path)
-        else (
-            "from dynamic_tinybert.corpus import milvus_index\nmilvus_index._BEAT_S, milvus_index._STALE_S = 0.1, 0.8\n"
-        )
+        else ("from dynamic_tinybert.corpus.index.milvus import lease\nlease._BEAT_S, lease._STALE_S = 0.1, 0.8\n")
     )
     code = (
-        f"import sys\nfrom dynamic_tinybert.corpus import Corpus, adding\nadding._COMMIT_SECONDS = 0.02\n{impatient}"
+        f"import sys\nfrom dynamic_tinybert.corpus import Corpus, ingest\ningest._COMMIT_SECONDS = 0.02\n{impatient}"
         "print('ready', flush=True)\nCorpus(sys.argv[1]).add(sys.argv[2])"
     )
     killed = version = 0

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from dynamic_tinybert.answer import LogitsError
 from dynamic_tinybert.batch.output import BatchError, Line, Output, encode, encode_error, pass_over_answered
 from dynamic_tinybert.batch.records import BadLine, Question, read_questions
+from dynamic_tinybert.errors import check_from_one
 
 if TYPE_CHECKING:
     from dynamic_tinybert.corpus import Corpus
@@ -222,9 +223,9 @@ def answer_file(
         answer: Answers some questions at a time, from several threads at once. A ValueError is the fault of a question;
             whatever else it raises ends the run.
         workers: Threads that answer.
-        chunk: Questions that a thread takes at a time at the most.
+        chunk: The most questions that a thread takes at a time.
         resume: Go on after the whole lines that are in `out`, if there are any.
-        needs_text: Each question must bring its text; or else texts are left aside.
+        needs_text: Each question must bring its text; otherwise texts are left aside.
         progress: Called with the bytes of `questions` that are done, those there are, and how fast it goes.
 
     Raises:
@@ -243,13 +244,6 @@ def answer_file(
         needs_text=needs_text,
         progress=progress,
     )
-
-
-def check_from_one(**numbers: int | None) -> None:
-    """Raise ValueError for a number below 1; None stands for a default."""
-    for name, value in numbers.items():
-        if value is not None and value < 1:
-            raise ValueError(f"{name} is a whole number from 1, not {value!r}")
 
 
 def run(
@@ -332,7 +326,7 @@ def _on_threads(chunks: Iterable[Chunk], answer: Answering, workers: int) -> Gen
 
 
 def _chunks(records: Iterable[Question | BadLine], most: int) -> Iterator[Chunk]:
-    """Gather records, so many or so large at the most."""
+    """Gather records: at most so many, or so large."""
     part: list[Question | BadLine] = []
     size = 0
     for record in records:

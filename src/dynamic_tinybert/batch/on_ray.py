@@ -25,10 +25,11 @@ import ray.data
 from ray.exceptions import RayError
 
 from dynamic_tinybert.batch import BatchError, Setup, Summary
-from dynamic_tinybert.batch.answering import Answering, Chunk, Done, Progress, answer_lines, check_from_one, run
+from dynamic_tinybert.batch.answering import Answering, Chunk, Done, Progress, answer_lines, run
+from dynamic_tinybert.errors import check_from_one
 from dynamic_tinybert.folder import EMBEDDED
 
-_CHUNKS = 512  # that one Ray dataset has at the most ...
+_CHUNKS = 512  # that one Ray dataset has at most ...
 _CHARACTERS = 1 << 26  # ... unless they hold more characters: so much waits in the memory of the process that calls
 _RETRIES = 5  # of a chunk whose worker died: machines may be lost, but a chunk may also kill each worker that has it
 _PATIENCE = 5  # seconds that a connection to the cluster may take
@@ -53,8 +54,8 @@ def answer_file_on_ray(
         setup: What each worker answers with. It must find the model and the index on its own machine.
         address: Of the cluster, as `ray.init` takes it from one of its machines: `HOST:PORT` or `auto`; `local` starts
             a cluster of this machine alone. A process that is connected already stays so, wherever that is.
-        workers: Processes that answer at the same time, at the most; by default one for each core of the cluster.
-        chunk: Questions that a worker takes at a time at the most; by default as `batch` has them.
+        workers: The most processes that answer at the same time; by default one for each core of the cluster.
+        chunk: The most questions that a worker takes at a time; by default as `batch` has them.
         resume: Go on after the whole lines that are in `out`, if there are any.
         progress: Called with the bytes of `questions` that are done, those there are, and how fast it goes.
 
@@ -65,7 +66,7 @@ def answer_file_on_ray(
         ValueError: `workers` or `chunk` is below 1, both files are one, or the address has another form.
     """
     chunk = setup.chunk if chunk is None else chunk
-    check_from_one(workers=workers, chunk=chunk)
+    check_from_one(**{k: v for k, v in (("workers", workers), ("chunk", chunk)) if v is not None})
     setup = _wherever_it_works(setup)
     with _cluster(address):
         return run(
@@ -86,9 +87,9 @@ def _wherever_it_works(setup: Setup) -> Setup:
         model = os.path.abspath(model)
     if setup.index is None:
         return replace(setup, model=model)
-    from dynamic_tinybert.corpus.index import resolved
+    from dynamic_tinybert.corpus import absolute_location
 
-    index = resolved(setup.index)
+    index = absolute_location(setup.index)
     return replace(setup, model=model, index=index)
 
 

@@ -15,9 +15,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from dynamic_tinybert.answer import Answer
-from dynamic_tinybert.corpus.answers import CorpusAnswer, CorpusSpent
-from dynamic_tinybert.corpus.index.protocol import Hit, Index
+from dynamic_tinybert.answer import Answer, Spent
+from dynamic_tinybert.corpus.answers import CorpusAnswer
+from dynamic_tinybert.corpus.index import Hit, Index
 from dynamic_tinybert.model import Budget, MeasuredConfig
 from dynamic_tinybert.qa import QuestionAnswerer
 
@@ -114,7 +114,7 @@ class _Candidate:
 
 
 class Asking:
-    """Answers one question from an index. Made anew for each.
+    """Answers one question from an index. Made again for each.
 
     Args:
         index: The index.
@@ -235,8 +235,9 @@ class Asking:
         ranked = sorted(candidates, key=lambda c: -c.value)
         most = ranked[0].value if ranked else 0.0
         total = sum(math.exp(c.value - most) for c in ranked)
-        spent = CorpusSpent(
+        spent = Spent(
             configuration=plan.fine.name,
+            share=plan.fine.share,
             coarse=None if plan.coarse == plan.fine else plan.coarse.name,
             retrieved=retrieved,
             read=read,
@@ -264,7 +265,7 @@ class Asking:
             for c in ranked[: plan.answers]
         ] or [self._nothing(spent)]
 
-    def _nothing(self, spent: CorpusSpent) -> CorpusAnswer:
+    def _nothing(self, spent: Spent) -> CorpusAnswer:
         return CorpusAnswer(
             text="",
             document="",

@@ -1,4 +1,4 @@
-"""Answers from a corpus, and what they cost."""
+"""Answers from a corpus."""
 
 from __future__ import annotations
 
@@ -6,32 +6,11 @@ import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from dynamic_tinybert.answer import Spent
 
-@dataclass(frozen=True, kw_only=True)
-class CorpusSpent:
-    """What an answer from a corpus cost.
-
-    Attributes:
-        configuration: The length configuration that the budget bought, at which the best passages were read.
-        coarse: The one at which all were read before, or None if there was one reading.
-        retrieved: Passages that were found.
-        read: How many of them were read before no other could win, or the time was over.
-        read_again: How many of these were read again at `configuration`.
-        windows: Windows that were read.
-        macs: Multiply-accumulates of these windows at their own lengths.
-        bert_base_macs: What BERT-base would have spent on as many windows of the same lengths.
-        seconds: From the question to the answer.
-    """
-
-    configuration: str
-    coarse: str | None
-    retrieved: int
-    read: int
-    read_again: int
-    windows: int
-    macs: int
-    bert_base_macs: int
-    seconds: float
+_SPENT = (  # what `--json` prints of it
+    "configuration", "coarse", "retrieved", "read", "read_again", "windows", "macs", "bert_base_macs", "seconds",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,10 +45,10 @@ class CorpusAnswer:
     confidence: float | None = None
     logit: float
     retrieval: float
-    spent: CorpusSpent = field(repr=False)
+    spent: Spent = field(repr=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the answer as what `--json` prints."""
         row = asdict(self) | {"logit": self.logit if math.isfinite(self.logit) else None}
-        row["spent"]["seconds"] = round(self.spent.seconds, 4)
+        row["spent"] = {name: row["spent"][name] for name in _SPENT} | {"seconds": round(self.spent.seconds, 4)}
         return row

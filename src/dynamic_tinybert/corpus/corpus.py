@@ -9,17 +9,16 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, overload
 
 from dynamic_tinybert.corpus.answering import PASSAGES, Asking, Pace, make_plan
 from dynamic_tinybert.corpus.answers import CorpusAnswer
-from dynamic_tinybert.corpus.formats.formats import Reading
-from dynamic_tinybert.corpus.index.location import MilvusAddress, parse
-from dynamic_tinybert.corpus.index.protocol import Counts, DocumentInfo, Hit, Index
+from dynamic_tinybert.corpus.formats import Reading
+from dynamic_tinybert.corpus.index import Counts, DocumentInfo, Hit, Index, MilvusAddress, open_index, parse
 from dynamic_tinybert.corpus.ingest import Progress, Report, add_files, add_texts, remove
 from dynamic_tinybert.corpus.passages import check_size
-from dynamic_tinybert.inference.stream import check_pair
+from dynamic_tinybert.errors import check_from_one
+from dynamic_tinybert.inference import check_pair
 from dynamic_tinybert.model import Budget
 from dynamic_tinybert.qa import QuestionAnswerer
 
@@ -51,7 +50,7 @@ class Status:
         passages: Their passages.
         characters: Characters of all documents.
         bytes: What the index takes on disk, or None: of an index in Milvus that is not known.
-        passage_size: Characters of a passage at the most.
+        passage_size: The most characters of a passage.
         incomplete: Files whose adding was interrupted; adding them again goes on.
     """
 
@@ -72,7 +71,7 @@ class Corpus:
         directory: The folder of the index, or its address in Milvus: `milvus://HOST:PORT/COLLECTION` (a string; extra
             `milvus`). It is made when something is added.
         qa: The model that reads; by default the one that came with the package, loaded at the first question.
-        passage_size: Characters of a passage at the most, of an index that is made; by default 1,200.
+        passage_size: The most characters of a passage, for a new index; by default 1,200.
 
     Raises:
         CorpusError: The address is not of the form that addresses have.
@@ -109,17 +108,8 @@ class Corpus:
             return opened
         with self._lock:
             if self._opened is None or self._opened is opened:
-                self._opened = self._engine(create)
+                self._opened = open_index(self.directory, create=create, passage_size=self._passage_size)
             return self._opened
-
-    def _engine(self, create: bool) -> Index:
-        if isinstance(self.directory, Path):
-            from dynamic_tinybert.corpus.index.tantivy import TantivyIndex
-
-            return TantivyIndex(self.directory, create=create, passage_size=self._passage_size)
-        from dynamic_tinybert.corpus.index.milvus.index import MilvusIndex
-
-        return MilvusIndex(self.directory, create=create, passage_size=self._passage_size)
 
     @property
     def index(self) -> Index:
@@ -154,7 +144,7 @@ class Corpus:
         Args:
             paths: Files and folders.
             reading: How files are read: the names of fields in JSON Lines, the encoding of text.
-            prune: Remove what came from these folders and is there no longer.
+            prune: Remove what came from these folders and is gone.
             progress: Called with the bytes of files read, those there are, and a file's name.
             skipped: Called with a path and the reason, as soon as something is skipped.
 
@@ -283,10 +273,10 @@ class Corpus:
 
         Args:
             question: The question.
-            top_k: How many answers to give: of as many passages at the least, if there are so many and time for them.
+            top_k: How many answers to give: of at least as many passages, if there are so many and time for them.
             budget: What reading a passage may cost: see `QuestionAnswerer.__call__`.
             max_latency_ms: Milliseconds that the answer may take, from here; the model's loading not counted. Fewer
-                passages are read, as the pace of former readings tells; one at the least.
+                passages are read, as the pace of former readings tells; at least one.
             passages: Passages to retrieve.
             options: `max_seq_len`, `doc_stride`, `max_question_len`, `max_answer_len`, `align_to_words`: see
                 `QuestionAnswerer.__call__`.
@@ -300,9 +290,7 @@ class Corpus:
         unknown = options.keys() - CorpusOptions.__annotations__
         if unknown:
             raise TypeError(f"no option of a corpus: {', '.join(sorted(unknown))}")
-        for name, value in (("passages", passages), ("top_k", 1 if top_k is None else top_k)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} is a whole number from 1, not {value!r:.50}")
+        check_from_one(passages=passages, top_k=1 if top_k is None else top_k)
         if max_latency_ms is not None and not (isinstance(max_latency_ms, numbers.Real) and max_latency_ms > 0):
             raise ValueError(f"max_latency_ms is a number of milliseconds above 0, not {max_latency_ms!r:.50}")
         index, qa = self.index, self.qa

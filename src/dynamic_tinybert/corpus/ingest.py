@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import secrets
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
+from dynamic_tinybert.corpus.discover import LONGEST_NAME, DocumentNames, find_files, hash_bytes, hash_file, is_gone
 from dynamic_tinybert.corpus.errors import CorpusError, UnreadableError
-from dynamic_tinybert.corpus.formats.formats import Draft, Reading, is_readable, read
-from dynamic_tinybert.corpus.index.protocol import Index, Passage, Source, Writer
+from dynamic_tinybert.corpus.formats import Reading, read
+from dynamic_tinybert.corpus.index import Index, Passage, Source, Writer
 from dynamic_tinybert.corpus.passages import cut
-from dynamic_tinybert.files.text import encodable
+from dynamic_tinybert.files import encodable
 
 Progress: TypeAlias = Callable[[int, int, str], None]
 
 _COMMIT_SECONDS = 5.0  # a commit costs a tenth of a second: it waits for the disk
 _COMMIT_CHARACTERS = 50_000_000
-_LONGEST_NAME = 1000  # characters
 _COMPLAINTS = 10  # of a file's records that are passed on one by one
 _GIVEN = "given"  # how a text was read that came by name
 
@@ -67,16 +66,16 @@ def add_files(
 ) -> Report:
     """Add files, and those of folders, to an index.
 
-    A file that is in the index as it is (by size and time of change, or else by its content) is left alone; one that
+    A file that is in the index as it is (by size and time of change, otherwise by its content) is left alone; one that
     changed is replaced at once with all its documents. What cannot be read is reported and skipped; what is in the
     index of it stays. After a kill the same call goes on: every commit holds whole documents.
 
     Args:
         index: The index.
-        passage_size: Characters of a passage at the most.
+        passage_size: The most characters of a passage.
         paths: Files, whatever their suffix if it is known, and folders, of which all files of known types.
         reading: How files are read.
-        prune: Remove what came from these folders and is there no longer.
+        prune: Remove what came from these folders and is gone.
         progress: Called with the bytes of files read, those there are, and the file's name.
         skipped: Called with a path and the reason, as soon as something is skipped.
 
@@ -95,7 +94,7 @@ def add_files(
         os.stat(path)
     with index.writer() as writer:
         adding = _Adding(writer, passage_size, reading or Reading(), report, skip)
-        files = list(_files(paths, report, skip))
+        files = list(find_files(paths, report.ignored, skip))
         total, done = sum(size for _, size in files), 0
         for path, size in files:
             move = partial(_move, progress, os.path.basename(path), done, size, total)
@@ -122,8 +121,8 @@ def add_texts(index: Index, passage_size: int, texts: Iterable[tuple[str, str, s
     with index.writer() as writer:
         count = 0
         for name, title, text in texts:
-            if not name or len(name) > _LONGEST_NAME:
-                raise ValueError(f"a document's name has 1 to {_LONGEST_NAME} characters, not {len(name)}")
+            if not name or len(name) > LONGEST_NAME:
+                raise ValueError(f"a document's name has 1 to {LONGEST_NAME} characters, not {len(name)}")
             version = _new_version()
             name, title, text = encodable(name), encodable(title), encodable(text)
             passages, characters = _add_document(writer, version, name, title, [text], passage_size)
@@ -133,7 +132,7 @@ def add_texts(index: Index, passage_size: int, texts: Iterable[tuple[str, str, s
                     version=version,
                     size=-1,
                     modified=-1,
-                    digest=_hash(text.encode()),
+                    digest=hash_bytes(text.encode()),
                     reading=_GIVEN,
                     drafts=1,
                     documents=1,
@@ -182,7 +181,7 @@ class _Adding:
             try:
                 self._read(path, source, before, moved)
             except BaseException:
-                self._writer.discard(source.version)  # half a document, and all that would be counted anew
+                self._writer.discard(source.version)  # half a document, and all that would be counted again
                 raise
         except UnreadableError as error:
             self._skip(path, str(error))
@@ -197,7 +196,7 @@ class _Adding:
         same_stamp = before is not None and (before.size, before.modified) == (status.st_size, status.st_mtime_ns)
         if before is not None and before.complete and same_reading and same_stamp:
             return None
-        digest = _hash_file(path)
+        digest = hash_file(path)
         if before is not None and same_reading and before.digest == digest:
             now = replace(before, size=status.st_size, modified=status.st_mtime_ns)
             if before.complete:
@@ -221,7 +220,7 @@ class _Adding:
     def _read(self, path: str, begun: Source, before: Source | None, moved: Callable[[int], object]) -> None:
         """Read a file into the index; go on after the documents of it that are there."""
         source, replaces = begun, before is not None and before.version != begun.version
-        names, complaints = _Names(path), _Complaints(path, self._skip)
+        names, complaints = DocumentNames(path), _Complaints(path, self._skip)
         for number, draft in enumerate(read(Path(path), self._reading, complain=complaints)):
             name = names.next(draft)
             if number < begun.drafts:
@@ -294,35 +293,6 @@ class _Complaints:
             self._skip(self._path, f"{self._count - _COMPLAINTS:,} more like these")
 
 
-class _Names:
-    """Names the documents of a file: its path, or of records `path#id`, and `path#id (2)` for an id's second.
-
-    No two documents have one name: a path that is no UTF-8, and one that a record could have, get an addition.
-    """
-
-    def __init__(self, path: str) -> None:
-        self._path = encodable(path)
-        if self._path != path:
-            self._path += f"~{_hash(os.fsencode(path))[:8]}"
-        file, mark, _ = path.rpartition("#")
-        if mark and is_readable(Path(file)) and os.path.isfile(file):
-            self._path += " (file)"
-        self._seen: set[int] = set()
-
-    def next(self, draft: Draft) -> str:
-        if not draft.id:
-            return self._path
-        name = f"{self._path}#{draft.id}"
-        if len(name) > _LONGEST_NAME:
-            name = f"{name[:_LONGEST_NAME]}…{_hash(name.encode())[:16]}"
-        count, one = 1, name
-        while hash(one) in self._seen:
-            count += 1
-            one = f"{name} ({count})"
-        self._seen.add(hash(one))
-        return one
-
-
 def _add_document(
     writer: Writer,
     version: str,
@@ -334,7 +304,7 @@ def _add_document(
 ) -> tuple[int, int]:
     """Add a document; one without text gets one empty passage, so that it is known. Return passages and characters."""
     number = start = 0
-    title, held = title[:_LONGEST_NAME], None
+    title, held = title[:LONGEST_NAME], None
     for text in cut(blocks, size):
         if held is not None:
             writer.add(version, held, last=False)
@@ -348,70 +318,14 @@ def _add_document(
     return number, start
 
 
-def _files(
-    paths: Sequence[str | os.PathLike[str]], report: Report, skip: Callable[[str, str], None]
-) -> Iterator[tuple[str, int]]:
-    """Yield the files of paths and their sizes, each once, folders in the order of their names, loops of links cut."""
-    seen_files: set[str] = set()
-    seen_folders: set[tuple[int, int]] = set()
-    for given in paths:
-        top = os.path.abspath(os.fspath(given))
-        if not os.path.isdir(top):
-            if top not in seen_files:
-                seen_files.add(top)
-                yield from _sized(top, report, skip)
-            continue
-        for folder, subfolders, names in os.walk(
-            top, followlinks=True, onerror=lambda error: skip(error.filename, error.strerror or str(error))
-        ):
-            status = os.stat(folder)
-            if (status.st_dev, status.st_ino) in seen_folders:
-                subfolders.clear()
-                continue
-            seen_folders.add((status.st_dev, status.st_ino))
-            subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-            for name in sorted(names):
-                path = os.path.join(folder, name)
-                if name.startswith(".") or path in seen_files:
-                    continue
-                seen_files.add(path)
-                if is_readable(Path(path)):
-                    yield from _sized(path, report, skip)
-                else:
-                    report.ignored[os.path.splitext(name)[1].lower() or "no suffix"] += 1
-
-
-def _sized(path: str, report: Report, skip: Callable[[str, str], None]) -> Iterator[tuple[str, int]]:
-    try:
-        if not is_readable(Path(path)):
-            skip(path, f"is of no known type: {os.path.splitext(path)[1] or 'it has no suffix'}")
-        elif not os.path.isfile(path):  # a pipe, a device: it might never end
-            skip(path, "is no file" if os.path.exists(path) else "is a link to nothing")
-        else:
-            yield path, os.stat(path).st_size
-    except OSError as error:
-        skip(path, error.strerror or str(error))
-
-
 def _prune(writer: Writer, tops: Sequence[str], there: set[str], report: Report) -> None:
-    """Remove the sources below folders that are there no longer."""
+    """Remove the sources below folders whose files are gone."""
     below = tuple(os.path.join(top, "") for top in tops)
     for source in list(writer.sources()):
         ours = source.name.startswith(below) and source.reading != _GIVEN and source.name not in there
-        if ours and _is_gone(source.name):
+        if ours and is_gone(source.name):
             writer.remove_source(source)
             report.removed += 1
-
-
-def _is_gone(path: str) -> bool:
-    """Whether there is no such file; one in a folder that may not be looked into is not known to be gone."""
-    try:
-        os.stat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return True
-    except OSError:
-        return False
-    return False
 
 
 def remove(index: Index, names: Sequence[str]) -> Mapping[str, int]:
@@ -456,15 +370,3 @@ def _remove(index: Index, writer: Writer, name: str) -> int:
 
 def _new_version() -> str:
     return secrets.token_hex(8)
-
-
-def _hash(content: bytes) -> str:
-    return hashlib.blake2b(content, digest_size=16).hexdigest()
-
-
-def _hash_file(path: str) -> str:
-    digest = hashlib.blake2b(digest_size=16)
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

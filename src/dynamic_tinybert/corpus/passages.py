@@ -8,7 +8,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 
 PASSAGE_SIZE = 1200
-"""Characters of a passage at the most: of English, what one window of 384 tokens holds beside a question."""
+"""The most characters of a passage: of English, what one window of 384 tokens holds beside a question."""
 
 _LEAST, _MOST = 50, 1_000_000
 _AHEAD = 4  # sizes of text looked at before a cut
@@ -33,11 +33,11 @@ def cut(blocks: Iterable[str], size: int = PASSAGE_SIZE) -> Iterator[str]:
     """Cut a text into passages, in bounded memory.
 
     Whole paragraphs go together as far as they fit. A paragraph that is longer is cut into parts of like length, at
-    ends of sentences where it has any, or else of lines or words.
+    ends of sentences where it has any, otherwise of lines or words.
 
     Args:
         blocks: The text, in blocks of any size.
-        size: Characters of a passage at the most.
+        size: The most characters of a passage.
 
     Returns:
         Passages of 1 to `size` characters; joined, they are the text. None for a text that is empty.

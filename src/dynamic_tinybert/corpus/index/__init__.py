@@ -1,6 +1,6 @@
 """The index: what the corpus asks of it, and where it is. The engines are in `tantivy` and `milvus`."""
 
-from dynamic_tinybert.corpus.index.location import MilvusAddress, open_index, parse, resolved
+from dynamic_tinybert.corpus.index.location import MilvusAddress, absolute_location, open_index, parse
 from dynamic_tinybert.corpus.index.protocol import Counts, DocumentInfo, Hit, Index, Passage, Source, Writer
 
 __all__ = [
@@ -12,7 +12,7 @@ __all__ = [
     "Passage",
     "Source",
     "Writer",
+    "absolute_location",
     "open_index",
     "parse",
-    "resolved",
 ]

@@ -7,7 +7,7 @@ import unicodedata
 
 import tantivy
 
-from dynamic_tinybert.files.text import encodable
+from dynamic_tinybert.files import encodable
 
 _LONGEST_QUESTION = 10_000  # characters of a question that are searched for
 _MOST_TERMS = 256

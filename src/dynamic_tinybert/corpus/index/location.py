@@ -1,4 +1,4 @@
-"""Where an index is: in a folder, or in Milvus."""
+"""Where an index is: in a folder, or in Milvus. The engine of either is imported when it is opened."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from dynamic_tinybert.corpus.errors import CorpusError
+from dynamic_tinybert.corpus.index.protocol import Index
 
 _SCHEMES = {"milvus": "http", "milvus+tls": "https"}
 _PORT = 19530
@@ -79,6 +80,17 @@ def parse(location: str | os.PathLike[str] | MilvusAddress) -> MilvusAddress | P
     return MilvusAddress(parts.scheme, f"{host}:{port}", database, collection)
 
 
-def resolved(location: str | os.PathLike[str]) -> str:
+def open_index(location: MilvusAddress | Path, *, create: bool, passage_size: int | None) -> Index:
+    """Open an index, or make it if there is none; see `TantivyIndex` and `MilvusIndex`."""
+    if isinstance(location, Path):
+        from dynamic_tinybert.corpus.index.tantivy import TantivyIndex
+
+        return TantivyIndex(location, create=create, passage_size=passage_size)
+    from dynamic_tinybert.corpus.index.milvus import MilvusIndex
+
+    return MilvusIndex(location, create=create, passage_size=passage_size)
+
+
+def absolute_location(location: str | os.PathLike[str]) -> str:
     """Name an index in full: an address as it is, a folder from the root on, links as they are."""
     return str(location) if is_address(location) else os.path.abspath(location)

@@ -158,7 +158,7 @@ class Index(Protocol):
         ...
 
     def is_current(self) -> bool:
-        """Return whether this is still the index in its folder, which may have been deleted or made anew."""
+        """Return whether this is still the index in its folder, which may have been deleted or made again."""
         ...
 
     def document(self, name: str) -> Iterator[Passage]:
@@ -179,7 +179,7 @@ class Index(Protocol):
 
     @property
     def passage_size(self) -> int:
-        """Characters of a passage at the most."""
+        """The most characters of a passage."""
         ...
 
     def size(self) -> int | None:

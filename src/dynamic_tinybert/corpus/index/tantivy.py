@@ -22,8 +22,7 @@ from dynamic_tinybert.corpus.errors import CorpusError
 from dynamic_tinybert.corpus.index.analyzer import make_analyzer, normal, question_words
 from dynamic_tinybert.corpus.index.protocol import Counts, DocumentInfo, Hit, Passage, Source, Writer, info_of, key_of
 from dynamic_tinybert.corpus.passages import PASSAGE_SIZE, check_size
-from dynamic_tinybert.files.atomic import write_whole
-from dynamic_tinybert.files.text import encodable
+from dynamic_tinybert.files import encodable, write_whole
 
 NOTE = "dynamic-tinybert-index.json"
 _ENGINE = "tantivy"
@@ -37,11 +36,11 @@ class TantivyIndex:
     Args:
         directory: The folder.
         create: Make it, if there is no index.
-        passage_size: Characters of a passage at the most, of an index that is made; by default `PASSAGE_SIZE`.
+        passage_size: The most characters of a passage, for a new index; by default `PASSAGE_SIZE`.
 
     Attributes:
         directory: The folder.
-        passage_size: Characters of a passage at the most.
+        passage_size: The most characters of a passage.
 
     Raises:
         CorpusError: There is no index; the folder holds something else; the index is damaged, or of another version;
@@ -71,10 +70,8 @@ class TantivyIndex:
             )
         self._note_state = self._state_of(self.directory / NOTE)
         self._seen = self._state()  # before it is read: a commit in between is seen at the next question
-        with _told(self.directory):
-            self._index = tantivy.Index.open(str(self._engine))
-            _register(self._index)
-            self._index.config_reader("manual")
+        with _translate_errors(self.directory):
+            self._index = _opened(self._engine)
             self._index.reload()
         self._lock = threading.Lock()
 
@@ -108,14 +105,14 @@ class TantivyIndex:
         if any(name not in (_ENGINE, NOTE) and not name.startswith(f".{NOTE}.") for name in others):
             raise CorpusError(f"{self.directory} holds other files, and no index: give the index a folder of its own")
         self._engine.mkdir(exist_ok=True)
-        with _told(self.directory):
+        with _translate_errors(self.directory):
             tantivy.Index(_schema(), path=str(self._engine))
         note = {"format": _FORMAT, "engine": _ENGINE, "passage_size": passage_size}
         write_whole(self.directory / NOTE, (json.dumps(note, indent=2) + "\n").encode())
         return note
 
     def is_current(self) -> bool:
-        """Return whether this is still the index in its folder, which may have been deleted or made anew."""
+        """Return whether this is still the index in its folder, which may have been deleted or made again."""
         return self._state_of(self.directory / NOTE) == self._note_state
 
     def _state(self) -> tuple[int, int]:
@@ -136,7 +133,7 @@ class TantivyIndex:
         """Return what searches the last commit, whoever made it."""
         state = self._state()
         if state != self._seen:
-            with self._lock, _told(self.directory):
+            with self._lock, _translate_errors(self.directory):
                 self._index.reload()
                 self._seen = state
         return self._index.searcher()
@@ -149,7 +146,7 @@ class TantivyIndex:
         schema = self._index.schema
         queries = [(tantivy.Occur.Should, tantivy.Query.term_query(schema, "words", word, "freq")) for word in words]
         searcher = self._searcher()
-        with _told(self.directory):
+        with _translate_errors(self.directory):
             most = min(k, max(1, searcher.num_docs))  # the engine makes room for as many
             found = searcher.search(tantivy.Query.boolean_query(queries), most, count=False).hits
             return [Hit(_passage(searcher.doc(address)), float(score)) for score, address in found]
@@ -157,14 +154,14 @@ class TantivyIndex:
     def document(self, name: str) -> Iterator[Passage]:
         """Yield the passages of a document, in order; none if there is no such document."""
         searcher = self._searcher()
-        with _told(self.directory):
+        with _translate_errors(self.directory):
             for address in _all(searcher, _term("document", encodable(name)), order="number"):
                 yield _passage(searcher.doc(address))
 
     def documents(self) -> Iterator[DocumentInfo]:
         """Yield what is known of all documents, in the order of their names."""
         searcher = self._searcher()
-        with _told(self.directory):
+        with _translate_errors(self.directory):
             last = (_passage(searcher.doc(address)) for address in _all(searcher, _term("mark", "last")))
             infos = list(map(info_of, last))
         yield from sorted(infos, key=lambda info: info.name)
@@ -176,7 +173,7 @@ class TantivyIndex:
     def counts(self) -> Counts:
         """Return how many documents and passages there are."""
         searcher = self._searcher()
-        with _told(self.directory):
+        with _translate_errors(self.directory):
             found: list[Any] = [searcher.search(_term("mark", mark), 1) for mark in ("last", "bare")]
             return Counts(found[0].count, searcher.num_docs - found[1].count)
 
@@ -195,10 +192,8 @@ class TantivyIndex:
         Raises:
             CorpusError: Another process is changing the index, or the disk is full.
         """
-        with _told(self.directory):
-            index = tantivy.Index.open(str(self._engine))  # as it is on disk now
-            _register(index)
-            index.config_reader("manual")
+        with _translate_errors(self.directory):
+            index = _opened(self._engine)  # as it is on disk now
             engine = index.writer(_HEAP * _writer_threads(), _writer_threads())
             engine.garbage_collect_files()  # what a killed writer left would stand in the way of files of its names
             index.reload()
@@ -238,11 +233,7 @@ class _TantivyWriter:
         self._send()
         self._waiting = {
             "version": version,
-            "document": passage.document,
-            "title": passage.title,
-            "number": passage.number,
-            "start": passage.start,
-            "text": passage.text,
+            **asdict(passage),
             "words": normal(f"{passage.title}\n{passage.text}"),  # found by its title, too
             "mark": ["last"] if last else [],
         }
@@ -274,7 +265,7 @@ class _TantivyWriter:
 
     def remove_document(self, name: str) -> None:
         """Remove a document that was there when the writer was opened from the source that it came from."""
-        with _told(self._directory):
+        with _translate_errors(self._directory):
             stored = [self._searcher.doc(address) for address in _all(self._searcher, _term("document", name))]
         self._delete("document", name)
         for version in {str(document.get_first("version")) for document in stored}:
@@ -294,7 +285,7 @@ class _TantivyWriter:
     def commit(self) -> None:
         """Make all changes so far lasting and seen, at once."""
         self._send()
-        with _told(self._directory):
+        with _translate_errors(self._directory):
             self._engine.commit()
 
     def close(self) -> None:
@@ -304,13 +295,13 @@ class _TantivyWriter:
 
     def _send(self) -> None:
         if self._waiting is not None:
-            with _told(self._directory):
+            with _translate_errors(self._directory):
                 self._engine.add_document(_document(self._waiting))
             self._waiting = None
 
     def _delete(self, field: str, value: str) -> None:
         self._send()
-        with _told(self._directory):
+        with _translate_errors(self._directory):
             self._engine.delete_documents_by_term(field, value)
 
 
@@ -339,18 +330,15 @@ def _term(field: str, value: str) -> tantivy.Query:
 
 def _all(searcher: tantivy.Searcher, query: tantivy.Query, order: str | None = None) -> Iterator[tantivy.DocAddress]:
     """Yield the addresses of all that a query finds."""
-    limit = max(1, searcher.num_docs)
-    if order is None:
-        hits = searcher.search(query, limit, count=False).hits
-    else:
-        hits = searcher.search(query, limit, count=False, order_by_field=order, order=tantivy.Order.Asc).hits
+    most = max(1, searcher.num_docs)
+    hits = searcher.search(query, most, count=False, order_by_field=order, order=tantivy.Order.Asc).hits
     return (address for _, address in hits)
 
 
 def _sources(searcher: tantivy.Searcher, directory: Path, query: tantivy.Query | None = None) -> Iterator[Source]:
     """Yield the sources whose records a query finds, each as last revised."""
     found: dict[str, Source] = {}
-    with _told(directory):
+    with _translate_errors(directory):
         for address in _all(searcher, query or _term("mark", "record")):
             source = Source(**json.loads(bytes(searcher.doc(address).get_first("record") or b"")))
             if source.version not in found or source.revision > found[source.version].revision:
@@ -381,8 +369,11 @@ def _passage(stored: tantivy.Document) -> Passage:
     )
 
 
-def _register(index: tantivy.Index) -> None:
+def _opened(folder: Path) -> tantivy.Index:
+    index = tantivy.Index.open(str(folder))
     index.register_tokenizer(_ENGINE_TOKENIZER, make_analyzer())
+    index.config_reader("manual")
+    return index
 
 
 def _writer_threads() -> int:
@@ -390,7 +381,7 @@ def _writer_threads() -> int:
 
 
 @contextlib.contextmanager
-def _told(directory: Path) -> Iterator[None]:
+def _translate_errors(directory: Path) -> Iterator[None]:
     """Turn what tantivy complains of into one line."""
     try:
         yield

@@ -1,0 +1,115 @@
+"""Which files there are to add, what their documents are called, and by what their content is told apart."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from dynamic_tinybert.corpus.formats import Draft, is_readable
+from dynamic_tinybert.files import encodable
+
+LONGEST_NAME = 1000
+"""Characters of a document's name."""
+
+
+def find_files(
+    paths: Sequence[str | os.PathLike[str]], ignored: Counter[str], skip: Callable[[str, str], None]
+) -> Iterator[tuple[str, int]]:
+    """Yield the files of paths and their sizes, each once, folders in the order of their names, loops of links cut."""
+    seen_files: set[str] = set()
+    seen_folders: set[tuple[int, int]] = set()
+    for given in paths:
+        top = os.path.abspath(os.fspath(given))
+        if not os.path.isdir(top):
+            if top not in seen_files:
+                seen_files.add(top)
+                yield from _sized(top, skip)
+            continue
+        for folder, subfolders, names in os.walk(
+            top, followlinks=True, onerror=lambda error: skip(error.filename, error.strerror or str(error))
+        ):
+            status = os.stat(folder)
+            if (status.st_dev, status.st_ino) in seen_folders:
+                subfolders.clear()
+                continue
+            seen_folders.add((status.st_dev, status.st_ino))
+            subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+            for name in sorted(names):
+                path = os.path.join(folder, name)
+                if name.startswith(".") or path in seen_files:
+                    continue
+                seen_files.add(path)
+                if is_readable(Path(path)):
+                    yield from _sized(path, skip)
+                else:
+                    ignored[os.path.splitext(name)[1].lower() or "no suffix"] += 1
+
+
+def _sized(path: str, skip: Callable[[str, str], None]) -> Iterator[tuple[str, int]]:
+    try:
+        if not is_readable(Path(path)):
+            skip(path, f"is of no known type: {os.path.splitext(path)[1] or 'it has no suffix'}")
+        elif not os.path.isfile(path):  # a pipe, a device: it might never end
+            skip(path, "is no file" if os.path.exists(path) else "is a link to nothing")
+        else:
+            yield path, os.stat(path).st_size
+    except OSError as error:
+        skip(path, error.strerror or str(error))
+
+
+def is_gone(path: str) -> bool:
+    """Return whether there is no such file; one in a folder that may not be looked into is not known to be gone."""
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False
+
+
+class DocumentNames:
+    """Names the documents of a file: its path, or of records `path#id`, and `path#id (2)` for an id's second.
+
+    No two documents have one name: a path that is no UTF-8, and one that a record could have, get an addition.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = encodable(path)
+        if self._path != path:
+            self._path += f"~{hash_bytes(os.fsencode(path))[:8]}"
+        file, mark, _ = path.rpartition("#")
+        if mark and is_readable(Path(file)) and os.path.isfile(file):
+            self._path += " (file)"
+        self._seen: set[int] = set()
+
+    def next(self, draft: Draft) -> str:
+        """Return the name of the next document."""
+        if not draft.id:
+            return self._path
+        name = f"{self._path}#{draft.id}"
+        if len(name) > LONGEST_NAME:
+            name = f"{name[:LONGEST_NAME]}…{hash_bytes(name.encode())[:16]}"
+        count, one = 1, name
+        while hash(one) in self._seen:
+            count += 1
+            one = f"{name} ({count})"
+        self._seen.add(hash(one))
+        return one
+
+
+def hash_bytes(content: bytes) -> str:
+    """Return a digest of content."""
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
+
+
+def hash_file(path: str) -> str:
+    """Return the same digest of a file's content, in bounded memory."""
+    digest = hashlib.blake2b(digest_size=16)
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
