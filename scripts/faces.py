@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from grimp import ImportGraph
 from importlinter import Contract, ContractCheck, fields, output
 
@@ -17,11 +19,12 @@ class FaceContract(Contract):
 
     def check(self, graph: ImportGraph, verbose: bool) -> ContractCheck:
         """Find the imports that go past a face."""
+        ignored = cast("list[str]", self.ignored or [])
         inside = [
             (importer, imported)
             for importer in sorted(graph.modules)
             for imported in sorted(graph.find_modules_directly_imported_by(importer))
-            if imported not in (self.ignored or ()) and _goes_past_a_face(importer, imported)
+            if imported not in ignored and _goes_past_a_face(importer, imported)
         ]
         return ContractCheck(kept=not inside, metadata={"inside": inside})
 
