@@ -84,7 +84,7 @@ class Engine:
         floor = None if options.min_budget is None else _floor(qa, options.min_budget)
         qa.table.select(qa.shape, options.budget)
         self.ladder, self.lowest = ladder_of(qa.table, floor)
-        # Of a table that nobody measured, cheaper configurations are chosen only where somebody said so.
+        # If nobody measured the table, cheaper configurations are chosen only if `min_budget` says so.
         self._adapts = qa.table.measured_on is not None or options.min_budget is not None
         self.objective = self._objective()
         self._workers = Workers(qa.reader, self._schedule(Costs(qa.shape, self.ladder)), self.metrics, clock)
@@ -154,7 +154,7 @@ class Engine:
         return self._open
 
     def admit(self, questions: int) -> None:
-        """Take in the questions of a request; `release` follows when each has ended.
+        """Accept the questions of a request; call `release` when they have ended.
 
         Raises:
             TooBusy: There are too many, or a newcomer would wait too long even at the cheapest configuration.
@@ -192,7 +192,7 @@ class Engine:
         max_latency: float = math.inf,
         explain: bool = False,
     ) -> list[Result]:
-        """Answer the questions of a request from texts. Cancelled, it leaves nothing behind that waits.
+        """Answer the questions of a request from texts. If it is cancelled, nothing of it waits any more.
 
         Args:
             pairs: Questions and texts.
@@ -257,8 +257,8 @@ class Engine:
     ) -> Result:
         """Answer a question from a corpus.
 
-        Load control gives it the configuration of the moment, and the rest of the objective as its latency. Cancelled,
-        it goes on only to its next window.
+        Load control gives it the configuration of the moment, and the rest of the objective as its latency. If it is
+        cancelled, it goes on only to its next window.
 
         Args:
             name: The corpus.
@@ -314,7 +314,7 @@ class Engine:
 
 
 def _floor(qa: QuestionAnswerer, budget: Budget) -> MeasuredConfig:
-    """The configuration below which load control does not go: of a number, the cheapest that costs no less."""
+    """Return the configuration below which load control does not go; for a number, the cheapest that costs no less."""
     if not isinstance(budget, (int, float)):
         return qa.table.select(qa.shape, budget)
     qa.table.select(qa.shape, budget)  # refuses what is no budget

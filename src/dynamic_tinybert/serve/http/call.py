@@ -13,6 +13,7 @@ from fastapi import Request
 from fastapi.responses import JSONResponse, Response
 
 from dynamic_tinybert.answer import EmptyQuestionError
+from dynamic_tinybert.inference import Settings
 from dynamic_tinybert.model import Budget
 from dynamic_tinybert.serve.engine import Engine, Result, Stopped, TooBusy, TooMuch
 from dynamic_tinybert.serve.http.problems import Problem
@@ -22,6 +23,7 @@ from dynamic_tinybert.serve.options import ServeOptions
 
 _Work: TypeAlias = "Callable[[], Coroutine[Any, Any, list[Result]]]"
 
+_LENGTHS = ("max_seq_len", "doc_stride", "max_question_len", "max_answer_len")
 _TEXTS = 4  # times the longest text is what all texts of a request may be, each counted for each of its questions
 
 
@@ -77,19 +79,9 @@ class AnswerCall:
 
     def _of_texts(self) -> _Work:
         asked = self._asked
-        try:
-            settings = self._engine.model.settings(
-                budget=self._budget,
-                top_k=asked.top_k,
-                max_seq_len=asked.max_seq_len,
-                doc_stride=asked.doc_stride,
-                max_question_len=asked.max_question_len,
-                max_answer_len=asked.max_answer_len,
-                handle_impossible_answer=asked.handle_impossible_answer,
-                no_answer_threshold=asked.no_answer_threshold,
-            )
-        except ValueError as error:  # of numbers alone: nothing of the texts is in it
-            raise Problem(422, "invalid_request", str(error)) from None
+        settings = self._settings(
+            handle_impossible_answer=asked.handle_impossible_answer, no_answer_threshold=asked.no_answer_threshold
+        )
         pairs = list(zip(asked.questions, asked.texts, strict=True))
         return partial(
             self._engine.answer,
@@ -104,16 +96,7 @@ class AnswerCall:
         asked = self._asked
         if name not in self._engine.corpora:
             raise Problem(404, "not_found", "there is no index of this name: /info lists them")
-        options = {
-            "max_seq_len": asked.max_seq_len,
-            "doc_stride": asked.doc_stride,
-            "max_question_len": asked.max_question_len,
-            "max_answer_len": asked.max_answer_len,
-        }
-        try:
-            self._engine.model.settings(budget=self._budget, top_k=asked.top_k, **options)  # type: ignore[arg-type]
-        except ValueError as error:
-            raise Problem(422, "invalid_request", str(error)) from None
+        self._settings()  # raises a problem if a value is out of range
 
         async def ask() -> list[Result]:
             asking = [
@@ -125,7 +108,7 @@ class AnswerCall:
                     budget=self._budget,
                     arrived=self._arrived,
                     max_latency=self._max_latency,
-                    options=options,
+                    options=self._lengths,
                 )
                 for question in asked.questions
             ]
@@ -133,6 +116,16 @@ class AnswerCall:
             return [await one() for one in asking]
 
         return ask
+
+    def _settings(self, **options: Any) -> Settings:
+        try:
+            return self._engine.model.settings(budget=self._budget, top_k=self._asked.top_k, **self._lengths, **options)
+        except ValueError as error:  # of numbers alone: nothing of the texts is in it
+            raise Problem(422, "invalid_request", str(error)) from None
+
+    @property
+    def _lengths(self) -> dict[str, Any]:
+        return {name: getattr(self._asked, name) for name in _LENGTHS}
 
     @property
     def _max_latency(self) -> float:

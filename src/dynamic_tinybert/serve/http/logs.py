@@ -86,7 +86,7 @@ else:
 
 
 class _Handler(_StreamHandler):
-    """Says of a record that cannot be written only that: logging itself would print what is in it."""
+    """Says only that a record could not be written: logging itself would print what is in it."""
 
     def handleError(self, record: logging.LogRecord) -> None:
         with contextlib.suppress(Exception):  # nobody reads standard error

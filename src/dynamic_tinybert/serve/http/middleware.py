@@ -213,7 +213,7 @@ class _Origins(CORSMiddleware):
 
 
 class _Guard(_Middleware):
-    """The last to catch an error. Refuses new requests while the server is stopping, and closes connections then."""
+    """Catches what nothing else caught. While the server is stopping, refuses new requests and closes connections."""
 
     def __init__(self, app: ASGIApp, stopping: Stopping) -> None:
         super().__init__(app)
@@ -247,7 +247,7 @@ class _Guard(_Middleware):
 
 
 class _Hosts(_Middleware):
-    """Answers only to its own names: a page of another site that points its name here (DNS rebinding) has another."""
+    """Answers only to its own names, so that no page of a site that points its name here (DNS rebinding) may ask."""
 
     def __init__(self, app: ASGIApp, hosts: Iterable[str]) -> None:
         super().__init__(app)
@@ -286,7 +286,7 @@ def _own_hosts(host: str) -> Sequence[str] | None:
 
 
 class _Keys(_Middleware):
-    """Lets in who brings a key. Everybody may see the page and whether the server is well."""
+    """Lets in requests that bring a key. Everybody may see the page and the server's health."""
 
     def __init__(self, app: ASGIApp, keys: Sequence[str]) -> None:
         super().__init__(app)

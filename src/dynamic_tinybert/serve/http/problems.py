@@ -105,7 +105,7 @@ class FieldProblem(TypedDict):
 class FieldError(ValueError):
     """What a pydantic validator raises to tell the client its message; so nothing of the input may be in it.
 
-    Of any other ValueError the client reads only that the value is not valid.
+    For any other ValueError the client reads only that the value is not valid.
     """
 
 
@@ -153,11 +153,16 @@ class Problem(Exception):
         self.headers = dict(headers or {})
         self.errors = tuple(errors)
 
+    @property
+    def title(self) -> str:
+        """What its status is called."""
+        return _TITLES.get(self.status, "Error")
+
     def body(self, request_id: str) -> bytes:
         """The body of the response: ASCII, so it can be encoded whatever is in it."""
         content: dict[str, Any] = {
             "type": "about:blank",
-            "title": _TITLES.get(self.status, "Error"),
+            "title": self.title,
             "status": self.status,
             "detail": self.detail,
             "code": self.code,

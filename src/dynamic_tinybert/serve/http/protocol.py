@@ -21,11 +21,6 @@ _MAX_AHEAD_BYTES = 1 << 20
 _REFUSED_S = 1.0  # that a connection too many has to take its refusal
 _BAD = Problem(400, "invalid_request", "this is no HTTP/1.1 request")
 _LONG_HEAD = Problem(431, "too_large", "send fewer or shorter headers")
-_STATUS_LINES = {
-    400: b"HTTP/1.1 400 Bad Request",
-    431: b"HTTP/1.1 431 Request Header Fields Too Large",
-    503: b"HTTP/1.1 503 Service Unavailable",
-}
 
 
 class LimitedProtocol(H11Protocol):
@@ -148,15 +143,15 @@ class LimitedProtocol(H11Protocol):
 
 def _raw_response(problem: Problem) -> bytes:
     """A response of a connection that no app sees."""
-    name = new_request_id()
-    body = problem.body(name)
+    request_id = new_request_id()
+    body = problem.body(request_id)
     headers = {
         "Content-Type": MEDIA_TYPE,
         "Content-Length": str(len(body)),
         "Connection": "close",
-        "X-Request-ID": name,
+        "X-Request-ID": request_id,
         **SECURITY_HEADERS,
         **problem.headers,
     }
-    lines = [f"{header}: {value}".encode("latin-1") for header, value in headers.items()]
-    return b"\r\n".join([_STATUS_LINES[problem.status], *lines, b"", body])
+    lines = [f"HTTP/1.1 {problem.status} {problem.title}", *(f"{name}: {value}" for name, value in headers.items())]
+    return "\r\n".join([*lines, "", ""]).encode("latin-1") + body

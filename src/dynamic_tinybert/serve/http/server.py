@@ -36,7 +36,7 @@ def serve(
 
     Args:
         app: The app with its middleware (`wrap`). If it cannot start, the process ends with status 3, as with uvicorn.
-        options: How.
+        options: How to serve.
         stopping: Is set as soon as the signal comes.
         ready: Is called with the server's URL once it takes connections.
 
@@ -77,7 +77,7 @@ class Server(uvicorn.Server):
                 listener.close()
 
     def stop(self) -> None:
-        """What the first signal does. Any thread may call it."""
+        """Begin to stop, as the first signal does. Any thread may call it."""
         self.should_exit = True
         self.stopping.set()
 
