@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Mapping
 from enum import Enum
 from functools import partial
 from pathlib import Path
@@ -25,7 +26,8 @@ from dynamic_tinybert.progress import progress_bar
 
 if TYPE_CHECKING:
     from dynamic_tinybert.folder import ModelFolder
-    from dynamic_tinybert.search import ConfirmedConfig, Search, StudySettings
+    from dynamic_tinybert.qa import QuestionAnswerer
+    from dynamic_tinybert.search import ConfirmedConfig, Search
     from dynamic_tinybert.squad import Questions
 
 _STUDY = "study.db"
@@ -114,7 +116,7 @@ def search(
     import optuna  # noqa: F401
 
     from dynamic_tinybert.folder import called, open_folder
-    from dynamic_tinybert.search import SearchSpace, StudySettings, fingerprint, make_sampler, sqlite_url
+    from dynamic_tinybert.search import Search, SearchSpace, StudySettings, fingerprint, make_sampler, sqlite_url
 
     with console.failures():
         folder = open_folder(model)
@@ -135,84 +137,45 @@ def search(
         within=within,
     )
     with console.failures():
-        run = _Run(
-            folder=folder,
-            output=output,
-            settings=settings,
-            storage=storage or sqlite_url(output / _STUDY),
-            name=output.resolve().name if storage else _NAME,
-            resume=resume,
-            select=select,
-            confirm=confirming,
-            threads=threads,
-        )
-        search, candidates, table = run(proposer, trials)
+        qa = console.load(str(folder.path), threads=threads)
+        output.mkdir(parents=True, exist_ok=True)
+        name = output.resolve().name if storage else _NAME
+        search = Search(storage or sqlite_url(output / _STUDY), name, settings, resume=resume)
+        candidates, table = _run(qa, search, proposer, trials, select, confirming, output, folder.length_configs)
         if install:
             _install(output, folder)
     _report(output, search, candidates, table, as_json, folder.path / LENGTH_CONFIGS if install else None)
 
 
-class _Run:
-    """A search, begun or gone on with, and its results written."""
+def _run(
+    qa: QuestionAnswerer,
+    search: Search,
+    sampler: Any,
+    trials: int,
+    select: Questions,
+    confirm: Questions,
+    output: Path,
+    before: Mapping[str, Any] | None,
+) -> tuple[list[ConfirmedConfig], dict[str, Any]]:
+    """Go on with a search, confirm what it found, and write its results."""
+    from dynamic_tinybert.search import Objective, beginning, make_table, write_results
 
-    def __init__(
-        self,
-        *,
-        folder: ModelFolder,
-        output: Path,
-        settings: StudySettings,
-        storage: str,
-        name: str,
-        resume: bool,
-        select: Questions,
-        confirm: Questions,
-        threads: int | None,
-    ) -> None:
-        self.folder = folder
-        self.output = output
-        self.settings = settings
-        self.storage = storage
-        self.name = name
-        self.resume = resume
-        self.select = select
-        self.confirm = confirm
-        self.threads = threads
+    cost = search.settings.cost
+    own = {c.name: c.config for c in qa.table.choices} if qa.table.measured_on else None
+    first = beginning(qa.shape.layers, search.settings.low, own)
+    hint = partial(console.resumable, f"the trials are in {output}")
+    with hint(), progress_bar("searching", "trials") as bar:
 
-    def __call__(self, sampler: Any, trials: int) -> tuple[Search, list[ConfirmedConfig], dict[str, Any]]:
-        from dynamic_tinybert.search import Objective, Search, beginning, make_table, write_results
+        def show(done: int, total: int, best: float) -> None:
+            if bar:
+                bar(done, total, f", best F1 {best:.2f}")
 
-        qa = console.load(str(self.folder.path), threads=self.threads)
-        self.output.mkdir(parents=True, exist_ok=True)
-        search = Search(self.storage, self.name, self.settings, resume=self.resume)
-        cost = self.settings.cost
-        own = {c.name: c.config for c in qa.table.choices} if qa.table.measured_on else None
-        hint = partial(console.resumable, f"the trials are in {self.output}")
-        first = beginning(qa.shape.layers, self.settings.low, own)
-        with hint(), progress_bar("searching", "trials") as bar:
-
-            def show(done: int, total: int, best: float) -> None:
-                if bar:
-                    bar(done, total, f", best F1 {best:.2f}")
-
-            search.run(Objective(qa, self.select.data, cost), sampler, trials, first=first, progress=show)
-        uniform = {search.space.nearest(config) for name, config in first.items() if name.startswith("uniform")}
-        full, front, measured = first["full"], search.front(), search.interesting
-        configs = [full, *(config for config in measured if config in uniform), *front]
-        with hint(), progress_bar("confirming", "configurations") as progress:
-            confirmed = search.confirm(Objective(qa, self.confirm.data, cost), configs, progress=progress)
-        candidates = [
-            _candidate(config, full, uniform, front, measured.get(config), confirmed[config]) for config in confirmed
-        ]
-        table, names = make_table(candidates, self.confirm.description, self.folder.length_configs)
-        write_results(self.output, table=table, names=names, candidates=candidates, trials=search.rows(), cost=cost)
-        return search, candidates, table
-
-
-def _candidate(config: Any, full: Any, uniform: Any, front: Any, select: Any, confirmed: Any) -> ConfirmedConfig:
-    from dynamic_tinybert.search import ConfirmedConfig
-
-    kind = "full" if config == full else "uniform" if config in uniform else "search"
-    return ConfirmedConfig(kind=kind, config=config, select=select, confirm=confirmed, chosen=config in front)
+        search.run(Objective(qa, select.data, cost), sampler, trials, first=first, progress=show)
+    with hint(), progress_bar("confirming", "configurations") as progress:
+        candidates = search.candidates(Objective(qa, confirm.data, cost), first, progress=progress)
+    table, names = make_table(candidates, confirm.description, before)
+    write_results(output, table=table, names=names, candidates=candidates, trials=search.rows(), cost=cost)
+    return candidates, table
 
 
 def _install(output: Path, folder: ModelFolder) -> None:

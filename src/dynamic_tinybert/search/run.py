@@ -15,6 +15,7 @@ from optuna.trial import TrialState
 
 from dynamic_tinybert.model import LengthConfig
 from dynamic_tinybert.search.objective import Measurement
+from dynamic_tinybert.search.results import ConfirmedConfig
 from dynamic_tinybert.search.space import SearchSpace
 from dynamic_tinybert.search.study import MEASUREMENT, NO_LIMIT, Study
 
@@ -140,6 +141,37 @@ class Search(Study):
                     self.study.set_user_attr(key, known)
                 found[config] = Measurement(**known)
         return {config: found[config] for config in dict.fromkeys(configs)}
+
+    def candidates(
+        self,
+        objective: Callable[[LengthConfig], Measurement],
+        first: Mapping[str, LengthConfig],
+        *,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> list[ConfirmedConfig]:
+        """Confirm `full`, the uniform configurations of interest, and the front.
+
+        Args:
+            objective: Measures a configuration on the questions that confirm.
+            first: What the search began with, see `beginning`.
+            progress: See `confirm`.
+
+        Raises:
+            SearchError: The storage fails.
+        """
+        uniform = {self.space.nearest(config) for name, config in first.items() if name.startswith("uniform")}
+        full, front, measured = first["full"], self.front(), self.interesting
+        configs = [full, *(config for config in measured if config in uniform), *front]
+        return [
+            ConfirmedConfig(
+                kind="full" if config == full else "uniform" if config in uniform else "search",
+                config=config,
+                select=measured.get(config),
+                confirm=found,
+                chosen=config in front,
+            )
+            for config, found in self.confirm(objective, configs, progress=progress).items()
+        ]
 
 
 def beginning(layers: int, low: float, table: Mapping[str, LengthConfig] | None = None) -> dict[str, LengthConfig]:
