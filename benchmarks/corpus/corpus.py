@@ -32,6 +32,7 @@ from dynamic_tinybert import Answer, Budget, QuestionAnswerer
 from dynamic_tinybert.corpus import Corpus, CorpusAnswer
 from dynamic_tinybert.corpus import answering as knobs
 from dynamic_tinybert.model import MeasuredConfig
+from dynamic_tinybert.search import pareto_front
 from dynamic_tinybert.squad import Question, read_squad, score_question
 
 PASSAGE_SIZE = 10_000  # a paragraph of SQuAD is one passage
@@ -131,11 +132,7 @@ def readings(
     """Return what retrieval and readings at all configurations say of a question's 20 passages."""
     hits = corpus.find(question.question, 20)
     texts = [hit.passage.text for hit in hits]
-    row: dict[str, Any] = {
-        "bm25": [hit.score for hit in hits],
-        "true": [text == question.context for text in texts],
-        "gold": score(question, qa(question.question, question.context).text).f1,
-    }
+    row: dict[str, Any] = {"bm25": [hit.score for hit in hits]}
     for name, choice in choices.items():
         answers = qa(question.question, texts, budget=choice.config)
         row[name] = [
@@ -149,8 +146,8 @@ def log_odds(confidence: float) -> float:
     return math.log(sure / (1 - sure))
 
 
-def ranked(row: dict[str, Any], name: str, weight: float, k: int, *, logits: bool = False) -> list[tuple[float, int]]:
-    values = [row[name][i][int(logits)] + weight * row["bm25"][i] for i in range(min(k, len(row[name])))]
+def ranked(row: dict[str, Any], name: str, weight: float, k: int) -> list[tuple[float, int]]:
+    values = [row[name][i][0] + weight * row["bm25"][i] for i in range(min(k, len(row[name])))]
     return sorted(((value, i) for i, value in enumerate(values)), reverse=True)
 
 
@@ -205,7 +202,7 @@ def choice_report(rows: Sequence[dict[str, Any]], articles: str) -> str:
         common.heading(),
         f"{len(rows):,} questions of the `{articles}` articles, over 20,963 passages.",
         common.table(("passages read at full, F1 at weight of BM25", *map(str, WEIGHTS)), by_weight),
-        choice_table(sorted(front(found), key=lambda r: r[-1])),
+        choice_table(front(found)),
         "Of these, what was looked at more closely, front or not:",
         choice_table(chosen),
         f"The highest log-odds of a question's coarse readings: {seen}.",
@@ -227,14 +224,9 @@ def choice_table(found: Iterable[tuple[Any, ...]]) -> str:
 WEIGHTS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4)
 
 
-def front(found: Iterable[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-    """Return what nothing beats in F1 at the same or fewer multiply-accumulates."""
-    best, kept = -1.0, []
-    for row in sorted(found, key=lambda r: (r[-1], -r[-3])):
-        if row[-3] > best:
-            best = row[-3]
-            kept.append(row)
-    return kept
+def front(found: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """Return what nothing beats in F1 at the same or fewer multiply-accumulates, the cheapest first."""
+    return [found[i] for i in pareto_front([(row[-1], row[-3]) for row in found])]
 
 
 # Reporting

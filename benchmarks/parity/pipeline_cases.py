@@ -56,12 +56,7 @@ RUNS: list[tuple[str, dict[str, Any]]] = [  # which questions, and the parameter
 TOWER = "The tower stands in Paris. Everybody knows that it is in Paris. It was built in 1889."
 DEMONSTRATIONS: list[tuple[str, str, str, dict[str, Any]]] = [  # what, question, context, parameters
     ("overlapping answers", "Where is the tower?", TOWER, {"top_k": 3}),
-    (
-        "fewer than `top_k`",
-        "Where is the tower?",
-        TOWER,
-        {"top_k": 3, "align_to_words": False, "max_answer_len": 1},
-    ),
+    ("fewer than `top_k`", "Where is the tower?", TOWER, {"top_k": 3, "align_to_words": False, "max_answer_len": 1}),
     ("one answer for `top_k` 3: no list", "Where is the tower?", "Paris", {"top_k": 3}),
     ("window of as many spans as wanted", "Where", "Paris", {"top_k": 25, "align_to_words": False}),
     ("a letter and its combining mark", "Who wrote it?", "Rene\u0301 wrote it in 1898.", {}),

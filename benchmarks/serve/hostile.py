@@ -375,8 +375,7 @@ def markdown(about: dict[str, Any], siege: Siege | None, endings: Sequence[Endin
         f"`{about['command']}`, {about['date']}",
         f"{common.machine_line(about['machine'])}. {common.listed(about['versions'])}. Seed {about['seed']}.",
         common.table(
-            ("", "found", ""),
-            [(x.what, x.found, "met" if x.met else "**missed**") for x in claims(siege, endings)],
+            ("", "found", ""), [(x.what, x.found, "met" if x.met else "**missed**") for x in claims(siege, endings)]
         ),
     ]
     if siege is not None:

@@ -275,3 +275,17 @@ async def _closed_loop(
     await asyncio.sleep(seconds)
     await client.close()
     return [exchange for exchange in exchanges if exchange.status != UNANSWERED]
+
+
+def closed_rate(
+    port: int, requests: Sequence[bytes], questions: Sequence[int], connections: int, seconds: float
+) -> float:
+    """Return the answers a second that a closed loop gets.
+
+    Raises:
+        SystemExit: A request got no answer.
+    """
+    found = closed_loop(port, requests, questions, connections, seconds)
+    if failed := [x.status for x in found if x.status != 200]:
+        raise SystemExit(f"{len(failed)} of {len(found)} requests got no answer, such as {failed[0]}")
+    return sum(x.done <= seconds for x in found) / seconds
