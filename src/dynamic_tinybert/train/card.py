@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,9 @@ from dynamic_tinybert.folder import called, is_hub_name
 from dynamic_tinybert.model import ModelShape
 from dynamic_tinybert.publish import PREJUDICES, SPANS_ONLY, card_evaluation, card_metadata, compose_card
 from dynamic_tinybert.squad import Version
-from dynamic_tinybert.train.recipe import Recipe, dump_recipe
-from dynamic_tinybert.train.settings import LogitsStage, Stage
+from dynamic_tinybert.train.output import StageResult
+from dynamic_tinybert.train.recipe import Recipe, dump_recipe, models_of
+from dynamic_tinybert.train.settings import LengthDropStage, LogitsStage, Stage
 
 _LIMITS = f"""\
 ## Intended use
@@ -58,34 +58,13 @@ _DROPPING = (
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class StageResult:
-    """What a stage came to.
-
-    Attributes:
-        name: Its name.
-        stage: Its settings.
-        figures: Of the checkpoint that was kept, on a sample of `select`; or of stored logits.
-        steps: Steps that were made.
-        epochs: Epochs that were made.
-    """
-
-    name: str
-    stage: Stage | LogitsStage
-    figures: Mapping[str, float]
-    steps: int
-    epochs: float
-
-
 def model_card(
     recipe: Recipe,
     shape: ModelShape,
     stages: Sequence[StageResult],
     figures: Mapping[str, Mapping[str, float]],
     *,
-    base: str,
     features: int,
-    dropping: bool,
     version: Version = "1.1",
     unanswerable: bool = False,
 ) -> str:
@@ -96,26 +75,12 @@ def model_card(
         shape: The sizes of the model.
         stages: What was done.
         figures: Data -> `exact_match`, `f1`, `total`, as measured at full.
-        base: What the model started from.
         features: How many windows it was trained on.
-        dropping: Whether it was trained for dropping tokens.
         version: Of the SQuAD file that it was trained on.
         unanswerable: Whether questions of that file have no answer.
     """
-    results = [
-        card_evaluation(
-            {"type": _DATASETS[version], "name": f"SQuAD, {data}", "split": data}, found["exact_match"], found["f1"]
-        )
-        for data, found in figures.items()
-    ]
-    head: dict[str, Any] = {
-        "license": recipe.license,
-        "language": "en",
-        "datasets": [_DATASETS[version]],
-        **card_metadata(recipe.name, results),
-    }
-    if is_hub_name(base):
-        head["base_model"] = base
+    base = _base(recipe)
+    dropping = any(isinstance(stage, LengthDropStage) for stage in recipe.stages)
     table = ["| data | questions | EM | F1 |", "| --- | --- | --- | --- |"]
     table += [
         f"| {data} | {int(x['total']):,} | {x['exact_match']:.2f} | {x['f1']:.2f} |" for data, x in figures.items()
@@ -169,7 +134,34 @@ def model_card(
         "from Wikipedia.",
         "",
     ]
-    return compose_card(head, "\n".join(lines))
+    return compose_card(_metadata(recipe, figures, base, version), "\n".join(lines))
+
+
+def _base(recipe: Recipe) -> str:
+    """What the model started from: the student's checkpoint, or the first model that a stage names."""
+    stages = (stage for stage in recipe.stages if not isinstance(stage, LogitsStage))
+    named = (model for stage in stages for model in models_of(stage))
+    return called((recipe.student and recipe.student.checkpoint) or next(named, str(recipe.teacher)))
+
+
+def _metadata(
+    recipe: Recipe, figures: Mapping[str, Mapping[str, float]], base: str, version: Version
+) -> dict[str, Any]:
+    results = [
+        card_evaluation(
+            {"type": _DATASETS[version], "name": f"SQuAD, {data}", "split": data}, found["exact_match"], found["f1"]
+        )
+        for data, found in figures.items()
+    ]
+    head: dict[str, Any] = {
+        "license": recipe.license,
+        "language": "en",
+        "datasets": [_DATASETS[version]],
+        **card_metadata(recipe.name, results),
+    }
+    if is_hub_name(base):
+        head["base_model"] = base
+    return head
 
 
 def _stored(stages: Sequence[StageResult]) -> list[str]:

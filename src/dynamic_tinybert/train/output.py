@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
@@ -19,8 +21,43 @@ from dynamic_tinybert.train.logits import FILE
 from dynamic_tinybert.train.prolonging import prolongs
 from dynamic_tinybert.train.recipe import Recipe, dump_recipe
 from dynamic_tinybert.train.schedule import last_checkpoint
+from dynamic_tinybert.train.settings import LogitsStage, Stage
 
 _RECIPE = "recipe.yaml"
+_RESULT = "result.json"  # in the folder of a stage
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageResult:
+    """What a stage came to.
+
+    Attributes:
+        name: Its name.
+        stage: Its settings.
+        figures: Of the checkpoint that was kept, on a sample of `select`; or of stored logits.
+        steps: Steps that were made.
+        epochs: Epochs that were made.
+    """
+
+    name: str
+    stage: Stage | LogitsStage
+    figures: Mapping[str, float]
+    steps: int
+    epochs: float
+
+    @classmethod
+    def read(cls, folder: Path, name: str, stage: Stage | LogitsStage) -> StageResult:
+        """Read it in the folder of a stage that is done."""
+        return cls(name=name, stage=stage, **json.loads((folder / _RESULT).read_text("utf-8")))
+
+    def write(self, folder: Path) -> None:
+        """Write it into the folder of the stage.
+
+        Raises:
+            OSError: It cannot be written.
+        """
+        summary = {"figures": self.figures, "steps": self.steps, "epochs": self.epochs}
+        write_whole(folder / _RESULT, (json.dumps(summary, indent=1) + "\n").encode())
 
 
 def result_path(recipe: Recipe, output: Path) -> Path:
@@ -28,6 +65,11 @@ def result_path(recipe: Recipe, output: Path) -> Path:
     if recipe.trains:
         return output / "model"
     return stage_folder(output, len(recipe.stages) - 1, recipe.stage_names()[-1]) / FILE
+
+
+def is_stored(folder: Path) -> bool:
+    """Whether a `logits` stage is done."""
+    return (folder / _RESULT).is_file()
 
 
 def stage_folder(output: Path, number: int, name: str) -> Path:

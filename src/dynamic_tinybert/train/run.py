@@ -19,11 +19,10 @@ from transformers import set_seed
 from transformers.utils import logging
 
 from dynamic_tinybert.files import write_whole
-from dynamic_tinybert.folder import called
 from dynamic_tinybert.inference import TextTokenizer
 from dynamic_tinybert.squad import Question
 from dynamic_tinybert.train.arithmetic import keep_freed_memory, uses_bf16
-from dynamic_tinybert.train.card import StageResult, model_card
+from dynamic_tinybert.train.card import model_card
 from dynamic_tinybert.train.errors import TrainingError
 from dynamic_tinybert.train.evaluation import answerer, measure
 from dynamic_tinybert.train.features import Feature, make_features
@@ -42,11 +41,19 @@ from dynamic_tinybert.train.models import (
     load_model,
     load_student,
 )
-from dynamic_tinybert.train.output import check_output, explain_write_error, held, remove_checkpoints, stage_folder
+from dynamic_tinybert.train.output import (
+    StageResult,
+    check_output,
+    explain_write_error,
+    held,
+    is_stored,
+    remove_checkpoints,
+    stage_folder,
+)
 from dynamic_tinybert.train.predict import logits_of, run_logits_stage, say_mass
 from dynamic_tinybert.train.preflight import CheckedRecipe, check_recipe
 from dynamic_tinybert.train.progress import Reporter, ShowProgress
-from dynamic_tinybert.train.recipe import Recipe, models_of
+from dynamic_tinybert.train.recipe import Recipe
 from dynamic_tinybert.train.schedule import last_checkpoint
 from dynamic_tinybert.train.settings import (
     IntermediateStage,
@@ -66,7 +73,6 @@ from dynamic_tinybert.train.student import make_student
 from dynamic_tinybert.train.trainer import StageContext, StageTrainer
 from dynamic_tinybert.train.vocabulary import Vocabulary
 
-_RESULT = "result.json"
 _OWN_TOKENIZER = "student-tokenizer"  # of a student that has other ids than features are made with
 _FIGURES = "figures.json"
 _PATIENCE = datetime.timedelta(hours=12)  # of the other processes, while the first measures
@@ -183,8 +189,7 @@ class _Run:
 
     def _logits_stage(self, stage: LogitsStage, name: str, folder: Path) -> StageResult:
         """Store what teachers say of the features, unless that was done before; the first process does it."""
-        written = folder / _RESULT
-        if written.is_file():
+        if is_stored(folder):
             self.reporter.say(f"{name}: done before")
         elif self.first:
             folder.mkdir(exist_ok=True)
@@ -200,10 +205,9 @@ class _Run:
                 reporter=self.reporter,
                 start=None if stage.start is None else self._starts[stage.start],
             )
-            summary = {"figures": figures, "steps": 0, "epochs": 0.0}
-            write_whole(written, (json.dumps(summary, indent=1) + "\n").encode())
+            StageResult(name=name, stage=stage, figures=figures, steps=0, epochs=0.0).write(folder)
         PartialState().wait_for_everyone()
-        return StageResult(name=name, stage=stage, **json.loads(written.read_text("utf-8")))
+        return StageResult.read(folder, name, stage)
 
     def _teacher_stage(self, stage: TeacherStage, name: str, folder: Path) -> tuple[Any, StageResult]:
         """Fine-tune the teacher, and keep its logits; or load it, if that was done before."""
@@ -271,8 +275,7 @@ class _Run:
         if self.first:
             remove_checkpoints(folder)  # where it was killed between the two
         self.reporter.say(f"{name}: done before")
-        summary = json.loads((folder / _RESULT).read_text("utf-8"))
-        return StageResult(name=name, stage=stage, **summary)
+        return StageResult.read(folder, name, stage)
 
     def _goal(self, stage: StudentStage) -> Teacher | StoredLogits | None:
         """What a student's stage learns from."""
@@ -337,10 +340,9 @@ class _Run:
     def _end(self, trainer: StageTrainer, result: StageResult, tokenizer: str | Path, folder: Path) -> None:
         """Write what a stage came to; its folder `model` last, since that says that it is done."""
         if self.first:
-            summary = {"figures": result.figures, "steps": result.steps, "epochs": result.epochs}
             try:
                 write_curve(folder, trainer.state.log_history)
-                write_whole(folder / _RESULT, (json.dumps(summary, indent=1) + "\n").encode())
+                result.write(folder)
                 write_model(trainer.model, tokenizer, folder / "model")
             except (OSError, SafetensorError, RuntimeError) as error:
                 raise explain_write_error(error, folder) from error
@@ -366,17 +368,12 @@ class _Run:
         table = None
         if recipe.student is not None:
             table = first_table(qa, recipe, self.checked.sets, figures["confirm"], self.reporter)
-        others = (stage for stage in recipe.stages if not isinstance(stage, LogitsStage))
-        named = (model for stage in others for model in models_of(stage))
-        base = called((recipe.student and recipe.student.checkpoint) or next(named, str(recipe.teacher)))
         card = model_card(
             recipe,
             qa.shape,
             results,
             figures,
-            base=base,
             features=len(self.features),
-            dropping=any(isinstance(stage, LengthDropStage) for stage in recipe.stages),
             version=self.checked.sets.select.version,
             unanswerable=self.checked.sets.unanswerable,
         )
