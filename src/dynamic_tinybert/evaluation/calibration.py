@@ -50,9 +50,9 @@ class Sample:
 def draw_sample(name: str, data: SquadFile, number: int, *, seed: int = 0) -> Sample:
     """Draw questions with and without an answer, always the same; fewer are among more.
 
-    Those without are the file's own, if it has any, and serve for both; or else each question drawn is asked again. For
-    thresholds half of them are `swapped`, as far as they can be, and the others asked of the `nearest` paragraph; for
-    the confidence all are asked of any `other`, since what it tells apart is texts. See `squad.unanswerable`.
+    Those without are the file's own, if it has any, and serve for both; otherwise each question drawn is asked again.
+    For thresholds half of them are `swapped`, as far as they can be, and the others asked of the `nearest` paragraph;
+    for the confidence all are asked of any `other`, since what it tells apart is texts. See `squad.make_unanswerable`.
 
     Args:
         name: What to call them.
@@ -150,7 +150,7 @@ class Fitted:
 
         Args:
             before: What it has held, or None.
-            confidence: Whether the calibration goes in; or else that of `before` stays.
+            confidence: Whether the calibration goes in; otherwise that of `before` stays.
         """
         measured_on = f"fitted on {self.fitted_on}; figures of {self.measured_on}"
         table = dict(before or {})

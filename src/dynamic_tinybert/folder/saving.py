@@ -114,7 +114,7 @@ def _round(weight: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.int8], npt.N
 
 
 def _move(draft: Path, target: Path) -> None:
-    """Put `draft` in the place of `target`."""
+    """Put `draft` where `target` is."""
     if not target.exists():
         draft.rename(target)
         return

@@ -45,7 +45,7 @@ class LengthConfig:
         fractions: One for each layer, in (0, 1], none greater than the one before.
 
     Raises:
-        BudgetError: The fractions are none, out of range, or growing.
+        BudgetError: There are no fractions, or they are out of range or growing.
     """
 
     fractions: tuple[float, ...]

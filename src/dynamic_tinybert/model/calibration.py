@@ -39,7 +39,7 @@ class Calibration:
 
     @classmethod
     def read(cls, stored: Mapping[str, Any] | None) -> Calibration | None:
-        """Read `calibration` of `length_configs.json`; None where there is none.
+        """Read `calibration` of `length_configs.json`; None if it is missing.
 
         Raises:
             CalibrationError: It is not of the documented form.

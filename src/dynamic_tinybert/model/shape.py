@@ -24,12 +24,12 @@ class ModelShape:
         feed_forward: Width between the two feed-forward projections, F.
         vocabulary: Rows of the word embeddings.
         positions: The longest sequence the model can read, in tokens.
-        token_types: Rows of the token-type embeddings (2: question and text); 0 where there are none.
+        token_types: Rows of the token-type embeddings (2: question and text); 0 if the model has no such table.
         activation: `gelu` is exact (erf); `gelu_tanh` is transformers' `gelu_new`.
         norm_epsilon: What layer normalization adds to the variance.
         significance: Whose attention makes a token significant: that of `all` tokens (Kim and Cho, 2020), or of the
             `question` alone, its [CLS] and [SEP] among it: the tokens of type 0. Folders call it `voters`.
-        typed: Whether a token's type is part of its embedding (BERT, ELECTRA, ALBERT); or else that of every token is
+        typed: Whether a token's type is part of its embedding (BERT, ELECTRA, ALBERT); otherwise that of every token is
             type 0, if there are types at all, and question and text are told apart for the votes alone.
         embedding: Width of the embeddings, E; None for H.
         projected: Whether a projection leads from the embeddings to the first layer (ELECTRA, ALBERT).

@@ -91,7 +91,7 @@ class ConfigTable:
         return cls(sorted(choices, key=lambda c: -c.share), measured_on, threshold)
 
     def threshold(self, given: float | None = None) -> float:
-        """Return the no-answer threshold that is given, or else the model's own, or else 0."""
+        """Return the no-answer threshold that is given; without one, the model's own; without that, 0."""
         return (self.no_answer_threshold or 0.0) if given is None else given
 
     def select(self, shape: ModelShape, budget: Budget) -> MeasuredConfig:
@@ -189,7 +189,7 @@ def _without_table(stored: Mapping[str, Any]) -> bool:
 
 
 def _no_answer(table: Mapping[str, Any] | None) -> float | None:
-    """Read `no_answer` of `length_configs.json`; None where there is none."""
+    """Read `no_answer` of `length_configs.json`; None if it is missing."""
     stored = table.get("no_answer") if isinstance(table, Mapping) else None
     if stored is None:
         return None

@@ -101,7 +101,7 @@ def complete_card(text: str | None, folder: ModelFolder, name: str, *, license: 
     """Write the card of a model that is published, or complete the one that it has.
 
     What is there stays as it is, byte for byte: metadata is added at the end of the block, sections at the end of the
-    text. A card that this function wrote, and nobody has changed, is written anew.
+    text. A card that this function wrote, and nobody has changed, is written again.
 
     Args:
         text: The card that is there, or None.

@@ -84,7 +84,7 @@ def push_model(
         say: Is told what happens, a line at a time.
 
     Raises:
-        ValueError: The name or the message is none.
+        ValueError: The name is not `owner/name`, or the message is empty.
         ModelFolderError: The folder is no sound model, its card lacks a licence, or the Hub refuses or is out of reach.
     """
     check_hub_name(name)

@@ -51,7 +51,7 @@ class HubModel:
     _head: str
 
     def read_card(self) -> str | None:
-        """Fetch the card, or None where there is none.
+        """Fetch the card; None if there is no card.
 
         Raises:
             ModelFolderError: It cannot be had.
@@ -77,7 +77,7 @@ class HubModel:
         )
 
     def commit(self, files: Mapping[str, bytes | Path], message: str) -> str | None:
-        """Make one commit: the files of a model in the place of those that are there. Other files stay.
+        """Make one commit: the files of a model instead of those that are there. Other files stay.
 
         Returns:
             The new commit, or None if all was there already.
@@ -123,7 +123,7 @@ class Hub:
         self._api: Any = HfApi(token=token)
 
     def find(self, name: str, *, revision: str | None, private: bool) -> HubModel | None:
-        """Find a model, or None where there is none, or no such branch.
+        """Find a model; None if it or the branch does not exist.
 
         Args:
             name: `owner/name`.

@@ -57,7 +57,7 @@ def build_graph(
     Inputs, all int64: `input_ids`, `attention_mask`, `token_type_ids` of `[batch, tokens]`, each row filled from the
     left and padded at its end, types 0 for the question and 1 for the text even where a model embeds none; `lengths` of
     `[batch, layers]`, how many tokens each row keeps after each layer: none greater than the one before it nor than the
-    row's own tokens, and 1 at the least.
+    row's own tokens, and at least 1.
 
     Outputs: `start_logits` and `end_logits`, float32 `[batch, tokens]`, without meaning at padding; `layers_passed`,
     int64 `[batch, tokens]`: how many layers each token passed whole.

@@ -22,7 +22,7 @@ from dynamic_tinybert.search.study import MEASUREMENT, NO_LIMIT, Study
 UNIFORM: Final = (0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5)
 """Retentions of the uniform configurations that every search begins with, as Kim and Cho (2020) do."""
 
-_LATE: Final = 5  # late ones at the most, so that a deep model has trials left
+_LATE: Final = 5  # at most so many late ones, so that a deep model has trials left
 _STALE: Final = 10  # later trials that are complete while one is not: its worker was killed
 
 

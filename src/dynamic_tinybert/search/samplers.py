@@ -55,9 +55,9 @@ def make_sampler(name: str, seed: int, *, noisy: bool = False) -> Any:
 
 
 class SeededByTrial(BaseSampler):  # type: ignore[misc]
-    """A sampler made anew for each trial, seeded by the search's seed and the trial's number.
+    """A sampler made again for each trial, seeded by the search's seed and the trial's number.
 
-    Optuna's samplers draw from a stream that begins anew with every process, so that workers of one seed, or a resumed
+    Optuna's samplers draw from a stream that begins again with every process, so that workers of one seed, or a resumed
     search, would draw the same again. All else that they know, they read from the storage.
 
     Args:

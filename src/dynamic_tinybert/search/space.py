@@ -75,5 +75,5 @@ class SearchSpace:
         return tuple(ratios)
 
     def nearest(self, config: LengthConfig) -> LengthConfig:
-        """Return the configuration itself if it is in the range, or else the one that follows it closely."""
+        """Return the configuration itself if it is in the range, otherwise the one that follows it closely."""
         return self.config(self.ratios(config))

@@ -85,7 +85,7 @@ class Study:
         storage: The URL of a database, as SQLAlchemy writes it, for example `sqlite:///search/study.db`.
         name: What the study is called there.
         settings: What it must have been begun with.
-        resume: Go on with the study that is there; or else begin one, where none is there yet.
+        resume: Go on with the study that is there; otherwise begin one, and there must be none yet.
 
     Attributes:
         study: Optuna's study; its first objective is F1, its second the cost.

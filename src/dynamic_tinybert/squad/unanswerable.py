@@ -185,7 +185,7 @@ def _swap_name(question: Question, names: list[str], draw: random.Random) -> str
 
 
 def _swap_number(question: Question, numbers: list[str], draw: random.Random) -> str | None:
-    """For a number in it, one of as many digits that the paragraph does not hold, from the article or else made."""
+    """For a number in it, one of as many digits that the paragraph does not hold, if possible from the article."""
     places = list(_NUMBER.finditer(question.question))
     if not places:
         return None

@@ -1,4 +1,4 @@
-"""How good a model in training is: the very road and metric of `evaluate`, with PyTorch in the runtime's place."""
+"""How good a model in training is: the very road and metric of `evaluate`, with PyTorch instead of the runtime."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from dynamic_tinybert.train.models import Inputs, shape_of
 
 
 class TorchRuntime:
-    """A PyTorch model in the place of the runtime.
+    """A PyTorch model instead of the runtime.
 
     Args:
         model: A question-answering model of transformers.

@@ -110,7 +110,7 @@ def read_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
     """Read a recipe.
 
     Args:
-        path: A YAML file. The files of its data are as from the working folder, or else as from the recipe's.
+        path: A YAML file. The files of its data are looked for from the working folder, then from the recipe's.
         changes: What is to be other than in the file, as `data.limit=1000` or `stages.teacher.minutes=4`; a stage is
             called by its name or its number, from 0.
 

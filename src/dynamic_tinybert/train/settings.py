@@ -118,7 +118,7 @@ class Stage(Strict):
         minutes: how long it takes, evaluations and checkpoints included but for the last. The learning rate falls
             to 0 over either.
         batch_size: Features of a batch, on each device.
-        batch_tokens: Tokens of a batch at most, in the place of `batch_size`: batches take equally long, however
+        batch_tokens: Tokens of a batch at most, instead of `batch_size`: batches take equally long, however
             different the lengths are, and hold features of nearly equal length, so almost nothing is padded.
         accumulate: Batches of a step.
         learning_rate: The greatest, after the warm-up.
@@ -131,7 +131,7 @@ class Stage(Strict):
         max_grad_norm: Gradients are scaled down to this norm.
         precision: `auto` is bfloat16 on a GPU that has it and on a CPU that multiplies in it, and float32 elsewhere.
         checkpoint_minutes: How often the stage is evaluated and saved.
-        checkpoint_steps: The same in steps, in place of the minutes.
+        checkpoint_steps: The same in steps, instead of minutes.
         select_questions: How many questions of `select` an evaluation asks.
         retentions: Uniform retentions at which it asks them; the best checkpoint has the greatest mean F1 of all.
     """
@@ -239,7 +239,7 @@ class PredictionStage(StudentStage):
     Attributes:
         temperature: What softens both distributions.
         labels: The share of the true labels in the loss.
-        logits: A file of stored logits, in place of a teacher.
+        logits: A file of stored logits, instead of a teacher.
     """
 
     stage: Literal["prediction"]
