@@ -134,7 +134,7 @@ def test_card_without_a_licence(checkpoint: Path, card: str) -> None:
 
 
 @pytest.mark.parametrize("ours", ["question", {"voters": "nobody"}, {"voters": None}, ["voters"], 3, None])
-def test_voters_that_nobody_knows_are_refused(checkpoint: Path, ours: object) -> None:
+def test_a_rule_of_significance_that_nobody_knows_is_refused(checkpoint: Path, ours: object) -> None:
     file = checkpoint / "config.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "dynamic_tinybert": ours}))
     line = refusal(open_folder, checkpoint)

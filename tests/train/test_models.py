@@ -390,7 +390,7 @@ def test_a_damaged_folder_is_one_line(load: Any, damage: str, says: str, tmp_pat
 
 @pytest.mark.parametrize("load", [load_student, load_model, read_config])
 @pytest.mark.parametrize("ours", ["question", ["voters"], 3, None, {"voters": "text"}, {"voters": None}])
-def test_voters_that_nobody_knows_are_one_line(load: Any, ours: object, tmp_path: Path) -> None:
+def test_a_rule_of_significance_that_nobody_knows_is_one_line(load: Any, ours: object, tmp_path: Path) -> None:
     folder = saved(tiny_bert(), tmp_path / "model")
     config = json.loads((folder / "config.json").read_text("utf-8"))
     (folder / "config.json").write_text(json.dumps({**config, "dynamic_tinybert": ours}), "utf-8")

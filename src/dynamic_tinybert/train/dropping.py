@@ -227,7 +227,7 @@ class DropAndRestore:
 
         Returns:
             What each token mixes of the others' values, `[batch, slots, hidden]`; and the attention that it receives,
-            summed over heads and the voters' query positions, float32 `[batch, slots]`, None without `voting`.
+            summed over heads and the queries that count, float32 `[batch, slots]`, None without `voting`.
         """
         parts, heads = self.attention_parts(layer), self.config.num_attention_heads
 
@@ -300,12 +300,12 @@ def set_significance(config: Any, rule: Significance) -> None:
         config.dynamic_tinybert = stored_significance(rule)
 
 
-def _count(probabilities: Tensor, voters: Tensor, heads: int, *, learning: bool) -> Tensor:
-    """The attention that each token receives, summed over heads and voters, in float32 as the runtime sums it.
+def _count(probabilities: Tensor, queries: Tensor, heads: int, *, learning: bool) -> Tensor:
+    """The attention that each token receives, summed over heads and queries, in float32 as the runtime sums it.
 
     Args:
         probabilities: `[batch * heads, queries, keys]`.
-        voters: Whose attention counts, `[batch, queries]`.
+        queries: Whose attention counts, `[batch, queries]`.
         heads: How many heads there are.
         learning: Whether the sum carries a gradient.
 
@@ -314,7 +314,7 @@ def _count(probabilities: Tensor, voters: Tensor, heads: int, *, learning: bool)
     """
     counted = (probabilities if learning else probabilities.detach()).unflatten(0, (-1, heads)).flatten(1, 2)
     with torch.autocast(probabilities.device.type, enabled=False):
-        return torch.bmm(voters.float().repeat(1, heads)[:, None], counted.float())[:, 0]
+        return torch.bmm(queries.float().repeat(1, heads)[:, None], counted.float())[:, 0]
 
 
 def _lengths(config: Lengths | None, mask: Tensor, layers: int) -> tuple[Tensor, list[int], Sequence[float]]:
