@@ -6,12 +6,14 @@ import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING
 
 from dynamic_tinybert.squad.data import Question
 from dynamic_tinybert.squad.metrics import normalize_answer
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 _K1, _B = 1.2, 0.75  # of BM25, as usual
 _WORD = re.compile(r"\w+")
@@ -30,6 +32,8 @@ class Bm25:
     """
 
     def __init__(self, texts: Sequence[str]) -> None:
+        import numpy as np  # here, so that reading SQuAD and scoring need none
+
         counts = [Counter(words_of(text)) for text in texts]
         lengths = [sum(each.values()) for each in counts]
         mean = sum(lengths) / max(1, len(lengths)) or 1.0
@@ -42,7 +46,7 @@ class Bm25:
 
     def scores(self, question: str) -> npt.NDArray[np.float64]:
         """Return the score of each text for a question, `[texts]`; 0 for one that shares no word with it."""
-        found = np.zeros(len(self._norms))
+        found = self._norms * 0  # of each text
         for word in sorted(set(words_of(question))):
             holding = self._holding.get(word, [])
             rarity = math.log(1 + (len(self._norms) - len(holding) + 0.5) / (len(holding) + 0.5))
@@ -69,7 +73,7 @@ class Article:
         Of paragraphs that are equally near it is the first; None if there is no such paragraph.
         """
         answers = [answer for answer in map(normalize_answer, question.answers) if answer]
-        order: list[int] = np.argsort(-self._ranking.scores(question.question), kind="stable").tolist()
+        order: list[int] = (-self._ranking.scores(question.question)).argsort(kind="stable").tolist()
         for i in order:
             if self._texts[i] != question.context and not any(answer in self._plain[i] for answer in answers):
                 return self._texts[i]
