@@ -86,7 +86,7 @@ nitpick_ignore_regex = [
     ("py:.*", r"(annotated_types|huggingface_hub|np|npt|numpy|onnxruntime|optuna|pydantic|rich|typing_extensions)\..*"),
     ("py:.*", r"(fastapi|haystack|ray|starlette|tantivy|torch|transformers|typer)\..*"),
     ("py:class", "FieldInfo|Ge|Gt|Le|Lt|MinLen|NoneType|_PydanticGeneralMetadata|QuestionAnsweringModelOutput"),
-    ("py:class", "ArrayLike|NDArray|Tensor|Unpack"),
+    ("py:class", "ArrayLike|NDArray|Path|Tensor|Unpack"),
     # What is inside of our rooms.
     ("py:class", r"dynamic_tinybert\.(runtime\.onnx_writer|folder\.tensors|inference\.stream|train\.dropping)\..*"),
     ("py:class", r"dynamic_tinybert\.serve\.engine\.metrics\..*"),
