@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import pytest
-from dynamic_tinybert.compat.transformers_ranking import WindowRanker
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import dynamic_tinybert
 from dynamic_tinybert import BudgetError, ModelFolderError, QuestionAnswerer, QuestionAnsweringPipeline, WindowError
 from dynamic_tinybert import pipeline as make
+from dynamic_tinybert.compat.transformers_ranking import WindowRanker
 from dynamic_tinybert.inference import Tokens, Window
 
 ROOT = Path(__file__).parents[2]
