@@ -576,7 +576,7 @@ def test_a_question_to_an_index_fails_alone(one: Running, tiny: QuestionAnswerer
     assert eventually(one.is_idle)
 
 
-# What a reviewer found
+# At the limits
 
 
 def test_a_list_that_has_no_room_leaves_the_accuracy_of_others_alone(qa: QuestionAnswerer) -> None:

@@ -806,7 +806,7 @@ def test_texts_are_logged_where_that_is_asked_for(tiny: QuestionAnswerer) -> Non
     assert (line["question"], line["text"]) == (["Where?", "Who?"], "The Quetzalcoatlus flies.")
 
 
-# What reviewers found
+# At the limits
 
 
 def test_texts_of_very_many_windows_are_refused(small: Service) -> None:
