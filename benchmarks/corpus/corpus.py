@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from statistics import fmean as mean
 from statistics import median
 from typing import Any, NamedTuple
 
@@ -175,10 +176,6 @@ def coarse_to_fine(
         read.append(done)
         macs.append(spent)
     return 100 * mean(exact), 100 * mean(f1), mean(read), mean(macs)
-
-
-def mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
 
 
 def choice_report(rows: Sequence[dict[str, Any]], articles: str) -> str:

@@ -25,7 +25,6 @@ import tempfile
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -252,23 +251,11 @@ def folder_bytes(folder: Path) -> int:
 
 def installed_bytes(name: str | None) -> int:
     """Disk space of a distribution and of what it requires, without NumPy and what that requires."""
-    parts = required(name) - required("numpy") if name else set()
-    files = [Path(str(file.locate())) for part in parts for file in distribution(part).files or []]
+    from benchmarks.speed.startup import required
+
+    parts, known = (required(name), required("numpy")) if name else ({}, {})
+    files = [Path(str(file.locate())) for key in parts.keys() - known.keys() for file in parts[key].files or []]
     return sum(file.stat().st_size for file in files if file.is_file())
-
-
-def required(name: str) -> set[str]:
-    from packaging.requirements import Requirement
-    from packaging.utils import canonicalize_name
-
-    found, waiting = set[str](), [name]
-    while waiting:
-        one = canonicalize_name(waiting.pop())
-        if one not in found:
-            found.add(one)
-            needs = map(Requirement, distribution(one).requires or [])
-            waiting += [x.name for x in needs if x.marker is None or x.marker.evaluate({"extra": ""})]
-    return found
 
 
 # Kills.

@@ -32,6 +32,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from benchmarks.parity.pipeline_parity import Remembering, shown_options
+
 from benchmarks import common
 
 os.environ["HAYSTACK_TELEMETRY_ENABLED"] = "False"
@@ -242,7 +244,6 @@ def attempt(reader: Any, query: str, texts: Sequence[str | None], options: dict[
 
 
 def compare(args: argparse.Namespace) -> None:
-    from benchmarks.parity.pipeline_parity import Remembering
 
     from dynamic_tinybert.haystack import ExtractiveReader
 
@@ -263,8 +264,7 @@ def compare(args: argparse.Namespace) -> None:
         same, ties = (sum(why == reason for why, _ in verdicts) for reason in ("", TIE))
         worst = max((difference for why, difference in verdicts if why in ("", TIE)), default=0.0)
         answers = sum(len(result) for result in theirs if isinstance(result, list))
-        shown = ", ".join(f"`{name}={value}`" for name, value in options.items()) or "defaults"
-        shown += ", told" if told else ""
+        shown = shown_options(options) + (", told" if told else "")
         rows.append(f"| {which} | {shown} | {len(asked)} | {answers} | {same} | {ties} | {worst:.1e} |")
         details += [
             f"- {which}, {shown}: {asked[i]['query']!r}: {why}"
@@ -395,8 +395,7 @@ def demonstrations(theirs: Sequence[Any], ours: Sequence[Any]) -> list[str]:
         "| --- | --- | --- | --- |",
     ]
     for (what, _, _, options), a, b in zip(DEMONSTRATIONS, theirs, ours, strict=True):
-        shown = ", ".join(f"`{name}={value}`" for name, value in options.items()) or "defaults"
-        lines.append(f"| {what} | {shown} | {brief(a)} | {brief(b)} |")
+        lines.append(f"| {what} | {shown_options(options)} | {brief(a)} | {brief(b)} |")
     return lines
 
 

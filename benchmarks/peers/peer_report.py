@@ -14,6 +14,9 @@ from benchmarks.common import BLUE, GREEN, GREY, ORANGE, UNDISTURBED, machine_li
 
 _BASE = "transformers"
 _PARTS = (
+    "torch", "transformers", "haystack-ai", "transformers-haystack", "txtai", "dynamic-tinybert", "onnxruntime",
+    "tokenizers", "numpy",
+)  # fmt: skip
     "torch",
     "transformers",
     "haystack-ai",
@@ -23,7 +26,7 @@ _PARTS = (
     "onnxruntime",
     "tokenizers",
     "numpy",
-)
+]
 
 
 @dataclass(frozen=True)

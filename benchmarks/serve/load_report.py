@@ -134,21 +134,9 @@ def _tables(report: LoadReport) -> list[str]:
 
 
 def _time_table(report: LoadReport) -> str:
-    head = (
-        "rate",
-        "load control",
-        "offered",
-        "served",
-        "median",
-        "95th",
-        "99th",
-        "within",
-        "refused",
-        "errors",
-        "late",
-    )
+    times = ("median", "95th", "99th", "within")
     return table(
-        head,
+        ("rate", "load control", "offered", "served", *times, "refused", "errors", "late"),
         [
             (
                 f"{x.times:g}", x.mode, f"{x.offered:.1f}/s", f"{x.served:.1f}/s",

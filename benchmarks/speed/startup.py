@@ -71,9 +71,14 @@ def installed_bytes() -> dict[str, int] | None:
         distribution(_DISTRIBUTION)
     except PackageNotFoundError:
         return None
+    sizes = {name: _bytes(part) for name, part in required(_DISTRIBUTION).items()}
+    return dict(sorted(sizes.items(), key=lambda item: -item[1]))
+
+
+def required(name: str) -> dict[str, Distribution]:
+    """Return a distribution and all that it requires, extras apart, by their names."""
     found: dict[str, Distribution] = {}
-    waiting = [Requirement(_DISTRIBUTION)]
-    seen: set[tuple[str, frozenset[str]]] = set()
+    waiting, seen = [Requirement(name)], set[tuple[str, frozenset[str]]]()
     while waiting:
         requirement = waiting.pop()
         key = canonicalize_name(requirement.name), frozenset(requirement.extras)
@@ -85,8 +90,7 @@ def installed_bytes() -> dict[str, int] | None:
             extras = requirement.extras or {""}
             if further.marker is None or any(further.marker.evaluate({"extra": extra}) for extra in extras):
                 waiting.append(further)
-    sizes = {name: _bytes(part) for name, part in found.items()}
-    return dict(sorted(sizes.items(), key=lambda item: -item[1]))
+    return found
 
 
 def _bytes(part: Distribution) -> int:
