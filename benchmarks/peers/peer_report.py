@@ -17,16 +17,6 @@ _PARTS = (
     "torch", "transformers", "haystack-ai", "transformers-haystack", "txtai", "dynamic-tinybert", "onnxruntime",
     "tokenizers", "numpy",
 )  # fmt: skip
-    "torch",
-    "transformers",
-    "haystack-ai",
-    "transformers-haystack",
-    "txtai",
-    "dynamic-tinybert",
-    "onnxruntime",
-    "tokenizers",
-    "numpy",
-]
 
 
 @dataclass(frozen=True)
