@@ -11,10 +11,11 @@ from pathlib import Path
 
 os.environ.setdefault("HAYSTACK_TELEMETRY_ENABLED", "False")  # haystack reports each run of a pipeline otherwise
 
-from dynamic_tinybert.haystack import ExtractiveReader
 from haystack import Document, Pipeline
 from haystack.components.retrievers.in_memory import InMemoryBM25Retriever
 from haystack.document_stores.in_memory import InMemoryDocumentStore
+
+from dynamic_tinybert.haystack import ExtractiveReader
 
 HERE = Path(__file__).parent
 
