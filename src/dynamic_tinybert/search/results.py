@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from dynamic_tinybert.files import write_whole
+from dynamic_tinybert.folder import LENGTH_CONFIGS
 from dynamic_tinybert.model import LengthConfig, dump_table, table_row
 from dynamic_tinybert.search.objective import Cost, Measurement
 from dynamic_tinybert.search.pareto import pareto_front
@@ -112,7 +113,7 @@ def write_results(
     Raises:
         OSError: A file cannot be written.
     """
-    write_whole(output / "length_configs.json", dump_table(table))
+    write_whole(output / LENGTH_CONFIGS, dump_table(table))
     write_whole(output / "trials.csv", _trials_csv(trials))
     write_whole(output / "front.csv", _front_csv(candidates, names))
     write_whole(output / "front.png", draw_front(candidates, cost))

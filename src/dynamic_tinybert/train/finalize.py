@@ -17,7 +17,7 @@ from tokenizers.processors import TemplateProcessing
 
 from dynamic_tinybert.evaluation import calibrate, draw_sample
 from dynamic_tinybert.files import write_whole
-from dynamic_tinybert.folder import TOKENIZER, TOKENIZER_FILES
+from dynamic_tinybert.folder import CARD, LENGTH_CONFIGS, TOKENIZER, TOKENIZER_FILES
 from dynamic_tinybert.inference import TextTokenizer
 from dynamic_tinybert.model import CalibrationError, ConfigTable, LengthConfig, dump_table, share, table_row
 from dynamic_tinybert.qa import QuestionAnswerer
@@ -110,9 +110,9 @@ def write_model(
     model.save_pretrained(draft)
     copy_tokenizer(tokenizer, draft)
     if card is not None:
-        (draft / "README.md").write_text(card, "utf-8")
+        (draft / CARD).write_text(card, "utf-8")
     if table is not None:
-        (draft / "length_configs.json").write_bytes(dump_table(table))
+        (draft / LENGTH_CONFIGS).write_bytes(dump_table(table))
     shutil.rmtree(folder, ignore_errors=True)
     draft.rename(folder)
 
