@@ -3,7 +3,6 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
-DEV    ?= $(DYNAMIC_TINYBERT_DATA)/squad/dev-v1.1.json.gz
 
 .PHONY: demo test check rest test-slow test-serve test-ray test-milvus test-all lint format bench dist docs clean
 .DEFAULT_GOAL := help
@@ -103,7 +102,7 @@ format: $(VENV)/.lint
 	$(BIN)/ruff format .
 
 bench: $(VENV)/.bench
-	$(BIN)/python -m benchmarks.speed.speed --data $(DEV) --f1 results/quality/dev.json --output results
+	$(BIN)/python -m benchmarks.speed.speed --f1 results/quality/dev.json
 
 dist: $(VENV)/.dist
 	$(BIN)/python scripts/check_dist.py $(foreach python,$(PYTHONS),--python $(python))

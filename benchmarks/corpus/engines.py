@@ -28,9 +28,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.corpus.engine_kinds import ENGINES, TOP, Engine, Passage
-
 from benchmarks import common
+from benchmarks.corpus.engine_kinds import ENGINES, TOP, Engine, Passage
 
 REFERENCE = "tantivy"
 DISTRIBUTIONS = {"tantivy": "tantivy", "LanceDB": "lancedb", "SQLite FTS5": None}  # with Python comes the last

@@ -17,9 +17,9 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
-from benchmarks.corpus.corpus import BUDGETS, PASSAGE_SIZE, ask_corpus, held_out, paragraphs
 
 from benchmarks import common
+from benchmarks.corpus.corpus import BUDGETS, PASSAGE_SIZE, ask_corpus, held_out, paragraphs
 from dynamic_tinybert.corpus import Corpus
 
 

@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
-from benchmarks.common import ROOT, Progress, argument_parser, heading, table, write_page
 
+from benchmarks.common import ROOT, Progress, argument_parser, heading, table, write_page
 from dynamic_tinybert import QuestionAnswerer
 from dynamic_tinybert.model import LengthConfig, share
 

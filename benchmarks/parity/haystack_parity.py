@@ -32,9 +32,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from benchmarks.parity.pipeline_parity import Remembering, shown_options
-
 from benchmarks import common
+from benchmarks.parity.pipeline_parity import Remembering, shown_options
 
 os.environ["HAYSTACK_TELEMETRY_ENABLED"] = "False"
 

@@ -33,10 +33,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from benchmarks import common
 from benchmarks.parity.pipeline_cases import DEMONSTRATIONS, RUNS, questions
 from benchmarks.parity.pipeline_differences import PURPOSES
-
-from benchmarks import common
 
 TOLERANCE = 1e-4
 Ask = Callable[..., Any]

@@ -10,6 +10,7 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+
 from benchmarks.common import BLUE, GREEN, GREY, ORANGE, UNDISTURBED, machine_line, table
 
 _BASE = "transformers"

@@ -33,14 +33,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from benchmarks import common
 from benchmarks.peers import peer_envs, peer_report
 from benchmarks.peers.peer_models import SHAPES, Shape, make_models
 from benchmarks.peers.peer_report import System
 from benchmarks.peers.peer_texts import long_texts
 from benchmarks.speed import systems
 from benchmarks.speed.startup import first_line
-
-from benchmarks import common
 from dynamic_tinybert import QuestionAnswerer
 from dynamic_tinybert.folder import open_folder
 from dynamic_tinybert.inference import TextTokenizer

@@ -12,10 +12,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from benchmarks.common import argument_parser
 from matplotlib.figure import Figure
 from matplotlib.ticker import ScalarFormatter
 
+from benchmarks.common import argument_parser
 from dynamic_tinybert.search import pareto_front
 from dynamic_tinybert.search.results import bare
 

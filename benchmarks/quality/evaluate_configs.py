@@ -14,7 +14,6 @@ import json
 from pathlib import Path
 
 from benchmarks.common import Progress, argument_parser, heading, table, write_gzip, write_page
-
 from dynamic_tinybert.evaluation import evaluate
 from dynamic_tinybert.qa import QuestionAnswerer
 from dynamic_tinybert.squad import read_squad

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from benchmarks.serve.serving import HOST
-
 from dynamic_tinybert import Answer, QuestionAnswerer
 from dynamic_tinybert.squad import Question
 

@@ -24,14 +24,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import psutil
+
+from benchmarks import common
 from benchmarks.serve import hostile_clients, terminate
 from benchmarks.serve.answers import Given, Library, ask
 from benchmarks.serve.hostile_clients import HELD, KINDS, Material, be
 from benchmarks.serve.load_client import request_bytes
 from benchmarks.serve.serving import HOST, VERSIONS, Server, add_server, serve
 from benchmarks.serve.terminate import Ending
-
-from benchmarks import common
 from dynamic_tinybert.squad import Question, SquadError, read_squad
 
 WAITING, OPEN = "dynamic_tinybert_waiting_questions", "dynamic_tinybert_open_requests"

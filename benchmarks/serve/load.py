@@ -26,13 +26,13 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+
+from benchmarks import common
 from benchmarks.serve import load_report
 from benchmarks.serve.load_client import Exchange, closed_loop, closed_rate, open_loop, request_bytes
 from benchmarks.serve.load_figures import MISPLACED, MODES, OK, REFUSED, Capacity, Check, Mode, Step, figures
 from benchmarks.serve.load_report import LoadReport
 from benchmarks.serve.serving import VERSIONS, Server, add_server, serve
-
-from benchmarks import common
 from dynamic_tinybert import QuestionAnswerer
 from dynamic_tinybert.squad import Question, SquadError, SquadFile, read_squad, score_question
 

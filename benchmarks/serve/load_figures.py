@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
+
 from benchmarks.serve.load_client import NO_CONNECTION
 
 Mode: TypeAlias = Literal["with", "without"]

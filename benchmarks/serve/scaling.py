@@ -30,12 +30,11 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks import common
 from benchmarks.serve.load import arrivals, drawn
 from benchmarks.serve.load_client import Exchange, closed_loop, closed_rate, open_loop, request_bytes
 from benchmarks.serve.serving import serve as local_server
 from benchmarks.speed.batch import first, write_questions
-
-from benchmarks import common
 from dynamic_tinybert import QuestionAnswerer
 from dynamic_tinybert.batch import Setup, answer_file, from_texts
 from dynamic_tinybert.squad import read_squad

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import psutil
+
 from benchmarks.common import free_port
 
 HOST = "127.0.0.1"

@@ -24,7 +24,6 @@ from benchmarks.common import Progress, table
 from benchmarks.serve.answers import CLOSED, CUT, UNCONNECTED, Connection, Given, Library
 from benchmarks.serve.load_client import request_bytes
 from benchmarks.serve.serving import serve
-
 from dynamic_tinybert.squad import Question
 
 KEEPING, CHANGING = 48, 16  # clients that keep their connection, and clients that open one for each question

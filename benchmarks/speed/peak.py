@@ -37,7 +37,6 @@ def main() -> None:
 
 def answer(system: str, model: str | None, tokenizer: Path | None, threads: int, pairs: list[tuple[str, str]]) -> None:
     from benchmarks.speed import systems
-
     from dynamic_tinybert import QuestionAnswerer
 
     if tokenizer is not None:

@@ -9,6 +9,7 @@ from statistics import median
 from typing import Any, Literal
 
 import numpy as np
+
 from benchmarks.common import BLUE, GREY, ORANGE, UNDISTURBED, Target, listed, machine_line, number, table, target_table
 
 UNIFORM_HALF = "uniform at 0.5"

@@ -29,10 +29,10 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from benchmarks.speed import report, startup, systems
-from benchmarks.speed.report import Measurement, Report
 
 from benchmarks import common
+from benchmarks.speed import report, startup, systems
+from benchmarks.speed.report import Measurement, Report
 from dynamic_tinybert import LengthConfig, QuestionAnswerer
 from dynamic_tinybert.folder import ModelFolder, open_folder, save_folder
 from dynamic_tinybert.inference import TextTokenizer, cut_windows

@@ -23,13 +23,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import optuna
-from benchmarks.common import Progress, argument_parser, heading, table, write_page
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from optuna.distributions import FloatDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import TrialState
 
+from benchmarks.common import Progress, argument_parser, heading, table, write_page
 from dynamic_tinybert.evaluation import evaluate
 from dynamic_tinybert.model import LengthConfig, ModelShape, share
 from dynamic_tinybert.qa import QuestionAnswerer

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from benchmarks.common import Progress, add_data, argument_parser, heading, table, write_page
 from transformers import BertConfig, MPNetConfig, MPNetForQuestionAnswering
 
+from benchmarks.common import Progress, add_data, argument_parser, heading, table, write_page
 from dynamic_tinybert.folder import EMBEDDED, open_folder
 from dynamic_tinybert.inference import TextTokenizer
 from dynamic_tinybert.squad import read_squad

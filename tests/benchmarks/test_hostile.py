@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from benchmarks.common import free_port
 from benchmarks.serve import hostile
 from benchmarks.serve.answers import CLOSED, CUT, UNCONNECTED, Given, Library, ask
@@ -16,7 +17,6 @@ from benchmarks.serve.hostile import Siege, State
 from benchmarks.serve.hostile_clients import HELD, KINDS
 from benchmarks.serve.serving import Reply, Server
 from benchmarks.serve.terminate import Ending
-
 from dynamic_tinybert.squad import Question
 
 STATE = State(requests=0, waiting=0, open=0, connections=0, files=20, threads=9, rss=300_000_000)

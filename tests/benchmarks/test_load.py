@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from benchmarks.serve import load, load_figures, load_report
 from benchmarks.serve.load_client import CLOSED, NO_CONNECTION, UNANSWERED, Exchange, request_bytes
 from benchmarks.serve.load_figures import MISPLACED, Capacity, Check, Figures, Step
 from benchmarks.serve.load_report import LoadReport
-
 from dynamic_tinybert.squad import Question
 
 TABLE = {

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 import torch
-from benchmarks.peers import peer_models
 from transformers import BertConfig, BertForQuestionAnswering
 
+from benchmarks.peers import peer_models
 from dynamic_tinybert import LengthConfig
 
 SMALL = {"vocab_size": 90, "max_position_embeddings": 40, "attn_implementation": "eager", "layer_norm_eps": 1e-12}

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import optuna
 import pytest
-from benchmarks.train.samplers import EvolutionSampler
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.train.samplers import EvolutionSampler
 from dynamic_tinybert.model import LengthConfig
 from dynamic_tinybert.search import SearchSpace, beginning, hypervolume, make_sampler
 
