@@ -82,6 +82,7 @@ def test_the_command_line_imports_no_model_to_give_help() -> None:
     assert not modules & {*HEAVY, "numpy", "onnxruntime", "tokenizers", "safetensors"}
 
 
+@pytest.mark.slow
 def test_the_command_line_answers_without_torch() -> None:
     modules = imported(
         "from typer.testing import CliRunner\n"

@@ -111,6 +111,7 @@ def test_an_answer_tells_all_of_itself(qa: QuestionAnswerer) -> None:
         answer.text = "somebody else"  # type: ignore[misc]
 
 
+@pytest.mark.slow
 @settings(max_examples=150)
 @given(question=some_question, text=any_text, top_k=st.integers(1, 5), align=st.booleans(), longest=st.integers(1, 30))
 @example(question="Who?", text="\u0301e\u0301\u200d \x00\r\n👩\u200d👧", top_k=5, align=True, longest=30)
@@ -190,6 +191,7 @@ def with_threshold(folder: Path, embedded: Path, threshold: Any) -> QuestionAnsw
     return QuestionAnswerer(folder, threads=1)
 
 
+@pytest.mark.slow
 def test_a_model_s_threshold_holds_unless_the_caller_gives_another(embedded: Path, tmp_path: Path) -> None:
     models = {x: with_threshold(tmp_path / str(x), embedded, x) for x in (None, 0.0, -1e6, 1e6)}
     copper = "What is the price of copper in Chile?"
@@ -282,6 +284,7 @@ def test_a_generator_with_top_k_gives_lists(tiny: QuestionAnswerer) -> None:
     assert [len(ranked) for ranked in answers] == [2] * len(PAIRS)
 
 
+@pytest.mark.slow
 def test_a_generator_is_read_when_answers_are_wanted_and_not_far_ahead(tiny: QuestionAnswerer) -> None:
     read = 0
 
@@ -299,6 +302,7 @@ def test_a_generator_is_read_when_answers_are_wanted_and_not_far_ahead(tiny: Que
     assert 0 <= min(ahead) <= max(ahead) <= READ_AHEAD
 
 
+@pytest.mark.slow
 def test_long_texts_of_a_generator_are_answered_after_few(tiny: QuestionAnswerer) -> None:
     read: list[int] = []
 
@@ -325,6 +329,7 @@ class Text(str):
     """A text whose end can be observed."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", ["It was built by Agnes Moreau. " * 30, "", " \n"])
 def test_a_generator_of_texts_is_forgotten_as_it_is_answered(tiny: QuestionAnswerer, content: str) -> None:
     alive = 0
@@ -359,6 +364,7 @@ def test_a_list_comes_back_in_order_whatever_the_lengths(tiny: QuestionAnswerer)
 # Batches
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(
     batch=st.lists(st.tuples(some_question, any_text), min_size=2, max_size=6),
@@ -553,6 +559,7 @@ def test_a_huge_word_is_read(qa: QuestionAnswerer) -> None:
 # Long texts
 
 
+@pytest.mark.slow
 def test_the_last_sentence_of_a_long_text_is_found(qa: QuestionAnswerer) -> None:
     text = long_text(120, "The keeper of the lighthouse is called Barnaby Whitlock.")
     assert len(text.split()) > 1500
@@ -613,6 +620,7 @@ print(json.dumps({
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1_000_000, pytest.param(10_000_000, marks=pytest.mark.long)])
 def test_a_text_of_megabytes_passes_in_bounded_memory_and_tells_how_far_it_is(tiny_folder: Path, size: int) -> None:
     done = subprocess.run(
@@ -652,6 +660,7 @@ def test_progress_is_told_with_empty_texts_among_them(tiny: QuestionAnswerer) ->
 # Budgets
 
 
+@pytest.mark.slow
 def test_an_answer_says_what_was_spent(qa: QuestionAnswerer) -> None:
     text = long_text(60)
     for budget in ("full", 0.5, 0.2, LengthConfig.uniform(qa.shape.layers, 0.5)):

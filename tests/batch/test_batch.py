@@ -342,6 +342,7 @@ ROWS: list[object] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chunk", [1, 4])
 def test_a_run_cut_at_any_byte_is_resumed_to_the_same_file(tmp_path: Path, chunk: int) -> None:
     source, out = write(tmp_path / "questions.jsonl", ROWS), tmp_path / "answers.jsonl"
@@ -474,6 +475,7 @@ answer_file(Path(sys.argv[1]), Path(sys.argv[2]), answer, workers=3, chunk=4, re
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="has no SIGKILL")
 @pytest.mark.parametrize("kills", [5, pytest.param(50, marks=pytest.mark.long)])
 def test_nothing_is_lost_or_doubled_when_a_run_is_killed_at_any_moment(tmp_path: Path, kills: int) -> None:

@@ -304,6 +304,7 @@ def test_a_broken_model_is_a_failure_and_no_misuse(ask: Ask, tiny_folder: Path, 
 # The real thing
 
 
+@pytest.mark.slow
 def test_ask_in_a_process_of_its_own(file: Path) -> None:
     done = command("ask", QUESTION, "--text", str(file), "--json")
     assert done.returncode == 0
@@ -381,6 +382,7 @@ def test_markup_in_a_text_is_text(ask: Ask) -> None:
     assert "The [red]tower[/red] :smile: stands in [Paris]" in shown
 
 
+@pytest.mark.slow
 def test_colour_is_for_terminals_and_who_wants_it(tiny_folder: Path) -> None:
     arguments = ["ask", QUESTION, "--context", TEXT, "--model", str(tiny_folder)]
     colour = re.compile(r"\x1b\[[\d;]*(3|4)\d")
@@ -399,6 +401,7 @@ def test_colour_is_for_terminals_and_who_wants_it(tiny_folder: Path) -> None:
     assert "[" not in re.sub(r"\x1b\[[\d;]*m", "", shown["forced"])
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="needs a pseudo-terminal")
 def test_progress_goes_to_a_terminal_on_standard_error_alone(tiny_folder: Path, tmp_path: Path) -> None:
     import pty

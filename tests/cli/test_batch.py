@@ -71,6 +71,7 @@ def check(found: dict[str, Any], expected: dict[str, Any]) -> None:
         assert found[name] == (pytest.approx(value, abs=1e-3) if isinstance(value, float) else value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_batch_answers_as_one_by_one(questions: Path, out: Path, qa: QuestionAnswerer, workers: int) -> None:
     arguments = ["batch", str(questions), "--out", str(out), "--workers", str(workers), "--budget", "balanced"]
@@ -157,6 +158,7 @@ def test_batch_teaches(run: Run) -> None:
     assert "batch questions.jsonl --out answers.jsonl --resume" in result.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="sends a signal")
 def test_batch_interrupted_says_how_to_go_on(out: Path, tmp_path: Path) -> None:
     path = tmp_path / "many.jsonl"

@@ -171,6 +171,7 @@ def test_shards_go_up_with_their_index(hub: FakeHub, model: Path) -> None:
     assert open_folder(NAME).parameters == open_folder(model).parameters
 
 
+@pytest.mark.slow
 def test_a_branch_is_made_and_main_stays(hub: FakeHub, model: Path) -> None:
     pushed(model, NAME)
     (model / "README.md").write_text("---\nlicense: cc-by-4.0\n---\n# Second\n")
@@ -349,6 +350,7 @@ def environment(hub: FakeHub, home: Path, **more: str) -> dict[str, str]:
     return {**inherited, "HF_ENDPOINT": hub.url, "HF_HOME": str(home), "HF_TOKEN": TOKEN, **more}
 
 
+@pytest.mark.slow
 def test_as_a_user_runs_it(hub: FakeHub, model: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "dynamic_tinybert", "push", str(model), NAME]
     env = environment(hub, tmp_path / "home", HF_HUB_DISABLE_XET="1")
@@ -358,6 +360,7 @@ def test_as_a_user_runs_it(hub: FakeHub, model: Path, tmp_path: Path) -> None:
     assert open_folder(NAME).parameters == open_folder(model).parameters
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="hf_xet's folder is named as POSIX names it")
 def test_by_xet(hub: FakeHub, model: Path, tmp_path: Path) -> None:
     """As most machines upload, those that hf_xet has a wheel for."""

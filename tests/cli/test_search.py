@@ -109,6 +109,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 def test_a_search_gives_a_table_that_a_budget_picks_from(run: Run, model: Path, data: Path, home: Path) -> None:
     found = printed(run("--json", "--install"))
     output = home / "search-mitt modell"
@@ -152,6 +153,7 @@ def test_a_search_gives_a_table_that_a_budget_picks_from(run: Run, model: Path, 
         assert round(evaluate(qa, confirm.data, budget=config).scores.f1, 2) == row["f1"]
 
 
+@pytest.mark.slow
 def test_people_get_a_table_and_where_it_is(run: Run) -> None:
     result = run("--output", "träff")
     assert result.exit_code == 0
@@ -164,6 +166,7 @@ def test_people_get_a_table_and_where_it_is(run: Run) -> None:
     assert "--install" in rows[-1]
 
 
+@pytest.mark.slow
 def test_titles_choose_and_other_titles_confirm(run: Run, home: Path) -> None:
     (home / "välja.txt").write_text("Zürich\n東京\n\n", "utf-8")
     (home / "heldout-confirm.txt").write_text("Oslo\r\nŁódź\r\n", "utf-8")
@@ -175,6 +178,7 @@ def test_titles_choose_and_other_titles_confirm(run: Run, home: Path) -> None:
     assert found["measured_on"] == "SQuAD 1.1, the 6 questions of annat"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("options", "within"), [(["--within", "10"], 10), ([], 20), (["--within", "100"], 100)])
 def test_what_loses_more_than_within_is_in_no_table(
     run: Run, home: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], within: float
@@ -195,6 +199,7 @@ def test_what_loses_more_than_within_is_in_no_table(
     assert min(row["f1"] for row in found["configs"]) >= 80 - within
 
 
+@pytest.mark.slow
 def test_latency_may_be_what_it_costs(run: Run) -> None:
     found = printed(run("--cost", "latency", "--sampler", "nsga2", "--json", trials=9))
     assert found["cost"] == "latency"
@@ -202,6 +207,7 @@ def test_latency_may_be_what_it_costs(run: Run) -> None:
     assert found["configs"][0]["share"] == 1
 
 
+@pytest.mark.slow
 def test_the_models_own_table_takes_part_and_its_calibration_stays(run: Run, model: Path, home: Path) -> None:
     row = {"exact_match": 1.0, "f1": 2.0}
     before = {
@@ -248,6 +254,7 @@ def started(model: Path, data: Path) -> Iterator[subprocess.Popen[str]]:
         process.communicate()
 
 
+@pytest.mark.slow
 def test_a_killed_search_goes_on(started: subprocess.Popen[str], run: Run) -> None:
     started.kill()
     assert started.wait() != 0
@@ -262,6 +269,7 @@ def test_a_killed_search_goes_on(started: subprocess.Popen[str], run: Run) -> No
     assert again == found
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="signals")
 def test_ctrl_c_tells_how_to_go_on_and_leaves_what_there_is(started: subprocess.Popen[str], run: Run) -> None:
     started.send_signal(signal.SIGINT)
@@ -275,6 +283,7 @@ def test_ctrl_c_tells_how_to_go_on_and_leaves_what_there_is(started: subprocess.
     assert printed(run("--output", "out", "--resume", "--json", trials=done + 1))["trials"] == done + 1
 
 
+@pytest.mark.slow
 def test_another_worker_lends_a_hand(started: subprocess.Popen[str], run: Run) -> None:
     before = complete(Path("out"))
     found = printed(run("--output", "out", "--resume", "--json", trials=before + 15))
@@ -282,12 +291,14 @@ def test_another_worker_lends_a_hand(started: subprocess.Popen[str], run: Run) -
     assert started.poll() is None  # and the first goes on undisturbed
 
 
+@pytest.mark.slow
 def test_the_limit_that_was_given_holds_when_it_goes_on(run: Run) -> None:
     printed(run("--within", "7", "--output", "out", "--json", trials=8))
     printed(run("--output", "out", "--resume", "--json", trials=9))
     assert "another limit of the loss (--within)" in complaint(run("--output", "out", "--resume", "--within", "20"))
 
 
+@pytest.mark.slow
 def test_interrupted_while_confirming_it_goes_on_there(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     measure, asked = Objective.__call__, []
 
@@ -309,6 +320,7 @@ def test_interrupted_while_confirming_it_goes_on_there(run: Run, monkeypatch: py
         assert len(asked) == len(list(csv.DictReader(file))) - 1
 
 
+@pytest.mark.slow
 def test_a_storage_of_ones_own_is_shared_by_the_folders_name(run: Run, home: Path) -> None:
     url = f"sqlite:///{home / 'trials.db'}"
     printed(run("--storage", url, "--output", "a/first", "--json", trials=8))
@@ -320,6 +332,7 @@ def test_a_storage_of_ones_own_is_shared_by_the_folders_name(run: Run, home: Pat
     assert "no search to resume" in complaint(run("--storage", url, "--output", "third", "--resume"))
 
 
+@pytest.mark.slow
 def test_two_processes_share_a_storage(run: Run, model: Path, data: Path, home: Path) -> None:
     url = f"sqlite:///{home / 'trials.db'}"
     printed(run("--storage", url, "--output", "a/first", "--json", trials=3))
@@ -404,6 +417,7 @@ def test_a_model_that_is_not_there(run: Run) -> None:
     assert "no such folder: 'nowhere'" in complaint(run(of="nowhere"))
 
 
+@pytest.mark.slow
 def test_a_study_of_something_else_is_not_resumed(run: Run, model: Path, home: Path) -> None:
     printed(run("--output", "out", "--json", trials=8))
     before = contents(home / "out")
@@ -454,6 +468,7 @@ def test_a_full_disk_is_named_before_the_search(run: Run, monkeypatch: pytest.Mo
     assert not (home / "search-mitt modell").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="limits the size of files")
 def test_a_disk_that_fills_up_during_the_search_is_one_line(model: Path, data: Path) -> None:
     import resource
@@ -494,6 +509,7 @@ def test_the_help_teaches() -> None:
         assert re.search(rf"^ .*\b{sampler}  ", result.stdout, re.MULTILINE)
 
 
+@pytest.mark.slow
 def test_searching_by_other_samplers_than_gp_imports_no_pytorch(model: Path, data: Path) -> None:
     code = (
         "import sys; from typer.testing import CliRunner; from dynamic_tinybert.cli.app import app\n"

@@ -25,6 +25,8 @@ from dynamic_tinybert.cli.app import app
 from support.commands import complaint, heed_interrupts
 from support.training import hashes, write_data, write_model
 
+pytestmark = pytest.mark.slow
+
 Run = Callable[..., Result]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 

@@ -83,6 +83,7 @@ def untold() -> ExtractiveReader:
     return ExtractiveReader(token_types=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("run", STORED["runs"], ids=lambda run: f"{run['which']} {run['told']} {run['options']}")
 def test_answers_are_those_of_transformers(
     reader: ExtractiveReader, untold: ExtractiveReader, run: dict[str, Any], monkeypatch: pytest.MonkeyPatch
@@ -186,6 +187,7 @@ def test_what_is_not_said_is_saved_as_its_default() -> None:
     assert ExtractiveReader.from_dict({"type": NAME, "init_parameters": {}}).to_dict() == saved
 
 
+@pytest.mark.slow
 def test_a_saved_pipeline_loads_where_nothing_was_imported_and_there_is_no_torch() -> None:
     pipeline = Pipeline()
     pipeline.add_component("reader", ExtractiveReader(top_k=1, no_answer=False))
@@ -428,6 +430,7 @@ def test_a_document_without_text_is_ignored_and_named(
 # Texts and queries of any kind
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(
     texts=st.lists(
@@ -445,6 +448,7 @@ def test_offsets_are_exact_in_any_text(quick: ExtractiveReader, texts: list[str]
         assert 0 <= answer.score <= 1
 
 
+@pytest.mark.slow
 def test_a_huge_document_is_read(quick: ExtractiveReader) -> None:
     text = f"{OTHER} " * 4000
     best = ask(quick, text, top_k=3)[0]
@@ -522,6 +526,7 @@ def test_the_page_has_every_parameter() -> None:
         assert f"`{name}`" in PAGE.partition("## Parameters")[2].partition("\n## ")[0]
 
 
+@pytest.mark.slow
 def test_the_example_answers() -> None:
     done = subprocess.run(
         [sys.executable, str(ROOT / "examples/haystack_reader.py")], capture_output=True, encoding="utf-8", check=True,

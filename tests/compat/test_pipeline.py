@@ -48,6 +48,7 @@ STORED = ROOT / "tests/compat/transformers_5_2.json"
 REFERENCE: dict[str, Any] = json.loads(STORED.read_text("utf-8")) if STORED.exists() else {"runs": []}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("run", REFERENCE["runs"], ids=lambda run: f"{run['which']} {run['options']}")
 def test_answers_are_those_of_transformers(ask: QuestionAnsweringPipeline, run: dict[str, Any]) -> None:
     asked = REFERENCE["questions"][run["which"]]
@@ -254,6 +255,7 @@ def test_a_window_is_no_longer_than_the_model_reads(quick: QuestionAnsweringPipe
     )
 
 
+@pytest.mark.slow
 def test_a_huge_text_is_read(quick: QuestionAnsweringPipeline) -> None:
     text = f"{OTHER} " * 4000
     answer = quick(question=QUESTION, context=text, top_k=3)[0]
@@ -377,6 +379,7 @@ def test_the_number_of_a_gpu_that_is_not_there_is_the_cpu(tiny_folder: Path) -> 
         make(model=str(tiny_folder), device="cuda")
 
 
+@pytest.mark.slow
 def test_the_function_is_what_is_imported_always() -> None:
     code = (
         "import dynamic_tinybert.compat.transformers\n"

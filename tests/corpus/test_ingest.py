@@ -364,6 +364,7 @@ def test_a_file_that_changes_while_it_is_read_is_not_half_taken(
     assert contents(corpus) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kills", [4, pytest.param(50, marks=pytest.mark.long)])
 def test_a_kill_at_any_moment_leaves_a_usable_index_of_whole_documents(
     kills: int, tmp_path: Path, place: Path | str, contents: Contents

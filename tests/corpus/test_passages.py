@@ -65,6 +65,7 @@ def test_sizes_that_make_no_sense_are_refused(size: int) -> None:
         list(cut(["text"], size))
 
 
+@pytest.mark.slow
 def test_a_huge_text_is_cut_in_bounded_memory() -> None:
     import tracemalloc
 

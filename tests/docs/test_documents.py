@@ -55,6 +55,7 @@ def parameters(found: list[Block]) -> list[ParameterSet]:
     return [pytest.param(b, id=str(b), marks=[pytest.mark.serve] if needs_a_server(b) else []) for b in found]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", parameters([b for b in ALL if not b.reason]))
 def test_a_block_runs(block: Block, places: dict[str, Place], tmp_path_factory: pytest.TempPathFactory) -> None:
     assert block.kind != "text", f"{block}: say what it is (python, bash, console), or mark it as not run"
@@ -91,6 +92,7 @@ def _modules(serve: bool) -> list[str]:
     return ["dynamic_tinybert", *(name for name in found if not any(part in name for part in left_out))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("serve", [False, pytest.param(True, marks=pytest.mark.serve)], ids=["package", "serve"])
 def test_examples_of_docstrings_run(serve: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Place("", tmp_path)

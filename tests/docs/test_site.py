@@ -43,6 +43,7 @@ def shades(svg: str) -> list[str]:
     return re.findall(r'<rect [^>]*class="f-(shade\d)', svg)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("picture", PICTURES, ids=lambda p: p.stem)
 def test_a_picture_shows_what_is_so_now(picture: Path, drawn: dict[str, str]) -> None:
     """The model, its table, the recipes: if one changes, `python scripts/draw_docs.py` draws what is so then."""

@@ -190,6 +190,7 @@ def test_observations_are_what_answering_says(qa: QuestionAnswerer) -> None:
     assert observe(qa, questions[:1], budget=0.5).margin[0] != found.margin[0]
 
 
+@pytest.mark.slow
 def test_the_margin_of_observations_is_that_of_confidence(embedded: Path, tmp_path: Path) -> None:
     """What is fitted is what answering computes: one definition."""
     for name in ("config.json", "model.safetensors", "tokenizer.json"):

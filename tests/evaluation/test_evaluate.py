@@ -177,6 +177,7 @@ def test_a_budget_without_sense_is_refused(tiny: QuestionAnswerer, easy: SquadFi
             evaluate(tiny, easy, budget=budget)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 @needs_squad
 def test_the_embedded_model_answers_squad(qa: QuestionAnswerer) -> None:
     result = evaluate(qa, read_squad(SQUAD / "dev-v1.1.json.gz", limit=300))

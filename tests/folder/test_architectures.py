@@ -95,6 +95,7 @@ def read(model: Any, encoded: Any) -> tuple[Any, Any]:
     return found.start_logits.numpy(), found.end_logits.numpy()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", TEXTS)
 def test_windows_are_those_of_the_models_own_tokenizer(
     folder: Path, qa: QuestionAnswerer, theirs: Any, text: str

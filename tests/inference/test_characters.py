@@ -52,6 +52,7 @@ def test_a_text_without_white_space_in_pieces_keeps_its_characters(
     assert not any(splits_a_character(text, i) for i in found.start.tolist())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("before", range(-2, 3))
 @pytest.mark.parametrize("unit", ["tower ", "été\u0301\r\n", "中", "東京。", "a\u0301 ", "\u00a0\u2003x"])
 def test_long_texts_lose_nothing_at_the_real_border(

@@ -189,6 +189,7 @@ def test_a_licence_must_be_stated(tiny_model: ModelFolder) -> None:
     assert complete_card("---\nlicense: mit\n---\n", tiny_model, NAME, license="mit")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("block", "said"),
     [

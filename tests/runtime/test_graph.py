@@ -203,6 +203,7 @@ def cases(draw: st.DrawFn) -> tuple[ModelShape, Batch, int]:
     return shape, random_batch(shape, lengths, tokens, extra=draw(st.integers(0, 3)), seed=seed), seed
 
 
+@pytest.mark.slow
 @given(cases())
 @settings(deadline=None, database=None, max_examples=40, derandomize=True)
 def test_any_batch_of_any_model_equals_the_reference(case: tuple[ModelShape, Batch, int]) -> None:

@@ -165,6 +165,7 @@ def test_a_provider_may_come_with_options() -> None:
     assert_equals_reference(SHAPE, WEIGHTS, batch, runtime.run(*batch))
 
 
+@pytest.mark.slow
 def test_the_embedded_model_does_not_mind_its_neighbours() -> None:
     """Trained weights, real proportions: a short row is held to the reference, all rows to themselves alone."""
     folder = open_folder()

@@ -79,6 +79,7 @@ def test_workers_of_one_seed_propose_different_things(name: str) -> None:
     assert len({tuple(trial.params.values()) for trial in trials}) == 3
 
 
+@pytest.mark.slow
 def test_a_search_finds_more_than_chance() -> None:
     def mean(name: str) -> float:
         volumes = []

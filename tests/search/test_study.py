@@ -65,6 +65,7 @@ def sampler(search: Search, name: str = "tpe") -> object:
     return make_sampler(name, search.settings.seed)
 
 
+@pytest.mark.slow
 def test_a_search_begins_with_full_and_uniform_and_has_as_many_trials_as_were_asked_for(begin: Begin) -> None:
     search, objective = begin(), Counting()
     first = beginning(3, 0.4, {"late": LengthConfig((1.0, 0.9, 0.5)), "full": LengthConfig.full(3)})
@@ -98,6 +99,7 @@ def test_what_a_search_begins_with() -> None:
     assert [name for name in beginning(1, 0.4) if name.startswith("late")] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["tpe", "nsga2"])
 def test_an_interrupted_search_goes_on_where_it_was(begin: Begin, name: str) -> None:
     search, objective = begin(), Counting(stop_after=13)
@@ -116,6 +118,7 @@ def test_an_interrupted_search_goes_on_where_it_was(begin: Begin, name: str) -> 
     assert again.complete == 22
 
 
+@pytest.mark.slow
 def test_what_loses_more_than_is_of_interest_is_on_no_front(begin: Begin) -> None:
     search, objective = begin(within=25.0), Counting()
     search.run(objective, sampler(search), 30, first=beginning(3, 0.4))
@@ -127,6 +130,7 @@ def test_what_loses_more_than_is_of_interest_is_on_no_front(begin: Begin) -> Non
     assert begin(resume=True, within=25.0).front() == search.front()
 
 
+@pytest.mark.slow
 def test_who_is_faster_than_full_is_measured_against_it_all_the_same(begin: Begin) -> None:
     search, objective = begin(within=5.0), Counting()
     first = dict(reversed(beginning(3, 0.4).items()))  # as where another worker is still at full
@@ -135,6 +139,7 @@ def test_who_is_faster_than_full_is_measured_against_it_all_the_same(begin: Begi
         assert (trial.constraints["within"] <= 0) == (70 - trial.values[0] <= 5)
 
 
+@pytest.mark.slow
 def test_a_study_of_before_there_was_a_limit_goes_on_without_one(begin: Begin) -> None:
     search = begin()
     search.run(Counting(), sampler(search), 12, first=beginning(3, 0.4))
@@ -159,6 +164,7 @@ def test_a_limit_that_is_not_given_is_that_of_the_study(begin: Begin, given: flo
         begin(resume=True, within=kept + 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["gp", "tpe"])
 def test_samplers_look_where_little_is_lost(name: str, tmp_path: Path) -> None:
     hits = []
@@ -170,6 +176,7 @@ def test_samplers_look_where_little_is_lost(name: str, tmp_path: Path) -> None:
     assert hits[0] > hits[1]
 
 
+@pytest.mark.slow
 def test_what_was_measured_is_not_measured_again(begin: Begin) -> None:
     search, objective = begin(), Counting()
     search.run(objective, sampler(search), 10, first=beginning(3, 0.4))
@@ -183,6 +190,7 @@ def test_what_was_measured_is_not_measured_again(begin: Begin) -> None:
     assert len(search.measured) == 10
 
 
+@pytest.mark.slow
 def test_a_trial_whose_worker_was_killed_blocks_nothing(begin: Begin) -> None:
     search = begin()
     search._enqueue(beginning(3, 0.4))
@@ -302,6 +310,7 @@ print(len(objective.asked))
 """
 
 
+@pytest.mark.slow
 def test_two_workers_share_a_study(begin: Begin, url: str) -> None:
     search = begin()
     search.run(Counting(), sampler(search), 1, first=beginning(3, 0.4))
@@ -317,6 +326,7 @@ def test_two_workers_share_a_study(begin: Begin, url: str) -> None:
     assert len(search.measured) >= search.complete - 3  # they propose different things
 
 
+@pytest.mark.slow
 def test_of_two_workers_at_one_trial_the_faster_counts(begin: Begin) -> None:
     """In SQLite two may take the same trial from the queue."""
     search, other = begin(), begin(resume=True)

@@ -248,6 +248,7 @@ def test_predictions_must_be_strings(tmp_path: Path) -> None:
     assert complaint(read_predictions, path) == "the top level has 'b', but it is not a string"
 
 
+@pytest.mark.slow
 @needs_squad
 def test_the_dev_sets_are_read_whole() -> None:
     one, two = read_squad(SQUAD / "dev-v1.1.json.gz"), read_squad(SQUAD / "dev-v2.0.json.gz")
@@ -259,6 +260,7 @@ def test_the_dev_sets_are_read_whole() -> None:
             assert question.context.startswith(text, start)
 
 
+@pytest.mark.slow
 @needs_squad
 def test_the_held_out_articles_can_be_selected() -> None:
     titles = (RECIPES / "heldout-select.txt").read_text(encoding="utf-8").split()

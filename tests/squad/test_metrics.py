@@ -175,6 +175,7 @@ def test_predictions_for_another_data_set(version: Version, predictions: dict[st
         score(data, predictions)
 
 
+@pytest.mark.slow
 @needs_squad
 @pytest.mark.parametrize(
     ("data", "predictions", "exact", "f1"),
@@ -256,6 +257,7 @@ def test_probabilities_are_for_2_and_for_every_prediction() -> None:
     score(ASKED, {"right": "Paris"}, na_probs={"right": 0.5})
 
 
+@pytest.mark.slow
 @needs_squad
 def test_published_predictions_gain_nothing_from_probabilities_that_say_what_they_say() -> None:
     data = read_squad(SQUAD / "dev-v2.0.json.gz")

@@ -162,6 +162,7 @@ def test_a_huge_paragraph() -> None:
         assert made(questions, kind)
 
 
+@pytest.mark.slow
 @needs_squad
 def test_of_real_articles_most_questions_give_one() -> None:
     titles = {*(RECIPES / "heldout-select.txt").read_text("utf-8").splitlines()} - {""}

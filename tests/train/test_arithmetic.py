@@ -47,6 +47,7 @@ print(possible, resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc is on Linux")
 def test_memory_that_a_step_frees_is_not_asked_of_the_system_again() -> None:
     """64 MiB are 16,384 pages: asked for at each of ten steps they would be 163,840, and now and then they move."""

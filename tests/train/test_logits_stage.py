@@ -25,7 +25,7 @@ from dynamic_tinybert.train.stages import PredictionTrainer
 from dynamic_tinybert.train.vocabulary import Vocabulary
 from support.training import write_recipe
 
-pytestmark = pytest.mark.usefixtures("without_plots")
+pytestmark = [pytest.mark.usefixtures("without_plots"), pytest.mark.slow]
 
 
 def go(folder: Path, data: dict[str, Any], stages: list[dict[str, Any]], **others: Any) -> dict[str, Any]:

@@ -163,6 +163,7 @@ CONFIGS = [
 ]
 
 
+@pytest.mark.slow
 def test_it_equals_the_runtime_on_trained_weights(embedded: Path, qa: QuestionAnswerer) -> None:
     folder = open_folder(embedded)
     model = model_of(folder.shape, folder.weights)

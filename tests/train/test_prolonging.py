@@ -19,7 +19,7 @@ from dynamic_tinybert.train.stages import PredictionTrainer
 from dynamic_tinybert.train.trainer import StageTrainer
 from support.training import write_recipe
 
-pytestmark = pytest.mark.usefixtures("without_plots")
+pytestmark = [pytest.mark.usefixtures("without_plots"), pytest.mark.slow]
 Make = Callable[..., Recipe]
 
 

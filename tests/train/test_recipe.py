@@ -295,6 +295,7 @@ def test_a_teacher_alone_is_a_recipe(tmp_path: Path) -> None:
     assert recipe.student is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "says"),
     [

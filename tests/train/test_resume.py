@@ -22,7 +22,7 @@ from dynamic_tinybert.train.trainer import StageTrainer
 from support.training import write_recipe
 
 _SCRIPT = Path(__file__).parents[1] / "support" / "killing.py"
-pytestmark = pytest.mark.usefixtures("without_plots")
+pytestmark = [pytest.mark.usefixtures("without_plots"), pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

@@ -32,6 +32,8 @@ from dynamic_tinybert.train.recipe import Recipe
 from dynamic_tinybert.train.vocabulary import Vocabulary
 from support.training import articles, write_recipe
 
+pytestmark = pytest.mark.slow
+
 QUESTION, TEXT = "Who built the lighthouse?", "The lighthouse of Łódź was built by Zoë Brontë in 1871 — for €5."
 
 

@@ -439,12 +439,14 @@ def learned(
     return str(folder / "model"), losses(trainer), made.select()
 
 
+@pytest.mark.slow
 def test_a_teacher_learns_its_data_by_heart(learned: tuple[str, list[float], dict[str, float]]) -> None:
     _, curve, figures = learned
     assert curve[-1] < 0.1 * curve[0]
     assert figures["f1"] > 95
 
 
+@pytest.mark.slow
 def test_prediction_comes_near_the_teacher(
     learned: tuple[str, list[float], dict[str, float]], context: Context, models: Callable[..., str], batch: Batch
 ) -> None:
@@ -464,6 +466,7 @@ def test_prediction_comes_near_the_teacher(
     assert context(model).select()["f1"] > 50
 
 
+@pytest.mark.slow
 def test_intermediate_lowers_its_loss(context: Context, models: Callable[..., str], batch: Batch) -> None:
     for match in ("attention", "relations"):
         model = load_student(models(hidden=24))
@@ -476,6 +479,7 @@ def test_intermediate_lowers_its_loss(context: Context, models: Callable[..., st
         trainer.close()
 
 
+@pytest.mark.slow
 def test_lengthdrop_brings_sub_models_near_the_full_one(
     learned: tuple[str, list[float], dict[str, float]], context: Context, models: Callable[..., str], batch: Batch
 ) -> None:

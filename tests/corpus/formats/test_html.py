@@ -209,6 +209,7 @@ def test_tables_in_tables_are_read_in_order(tmp_path: Path) -> None:
     assert Read(write(tmp_path / "a.html", page)).only[1].split() == list("abcdefg")
 
 
+@pytest.mark.slow
 def test_tables_take_no_more_than_their_text(tmp_path: Path) -> None:
     page = html("<table>" + "<tr><td>a<td>b" * 8000 + f"<tr><td>{'x' * 10_000}<td>{'y' * 10_000}</table>")
     assert len(Read(write(tmp_path / "a.html", page)).only[1]) < 80_000
@@ -238,6 +239,7 @@ def test_html_nested_too_deep_is_refused(tmp_path: Path) -> None:
         assert "nested too deep" in unreadable(write(tmp_path / "a.html", tag * 10_000 + "deep"))
 
 
+@pytest.mark.slow
 def test_a_long_paragraph_of_html_is_read_whole(tmp_path: Path) -> None:
     text = Read(write(tmp_path / "a.html", "<p>" + "tower " * 2_000_000 + "</p><p>end")).only[1]
     assert text.count("tower") == 2_000_000
