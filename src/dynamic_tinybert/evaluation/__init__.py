@@ -1,4 +1,4 @@
-"""How good a model is, and what tells its right answers from wrong ones: the confidence and the no-answer threshold."""
+"""Evaluate a model, and fit what tells right answers from wrong ones: the confidence and the no-answer threshold."""
 
 from dynamic_tinybert.evaluation.calibration import Fitted, Sample, calibrate, draw_sample
 from dynamic_tinybert.evaluation.confidence import calibration_entry, calibration_figures, fit_calibration

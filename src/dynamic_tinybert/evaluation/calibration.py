@@ -1,7 +1,7 @@
-"""Fitting what tells a model's right answers from wrong ones: its calibration, and its no-answer thresholds.
+"""Fit what tells a model's right answers from wrong ones: its calibration and its no-answer threshold.
 
-Both are fitted on questions that the model was not trained on, half of them without an answer, and measured again on
-others. Needs neither PyTorch nor any extra.
+Both are fitted on questions that the model was not trained on, with and without an answer, and measured on other
+questions. This needs neither PyTorch nor an extra.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ class Sample:
     """Questions to fit or to measure on.
 
     Attributes:
-        name: Where they come from.
+        name: Where the questions come from.
         answerable: Questions with an answer.
-        hard: Questions without, for thresholds.
-        easy: Questions without, for the confidence.
-        made: Whether these were made, and not written by people.
+        hard: Questions without an answer, to fit the threshold.
+        easy: Questions without an answer, to fit the confidence.
+        made: Whether a program made the questions without an answer; otherwise people wrote them.
     """
 
     name: str
@@ -42,26 +42,29 @@ class Sample:
 
     @property
     def description(self) -> str:
-        """How many of what, for people and for `measured_on`."""
+        """How many questions of which kind there are, for people and for `measured_on`."""
         what = "made" if self.made else "written"
         return f"{len(self.answerable):,} questions of {self.name} and {len(self.hard):,} {what} without an answer"
 
 
 def draw_sample(name: str, data: SquadFile, number: int, *, seed: int = 0) -> Sample:
-    """Draw questions with and without an answer, always the same; fewer are among more.
+    """Draw questions with and without an answer.
 
-    Those without are the file's own, if it has any, and serve for both; otherwise each question drawn is asked again.
-    For thresholds half of them are `swapped`, as far as they can be, and the others asked of the `nearest` paragraph;
-    for the confidence all are asked of any `other`, since what it tells apart is texts. See `squad.make_unanswerable`.
+    The same arguments give the same questions. A larger `number` keeps the questions with an answer and adds others.
+
+    If the file has questions without an answer, they are drawn for both the threshold and the confidence. If it has
+    none, they are made from the questions drawn, see `squad.make_unanswerable`. For the threshold, half of them are
+    `swapped`, as far as possible, and the others `nearest`. For the confidence, all are `other`: the confidence must
+    tell texts apart.
 
     Args:
-        name: What to call them.
+        name: What to call the questions.
         data: A SQuAD file.
-        number: How many with an answer, and how many without; all, if there are fewer.
-        seed: Of the draw.
+        number: How many questions with an answer, and how many without; if there are fewer, all of them.
+        seed: The seed of the draw.
 
     Raises:
-        CalibrationError: There are none with an answer, or none without.
+        CalibrationError: There are no questions with an answer, or none without.
     """
 
     def some(questions: Sequence[Question]) -> list[Question]:
@@ -90,22 +93,22 @@ def draw_sample(name: str, data: SquadFile, number: int, *, seed: int = 0) -> Sa
 
 @dataclass(frozen=True, kw_only=True)
 class Fitted:
-    """What was fitted, and what it is worth on the questions that confirm.
+    """The fitted calibration and threshold, with their figures on the questions that confirm.
 
     Attributes:
-        calibration: The confidence.
-        quality: Its figures: see `calibration_figures`.
-        quality_before: Those of the calibration that the model has had, or None.
-        threshold: Of no answer.
-        figures: Its figures: see `threshold_figures`.
-        threshold_before: The one that the model has had, 0 if none.
-        figures_before: Its figures.
-        threshold_at_best: The one that would have been best on these very questions.
-        figures_at_best: Its figures: an upper bound.
-        share: Of questions without an answer, for which the threshold is.
-        configuration: At which all of it was observed.
-        fitted_on: On what.
-        measured_on: What the figures are of.
+        calibration: The calibration, which gives the confidence.
+        quality: Figures of the calibration: see `calibration_figures`.
+        quality_before: Figures of the model's calibration before, or None if it had none.
+        threshold: The no-answer threshold.
+        figures: Figures of the threshold: see `threshold_figures`.
+        threshold_before: The model's threshold before; 0 if it had none.
+        figures_before: Figures of the threshold before.
+        threshold_at_best: The best threshold on the questions that confirm.
+        figures_at_best: Figures of the best threshold: an upper bound.
+        share: The share of questions without an answer that the threshold is made for.
+        configuration: The length configuration at which the model answered.
+        fitted_on: The questions that both were fitted on.
+        measured_on: The questions that the figures were measured on.
     """
 
     calibration: Calibration
@@ -124,7 +127,7 @@ class Fitted:
 
     @property
     def better(self) -> bool:
-        """Whether the confidence is better than the one that the model has had: of a lesser Brier score."""
+        """Whether the new calibration has a lower Brier score than the one before, or there was none before."""
         return self.quality_before is None or self.quality["brier"] < self.quality_before["brier"]
 
     def to_dict(self) -> dict[str, Any]:
@@ -146,11 +149,11 @@ class Fitted:
         }
 
     def store(self, before: Mapping[str, Any] | None, *, confidence: bool = True) -> dict[str, Any]:
-        """Return what `length_configs.json` holds with it.
+        """Return the new content of `length_configs.json`.
 
         Args:
-            before: What it has held, or None.
-            confidence: Whether the calibration goes in; otherwise that of `before` stays.
+            before: Its content before, or None.
+            confidence: Whether to write the new calibration; otherwise that of `before` stays.
         """
         measured_on = f"fitted on {self.fitted_on}; figures of {self.measured_on}"
         table = dict(before or {})
@@ -179,15 +182,15 @@ def calibrate(
 
     Args:
         qa: The model.
-        select: What they are fitted on.
-        confirm: What they are measured on.
-        budget: At which the model answers.
-        share: Of the questions that the threshold is for, the share that has no answer.
-        progress: Called with the questions answered and how many there are.
+        select: The questions to fit on.
+        confirm: The questions to measure on.
+        budget: The budget at which the model answers.
+        share: The share of questions without an answer that the threshold is made for.
+        progress: Called with the number of questions answered and their total.
 
     Raises:
         CalibrationError: Nothing can be fitted.
-        BudgetError: The budget makes no sense.
+        BudgetError: The budget is not valid.
     """
     choice = qa.table.select(qa.shape, budget)
     samples = (select, confirm)

@@ -1,4 +1,4 @@
-"""Fitting the confidence: a logistic regression on what a model answered, and how well it holds."""
+"""Fit the confidence, a logistic regression on a model's answers, and measure how well it holds."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def fit_calibration(rows: npt.NDArray[np.float64], *, ridge: float = 1e-3, steps
 
     Args:
         rows: See `Observations.rows`.
-        ridge: How much large coefficients cost, so that data which can be told apart perfectly has a solution.
-        steps: At most so many steps.
+        ridge: The L2 penalty on the coefficients. Without it, perfectly separable data have no solution.
+        steps: The greatest number of steps.
 
     Raises:
         CalibrationError: There are no rows.
@@ -30,7 +30,7 @@ def fit_calibration(rows: npt.NDArray[np.float64], *, ridge: float = 1e-3, steps
             "nothing can be calibrated: not one of the questions has an answer to tell right or wrong"
         )
     x = np.column_stack([rows[:, :2], np.ones(len(rows))])
-    scale = np.maximum(np.abs(x).max(0), 1e-3)  # what hardly differs from 0 gets no great coefficient
+    scale = np.maximum(np.abs(x).max(0), 1e-3)  # so a column of values near 0 gets no large coefficient
     x, y = x / scale, rows[:, 2]
     w = np.zeros(3)
 
@@ -53,7 +53,7 @@ def fit_calibration(rows: npt.NDArray[np.float64], *, ridge: float = 1e-3, steps
 
 
 def calibration_figures(calibration: Calibration, rows: npt.NDArray[np.float64]) -> dict[str, float]:
-    """How well a calibration's probabilities hold.
+    """Measure how well a calibration's probabilities hold.
 
     Returns:
         `brier`: the mean squared error; `expected_error`: the mean distance between confidence and accuracy over ten

@@ -1,4 +1,4 @@
-"""How good a model is on a SQuAD file, and what it spends there."""
+"""Evaluate a model on a SQuAD file: its scores and what it spends."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 
-_CERTAIN = 1e9  # by how much no answer exceeds the span of a text without words
+_CERTAIN = 1e9  # the logit of no answer minus the span's, for a text without words
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,17 +23,17 @@ class Evaluation:
 
     Attributes:
         scores: The official metrics.
-        configuration: The length configuration that the budget bought.
-        macs_share: Its multiply-accumulates over those of `full`, counted at 384 tokens.
-        speedup: BERT-base's multiply-accumulates on the same windows over ours.
-        seconds: What it took, tokenizing and ranking included.
+        configuration: The length configuration that the budget selected.
+        macs_share: Its multiply-accumulates divided by those of `full`, counted at 384 tokens.
+        speedup: BERT-base's multiply-accumulates on the same windows divided by ours.
+        seconds: The time it took, with tokenizing and ranking.
         predictions: Question id -> answer text.
-        no_answer_threshold: By how much the logit of no answer had to exceed the best span's; None where there had to
-            be an answer.
-        na_probs: Question id -> the probability of no answer beside the best span alone, `1 / (1 + exp(-x))` where the
-            logit of no answer exceeds the span's by x. None where there had to be an answer.
-        oracle: `exact` and `f1`: the best that any threshold would have given on these very questions, in percent, and
-            that threshold, in logits, or None if it is best to answer nothing. An upper bound, no result.
+        no_answer_threshold: By how much the logit of no answer had to exceed the best span's logit. None if every
+            question had to get an answer.
+        na_probs: Question id -> the probability of no answer against the best span alone: `1 / (1 + exp(-x))`, where x
+            is the logit of no answer minus the span's logit. None if every question had to get an answer.
+        oracle: `exact` and `f1`, each in percent with its threshold in logits: the best that any threshold gives on
+            these same questions. The threshold is None if it is best to answer nothing. An upper bound, not a result.
     """
 
     scores: Scores
@@ -69,17 +69,17 @@ class Evaluation:
 def evaluate(qa: QuestionAnswerer, data: SquadFile, **options: Unpack[Options]) -> Evaluation:
     """Answer all questions of a SQuAD file and score the answers.
 
-    In a file of version 2.0 the answer may be that there is none: where the logit of no answer exceeds the best span's
-    by more than the model's threshold.
+    In a file of version 2.0, a question gets no answer if the logit of no answer exceeds the best span's logit by more
+    than the model's threshold.
 
     Args:
         qa: The model.
         data: The questions.
-        options: Those of `QuestionAnswerer.__call__`; `progress` is called with the questions answered and their
-            total.
+        options: The options of `QuestionAnswerer.__call__`. `progress` is called with the number of questions answered
+            and their total.
 
     Raises:
-        BudgetError: The budget makes no sense.
+        BudgetError: The budget is not valid.
     """
     began = time.perf_counter()
     choice = qa.table.select(qa.shape, options.get("budget", "full"))
@@ -87,11 +87,11 @@ def evaluate(qa: QuestionAnswerer, data: SquadFile, **options: Unpack[Options]) 
     may_be_none = options.setdefault("handle_impossible_answer", data.version == "2.0")
     threshold = qa.table.threshold(options.get("no_answer_threshold"))
     predictions: dict[str, str] = {}
-    spans: dict[str, str] = {}  # the best of each text, even where there was no answer
+    spans: dict[str, str] = {}  # the best span of each text, even if the prediction is no answer
     differences: dict[str, float] = {}
     spent = base = 0
     questions, texts = (x.question for x in data.questions), (x.context for x in data.questions)
-    # The best answer; and where that may be none, the best span with it.
+    # If no answer is allowed, it may rank first: the second is then the best span.
     answers = qa(questions, texts, top_k=2 if may_be_none else 1, **options)
     for question, ranked in zip(data.questions, answers, strict=True):
         predictions[question.id] = ranked[0].text if ranked else ""

@@ -1,4 +1,4 @@
-"""What a model answers to questions with and without an answer: what calibration is fitted on."""
+"""Observe a model's answers to questions with and without an answer, to fit a calibration and a threshold on."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from dynamic_tinybert.model import Budget
 from dynamic_tinybert.qa import QuestionAnswerer
 from dynamic_tinybert.squad import Question, Version, score_question
 
-_COLUMNS = ("margin", "log_score", "exact", "f1", "answerable")  # of observations
-_LEAST = 1e-12  # a score whose logarithm is taken
+_COLUMNS = ("margin", "log_score", "exact", "f1", "answerable")
+_LEAST = 1e-12  # the least score, so that it has a logarithm
 
 
 @dataclass(frozen=True, eq=False)
 class Observations:
-    """Answers of a model to questions, whether or not these have one: the best span of each.
+    """The best span of each question, whether or not the question has an answer. Each array is `[questions]`.
 
     Attributes:
-        margin: By how much its logit exceeds that of no answer, `[questions]`; minus infinity for a text without words.
-        log_score: The natural logarithm of its score within its text.
-        exact: 1 where it is right by exact match, 0 where it is not or the question has no answer.
-        f1: Its F1, in [0, 1], likewise.
+        margin: The span's logit minus that of no answer; minus infinity for a text without words.
+        log_score: The natural logarithm of the span's score within its text.
+        exact: 1 if the span is an exact match, otherwise 0; 0 if the question has no answer.
+        f1: The span's F1, in [0, 1]; 0 if the question has no answer.
         answerable: Whether the question has an answer.
     """
 
@@ -40,16 +40,16 @@ class Observations:
         return len(self.margin)
 
     def at(self, which: npt.NDArray[np.int64]) -> Observations:
-        """Return those of some questions, by their numbers."""
+        """Return the observations with these indices."""
         return Observations(*(getattr(self, name)[which] for name in _COLUMNS))
 
     def joined(self, other: Observations) -> Observations:
-        """Return these observations, and then others."""
+        """Return these observations followed by others."""
         return Observations(*(np.concatenate([getattr(self, name), getattr(other, name)]) for name in _COLUMNS))
 
     @property
     def rows(self) -> npt.NDArray[np.float64]:
-        """What a calibration is fitted on: margin, `log_score` and `exact` of the spans there are, `[answers, 3]`."""
+        """Margin, `log_score` and `exact` of each text that has words, `[answers, 3]`, to fit a calibration on."""
         rows = np.column_stack([self.margin, self.log_score, self.exact])
         return rows[np.isfinite(self.margin)]
 
@@ -62,18 +62,18 @@ def observe(
     version: Version = "2.0",
     progress: Callable[[int], None] | None = None,
 ) -> Observations:
-    """Answer questions as if each had an answer, and keep what tells whether it has.
+    """Answer each question with its best span, and keep what tells whether the question has an answer.
 
     Args:
         qa: The model.
         questions: The questions; `impossible` says which have no answer.
-        budget: What may be spent.
-        version: Of SQuAD, whose rules score.
-        progress: Called with the questions answered so far.
+        budget: The budget at which the model answers.
+        version: The version of SQuAD whose rules score.
+        progress: Called with the number of questions answered so far.
     """
     rows = []
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of questions that are cut, and of tables that nobody measured
+        warnings.simplefilter("ignore")  # about questions that are cut and tables without measurements
         answers = qa((q.question for q in questions), (q.context for q in questions), budget=budget)
         for question, answer in zip(questions, answers, strict=True):
             exact, f1 = (0.0, 0.0)

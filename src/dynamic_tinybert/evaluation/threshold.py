@@ -1,4 +1,4 @@
-"""Fitting the no-answer threshold: by how much the logit of no answer must exceed the best span's."""
+"""Fit the no-answer threshold: by how much the logit of no answer must exceed the best span's logit."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ _RESAMPLES = 200
 def fit_threshold(found: Observations, *, share: float = 0.5, seed: int = 0) -> float:
     """Fit the no-answer threshold: the mean of the best ones of 200 resamples (bagging; Breiman, 1996).
 
-    F1 is flat around its best, and the best of a single sample lies anywhere there; the mean varies less. Questions
-    with an answer and those without are resampled by themselves.
+    F1 is flat around its maximum, so the best threshold of a single sample varies much; the mean varies less.
+    Questions with an answer and questions without are resampled separately.
 
     Args:
         found: Answers to questions with and without an answer.
-        share: Of the questions that it is for, the share that has no answer: the observations are weighted so.
-        seed: Of the resamples.
+        share: The share of questions without an answer that the threshold is made for: it weights the observations.
+        seed: The seed of the resamples.
 
     Raises:
         CalibrationError: As `best_threshold`.
     """
-    best_threshold(found, share=share)  # what is wrong with all of them is said of all of them
+    best_threshold(found, share=share)  # raises the errors that concern the observations as a whole
     rng = np.random.default_rng(seed)
     groups = [np.flatnonzero(found.answerable), np.flatnonzero(~found.answerable)]
     fitted = []
@@ -37,14 +37,14 @@ def fit_threshold(found: Observations, *, share: float = 0.5, seed: int = 0) -> 
 
 
 def best_threshold(found: Observations, *, share: float = 0.5) -> float:
-    """Find the no-answer threshold of the best F1 on some observations, by the rules of SQuAD 2.0.
+    """Find the no-answer threshold with the best F1 on some observations, by the rules of SQuAD 2.0.
 
-    Where the logit of no answer less the span's exceeds it, there is none. It lies in the middle between two
-    observations.
+    A question gets no answer if the logit of no answer minus the span's logit exceeds the threshold. The threshold is
+    the midpoint between two neighbouring observations.
 
     Args:
         found: Answers to questions with and without an answer.
-        share: The share of questions without an answer, by which the observations are weighted.
+        share: The share of questions without an answer, which weights the observations.
 
     Raises:
         CalibrationError: All questions have an answer, or none has; no text has words; or the share is not between 0
@@ -52,11 +52,11 @@ def best_threshold(found: Observations, *, share: float = 0.5) -> float:
     """
     has, weights = found.answerable, _weights(found, share)
     gains = np.where(has, weights * found.f1, -weights)
-    there = np.isfinite(found.margin)  # of other texts the answer is none at any threshold
+    there = np.isfinite(found.margin)  # texts without words get no answer at any threshold
     if not there.any():
         raise CalibrationError("no threshold can be fitted: not one text has words")
     differences, which = np.unique(-found.margin[there], return_inverse=True)
-    # Gained if the questions up to each difference are answered; before the first, if none is.
+    # The gain if the questions up to each difference are answered; the first entry is the gain of answering nothing.
     gained = np.append(0.0, np.cumsum(np.bincount(which, gains[there])))
     best = int(gained.argmax())
     around = np.concatenate([[differences[0] - 2.0], differences, [differences[-1] + 2.0]])
@@ -64,12 +64,12 @@ def best_threshold(found: Observations, *, share: float = 0.5) -> float:
 
 
 def threshold_figures(found: Observations, threshold: float, *, share: float = 0.5) -> dict[str, float]:
-    """What a threshold is worth, in percent.
+    """Measure a no-answer threshold.
 
     Returns:
-        `exact_match` and `f1`, weighted as `best_threshold` does; `HasAns_f1` and `NoAns_f1`, over those that have an
-        answer and those that have none; `auc`, how often a question with an answer has the greater margin than one
-        without, which no threshold changes.
+        In percent: `exact_match` and `f1`, weighted as in `best_threshold`; `HasAns_f1` and `NoAns_f1`, over the
+        questions with and without an answer. In [0, 1]: `auc`, how often a question with an answer has a greater
+        margin than one without; it does not depend on the threshold.
 
     Raises:
         CalibrationError: As `best_threshold`.
@@ -90,7 +90,7 @@ def threshold_figures(found: Observations, threshold: float, *, share: float = 0
 
 
 def _weights(found: Observations, share: float) -> npt.NDArray[np.float64]:
-    """Weights of sum 1, that give those without an answer their share."""
+    """Return weights that sum to 1 and give questions without an answer their share."""
     if not 0 < share < 1:
         raise CalibrationError(f"the share of questions without an answer is between 0 and 1, not {share}")
     with_answer = int(found.answerable.sum())
@@ -103,7 +103,7 @@ def _weights(found: Observations, share: float) -> npt.NDArray[np.float64]:
 
 
 def _auc(higher: npt.NDArray[np.float64], lower: npt.NDArray[np.float64]) -> float:
-    """How often one of the first is greater than one of the second, ties counted half."""
+    """Return how often a value of `higher` exceeds one of `lower`; a tie counts half."""
     ordered = np.sort(lower)
     below, not_above = (np.searchsorted(ordered, higher, side=side) for side in ("left", "right"))
     return float((below + not_above).mean() / 2 / len(lower))
