@@ -1,9 +1,9 @@
-"""The search for length configurations: two objectives, F1 up and cost down, on questions that nothing trains on.
+"""Search length configurations with two objectives, high F1 and low cost, on questions that are not trained on.
 
-One set of questions chooses (`select`), another measures again what was chosen (`confirm`), and only what was
-measured there goes into a model's table. `space` says what may be proposed, `samplers` propose, `objective` measures,
-`study` keeps what was measured, `run` goes on and confirms, `pareto` tells the good from the beaten, `results` writes.
-Needs optuna, and matplotlib for the picture; the runtime measures, so no PyTorch.
+One set of questions chooses configurations (`select`); another measures the chosen ones again (`confirm`). Only the
+figures of `confirm` go into a model's table. `space` defines what may be proposed, `samplers` propose, `objective`
+measures, `study` stores measurements, `run` runs trials and confirms, `pareto` finds the Pareto front, `results` writes.
+The search needs optuna, and matplotlib for the picture. It does not need PyTorch, since the runtime measures.
 """
 
 from dynamic_tinybert.search.errors import SearchError

@@ -1,4 +1,4 @@
-"""What can go wrong in this room."""
+"""The error that a search raises."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ from dynamic_tinybert.errors import DynamicTinyBertError
 
 
 class SearchError(DynamicTinyBertError, ValueError):
-    """A search that cannot be begun or gone on with; one line that says why, and what to do."""
+    """A search cannot start or continue; the message says in one line why, and what to do."""
 
     misuse = True

@@ -1,4 +1,4 @@
-"""What a length configuration is worth: F1 on a fixed set of questions, and what it costs."""
+"""Measure a length configuration: its F1 on a fixed set of questions, and its cost."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from dynamic_tinybert.squad import SquadFile, score
 
 Cost: TypeAlias = Literal["share", "latency"]
 
-_TURN = 100  # questions between one change from the configuration to `full` and the next
+_TURN = 100  # questions that the configuration and `full` answer before the order of the two changes
 
 
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
-    """A configuration, measured.
+    """The figures of a configuration.
 
     Attributes:
         exact_match: In percent.
         f1: In percent.
-        share: Multiply-accumulates over those of `full`, at 384 tokens.
-        cost: What is minimized: the share, or the latency as a part of that of `full`.
-        seconds: What answering the questions took, that of `full` for comparison left out.
+        share: Multiply-accumulates divided by those of `full`, at 384 tokens.
+        cost: What is minimized: the share, or the latency divided by that of `full`.
+        seconds: The time to answer the questions, without the time of `full` for comparison.
     """
 
     exact_match: float
@@ -34,22 +34,22 @@ class Measurement:
     seconds: float
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it as a study stores it."""
+        """Return the form that a study stores."""
         return asdict(self)
 
 
 class Objective:
     """Measures configurations on a fixed set of questions by the metric that `evaluate` prints.
 
-    The latency of a configuration is the seconds that the questions take over those that they take at `full`. A
-    machine is faster or slower from one minute to the next, so both are measured side by side: every hundred questions
-    are answered by both in turn, the one first that came second before, and the ratio is of the two sums. It takes
-    twice as long, or more, as the share, and belongs to the machine. The latency of `full` is 1.
+    The latency of a configuration is its seconds divided by the seconds of `full` on the same questions. A machine's
+    speed changes from minute to minute, so both answer each block of a hundred questions, one after the other, and the
+    order changes with each block. The ratio is that of the two sums. Latency takes at least twice as long to measure
+    as the share, and holds for one machine only. The latency of `full` is 1.
 
     Args:
         qa: The model.
         data: The questions.
-        cost: What `Measurement.cost` is.
+        cost: Which cost to measure.
     """
 
     def __init__(self, qa: QuestionAnswerer, data: SquadFile, cost: Cost = "share") -> None:

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from typing import TypeAlias
 
 Point: TypeAlias = tuple[float, float]
-"""Cost, less is better, and F1 in percent, more is better."""
+"""Cost (lower is better) and F1 in percent (higher is better)."""
 
 
 def pareto_front(points: Sequence[Point]) -> list[int]:
-    """Return the indices of the points that none beats, the cheapest first.
+    """Return the indices of the points on the Pareto front, the cheapest first.
 
-    A point is beaten by one that costs no more and is at least as good. Of equal points, the first stays.
+    A point beats another if it costs no more and its F1 is at least as high. Of equal points, the first stays.
     """
     front: list[int] = []
     for i in sorted(range(len(points)), key=lambda i: (points[i][0], -points[i][1], i)):
@@ -22,14 +22,14 @@ def pareto_front(points: Sequence[Point]) -> list[int]:
 
 
 def hypervolume(points: Sequence[Point], reference: Point = (1.0, 0.0)) -> float:
-    """Return the area that the points' front dominates (Zitzler and Thiele, 1999), F1 counted from 0 to 1.
+    """Return the area that the points' Pareto front dominates (Zitzler and Thiele, 1999), with F1 from 0 to 1.
 
     Args:
         points: Cost and F1 in percent.
-        reference: The cost and F1 beyond which nothing counts; by default the cost of `full`, and no F1 at all.
+        reference: The cost and F1 that a point must beat to count; by default the cost of `full` and an F1 of 0.
 
     Returns:
-        0, if no point is better than the reference in both, up to 1.
+        The area; 0 if no point is better than the reference in both. At the default reference it is at most 1.
     """
     inside = [point for point in points if point[0] < reference[0] and point[1] > reference[1]]
     area, best = 0.0, reference[1]

@@ -1,4 +1,4 @@
-"""What a search leaves: the table, the trials and the front as CSV, and a picture."""
+"""Write the results of a search: the table, the trials and the Pareto front as CSV, and a picture."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ _AXIS: Final[Mapping[Cost, str]] = {
     "latency": "latency, as a part of that of full",
 }
 
-_STEP = 0.01  # of the cost, between neighbours in a table
+_STEP = 0.01  # least difference in cost between neighbours in a table
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConfirmedConfig:
-    """A configuration that was measured again.
+    """A configuration that was measured again on the questions that confirm.
 
     Attributes:
-        kind: `full`, `uniform` or `search`; a table calls it so, with a share that buys it.
+        kind: `full`, `uniform` or `search`; its name in a table begins with it.
         config: The configuration.
-        select: What it was worth on the questions that chose, or None, if it was not measured on them.
-        confirm: What it is worth on those that confirm.
-        chosen: Whether it was on the front of those that chose.
+        select: Its figures on the questions that choose, or None if it was not measured on them.
+        confirm: Its figures on the questions that confirm.
+        chosen: Whether it is on the Pareto front of the questions that choose.
     """
 
     kind: str
@@ -46,17 +46,17 @@ class ConfirmedConfig:
 def make_table(
     candidates: Sequence[ConfirmedConfig], measured_on: str, before: Mapping[str, Any] | None = None
 ) -> tuple[dict[str, Any], dict[LengthConfig, str]]:
-    """Make `length_configs.json` of what was confirmed.
+    """Make the content of `length_configs.json` from the configurations that were measured again.
 
-    `full` stays always, and the uniform configurations too, as what the others are held to. Of the others, those stay
-    that no cheaper one equals on the questions that confirm, and that spare at least 0.01 beside the dearer one before:
-    a budget shall not give up F1 for next to nothing. A name is never less than the share, so that a budget of that
-    number buys it. What the model's table has beside the configurations, such as `calibration`, is kept.
+    `full` and the uniform configurations always stay, for comparison. Another configuration stays if it is on the
+    Pareto front of the questions that confirm, and costs at least 0.01 less than the next more expensive one that
+    stays, so that a budget does not give up F1 for almost nothing. The number in a name is the share, rounded up, so a
+    budget of that number selects it. Other keys of the model's table, such as `calibration`, are kept.
 
     Args:
-        candidates: What was measured again.
-        measured_on: What `measured_on` says.
-        before: The table that the model has had.
+        candidates: The configurations that were measured again.
+        measured_on: The value of `measured_on`.
+        before: The model's table before.
 
     Returns:
         The table, and the names in it by configuration.
@@ -104,11 +104,11 @@ def write_results(
 
     Args:
         output: The folder.
-        table: The table.
+        table: The table, see `make_table`.
         names: The names of its configurations.
-        candidates: What was measured again.
+        candidates: The configurations that were measured again.
         trials: Every trial, see `Search.rows`.
-        cost: What was minimized.
+        cost: The cost that was minimized.
 
     Raises:
         OSError: A file cannot be written.
@@ -154,10 +154,10 @@ def _joined(fractions: Sequence[float]) -> str:
 
 
 def draw_front(candidates: Sequence[ConfirmedConfig], cost: Cost) -> bytes:
-    """Draw the front, on the questions that chose and on those that confirm, beside the uniform configurations.
+    """Plot the Pareto front on the questions that choose and on those that confirm, with the uniform configurations.
 
     Returns:
-        A PNG.
+        The content of a PNG file.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -196,7 +196,7 @@ def draw_front(candidates: Sequence[ConfirmedConfig], cost: Cost) -> bytes:
 
 
 def bare(axes: Any) -> None:
-    """Give a plot a light grid behind it, and no frame above and at the right."""
+    """Give a plot a light grid in the background and remove its top and right frame lines."""
     axes.grid(color="0.9")
     axes.set_axisbelow(True)
     for side in ("top", "right"):

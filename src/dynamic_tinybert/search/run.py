@@ -1,4 +1,4 @@
-"""The run of a search: trials until there are enough, and the confirmation of what they found."""
+"""Run a search: run trials until there are enough, and measure again what they found."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from dynamic_tinybert.search.space import SearchSpace
 from dynamic_tinybert.search.study import MEASUREMENT, NO_LIMIT, Study
 
 UNIFORM: Final = (0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5)
-"""Retentions of the uniform configurations that every search begins with, as Kim and Cho (2020) do."""
+"""Retentions of the uniform configurations that every search begins with, as in Kim and Cho (2020)."""
 
-_LATE: Final = 5  # at most so many late ones, so that a deep model has trials left
-_STALE: Final = 10  # later trials that are complete while one is not: its worker was killed
+_LATE: Final = 5  # most late configurations, so that a deep model has trials left
+_STALE: Final = 10  # a running trial counts as killed once this many later trials are complete
 
 
 class Search(Study):
-    """A study that goes on: any number of workers may share it. See `Study` for how it is opened."""
+    """Run a study; any number of workers may share it. The arguments are those of `Study`."""
 
     def run(
         self,
@@ -38,18 +38,17 @@ class Search(Study):
         first: Mapping[str, LengthConfig] | None = None,
         progress: Callable[[int, int, float], None] | None = None,
     ) -> None:
-        """Go on until the study has so many complete trials, whoever completes them.
+        """Run trials until the study has `trials` complete ones, counting those of all workers.
 
-        With several workers, each may finish the trial that it is at when the last is complete. A configuration that
-        was measured already is not measured again: the trial gets the figures of the earlier one. A trial whose worker
-        was killed does not count.
+        Each worker finishes its current trial, so there may be a few more. A configuration is measured only once: a
+        later trial of it copies the figures. A trial whose worker was killed does not count.
 
         Args:
             objective: Measures a configuration.
-            sampler: Proposes, see `make_sampler`.
-            trials: How many there should be in all.
-            first: Configurations to begin with, by name; led into the range.
-            progress: Called with the trials complete, how many there should be, and the best F1.
+            sampler: Proposes configurations, see `make_sampler`.
+            trials: How many complete trials the study should have in all.
+            first: Configurations to begin with, by name; each is moved into the range, see `SearchSpace.nearest`.
+            progress: Called with the number of complete trials, `trials`, and the best F1.
 
         Raises:
             SearchError: The storage fails.
@@ -70,7 +69,7 @@ class Search(Study):
                     self.study.tell(trial, self._run_trial(trial, objective))
                 except BaseException as error:
                     if isinstance(error, (ValueError, optuna.exceptions.OptunaError)) and self._finished(trial):
-                        continue  # in SQLite two workers may take the same trial from the queue; one was faster
+                        continue  # in SQLite two workers may take the same trial from the queue; the other was faster
                     with contextlib.suppress(Exception):
                         self.study.tell(trial, state=TrialState.FAIL)
                     raise
@@ -86,14 +85,14 @@ class Search(Study):
         if self.within < NO_LIMIT:
             best = LengthConfig.full(self.settings.layers)
             full = found if config == best else self.measured.get(best) or objective(best)
-            with warnings.catch_warnings():  # a faster worker at the same trial has said it already
+            with warnings.catch_warnings():  # a faster worker at the same trial has set it already
                 warnings.filterwarnings("ignore", message="The constraint value is ignored")
                 trial.set_constraint("within", full.f1 - found.f1 - self.within)
         trial.set_user_attr(MEASUREMENT, {"fractions": fractions, "copied": earlier is not None, **found.to_dict()})
         return found.f1, found.cost
 
     def _enqueue(self, wanted: Mapping[str, LengthConfig]) -> None:
-        """Put what every search begins with in the queue, unless it is there, under way or done."""
+        """Put the first configurations in the queue, unless they are waiting, running or done."""
         waiting = {t.user_attrs.get("name") for t in self.trials(TrialState.WAITING)}
         complete = self.trials(TrialState.COMPLETE)
         done = {t.user_attrs.get("name") for t in complete}
@@ -117,12 +116,12 @@ class Search(Study):
         *,
         progress: Callable[[int, int], None] | None = None,
     ) -> dict[LengthConfig, Measurement]:
-        """Measure configurations on the questions that confirm, but for those that a worker has measured there already.
+        """Measure configurations on the questions that confirm; reuse figures that a worker has measured already.
 
         Args:
-            objective: Measures a configuration on these questions.
-            configs: The configurations. Each worker takes them in an order of its own, so that several share the work.
-            progress: Called with the configurations measured and how many there are.
+            objective: Measures a configuration on the questions that confirm.
+            configs: The configurations. Each worker measures them in its own order, so that workers share the work.
+            progress: Called with the number of configurations measured and their total.
 
         Raises:
             SearchError: The storage fails.
@@ -149,11 +148,11 @@ class Search(Study):
         *,
         progress: Callable[[int, int], None] | None = None,
     ) -> list[ConfirmedConfig]:
-        """Confirm `full`, the uniform configurations of interest, and the front.
+        """Confirm `full`, the `interesting` uniform configurations, and the Pareto front.
 
         Args:
             objective: Measures a configuration on the questions that confirm.
-            first: What the search began with, see `beginning`.
+            first: The configurations that the search began with, see `beginning`.
             progress: See `confirm`.
 
         Raises:
@@ -175,16 +174,15 @@ class Search(Study):
 
 
 def beginning(layers: int, low: float, table: Mapping[str, LengthConfig] | None = None) -> dict[str, LengthConfig]:
-    """Return what a search begins with, by name: `full`, uniform and late ones, and those of the model's table.
+    """Return the configurations that a search begins with, by name: `full`, uniform, late, and the model's table.
 
-    The late ones keep everything but in the last layers, where they drop all that they may: to drop late costs less F1
-    than to drop early at the same share, and a sampler that draws from a continuous range hardly ever proposes a ratio
-    of 1 by itself.
+    A late configuration drops as many tokens as the range allows in the last layers, and none before. At the same share
+    this costs less F1 than dropping early, but a sampler on a continuous range almost never proposes a ratio of 1.
 
     Args:
-        layers: Layers of the model.
+        layers: The number of layers of the model.
         low: The least ratio.
-        table: The model's own configurations by name, if they were measured.
+        table: The configurations of the model's table by name, if they were measured.
     """
     first = {"full": LengthConfig.full(layers)}
     first |= {f"uniform {r:.2f}": LengthConfig.uniform(layers, r) for r in UNIFORM if r >= low}

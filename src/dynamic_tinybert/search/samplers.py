@@ -1,4 +1,4 @@
-"""Who proposes the next configuration: Optuna's samplers."""
+"""Propose the next configuration with Optuna's samplers."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from dynamic_tinybert.search.errors import SearchError
 SAMPLERS: Final = ("bayesian", "gp", "tpe", "nsga2")
 DEFAULT_SAMPLER: Final = "bayesian"
 
-_POPULATION: Final = 20  # of NSGA-II: seven generations in 150 trials, where its usual 50 would leave it three
+_POPULATION: Final = 20  # of NSGA-II: seven generations in 150 trials; the default of 50 gives only three
 
 
 def make_sampler(name: str, seed: int, *, noisy: bool = False) -> Any:
     """Make a sampler whose only state is the study's storage.
 
-    What it draws for a trial follows from its seed, the trial's number and the trials completed before: a resumed
-    search goes on and proposes nothing twice, and workers on one study propose different things.
+    A proposal depends on the seed, the trial's number and the trials completed before. So a resumed search does not
+    repeat proposals, and the workers of one study propose different configurations.
 
     Args:
-        name: `bayesian`, the default: `gp` where PyTorch and SciPy are installed, and else `tpe`, in the order in which
-            they find most in few trials (results/train/search). `gp`, Gaussian processes and expected hypervolume
-            improvement (Daulton et al., 2020). `tpe`, tree-structured Parzen estimators (Bergstra et al., 2011; Ozaki
-            et al., 2022), one for each ratio. `nsga2` (Deb et al., 2002), in populations of 20. To compare:
-            `multivariate`, one Parzen estimator for all ratios, and `random`.
-        seed: Another seed proposes other things.
-        noisy: Whether a measurement would differ if it was made again, as a latency does.
+        name: `bayesian` (the default) is `gp` if PyTorch and SciPy are installed, otherwise `tpe`; `gp` finds more in
+            few trials (results/train/search). `gp`: Gaussian processes with expected hypervolume improvement (Daulton
+            et al., 2020). `tpe`: tree-structured Parzen estimators (Bergstra et al., 2011; Ozaki et al., 2022), one for
+            each ratio. `nsga2`: NSGA-II (Deb et al., 2002) in populations of 20. For comparison: `multivariate`, one
+            Parzen estimator for all ratios, and `random`.
+        seed: Another seed gives other proposals.
+        noisy: Whether repeated measurements differ, as latencies do.
 
     Raises:
         SearchError: There is no such sampler, or what it needs is not installed.
@@ -55,13 +55,13 @@ def make_sampler(name: str, seed: int, *, noisy: bool = False) -> Any:
 
 
 class SeededByTrial(BaseSampler):  # type: ignore[misc]
-    """A sampler made again for each trial, seeded by the search's seed and the trial's number.
+    """Make a new sampler for each trial, seeded by the search's seed and the trial's number.
 
-    Optuna's samplers draw from a stream that begins again with every process, so that workers of one seed, or a resumed
-    search, would draw the same again. All else that they know, they read from the storage.
+    Optuna's samplers restart their random stream in every process. Workers with one seed, or a resumed search, would
+    therefore draw the same values again. The samplers read everything else from the storage.
 
     Args:
-        make: Makes the sampler of a seed.
+        make: Makes a sampler from a seed.
         seed: The search's seed.
     """
 
@@ -72,7 +72,7 @@ class SeededByTrial(BaseSampler):  # type: ignore[misc]
 
     def before_trial(self, study: Any, trial: Any) -> None:
         """Make the sampler of this trial."""
-        with warnings.catch_warnings():  # what is experimental in it has been tried: see benchmarks/train/samplers.py
+        with warnings.catch_warnings():  # benchmarks/train/samplers.py has tried the experimental parts
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             self._inner = self._make(int(_generator(self._seed, trial.number).integers(2**31)))
         self._inner.before_trial(study, trial)
@@ -90,7 +90,7 @@ class SeededByTrial(BaseSampler):  # type: ignore[misc]
         return self._inner.sample_independent(study, trial, param_name, param_distribution)
 
     def after_trial(self, study: Any, trial: Any, state: Any, values: Sequence[float] | None) -> None:
-        """Tell the trial's sampler."""
+        """Tell the trial's sampler the result."""
         self._inner.after_trial(study, trial, state, values)
 
 

@@ -1,4 +1,4 @@
-"""What a search may propose: a ratio for each layer, whose running product is the length configuration."""
+"""The search space: one ratio for each layer; their running product is the length configuration."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _LEAST = 10**-_DIGITS
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """Ratios in [low, 1], one for each layer: the share of the tokens that a layer was given which it keeps.
+    """Ratios in [low, 1], one for each layer: the share of its input tokens that a layer keeps.
 
-    Lengths that must not grow are no box, and a sampler that models a box would have to reject or sort what it draws.
-    Ratios are a box, and every point of it is a length configuration.
+    Samplers draw from a box. Fractions that must not grow do not fill a box, so a sampler would have to reject or sort
+    its draws. Ratios fill a box, and every point in it is a length configuration.
 
     Attributes:
-        layers: Layers of the model.
+        layers: The number of layers of the model.
         low: The least ratio, in (0, 1).
 
     Raises:
@@ -39,17 +39,17 @@ class SearchSpace:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What a study calls the ratios, the first layer's first."""
+        """The names of the ratios in a study, from the first layer to the last."""
         return tuple(f"ratio_{layer}" for layer in range(1, self.layers + 1))
 
     def config(self, ratios: Sequence[float]) -> LengthConfig:
-        """Return the configuration of ratios: their running product, to six digits, never growing.
+        """Return the configuration of ratios: their running product, rounded to six digits.
 
         Args:
             ratios: `[layers]`, each in (0, 1].
 
         Raises:
-            SearchError: There is not one for each layer, or one is out of range.
+            SearchError: The number of ratios is not `layers`, or a ratio is out of range.
         """
         if len(ratios) != self.layers or not all(0 < ratio <= 1 for ratio in ratios):
             raise SearchError(f"there is a ratio in (0, 1] for each of {self.layers} layers, not {tuple(ratios)}")
@@ -60,10 +60,10 @@ class SearchSpace:
         return LengthConfig(tuple(fractions))
 
     def ratios(self, config: LengthConfig) -> tuple[float, ...]:
-        """Return the ratios `[layers]` whose configuration is this one, or follows it as closely as the range allows.
+        """Return the ratios `[layers]` of a configuration, or those that follow it as closely as the range allows.
 
         Raises:
-            SearchError: The configuration is of another number of layers.
+            SearchError: The configuration has another number of layers.
         """
         if len(config.fractions) != self.layers:
             raise SearchError(f"a configuration of {len(config.fractions)} layers, where the model has {self.layers}")

@@ -1,4 +1,4 @@
-"""The study of a search: its storage, its settings, and what was measured so far."""
+"""The study of a search: its storage, its settings, and its measurements."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ from dynamic_tinybert.search.objective import Cost, Measurement
 from dynamic_tinybert.search.pareto import pareto_front
 from dynamic_tinybert.search.space import SearchSpace
 
-_SETTINGS: Final = "settings"  # the study's attribute of that; a trial's is `measurement`
+_SETTINGS: Final = "settings"  # an attribute of the study; MEASUREMENT is one of a trial
 MEASUREMENT: Final = "measurement"
 _WAIT: Final = 60  # seconds that a worker waits for another to let go of an SQLite file
-_WITHIN: Final = 20.0  # points of F1, of a new study that says nothing else
-NO_LIMIT: Final = 100.0  # points of F1: nobody can lose more, so this limits nothing
+_WITHIN: Final = 20.0  # points of F1, the default of a new study
+NO_LIMIT: Final = 100.0  # points of F1: no configuration can lose more
 
 
 @dataclass(frozen=True, kw_only=True)
 class StudySettings:
-    """What makes the figures of a study comparable: trials of other settings do not belong in it.
+    """The settings that all trials of a study must share, so that their figures are comparable.
 
     Attributes:
-        model: A fingerprint of its weights.
+        model: The `fingerprint` of the model.
         select: A fingerprint of the questions that choose.
-        confirm: A fingerprint of those that confirm.
-        layers: Layers of the model.
+        confirm: A fingerprint of the questions that confirm.
+        layers: The number of layers of the model.
         low: The least ratio.
         cost: What is minimized.
         seed: The seed.
-        within: How much F1 a configuration may lose, in points, to be of interest; None stands for what the study was
-            begun with, and for 20 in a new one.
+        within: How much F1, in points, a configuration may lose and still be of interest. None: the value that the
+            study was begun with, or 20 for a new study.
     """
 
     model: str
@@ -53,7 +53,7 @@ class StudySettings:
     within: float | None = NO_LIMIT
 
 
-_BEFORE: Final[Mapping[str, Any]] = {"within": NO_LIMIT}  # of a study that was begun before there was such a setting
+_BEFORE: Final[Mapping[str, Any]] = {"within": NO_LIMIT}  # for studies that are older than this setting
 _NAMES: Final[Mapping[str, str]] = {
     "model": "another model",
     "select": "other questions to choose by (--data, --titles, --questions)",
@@ -67,7 +67,7 @@ _NAMES: Final[Mapping[str, str]] = {
 
 
 def fingerprint(folder: ModelFolder) -> str:
-    """Return a hash of a model's weights, settings and tokenizer: another model has another, wherever it lies."""
+    """Return a hash of a model's weights, settings and tokenizer. The model's path does not matter."""
     digest = hashlib.sha256()
     others = [folder.path / name for name in ("config.json", "tokenizer.json", "vocab.txt", "vocab.json", "merges.txt")]
     for file in [*find_weight_files(folder.path), *others]:
@@ -79,37 +79,37 @@ def fingerprint(folder: ModelFolder) -> str:
 
 
 class Study:
-    """A study in a storage, which survives a kill and which many workers share: begun, or gone on with.
+    """Begin or resume a study in a database. It survives a kill, and many workers can share it.
 
     Args:
         storage: The URL of a database, as SQLAlchemy writes it, for example `sqlite:///search/study.db`.
-        name: What the study is called there.
-        settings: What it must have been begun with.
-        resume: Go on with the study that is there; otherwise begin one, and there must be none yet.
+        name: The name of the study in the database.
+        settings: The settings of the study; a resumed study must have the same ones.
+        resume: Resume a study that exists; otherwise begin one, and it must not exist yet.
 
     Attributes:
         study: Optuna's study; its first objective is F1, its second the cost.
         space: What may be proposed.
-        settings: Those given; `within` as the study has it, if none was given.
-        within: How much F1 a configuration may lose, in points, to be of interest.
+        settings: The settings given; if `within` was None, it has the study's value.
+        within: How much F1, in points, a configuration may lose and still be of interest.
 
     Raises:
-        SearchError: The storage cannot be used; there is no study to resume, or one already that is not to be resumed;
-            or it has other settings.
+        SearchError: The storage cannot be used; there is no study to resume; there is one already, but `resume` is
+            false; or the study has other settings.
     """
 
     def __init__(self, storage: str, name: str, settings: StudySettings, *, resume: bool) -> None:
         self.space = SearchSpace(settings.layers, settings.low)
         self._storage = storage
-        optuna.logging.set_verbosity(optuna.logging.ERROR)  # of a trial that fails, its exception tells
-        with self.errors(ImportError, RuntimeError):  # no driver for the database; a study of another Optuna
+        optuna.logging.set_verbosity(optuna.logging.ERROR)  # the exception of a failed trial says enough
+        with self.errors(ImportError, RuntimeError):  # no driver for the database; a study of another Optuna version
             self.study = self._open(name, resume)
             stored = self.study.user_attrs.get(_SETTINGS)
             known = None if stored is None else {**_BEFORE, **stored}
             begun_with = _WITHIN if known is None else known["within"]
             self.within: float = begun_with if settings.within is None else settings.within
             self.settings = settings = replace(settings, within=self.within)
-            if known is None:  # new, or its maker was killed before it could say
+            if known is None:  # new, or the worker that began it was killed before this line
                 self.study.set_user_attr(_SETTINGS, asdict(settings))
             elif known != asdict(settings):
                 others = [what for key, what in _NAMES.items() if known.get(key) != getattr(settings, key)]
@@ -143,7 +143,7 @@ class Study:
 
     @contextlib.contextmanager
     def errors(self, *others: type[Exception]) -> Iterator[None]:
-        """Turn what a storage raises, and other errors too, into one line."""
+        """Turn the errors of a storage, and those of the types `others`, into a `SearchError` of one line."""
         try:
             yield
         except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.OptunaError, *others) as error:
@@ -157,17 +157,17 @@ class Study:
 
     @property
     def complete(self) -> int:
-        """Trials that are complete."""
+        """The number of complete trials."""
         return len(self.trials(TrialState.COMPLETE))
 
     def trials(self, *states: Any) -> list[Any]:
-        """Return the trials in these states; all, if none is named."""
+        """Return the trials in these states; without an argument, all trials."""
         trials: list[Any] = self.study.get_trials(deepcopy=False, states=states or None)
         return trials
 
     @property
     def measured(self) -> dict[LengthConfig, Measurement]:
-        """What is complete, by configuration, in the order of the trials."""
+        """The measurements of complete trials, by configuration, in the order of the trials."""
         found: dict[LengthConfig, Measurement] = {}
         for trial in self.trials(TrialState.COMPLETE):
             values = dict(trial.user_attrs[MEASUREMENT])
@@ -178,14 +178,14 @@ class Study:
 
     @property
     def interesting(self) -> dict[LengthConfig, Measurement]:
-        """What was measured, but for what loses more F1 than is of interest."""
+        """The measurements of configurations that lose at most `within` points of F1 against `full`."""
         measured = self.measured
         full = measured.get(LengthConfig.full(self.settings.layers))
         least = -1.0 if full is None else full.f1 - self.within
         return {config: found for config, found in measured.items() if found.f1 >= least}
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return every trial as a row of a table: its number and state, what it is called, its figures if complete."""
+        """Return every trial as a row of a table: its number, state and name, and its figures if it is complete."""
         return [
             {
                 "number": trial.number,
@@ -197,15 +197,12 @@ class Study:
         ]
 
     def front(self) -> list[LengthConfig]:
-        """Return the configurations that no other beats on the questions that choose, the cheapest first.
-
-        Those that lose more than is of interest are left out.
-        """
+        """Return the Pareto front of the `interesting` configurations on the questions that choose, cheapest first."""
         measured = self.interesting
         configs = list(measured)
         return [configs[i] for i in pareto_front([(m.cost, m.f1) for m in measured.values()])]
 
 
 def sqlite_url(file: Path) -> str:
-    """Return the URL of an SQLite file, whatever its name holds."""
+    """Return the URL of an SQLite file; any characters in its path are allowed."""
     return str(sqlalchemy.engine.URL.create("sqlite", database=str(file.resolve())))
