@@ -1,4 +1,4 @@
-"""The road, end to end: question and text in, answers out."""
+"""Answer questions from texts with a model: the main class of this package."""
 
 from __future__ import annotations
 
@@ -29,31 +29,31 @@ __all__ = ["Answer", "Options", "Progress", "QuestionAnswerer", "Spent"]
 
 
 class QuestionAnswerer:
-    """Answers questions from texts, at any computational budget. Safe to use from many threads.
+    """Answer questions from texts, at any computational budget. Safe to use from many threads.
 
     Args:
-        model: A model folder, or a name on the Hugging Face Hub; by default the model that came with the package.
+        model: A model folder, or a name on the Hugging Face Hub; by default the model inside the package.
         revision: A branch, tag or commit of a model on the Hub.
-        cache_dir: Where models from the Hub are kept; by default where `huggingface_hub` keeps them.
-        local_files_only: Use what is in the cache and ask nobody.
+        cache_dir: The folder that keeps models from the Hub; by default the cache of `huggingface_hub`.
+        local_files_only: Use only models in the cache, without the network.
         token: A token for the Hub, for private models.
-        precision: `fp32`, the default, whose numbers are promised; `int8` is faster on processors with VNNI and loses
+        precision: `fp32`, the default, gives the published results. `int8` is faster on processors with VNNI and loses
             some accuracy (see results/).
-        threads: Threads that a run uses; by default as many as there are cores.
+        threads: The number of threads of one run; by default the number of cores.
         providers: ONNX Runtime's execution providers; by default the CPU.
 
     Attributes:
-        name: The model, as it was asked for.
+        name: The model, as the caller named it.
         shape: Its sizes.
-        table: Its length configurations, from which a budget picks.
-        calibration: What makes confidences of its logits, or None.
-        reader: Its tokenizer and runtime, for callers who make batches of windows by themselves.
+        table: Its length configurations. A budget selects one of them.
+        calibration: Turns its logits into confidences, or None.
+        reader: Its tokenizer and runtime, for callers who batch windows themselves.
 
     Raises:
-        ModelFolderError: The model is not there, or is no question-answering model of an architecture that is read.
+        ModelFolderError: The model is missing, or is not a question-answering model of a supported architecture.
         WindowError: Its tokenizer cannot be used.
-        BudgetError: Its table of length configurations makes no sense.
-        CalibrationError: Its calibration makes no sense.
+        BudgetError: Its table of length configurations is invalid.
+        CalibrationError: Its calibration is invalid.
 
     Example:
         >>> from dynamic_tinybert import QuestionAnswerer
@@ -96,20 +96,20 @@ class QuestionAnswerer:
         name: str,
         calibration: Calibration | None = None,
     ) -> QuestionAnswerer:
-        """Make one of a reader: any model that gives logits for windows answers by the same road.
+        """Make a `QuestionAnswerer` from a reader, for any model that predicts logits for windows.
 
         Args:
             reader: A tokenizer and a runtime.
             shape: The sizes of the model.
             table: Its length configurations.
-            name: What to call the model.
-            calibration: What makes confidences of its logits.
+            name: The name of the model.
+            calibration: Turns its logits into confidences.
         """
         qa = cls.__new__(cls)
         qa.name, qa.shape, qa.table, qa.reader, qa.calibration = name, shape, table, reader, calibration
         return qa
 
-    # A str is itself a Sequence[str], so the checker sees overlaps; the first that fits is the one meant.
+    # A str is also a Sequence[str], so the type checker sees overlaps. The first overload that fits is meant.
     @overload
     def __call__(  # type: ignore[overload-overlap]
         self, question: str, text: str, *, top_k: None = ..., **options: Unpack[Options]
@@ -143,38 +143,41 @@ class QuestionAnswerer:
         top_k: int | None = None,
         **options: Unpack[Options],
     ) -> Any:
-        """Answer a question from a text, or many from many.
+        """Answer one question from one text, or many questions from many texts.
 
-        A question and a text give an `Answer`; with `top_k`, a list of them, the best first. Where either is a
-        generator, a generator comes back, in bounded memory, that reads some questions ahead to batch them; otherwise,
-        where either is a list, a list, in order. A single question or text among many goes with each of the others.
-        What is wrong with one of a list is raised before any is answered; with one of a generator, in its turn.
+        One question and one text give an `Answer`. With `top_k` they give a list of answers, the best first. If either
+        argument is a generator, the result is a generator. It uses bounded memory and reads some questions ahead to
+        batch them. Otherwise, if either argument is a list, the result is a list in the same order. A single question
+        or text is paired with each of the others. An error in a list is raised before any question is answered. An
+        error in a generator is raised after the answers before it.
 
-        A text without words has no answer: an `Answer` of no text and score 0, with `top_k` an empty list.
+        A text without words has no answer: the result is an `Answer` with empty text and score 0, or with `top_k` an
+        empty list.
 
         Args:
             question: The question, or questions.
             text: The text, or texts, of any length.
-            top_k: How many answers to give; that many come wherever so many do not overlap a better one.
+            top_k: How many answers to give. Fewer come only if too few spans do not overlap a better one.
             budget: What may be spent: a share of the full model's multiply-accumulates in (0, 1]; `full`, the default;
                 `balanced`, the cheapest measured configuration within 1 F1 of full; `fast`, within 3.
-            max_seq_len: The longest window, in tokens; by default 384, or what the model can read if that is less.
+            max_seq_len: The longest window, in tokens; by default 384, or the model's limit if that is less.
             doc_stride: How much the windows of a long text overlap, in tokens; by default 128, or half of the room
                 that a window has for text if that is less.
-            max_question_len: The longest question, in tokens, by default 64; a longer one is cut, with a warning.
+            max_question_len: The longest question, in tokens, by default 64. A longer question is cut, with a warning.
             max_answer_len: The longest answer, in tokens, by default 30, before it is stretched to whole words.
-            handle_impossible_answer: Let the answer be that there is none: an `Answer` of no text, with its score. By
-                default False.
-            no_answer_threshold: With `handle_impossible_answer`: there is no answer if its logit exceeds the best
-                span's by more than this (`null_score_diff_threshold` elsewhere). The lower, the more often there is
-                none; by default the model's own (`table.no_answer_threshold`), or 0.
+            handle_impossible_answer: Allow the result that there is no answer: an `Answer` with empty text, and its
+                score. By default False.
+            no_answer_threshold: With `handle_impossible_answer`: there is no answer if its logit exceeds the logit of
+                the best span by more than this (elsewhere called `null_score_diff_threshold`). A lower threshold gives
+                fewer answers. By default the model's own (`table.no_answer_threshold`), or 0.
             align_to_words: Stretch an answer that begins or ends inside a word to the whole word. By default True.
-            progress: Called with the characters of text read and those there are (of a generator: known of so far).
+            progress: A function that is called with the number of characters read and the total (for a generator: the
+                total so far).
 
         Raises:
-            TypeError: A question or a text is no string, or an option is unknown.
-            ValueError: A question is empty, the lists differ in length, or an option is out of range (`WindowError`
-                and `BudgetError` among them).
+            TypeError: A question or a text is not a string, or an option is unknown.
+            ValueError: A question is empty, the lists differ in length, or an option is out of range (including
+                `WindowError` and `BudgetError`).
         """
         progress = options.pop("progress", None)
         settings = self.settings(top_k=top_k, **options)
@@ -199,11 +202,11 @@ class QuestionAnswerer:
         return list(answers) if sized else answers
 
     def settings(self, *, top_k: int | None = None, **options: Unpack[Options]) -> Settings:
-        """Return what a call's options come to with this model, checked: for callers who batch by themselves.
+        """Check the options of a call and return its settings for this model, for callers who batch themselves.
 
         Raises:
             TypeError: An option is unknown.
-            ValueError: An option is out of range (`WindowError` and `BudgetError` among them).
+            ValueError: An option is out of range (including `WindowError` and `BudgetError`).
         """
         return make_settings(
             self.shape,
@@ -216,11 +219,7 @@ class QuestionAnswerer:
 
 
 def _many(value: object, name: str) -> str | Iterable[str]:
-    """Return questions or texts, or the single one that goes with each of the others.
-
-    Raises:
-        TypeError: They are neither.
-    """
+    """Check that a value is a string or an iterable of strings, and return it."""
     if isinstance(value, (bytes, bytearray, Mapping, Set)) or not isinstance(value, Iterable):
         raise TypeError(
             f"a {name} is a string, or many are a list or a generator of strings, not {type(value).__name__}"
@@ -229,11 +228,7 @@ def _many(value: object, name: str) -> str | Iterable[str]:
 
 
 def _pairs(questions: str | Iterable[str], texts: str | Iterable[str]) -> Iterator[tuple[str, str]]:
-    """Put questions and texts together, one by one.
-
-    Raises:
-        ValueError: There are more of one than of the other.
-    """
+    """Pair questions and texts. Raise ValueError if their numbers differ."""
     if isinstance(questions, str):
         yield from zip(itertools.repeat(questions), texts, strict=False)
     elif isinstance(texts, str):
