@@ -10,13 +10,13 @@ from dynamic_tinybert.errors import DynamicTinyBertError
 
 
 class EmptyQuestionError(DynamicTinyBertError, ValueError):
-    """A question without a word that could be read."""
+    """The question has no words."""
 
     misuse = True
 
 
 class LogitsError(DynamicTinyBertError, ValueError):
-    """A model computes logits that are not finite; one line that says so."""
+    """A model computes logits that are not finite."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,17 +24,17 @@ class Spent:
     """What an answer cost.
 
     Attributes:
-        configuration: The name of the length configuration in the model's table; of a corpus, the one that the budget
-            bought, at which the best passages were read.
-        share: Its multiply-accumulates over those of `full`, counted at 384 tokens.
-        windows: Windows that were read.
-        macs: Multiply-accumulates of these windows at their own lengths.
-        bert_base_macs: What BERT-base would have spent on the same windows.
-        coarse: Of a corpus: the configuration at which all passages were read before, or None if there was one reading.
-        retrieved: Of a corpus: passages that were found.
-        read: How many of them were read before no other could win, or the time was over.
-        read_again: How many of these were read again at `configuration`.
-        seconds: Of a corpus: from the question to the answer.
+        configuration: The name of the length configuration in the model's table. In a corpus, the best passages are
+            predicted at this configuration.
+        share: Its multiply-accumulates divided by those of `full`, counted at 384 tokens.
+        windows: The number of windows that the model predicted.
+        macs: The multiply-accumulates of these windows at their own lengths.
+        bert_base_macs: The multiply-accumulates of BERT-base for the same windows.
+        coarse: Corpus only: the configuration of the first pass over all passages, or None if there was only one pass.
+        retrieved: Corpus only: the number of passages that the search found.
+        read: How many of these were predicted until no other could win, or the time was over.
+        read_again: How many of these were predicted again at `configuration`.
+        seconds: Corpus only: the time from the question to the answer.
     """
 
     configuration: str
@@ -54,17 +54,16 @@ class Answer:
     """An answer: `text[answer.start:answer.end] == answer.text`.
 
     Attributes:
-        text: The words of the text that answer; empty where there are none (an empty text, an impossible answer).
-        start: Where they begin, in characters of the text as given.
-        end: Where they end.
+        text: The answer; empty if there is no answer (a text without words, an impossible answer).
+        start: Where the answer starts, in characters of the original text.
+        end: Where the answer ends.
         score: Softmax over the candidate spans of all windows of the text, in [0, 1].
-        logit: Start logit plus end logit, raw; minus infinity where the text has no words.
-        confidence: Calibrated probability that the text answers the question and that this is the answer; None for a
-            model without calibration.
-        no_answer_logit: The logit of there being no answer: start plus end logit of [CLS], raw, in the window that is
-            least sure of it; infinite where the text has no words. Less `logit` it is held against a no-answer
-            threshold.
-        spent: What was spent on the question.
+        logit: Start logit plus end logit, raw; minus infinity if the text has no words.
+        confidence: Calibrated probability that the text answers the question and that this is the answer; None if the
+            model has no calibration.
+        no_answer_logit: The logit of no answer: raw start logit plus end logit of [CLS], the minimum over the windows;
+            infinite if the text has no words. The no-answer threshold is compared with `no_answer_logit - logit`.
+        spent: What the answer cost.
     """
 
     text: str
@@ -77,7 +76,7 @@ class Answer:
     spent: Spent = field(repr=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the answer as what `--json` prints."""
+        """Return the answer as the dictionary that `--json` prints."""
         return {
             "text": self.text,
             "start": self.start,
