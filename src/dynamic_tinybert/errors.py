@@ -9,22 +9,22 @@ from typing import ClassVar
 
 
 class DynamicTinyBertError(Exception):
-    """What this package raises: one line that says what is wrong, the value, and what to do.
+    """The base class of this package's errors. One line says what is wrong, the value, and what to do.
 
     Attributes:
-        misuse: Whether an argument is wrong, not a file or a model: the command line then ends with status 2, not 1.
+        misuse: Whether an argument is wrong, not a file or a model. The command line then exits with status 2, not 1.
     """
 
     misuse: ClassVar[bool] = False
 
 
 def one_line(error: BaseException) -> str:
-    """Return the first line of what an error says, or the name of its class if it says nothing."""
+    """Return the first line of an error's message, or the name of its class if the message is empty."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def warn(message: str) -> None:
-    """Warn at the first frame that is not of this package."""
+    """Warn at the line outside this package that made the call."""
     level, frame = 1, sys._getframe()
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == __package__:
         level, frame = level + 1, frame.f_back
@@ -32,10 +32,10 @@ def warn(message: str) -> None:
 
 
 def whole_number(value: object, name: str, *, least: int | None = None) -> int:
-    """Return a whole number as an int, whatever type of integer it is.
+    """Return an integer of any type as an int.
 
     Raises:
-        ValueError: It is no whole number, or less than the least; the message says what it is called.
+        ValueError: It is not a whole number, or is less than `least`. The message contains `name`.
     """
     try:
         if isinstance(value, bool):
@@ -49,7 +49,7 @@ def whole_number(value: object, name: str, *, least: int | None = None) -> int:
 
 
 def check_from_one(**numbers: object) -> None:
-    """Raise ValueError for what is no whole number from 1."""
+    """Raise ValueError if a value is not a whole number of at least 1."""
     for name, value in numbers.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ValueError(f"{name} is a whole number from 1, not {value!r:.50}")
