@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 def progress_bar(
     label: str, unit: str | None, *, show: bool = True, console: Console | None = None
 ) -> Iterator[Callable[..., None] | None]:
-    """Show a progress bar on standard error, if that is a terminal, and give the function that moves it.
+    """Show a progress bar on standard error, if that is a terminal, and yield the function that updates it.
 
-    It takes what is done, the total, and perhaps a note.
+    The function takes the amount done, the total, and optionally a note. Without a bar, None is yielded.
 
     Args:
-        label: What is going on.
-        unit: What is counted; None shows a percentage instead, and leaves it to the note to say when the work ends.
-        show: Whether to show it at all.
-        console: What to draw it on.
+        label: The name of the work.
+        unit: The unit of the count. None shows a percentage instead, and no remaining time: the note can say it.
+        show: Whether to show the bar.
+        console: The console to draw on.
     """
     if not show or not sys.stderr.isatty():
         yield None
