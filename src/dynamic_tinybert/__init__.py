@@ -59,7 +59,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import what is asked for when it is asked for, so that importing the package costs next to nothing."""
+    """Import a public name at its first use, so that importing the package is fast."""
     if name == "__version__":
         return _version()
     if name not in _HOMES:
@@ -70,12 +70,12 @@ def __getattr__(name: str) -> Any:
 
 
 def _version() -> str:
-    """Return the version that the distribution was installed under; it comes from the tags of the repository."""
+    """Return the version of the installed distribution, which comes from the tags of the repository."""
     from importlib.metadata import PackageNotFoundError, version
 
     try:
         return version("dynamic-tinybert")
-    except PackageNotFoundError:  # the files alone, on a path
+    except PackageNotFoundError:  # the files are on the path, but not installed
         return "0.0"
 
 
