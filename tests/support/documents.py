@@ -421,6 +421,8 @@ def check_command(line: str) -> None:
         ast.parse(words[2])
     elif words[0] == "curl":
         assert SERVER in line, f"{line}: of another server"
+    elif words[1:3] == ["-m", "venv"] or words[:2] == [".", ".venv/bin/activate"]:
+        pass  # the tests have an environment
     elif words[0] not in FOREIGN and words[1:3] not in (["-m", "twine"], ["-m", "milvus_lite"]):
         raise AssertionError(f"nobody knows how to check {line!r}: teach tests/support/documents.py, or mark the block")
 
