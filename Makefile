@@ -1,7 +1,7 @@
 # Two commands for users (demo, test), the rest for developers. Each makes what it needs.
 PYTHON ?= python3
 VENV   ?= .venv
-BIN    := $(VENV)/bin
+BIN    := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .PHONY: demo test check rest test-slow test-serve test-ray test-milvus test-all lint format bench dist docs clean
