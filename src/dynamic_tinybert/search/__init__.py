@@ -2,8 +2,8 @@
 
 One set of questions chooses configurations (`select`); another measures the chosen ones again (`confirm`). Only the
 figures of `confirm` go into a model's table. `space` defines what may be proposed, `samplers` propose, `objective`
-measures, `study` stores measurements, `run` runs trials and confirms, `pareto` finds the Pareto front, `results` writes.
-The search needs optuna, and matplotlib for the picture. It does not need PyTorch, since the runtime measures.
+measures, `study` stores figures, `run` runs trials and confirms, `pareto` finds the Pareto front, `results` writes. The
+search needs optuna, and matplotlib for the picture. It does not need PyTorch, since the runtime measures.
 """
 
 from dynamic_tinybert.search.errors import SearchError

@@ -48,10 +48,10 @@ def make_table(
 ) -> tuple[dict[str, Any], dict[LengthConfig, str]]:
     """Make the content of `length_configs.json` from the configurations that were measured again.
 
-    `full` and the uniform configurations always stay, for comparison. Another configuration stays if it is on the
-    Pareto front of the questions that confirm, and costs at least 0.01 less than the next more expensive one that
-    stays, so that a budget does not give up F1 for almost nothing. The number in a name is the share, rounded up, so a
-    budget of that number selects it. Other keys of the model's table, such as `calibration`, are kept.
+    `full` and the uniform configurations always stay, for comparison. The others stay if they are on the Pareto front
+    of the questions that confirm, and cost at least 0.01 less than the next more expensive one of them that stays: a
+    budget must not give up F1 for almost nothing. The number in a name is the share, rounded up, so a budget of that
+    number selects it. Other keys of the model's table, such as `calibration`, are kept.
 
     Args:
         candidates: The configurations that were measured again.
