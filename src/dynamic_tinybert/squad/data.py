@@ -16,13 +16,13 @@ from dynamic_tinybert.errors import DynamicTinyBertError
 Version: TypeAlias = Literal["1.1", "2.0"]
 _T = TypeVar("_T")
 
-_MOST = 1e9  # a logit that could be, since files hold logits for probabilities too
+_MOST = 1e9  # not 1, since some files hold logits instead of probabilities
 _GZIP_MAGIC = b"\x1f\x8b"
 _KINDS: dict[type, str] = {str: "a string", list: "a list", bool: "true or false", int: "an integer"}
 
 
 class SquadError(DynamicTinyBertError, ValueError):
-    """A file that is not what it should be, in one line that says where."""
+    """A file or data set is not valid; the message says in one line what is wrong and where."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,11 +31,11 @@ class Question:
 
     Attributes:
         id: Its id, unique in its file.
-        title: The title of its article; empty where the file has none.
+        title: The title of its article; empty if the file gives no title.
         question: The question.
         context: The paragraph.
-        answers: The reference answers, repeated as in the file; empty if the paragraph holds none (2.0 only).
-        answer_starts: Where each answer starts in `context`, in characters; None where the file does not say.
+        answers: The reference answers, repeated as in the file; empty if the paragraph has no answer (2.0 only).
+        answer_starts: Where each answer starts in `context`, in characters; None if the file does not say.
         impossible: Whether the file says that the paragraph does not answer the question.
     """
 
@@ -64,19 +64,19 @@ class SquadFile:
 def read_squad(
     path: str | os.PathLike[str], *, limit: int | None = None, titles: Collection[str] | None = None
 ) -> SquadFile:
-    """Read a SQuAD file, plain or gzipped whatever its name.
+    """Read a SQuAD file, plain or gzipped; the file's name does not matter.
 
-    The whole file is checked, and its version told, before anything is selected. It is a file of 2.0 if its version
-    starts with "v2" or any question has the key `is_impossible`; otherwise of 1.1.
+    The whole file is checked, and its version determined, before `titles` and `limit` select questions. The version is
+    2.0 if the file's version starts with "v2" or any question has the key `is_impossible`; otherwise it is 1.1.
 
     Args:
         path: The file.
-        limit: Keep this many questions, the first ones (of `titles`, if given).
+        limit: Keep the first `limit` questions (of `titles`, if given).
         titles: Keep only the articles with these titles.
 
     Raises:
-        SquadError: The file cannot be read, is not UTF-8, JSON or SQuAD, has two questions with one id or a question
-            of 1.1 without an answer; no question is left; or `limit` is below 1.
+        SquadError: The file cannot be read; is not UTF-8, JSON or SQuAD; has two questions with the same id, or a
+            question of 1.1 without an answer; no question is left; or `limit` is below 1.
     """
     file = os.fspath(path)
     if limit is not None and limit < 1:
@@ -120,7 +120,7 @@ def read_na_probs(path: str | os.PathLike[str]) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class _Node:
-    """A JSON value that knows where it stands, so that every complaint can say so."""
+    """A JSON value with its place in the file, for error messages."""
 
     value: object
     file: str
@@ -164,7 +164,7 @@ def _parse(document: _Node) -> SquadFile:
 
 
 def _entries(document: _Node) -> Iterator[tuple[_Node, str, str]]:
-    """Every entry of `qas`, with the title and the context it stands under."""
+    """Yield every entry of `qas`, with its article's title and its paragraph's context."""
     for article in document.items("data"):
         title = article.get("title", str) if "title" in article.members() else ""
         for paragraph in article.items("paragraphs"):

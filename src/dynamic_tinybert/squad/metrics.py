@@ -1,8 +1,8 @@
 """The official metrics of SQuAD: exact match and F1.
 
 Rajpurkar et al., 2016 (SQuAD: 100,000+ Questions for Machine Comprehension of Text) and 2018 (Know What You Don't
-Know: Unanswerable Questions for SQuAD). What counts is what their scripts do, evaluate-v1.1.py and evaluate-v2.0.py,
-and these differ: see `f1_score` and `score_question`.
+Know: Unanswerable Questions for SQuAD). This module follows their scripts, evaluate-v1.1.py and evaluate-v2.0.py. The
+two differ: see `f1_score` and `score_question`.
 """
 
 from __future__ import annotations
@@ -32,21 +32,22 @@ class Scores:
     """The scores of predictions on a data set, in percent.
 
     Attributes:
-        exact_match: Share of the questions answered as a reference does, after normalization.
-        f1: Mean over the questions of the best token F1 with a reference.
+        exact_match: Share of the questions whose answer equals a reference after normalization.
+        f1: Mean over the questions of the best token F1 against a reference.
         total: How many questions there are.
         missing: How many of them have no prediction.
-        has_ans_exact: `exact_match` over the questions with an answer; None for 1.1, or where there are none.
-        has_ans_f1: `f1` over the same.
-        has_ans_total: How many they are.
-        no_ans_exact: `exact_match` over the questions without an answer; None for 1.1, or where there are none.
-        no_ans_f1: `f1` over the same.
-        no_ans_total: How many they are.
+        has_ans_exact: `exact_match` over the questions with an answer; None for 1.1, or if there are no such questions.
+        has_ans_f1: `f1` over the same questions.
+        has_ans_total: The number of these questions.
+        no_ans_exact: `exact_match` over the questions without an answer; None for 1.1, or if there are no such
+            questions.
+        no_ans_f1: `f1` over the same questions.
+        no_ans_total: The number of these questions.
         best_exact: The best `exact_match` that any threshold on the probabilities of no answer gives. The threshold is
-            chosen on the very questions that it is measured on: an upper bound, no result. None without probabilities.
-        best_exact_thresh: That threshold: a question whose probability is greater has no answer.
-        best_f1: The best `f1`, likewise.
-        best_f1_thresh: Its threshold.
+            chosen and measured on the same questions: an upper bound, not a result. None without probabilities.
+        best_exact_thresh: The threshold of `best_exact`: a question with a greater probability gets no answer.
+        best_f1: The best `f1` that any threshold gives, see `best_exact`.
+        best_f1_thresh: The threshold of `best_f1`.
     """
 
     exact_match: float
@@ -81,7 +82,7 @@ def normalize_answer(text: str) -> str:
 
 
 def exact_match(prediction: str, truth: str) -> bool:
-    """Whether two answers are the same once normalized.
+    """Return whether two answers are equal after normalization.
 
     Source: `exact_match_score` of evaluate-v1.1.py, `compute_exact` of evaluate-v2.0.py (Rajpurkar et al., 2016 and
     2018).
@@ -90,9 +91,9 @@ def exact_match(prediction: str, truth: str) -> bool:
 
 
 def f1_score(prediction: str, truth: str, *, version: Version = "1.1") -> float:
-    """F1 of the words of two normalized answers, as bags, in [0, 1].
+    """Return the F1 of the words of two answers after normalization, as bags of words, in [0, 1].
 
-    Two answers that are both empty once normalized have F1 0 in 1.1 and 1 in 2.0.
+    If both answers are empty after normalization, F1 is 0 in 1.1 and 1 in 2.0.
 
     Source: `f1_score` of evaluate-v1.1.py, `compute_f1` of evaluate-v2.0.py (Rajpurkar et al., 2016 and 2018).
     """
@@ -100,9 +101,9 @@ def f1_score(prediction: str, truth: str, *, version: Version = "1.1") -> float:
 
 
 def score_question(question: Question, prediction: str, *, version: Version) -> tuple[float, float]:
-    """Exact match and F1 of one prediction, each the best over the references, in [0, 1].
+    """Return exact match and F1 of one prediction, each the best over the references, in [0, 1].
 
-    2.0 passes over references that are empty once normalized; if none is left, the one right answer is the empty one.
+    2.0 ignores references that are empty after normalization; if no reference is left, only an empty answer is right.
 
     Source: `metric_max_over_ground_truths` of evaluate-v1.1.py, `get_raw_scores` of evaluate-v2.0.py (Rajpurkar et
     al., 2016 and 2018).
@@ -128,23 +129,23 @@ def score(
 ) -> Scores:
     """Score predictions by the official rules of the data's version.
 
-    Predictions with other ids are ignored. A question without a prediction scores 0, even one of 2.0 whose right
-    answer is none; so evaluate-v1.1.py has it, while evaluate-v2.0.py leaves the question out and then fails.
-    As in evaluate-v2.0.py, the breakdown goes by whether a question has references, not by its `is_impossible`.
+    Predictions with other ids are ignored. A question without a prediction scores 0, even if it has no answer (2.0).
+    evaluate-v1.1.py does the same; evaluate-v2.0.py leaves the question out and then fails. As in evaluate-v2.0.py, the
+    questions with and without an answer are told apart by their references, not by `is_impossible`.
 
     Args:
         data: The questions.
         predictions: Question id -> answer.
-        na_probs: Question id -> how probable it is that there is no answer, for data of 2.0. With them come the best
-            figures that a threshold on them gives: see `Scores.best_f1`.
-        na_prob_thresh: Where the probability is greater, the prediction counts as no answer, whatever it is.
+        na_probs: Question id -> the probability of no answer, for data of 2.0. If given, the scores include the best
+            figures that a threshold on it gives: see `Scores.best_f1`.
+        na_prob_thresh: If the probability is greater, the prediction counts as no answer.
 
     Source: `evaluate` of evaluate-v1.1.py; `make_eval_dict`, `apply_no_ans_threshold` and `find_best_thresh` of
     evaluate-v2.0.py (Rajpurkar et al., 2016 and 2018).
 
     Raises:
-        SquadError: No question has a prediction, one of 1.1 has no reference, the data are of 1.1 and there are
-            `na_probs`, or a question with a prediction has none.
+        SquadError: No question has a prediction; a question of 1.1 has no reference; `na_probs` are given for data of
+            1.1; or a question with a prediction is missing in `na_probs`.
     """
     if na_probs is not None:
         _check_na_probs(data, predictions, na_probs)
@@ -192,15 +193,15 @@ def score(
 def best_threshold(gains: Sequence[float], na_probs: Sequence[float], without: int) -> tuple[float, float | None]:
     """Find the threshold on the probabilities of no answer that gives the best sum of points.
 
-    A question whose probability is at most the threshold is answered. As in evaluate-v2.0.py the threshold is one of
-    the probabilities, of equally good ones the least.
+    A question is answered if its probability is at most the threshold. As in evaluate-v2.0.py, the threshold is one of
+    the probabilities: the least of those that are equally good.
 
     Source: `find_best_thresh` of evaluate-v2.0.py (Rajpurkar et al., 2018).
 
     Args:
-        gains: What is gained by answering each question: its points, or -1 where it has no answer and gets one.
+        gains: The gain of answering each question: its points, or -1 if it has no answer and gets one.
         na_probs: The probabilities.
-        without: The points of answering nothing: how many questions have no answer.
+        without: The points of answering nothing: the number of questions without an answer.
 
     Returns:
         The sum of points, and the threshold; None if it is best to answer nothing.
@@ -217,10 +218,10 @@ def best_threshold(gains: Sequence[float], na_probs: Sequence[float], without: i
 def oracle(
     data: SquadFile, predictions: Mapping[str, str], na_probs: Mapping[str, float]
 ) -> dict[str, tuple[float, float | None]]:
-    """Find the best figures that a threshold on the probabilities of no answer gives, on these very questions.
+    """Find the best figures that a threshold on the probabilities of no answer gives on these same questions.
 
-    It is what `score` says as `best_exact` and `best_f1`, but for the threshold where it is best to answer nothing,
-    which is None: `na_probs` may be any numbers that grow with the probability.
+    They equal `best_exact` and `best_f1` of `score`, but the threshold is None if it is best to answer nothing.
+    `na_probs` may be any numbers that grow with the probability.
 
     Returns:
         `exact` and `f1`, each the figure in percent and its threshold.
@@ -249,9 +250,8 @@ def _best(
     points: Sequence[tuple[float, float]],
     na_probs: Mapping[str, float],
 ) -> dict[str, tuple[float, float | None]]:
-    """The best figures over all thresholds, and these."""
     answered = [(q, point) for q, point in zip(data.questions, points, strict=True) if q.id in predictions]
-    # As there: in the order of the file of probabilities, which tells equal ones apart.
+    # As in evaluate-v2.0.py: equal probabilities stay in the order of the file of probabilities.
     place = {id_: i for i, id_ in enumerate(na_probs)}
     answered.sort(key=lambda x: place[x[0].id])
     probabilities = [na_probs[q.id] for q, _ in answered]
@@ -265,7 +265,7 @@ def _best(
 
 
 def _f1(prediction: str, truth: str, version: Version) -> float:
-    """F1 of two answers that are already normalized."""
+    """Return the F1 of two answers that are normalized already."""
     predicted, true = prediction.split(), truth.split()
     if version == "2.0" and not (predicted and true):
         return float(predicted == true)
@@ -277,7 +277,7 @@ def _f1(prediction: str, truth: str, version: Version) -> float:
 
 
 def _mean(points: Sequence[tuple[float, float]]) -> tuple[float, float, int]:
-    """Mean exact match and F1 in percent, and of how many."""
+    """Return the mean exact match and F1 in percent, and the number of questions."""
     total = len(points)
     return 100.0 * sum(exact for exact, _ in points) / total, 100.0 * sum(f1 for _, f1 in points) / total, total
 

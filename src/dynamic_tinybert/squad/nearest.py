@@ -1,4 +1,4 @@
-"""The paragraphs of an article and how near each is to a question, by BM25."""
+"""Rank the paragraphs of an article by how near they are to a question, with BM25."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-_K1, _B = 1.2, 0.75  # of BM25, as usual
+_K1, _B = 1.2, 0.75  # the usual parameters of BM25
 _WORD = re.compile(r"\w+")
 
 
 def words_of(text: str) -> list[str]:
-    """Return the words of a text, in its order, without their case."""
+    """Return the words of a text in order, case-folded."""
     return [word.casefold() for word in _WORD.findall(text)]
 
 
 class Bm25:
-    """Scores texts by the words that they share with a question: BM25 (Robertson and Zaragoza, 2009).
+    """Score texts by the words that they share with a question: BM25 (Robertson and Zaragoza, 2009).
 
     Args:
         texts: The texts, `[texts]`.
     """
 
     def __init__(self, texts: Sequence[str]) -> None:
-        import numpy as np  # here, so that reading SQuAD and scoring need none
+        import numpy as np  # here, so that reading SQuAD and scoring do not need NumPy
 
         counts = [Counter(words_of(text)) for text in texts]
         lengths = [sum(each.values()) for each in counts]
@@ -45,8 +45,8 @@ class Bm25:
         self._holding = dict(holding)
 
     def scores(self, question: str) -> npt.NDArray[np.float64]:
-        """Return the score of each text for a question, `[texts]`; 0 for one that shares no word with it."""
-        found = self._norms * 0  # of each text
+        """Return the score of each text for a question, `[texts]`; 0 for a text that shares no word with it."""
+        found = self._norms * 0
         for word in sorted(set(words_of(question))):
             holding = self._holding.get(word, [])
             rarity = math.log(1 + (len(self._norms) - len(holding) + 0.5) / (len(holding) + 0.5))
@@ -68,9 +68,9 @@ class Article:
         self._ranking = Bm25(texts)
 
     def nearest(self, question: Question) -> str | None:
-        """Return the paragraph nearest to a question: of those without its answers, its own left out.
+        """Return the paragraph nearest to a question, without its own and those that hold one of its answers.
 
-        Of paragraphs that are equally near it is the first; None if there is no such paragraph.
+        If paragraphs are equally near, the first is returned; if no paragraph is left, None.
         """
         answers = [answer for answer in map(normalize_answer, question.answers) if answer]
         order: list[int] = (-self._ranking.scores(question.question)).argsort(kind="stable").tolist()

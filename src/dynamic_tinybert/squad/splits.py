@@ -1,4 +1,4 @@
-"""Splits of a SQuAD file: the questions that choose, and those that confirm."""
+"""Split the questions of a SQuAD file into those that choose and those that confirm."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from dynamic_tinybert.squad.data import Question, SquadFile
 
 
 class SplitError(DynamicTinyBertError, ValueError):
-    """Questions that cannot choose and confirm; one line that says why, and what to do."""
+    """Questions cannot choose or confirm; the message says in one line why, and what to do."""
 
     misuse = True
 
 
 @dataclass(frozen=True)
 class Questions:
-    """Questions, and what a table of figures on them calls them.
+    """Questions with the name that a table of figures gives them.
 
     Attributes:
-        name: Where they come from, for example `heldout-confirm`.
+        name: Where the questions come from, for example `heldout-confirm`.
         data: The questions.
     """
 
@@ -31,23 +31,23 @@ class Questions:
 
     @property
     def description(self) -> str:
-        """What `measured_on` of a table says: the version of SQuAD, how many, and of what."""
+        """The value for `measured_on` in a table: the version of SQuAD, the number of questions, and the name."""
         return f"SQuAD {self.data.version}, the {len(self.data.questions):,} questions of {self.name}"
 
     @property
     def fingerprint(self) -> str:
-        """The same for the same questions, texts and answers in the same order, and for no others."""
+        """A SHA-256 of the version and of all ids, questions, texts and answers, in order."""
         content = [[x.id, x.question, x.context, *x.answers] for x in self.data.questions]
         return hashlib.sha256(json.dumps([self.data.version, content]).encode()).hexdigest()
 
 
 def sample(questions: Questions, number: int | None, seed: int) -> Questions:
-    """Return so many of the questions, drawn by the seed, in their order; all, if there are no more.
+    """Draw a random sample of the questions, in their order.
 
     Args:
-        questions: What to draw from.
-        number: How many; none for all.
-        seed: Another seed draws others.
+        questions: The questions to draw from.
+        number: How many to draw; None, or more than there are, returns all of them.
+        seed: Another seed draws other questions.
 
     Raises:
         SplitError: `number` is below 1.
@@ -63,15 +63,15 @@ def sample(questions: Questions, number: int | None, seed: int) -> Questions:
 
 
 def halves(questions: Questions) -> tuple[Questions, Questions]:
-    """Split questions in two halves of whole articles, by a hash of the title: the same halves every time.
+    """Split questions into two halves of whole articles, by a hash of the title: the same halves every time.
 
-    Where a question has no title, its paragraph stands for the article.
+    If a question has no title, its paragraph is used as the title.
 
     Returns:
-        Those that choose, and those that confirm.
+        The questions that choose, and those that confirm.
 
     Raises:
-        SplitError: There is only one article.
+        SplitError: There are fewer than two articles.
     """
 
     def article(question: Question) -> str:
@@ -93,10 +93,10 @@ def halves(questions: Questions) -> tuple[Questions, Questions]:
 
 
 def check_apart(select: Questions, confirm: Questions) -> None:
-    """Make sure that no paragraph both chooses and confirms.
+    """Check that no paragraph is in both sets of questions.
 
     Raises:
-        SplitError: Some do.
+        SplitError: A paragraph is in both.
     """
     both = {x.context for x in select.data.questions} & {x.context for x in confirm.data.questions}
     if both:

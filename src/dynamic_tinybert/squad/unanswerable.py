@@ -1,15 +1,16 @@
-"""Questions whose text does not answer them, made of questions that have answers. Always the same of the same.
+"""Make questions without an answer from questions that have one. The same input gives the same questions.
 
-Three kinds; the last is after what people wrote for SQuAD 2.0 (Rajpurkar et al., 2018; swaps as in Gautam et al., 2023,
-A Lightweight Method to Generate Unanswerable Questions in English):
+There are three kinds:
 
-- `other`: the question, asked of another paragraph of its article: any one.
-- `nearest`: the same, of the paragraph that shares most with the question's words (BM25 within the article).
-- `swapped`: the question with one thing in it exchanged, asked of its own paragraph: a name for one of another
-  paragraph, a number for another, or a word for its opposite. What takes the place does not occur in the paragraph.
+- `other`: the question with another paragraph of its article, drawn at random.
+- `nearest`: the question with the paragraph of its article that is nearest to it (BM25).
+- `swapped`: the question with its own paragraph, but with one part replaced: a name by a name from the article, a
+  number by another number, or a word by its opposite. The paragraph does not hold the replacement.
 
-`other` is what training draws; it is much easier than what people write. None is checked by a person: another paragraph
-may answer in other words than the reference's, and a swapped question may be odd, or still have its answer.
+`swapped` imitates what people wrote for SQuAD 2.0 (Rajpurkar et al., 2018), with swaps as in Gautam et al., 2023 (A
+Lightweight Method to Generate Unanswerable Questions in English). `other` is what training draws; it is much easier
+than what people write. Nobody checked the questions: another paragraph may answer in different words than the
+reference, and a swapped question may sound odd or still have its answer.
 """
 
 from __future__ import annotations
@@ -63,16 +64,16 @@ def _pairs_of_opposites() -> dict[str, str]:
 
 
 OPPOSITES: Final = _pairs_of_opposites()
-"""Words and what `swapped` puts in their place."""
+"""Word -> its opposite, for `swapped`."""
 
 
 def other_paragraphs(questions: Sequence[Question], count: int, *, seed: int) -> Iterator[tuple[Question, str]]:
-    """Yield questions with another paragraph of their article, which holds none of their answers.
+    """Yield questions, each with another paragraph of its article that holds none of its answers.
 
     Args:
-        questions: The questions; their paragraphs are those to choose from. Those without an answer are passed over.
-        count: How many questions to draw; one whose article has no such paragraph gives none.
-        seed: Of the draw.
+        questions: The questions; paragraphs are chosen from theirs. Questions without an answer are skipped.
+        count: How many questions to draw. A question is left out if its article has no such paragraph.
+        seed: The seed of the draw.
     """
     paragraphs = paragraphs_of(questions)
     questions = [question for question in questions if question.answers]
@@ -88,16 +89,15 @@ def other_paragraphs(questions: Sequence[Question], count: int, *, seed: int) ->
 
 
 def make_unanswerable(questions: Sequence[Question], kind: Kind, *, seed: int = 0) -> Iterator[Question]:
-    """Yield, for each question that has an answer and allows it, one without, in order.
+    """Yield a question without an answer for each question that has one, in order, if it can be made.
 
-    Its id is the question's with `-` and the kind; it has no answers, and `impossible` is true. A question gives none
-    where its article has no other paragraph without its answer, or where nothing in it can be exchanged.
+    Its id is the question's id with `-` and the kind; `answers` is empty, and `impossible` is true. It cannot be made
+    if the article has no other paragraph without the answer, or if no part of the question can be replaced.
 
     Args:
-        questions: The questions. The paragraphs to choose from, and the names and numbers to put in, are those of all
-            questions of the same title.
+        questions: The questions. Paragraphs, names and numbers are taken from all questions with the same title.
         kind: See the module.
-        seed: Another seed, other draws; `nearest` has none.
+        seed: Another seed gives other draws; `nearest` draws nothing.
 
     Raises:
         ValueError: There is no such kind.
@@ -125,7 +125,7 @@ def make_unanswerable(questions: Sequence[Question], kind: Kind, *, seed: int = 
 
 
 def paragraphs_of(questions: Sequence[Question]) -> dict[str, dict[str, None]]:
-    """Return the paragraphs of each article, by its title, in order."""
+    """Return the paragraphs of each article, in order: title -> paragraph -> None."""
     found: dict[str, dict[str, None]] = defaultdict(dict)
     for question in questions:
         found[question.title][question.context] = None
@@ -164,14 +164,14 @@ def _swapped(questions: Sequence[Question], seed: int) -> Iterator[tuple[Questio
 
 
 def _names(text: str) -> Iterator[str]:
-    """Runs of capitalized words that do not begin a sentence."""
+    """Yield runs of capitalized words that do not begin a sentence."""
     for found in _NAME.finditer(text):
         if not _SENTENCE_START.search(text[max(0, found.start() - 4) : found.start()]):
             yield found[0]
 
 
 def _swap_name(question: Question, names: list[str], draw: random.Random) -> str | None:
-    """For a name in the question, one of as many words, none of which the paragraph or the question holds."""
+    """Replace a name by one with as many words, none of which is in the paragraph or the question."""
     there = set(words_of(question.context)) | set(words_of(question.question))
     places = [found for found in _NAME.finditer(question.question) if found.start() > 0]
     if not places:
@@ -185,7 +185,7 @@ def _swap_name(question: Question, names: list[str], draw: random.Random) -> str
 
 
 def _swap_number(question: Question, numbers: list[str], draw: random.Random) -> str | None:
-    """For a number in it, one of as many digits that the paragraph does not hold, if possible from the article."""
+    """Replace a number by one of the same length that is not in the paragraph, if possible one from the article."""
     places = list(_NUMBER.finditer(question.question))
     if not places:
         return None
@@ -201,7 +201,7 @@ def _swap_number(question: Question, numbers: list[str], draw: random.Random) ->
 
 
 def _swap_opposite(question: Question, draw: random.Random) -> str | None:
-    """For a word, its opposite, which the paragraph does not hold."""
+    """Replace a word by its opposite, if the paragraph does not hold it."""
     there = set(words_of(question.context))
     places = [
         found
