@@ -1,4 +1,4 @@
-"""Question and text to ranked spans: windows, the reader that predicts their logits, ranking, the stream of many."""
+"""Turn questions and texts into ranked spans: windows, the reader that predicts logits, ranking, batches."""
 
 from dynamic_tinybert.inference.characters import Ints
 from dynamic_tinybert.inference.options import (

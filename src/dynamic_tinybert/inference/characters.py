@@ -1,4 +1,4 @@
-"""Characters: where a text can be cut, and which of its characters are a token's. No token's id in sight."""
+"""Work on characters: where a text can be cut, and which characters belong to a token."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ import numpy.typing as npt
 Ints = npt.NDArray[np.int64]
 
 _PIECE = 1 << 16  # characters tokenized at a time
-_MARKS = 64  # marks that a character may have before it is cut from them
+_MARKS = 64  # a character with more combining marks than this may be cut
 _JOINERS = frozenset("\u200c\u200d\ufe0e\ufe0f")  # joiners and variation selectors belong to the character before
 
 
 def pieces(text: str) -> Iterator[tuple[int, int]]:
-    """Cut a text into pieces of bounded length: before the first of some white space, otherwise after punctuation.
+    """Cut a text into pieces of bounded length and yield the start and end of each.
 
-    Where there is neither for 32,000 characters, anywhere but within a character: that is no word.
+    A cut is before a run of white space, or otherwise after punctuation. If there is neither in 32,000 characters, the
+    cut can be anywhere between two characters, because such a text is not made of words.
     """
     begin = 0
     while len(text) - begin > _PIECE:
@@ -39,7 +40,7 @@ def pieces(text: str) -> Iterator[tuple[int, int]]:
 
 
 def _is_space(character: str) -> bool:
-    """Whether BERT takes it for white space; the other controls that Python does, BERT removes within a word."""
+    """Whether BERT treats it as white space. BERT removes the other control characters that Python treats so."""
     return character in "\t\n\r " or unicodedata.category(character) in ("Zs", "Zl", "Zp")
 
 
@@ -48,12 +49,12 @@ def _is_punctuation(character: str) -> bool:
 
 
 def _continues(character: str) -> bool:
-    """Whether a code point belongs to the character before it."""
+    """Whether a code point is part of the character before it."""
     return character in _JOINERS or unicodedata.category(character) in ("Mn", "Mc", "Me")
 
 
 def marks_of_the_token_before(text: str, offsets: Ints) -> npt.NDArray[np.bool_]:
-    """Which tokens begin with a mark that belongs to the token before, or with a letter right after a mark."""
+    """Find the tokens that begin with a mark of the token before, or with a letter or digit right after a mark."""
     marks = np.zeros(len(offsets), np.bool_)
     for i in np.flatnonzero((offsets[1:, 0] <= offsets[:-1, 1]) & (offsets[1:, 0] < offsets[1:, 1])) + 1:
         first = int(offsets[i, 0])
@@ -62,7 +63,7 @@ def marks_of_the_token_before(text: str, offsets: Ints) -> npt.NDArray[np.bool_]
 
 
 def at_punctuation(text: str, offsets: Ints) -> npt.NDArray[np.bool_]:
-    """Which tokens begin with punctuation or after it, as words of BERT do."""
+    """Find the tokens that begin with punctuation or right after it: BERT begins a word there."""
     return np.array(
         [
             begin < end and (_is_punctuation(text[begin]) or (begin > 0 and _is_punctuation(text[begin - 1])))
@@ -73,7 +74,7 @@ def at_punctuation(text: str, offsets: Ints) -> npt.NDArray[np.bool_]:
 
 
 def leave_spaces(text: str, offsets: Ints) -> None:
-    """Leave the white space around each token out; what is nothing else has no character then."""
+    """Remove the white space around each token from its offsets, in place; a blank token then has no characters."""
     for i, (begin, end) in enumerate(offsets.tolist()):
         if begin < end and text[begin].isspace():
             offsets[i, 0] = begin = next((at for at in range(begin, end) if not text[at].isspace()), end)
@@ -82,7 +83,7 @@ def leave_spaces(text: str, offsets: Ints) -> None:
 
 
 def word_bounds(offsets: Ints, starts: Ints) -> Ints:
-    """Where words begin and end, `[words, 2]`, by the tokens with which they begin: from those that are not blank."""
+    """Return where words begin and end, `[words, 2]`, without blank tokens; `starts` are the words' first tokens."""
     ends = np.append(starts[1:], len(offsets)) - 1
     blank = offsets[:, 0] == offsets[:, 1]
     if not blank.any():
@@ -94,7 +95,7 @@ def word_bounds(offsets: Ints, starts: Ints) -> Ints:
 
 
 def keep_characters_whole(text: str, offsets: Ints) -> None:
-    """Stretch the end of each token over the marks that the normalizer took away from its last character."""
+    """Stretch each token, in place, over the marks that the normalizer removed from its last character."""
     following = np.append(offsets[1:, 0], len(text))
     for i in np.flatnonzero(offsets[:, 1] < following):
         end = int(offsets[i, 1])

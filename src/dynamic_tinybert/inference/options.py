@@ -1,4 +1,4 @@
-"""The options of an answer: their names, defaults and checks, for all who take them."""
+"""The options of an answer: names, defaults and checks."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 Progress: TypeAlias = Callable[[int, int], None]
 
-_LONGEST_WINDOW = 384  # tokens, if the model can read as many
-_OVERLAP = 128  # tokens, if half of the room that a window has for text is as much
+_LONGEST_WINDOW = 384  # tokens, or the model's limit if that is less
+_OVERLAP = 128  # tokens, or half of the room that a window has for text if that is less
 
 
 class Options(TypedDict, total=False):
-    """The options of a call beside the questions, the texts and `top_k`: see `QuestionAnswerer.__call__`."""
+    """The options of a call, apart from questions, texts and `top_k`: see `QuestionAnswerer.__call__`."""
 
     budget: Budget
     max_seq_len: int | None
@@ -46,22 +46,22 @@ DEFAULTS: Options = {
     "no_answer_threshold": None,
     "align_to_words": True,
 }
-"""What an option is if it is not given; the model decides what None stands for."""
+"""The defaults of the options. The model decides what None means."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What the options of an answer come to with a model.
+    """The options of an answer, resolved for a model.
 
     Attributes:
         choice: The length configuration.
         max_seq_len: The longest window, in tokens.
         doc_stride: How much the windows of a long text overlap, in tokens.
         max_question_len: The longest question, in tokens.
-        ranking: Makes what ranks the spans of a text, given the text.
-        always_answers: Whether each question has an answer, even if it is an empty one.
+        ranking: Makes a `Ranking` for a text.
+        always_answers: Whether each question gets an answer, even if that is empty.
         calibrated: Whether answers have a confidence.
-        most_rows: How many windows are predicted at once at most; no answer depends on it.
+        most_rows: How many windows are predicted at once, at most; no answer depends on it.
     """
 
     choice: MeasuredConfig
@@ -83,19 +83,19 @@ def make_settings(
     top_k: int | None = None,
     **options: Unpack[Options],
 ) -> Settings:
-    """Check options, and return what they come to with a model.
+    """Check options and resolve them for a model.
 
     Args:
-        shape: The model.
+        shape: The sizes of the model.
         table: Its length configurations.
-        specials: The special tokens of a window.
-        calibration: What makes confidences of its logits.
+        specials: The number of special tokens in a window.
+        calibration: Turns its logits into confidences.
         top_k: How many answers are wanted.
         options: See `Options`; all but `progress`.
 
     Raises:
         TypeError: An option is unknown.
-        ValueError: An option is out of range (`WindowError` and `BudgetError` among them).
+        ValueError: An option is out of range (including `WindowError` and `BudgetError`).
     """
     if unknown := sorted(options.keys() - DEFAULTS.keys()):
         raise TypeError(f"there is no option {unknown[0]!r}; there are {', '.join(DEFAULTS)}")
@@ -124,7 +124,7 @@ def make_settings(
         positions=positions,
         specials=specials,
     )
-    ranker()  # refuses what is out of range
+    ranker()  # raises ValueError now if an option is out of range
     return Settings(
         choice=choice,
         max_seq_len=longest,

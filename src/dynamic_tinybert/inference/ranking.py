@@ -1,4 +1,4 @@
-"""Ranking: what each rule offers that makes answers of the logits of a text's windows."""
+"""The interface of the rules that turn the logits of a text's windows into answers."""
 
 from __future__ import annotations
 
@@ -14,13 +14,12 @@ class Span(NamedTuple):
     """A ranked answer.
 
     Attributes:
-        start: Where it starts, in characters of the text as given.
-        end: Where it ends; both 0 for the answer that there is none.
+        start: Where it starts, in characters of the original text.
+        end: Where it ends. Both are 0 for no answer.
         logit: Start logit plus end logit.
-        score: Softmax of `logit` over the candidate spans of all windows of the text; that of no answer counts less by
-            the threshold.
-        confidence: Calibrated probability that it answers; 0 for the answer that there is none, None without
-            calibration.
+        score: Softmax of `logit` over the candidate spans of all windows of the text. The threshold is first subtracted
+            from the logit of no answer.
+        confidence: Calibrated probability that it is right; 0 for no answer, None without calibration.
     """
 
     start: int
@@ -31,11 +30,11 @@ class Span(NamedTuple):
 
 
 class Ranking(Protocol):
-    """Ranks the spans of one text, window after window. For one thread at a time."""
+    """Rank the spans of one text, window after window. Use it in one thread at a time."""
 
     @property
     def null(self) -> float:
-        """The logit of there being no answer, of the window that is least sure of it; infinite without windows."""
+        """The logit of no answer, the minimum over the windows; infinite without windows."""
         ...
 
     def add(self, window: Window, start: npt.NDArray[np.float32], end: npt.NDArray[np.float32]) -> None:
@@ -44,10 +43,10 @@ class Ranking(Protocol):
         Args:
             window: The window; windows come in the order of the text.
             start: Its start logits, `[tokens or more]`.
-            end: Its end logits, likewise.
+            end: Its end logits, of the same shape.
         """
         ...
 
     def ranked(self) -> list[Span]:
-        """Return the best answers, the best first; none if the text has no tokens."""
+        """Return the best answers, the best first; an empty list if the text has no tokens."""
         ...

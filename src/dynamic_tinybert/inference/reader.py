@@ -1,4 +1,4 @@
-"""The reader: windows in, logits out. The middle of the road, for callers who batch by themselves."""
+"""The reader: it cuts windows and predicts their logits, for callers who batch themselves."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dynamic_tinybert.runtime import Logits, Precision
 
 
 class LogitsSource(Protocol):
-    """What makes logits of tokens, as `Runtime` does; a model in training is another."""
+    """The interface of a model that predicts logits from tokens: `Runtime`, or a model in training."""
 
     shape: ModelShape
     precision: Precision
@@ -34,11 +34,11 @@ class LogitsSource(Protocol):
 
 
 class Reader:
-    """A tokenizer and a model, together. Safe to use from many threads.
+    """A tokenizer and a model. Safe to use from many threads.
 
     Attributes:
-        tokenizer: Makes tokens of questions and texts.
-        runtime: Makes logits of tokens.
+        tokenizer: Turns questions and texts into tokens.
+        runtime: Predicts logits from tokens.
     """
 
     def __init__(self, tokenizer: TextTokenizer, runtime: LogitsSource) -> None:
@@ -48,14 +48,14 @@ class Reader:
     def windows(
         self, question: str, text: str, *, max_seq_len: int, doc_stride: int, max_question_len: int
     ) -> Iterator[Window]:
-        """Yield the windows of a question and a text; none for a text without words. Warns of a question that is cut.
+        """Yield the windows of a question and a text; none for a text without words. Warn if the question is cut.
 
         Args:
             question: The question.
             text: The text.
             max_seq_len: The longest window, in tokens.
             doc_stride: How much neighbouring windows overlap, in tokens.
-            max_question_len: The longest question, in tokens; `check_lengths` says what goes together.
+            max_question_len: The longest question, in tokens. `check_lengths` checks that the three lengths fit.
 
         Raises:
             EmptyQuestionError: The question is empty.
@@ -68,15 +68,15 @@ class Reader:
         )
 
     def predict(self, batch: Sequence[Window], configs: Sequence[LengthConfig]) -> Logits:
-        """Run a batch of windows, each at a length configuration of its own.
+        """Predict the logits of a batch of windows, each at its own length configuration.
 
         Args:
-            batch: Windows of any question and text.
-            configs: A length configuration for each.
+            batch: Windows of any questions and texts.
+            configs: A length configuration for each window.
 
         Returns:
-            Logits, and the layers that each token passed, `[windows, longest window]`; a window's first `len(window)`
-            values are its own.
+            Logits, and the number of layers that each token passed, `[windows, longest window]`. The first
+            `len(window)` values of a row belong to its window; the others are padding.
 
         Raises:
             LogitsError: The model computes logits that are not finite.

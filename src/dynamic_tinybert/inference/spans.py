@@ -1,4 +1,4 @@
-"""Logits to answers: the spans of all windows of a text, ranked. No model in sight."""
+"""Rank the spans of all windows of a text by their logits."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ from dynamic_tinybert.inference.ranking import Span
 from dynamic_tinybert.inference.windows import Window
 from dynamic_tinybert.model import Calibration
 
-_POOL = 1 << 18  # candidates held before the hopeless ones are let go
+_POOL = 1 << 18  # candidates held before those that cannot win are dropped
 
 
 class Spans(NamedTuple):
-    """Spans as arrays of one length: their logits, and where they begin and end in characters of the text."""
+    """Spans as arrays of equal length: their logits, and where they start and end in characters of the text."""
 
     logit: npt.NDArray[np.float32]
     start: npt.NDArray[np.int64]
     end: npt.NDArray[np.int64]
 
     def at(self, which: npt.NDArray[np.int64] | list[int]) -> Spans:
-        """Return some of them, by number."""
+        """Return the spans with these indices."""
         return Spans(self.logit[which], self.start[which], self.end[which])
 
 
 class SpanPool:
-    """The candidate spans of one text, window after window, in memory that does not grow with the text.
+    """The candidate spans of one text, window after window.
 
-    It does grow with what is asked for, as `top_k` times `max_answer_len` squared.
+    Memory does not grow with the text. It grows with `top_k` times `max_answer_len` squared.
 
-    A candidate is a span of at most `max_answer_len` tokens that lies in a window. A span that lies in two, where they
-    overlap, is one candidate, with the better of its logits.
+    A candidate is a span of at most `max_answer_len` tokens inside a window. Where two windows overlap, a span in both
+    is one candidate, with the greater of its logits.
 
     Args:
-        top_k: How many spans are wanted that do not overlap.
+        top_k: How many spans without overlap are wanted.
         max_answer_len: The longest span, in tokens, before it is stretched to whole words.
         align_to_words: Whether a span that begins or ends inside a word is stretched to the whole word.
 
@@ -54,9 +54,9 @@ class SpanPool:
             raise ValueError(f"max_answer_len is at least 1 token, not {max_answer_len}")
         self.total = -np.inf
         self._align = align_to_words
-        # Different spans that overlap one span of m words are at most (2m - 1) m, itself among them.
+        # At most (2m - 1) m different spans overlap a span of m words, including itself.
         self._enough = top_k * (2 * max_answer_len - 1) * max_answer_len
-        self._shared = np.empty((0, max_answer_len), np.float32)  # candidates that the next window holds too
+        self._shared = np.empty((0, max_answer_len), np.float32)  # candidates that are also in the next window
         self._parts: list[Spans] = []
         self._count = 0
 
@@ -65,7 +65,7 @@ class SpanPool:
 
         Args:
             window: The window; windows come in the order of the text.
-            logits: What `span_logits` gives for it. They are changed.
+            logits: The result of `span_logits` for it. It is changed in place.
         """
         overlap = len(self._shared)
         logits[:overlap] = np.maximum(logits[:overlap], self._shared)
@@ -89,9 +89,9 @@ class SpanPool:
             self._count = len(self._parts[0].logit)
 
     def best(self) -> Spans:
-        """Return the candidates that can still be among the best `top_k` that do not overlap, in the text's order.
+        """Return the candidates that can still be among the best `top_k` without overlap, in the order of the text.
 
-        `_enough` of different ones are; aligned to words, several spans become one.
+        The best `_enough` different ones are sufficient. Several spans can become equal when they are aligned to words.
         """
         if not self._parts:
             return Spans(np.empty(0, np.float32), np.empty(0, np.int64), np.empty(0, np.int64))
@@ -109,17 +109,17 @@ class SpanPool:
 
 
 class SpanRanker:
-    """Ranks the spans of one text by their logits: of candidates that overlap, the better stays.
+    """Rank the spans of one text by their logits. If candidates overlap, the better one stays.
 
     Args:
-        top_k: How many answers are wanted; that many are found wherever so many do not overlap a better one.
+        top_k: How many answers are wanted. Fewer are found only if too few spans do not overlap a better one.
         max_answer_len: The longest answer, in tokens, before it is stretched to whole words.
         align_to_words: Whether an answer that begins or ends inside a word is stretched to the whole word.
-        handle_impossible_answer: Whether the answer may be that there is none: the logits of [CLS], of the window
-            that is least sure of it (as the SQuAD 2.0 baselines do).
-        no_answer_threshold: By how much the logit of no answer must exceed that of the best span to come before it:
-            among the candidates it counts that much less, in the order and in the scores.
-        calibration: What makes confidences of logits, if the model has it.
+        handle_impossible_answer: Whether "no answer" is a candidate. Its logit is start plus end logit of [CLS], the
+            minimum over the windows, as in the SQuAD 2.0 baselines.
+        no_answer_threshold: By how much the logit of no answer must exceed that of the best span to rank before it. It
+            is subtracted from the logit of no answer, in the order and in the scores.
+        calibration: Turns logits into confidences, if the model has it.
 
     Attributes:
         null: See `Ranking`.
@@ -153,14 +153,14 @@ class SpanRanker:
         self._pool.add(window, span_logits(*text_logits(window, start, end, align_to_words=self._align), self._longest))
 
     def ranked(self) -> list[Span]:
-        """Return the best answers, best first, at most `top_k`; none if the text has no tokens."""
+        """Return the best answers, best first, at most `top_k`; an empty list if the text has no tokens."""
         chosen = _apart(self._pool.best(), self._top_k)
         found = [(float(logit), float(logit), int(begin), int(end)) for logit, begin, end in zip(*chosen, strict=True)]
         total = self._pool.total
         if self._impossible and math.isfinite(self.null):
             counted = self.null - self._threshold
             total = float(np.logaddexp(total, counted))
-            found.append((counted, self.null, 0, 0))  # overlaps nothing; of equals it comes last
+            found.append((counted, self.null, 0, 0))  # overlaps nothing; among equals it comes last
             found = sorted(found, key=lambda x: -x[0])[: self._top_k]
         return [
             Span(begin, end, logit, float(np.exp(counted - total)), self._confidence(begin, end, logit))
@@ -172,12 +172,12 @@ class SpanRanker:
             return None
         if begin == end:
             return 0.0
-        alone = float(np.exp(logit - self._pool.total))  # the score among the spans, without that there is no answer
+        alone = float(np.exp(logit - self._pool.total))  # the score among the spans, without "no answer"
         return self._calibration.confidence(logit=logit, null=self.null, score=alone)
 
 
 def _apart(spans: Spans, count: int) -> Spans:
-    """The best spans, best first, at most so many, none overlapping a better one; they are in the text's order."""
+    """Return at most `count` best spans, best first, that do not overlap; `spans` are in the order of the text."""
     longest = int((spans.end - spans.start).max(initial=0))
     left = spans.logit.copy()
     chosen: list[int] = []
@@ -196,11 +196,11 @@ def _apart(spans: Spans, count: int) -> Spans:
 def text_logits(
     window: Window, start: npt.NDArray[np.float32], end: npt.NDArray[np.float32], *, align_to_words: bool
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Return the start and end logits of a window's tokens of the text, `[tokens of the text]` each.
+    """Return the start and end logits of the text's tokens in a window, `[tokens of the text]` each.
 
-    No answer begins or ends with a word that is nothing but white space, and none that is not stretched to words ends
-    with such a token: its logits are minus infinity. A word may begin with such a token (as RoBERTa's and ALBERT's do),
-    and with it an answer, which has no space before it for that.
+    An answer cannot start or end with a blank word (only white space): its logits are minus infinity. An answer that is
+    not stretched to words cannot end with a blank token either. It can start with one, because words of RoBERTa and
+    ALBERT may begin with a blank token. The text of the answer still begins without a space.
     """
     inside = slice(window.offset, window.offset + len(window.text))
     blank = window.text.start == window.text.end
@@ -214,15 +214,15 @@ def text_logits(
 
 
 def span_logits(start: npt.NDArray[np.float32], end: npt.NDArray[np.float32], longest: int) -> npt.NDArray[np.float32]:
-    """Add start and end logits of every span, minus infinity where it would leave the window.
+    """Return start logit plus end logit of every span; minus infinity for a span beyond the end of the window.
 
     Args:
         start: Start logits of the text's tokens in a window, `[tokens]`.
-        end: Their end logits, likewise.
+        end: Their end logits, `[tokens]`.
         longest: The longest span, in tokens.
 
     Returns:
-        `[tokens, longest]`: by the span's first token and its length less one.
+        `[tokens, longest]`: the indices are the span's first token and its length minus one.
     """
     n = len(start)
     band = np.full((n, longest), -np.inf, np.float32)

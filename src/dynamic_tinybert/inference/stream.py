@@ -1,4 +1,4 @@
-"""Many questions: gathered, predicted in batches of like length, answered in order, in bounded memory."""
+"""Answer many questions in order, in bounded memory, with batches of windows of similar length."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from dynamic_tinybert.inference.tokenizer import WindowError
 from dynamic_tinybert.inference.windows import Window
 from dynamic_tinybert.model import BERT_BASE, MeasuredConfig, ModelShape, macs
 
-_POOL = 128  # windows gathered, at least, before they are sorted by length and predicted; as many questions wait
+_POOL = 128  # at least so many windows, or questions, are gathered before the windows are sorted and predicted
 
 
 class Pending:
-    """A question on its way: its windows are predicted, and then it has answers. For one thread at a time.
+    """A question whose windows are being predicted; then it has answers. Use it in one thread at a time.
 
     Args:
         question: The question.
@@ -31,7 +31,7 @@ class Pending:
 
     Attributes:
         text: The text.
-        lengths: The sizes of the windows that have been added, in tokens.
+        lengths: The lengths of the windows added so far, in tokens.
     """
 
     def __init__(self, question: str, text: str, settings: Settings) -> None:
@@ -53,12 +53,12 @@ class Pending:
         )
 
     def add(self, window: Window, start: npt.NDArray[np.float32], end: npt.NDArray[np.float32]) -> None:
-        """Add what the model says of the next window of the text: see `Ranking.add`."""
+        """Add the logits of the next window of the text: see `Ranking.add`."""
         self._ranking.add(window, start, end)
         self.lengths.append(len(window))
 
     def spent(self, shape: ModelShape, choice: MeasuredConfig) -> Spent:
-        """Return what the windows that have been added cost: for the arguments see `answers`."""
+        """Return the cost of the windows added so far. The arguments are those of `answers`."""
         return Spent(
             configuration=choice.name,
             share=choice.share,
@@ -68,11 +68,11 @@ class Pending:
         )
 
     def answers(self, shape: ModelShape, choice: MeasuredConfig) -> list[Answer]:
-        """Return the answers, the best first; without `top_k` at least one.
+        """Return the answers, the best first; at least one if the settings have `always_answers`.
 
         Args:
-            shape: The model that predicted.
-            choice: The length configuration at which it did.
+            shape: The sizes of the model.
+            choice: The length configuration of the prediction.
         """
         spent = self.spent(shape, choice)
         answers = [
@@ -96,22 +96,22 @@ class Pending:
 
 @dataclass(eq=False)
 class _Request:
-    """A question of a stream, and whether it has all its windows."""
+    """A question of a stream, and whether all its windows are cut."""
 
     pending: Pending
     complete: bool = False
 
 
 class AnswerStream:
-    """Answers questions one after the other.
+    """Answer questions one after the other.
 
-    What a pair does wrong is raised in its turn, after the answers to all that came before it.
+    An error in a pair is raised after the answers to all pairs before it.
 
     Args:
         reader: The tokenizer and the model.
         settings: How to answer.
-        progress: Called with the characters of text read, and those there are or, of a generator, are known of.
-        total: The characters of all texts, where that is known.
+        progress: A function that is called with the number of characters read and the total (if unknown, so far).
+        total: The number of characters of all texts, if known.
     """
 
     def __init__(
@@ -146,7 +146,7 @@ class AnswerStream:
             self._progress(self._known, self._known)
 
     def _gather(self, pairs: Iterable[tuple[str, str]]) -> Iterator[bool]:
-        """Turn pairs into windows, a step at a time; True at each, since None ends them."""
+        """Cut pairs into windows, one step at a time. Yield True at each step, since None means the end."""
         for number, (question, text) in enumerate(pairs):
             check_pair(question, text, number)
             request = _Request(Pending(question, text, self._settings))
@@ -156,7 +156,7 @@ class AnswerStream:
                 for window in request.pending.windows(self._reader):
                     self._pool.append((request, window))
                     yield True
-            except ValueError as error:  # a question whose tokens show that it is empty, or does not fit the window
+            except ValueError as error:  # the question has no tokens, or does not fit the window
                 kinds = (WindowError, EmptyQuestionError)
                 raise next((kind for kind in kinds if isinstance(error, kind)), ValueError)(
                     f"{error} (number {number})"
@@ -169,7 +169,7 @@ class AnswerStream:
         pool, self._pool = self._pool, []
         choice = self._settings.choice
         order = sorted(range(len(pool)), key=lambda i: len(pool[i][1]))
-        # At int8 the scales are a whole batch's.
+        # At int8 a batch shares its scales, so the other windows of a batch would change the logits.
         most_rows = 1 if self._reader.runtime.precision == "int8" else self._settings.most_rows
         logits: dict[int, tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]] = {}
         lengths, tokens = [len(pool[i][1]) for i in order], self._reader.runtime.batch_tokens
@@ -188,10 +188,10 @@ class AnswerStream:
 
 
 def check_pair(question: object, text: object, number: int | None) -> None:
-    """Check that a question and a text can be one; `number` says which pair it is of many, from 0.
+    """Check a question and a text. `number` is the index of the pair among many.
 
     Raises:
-        TypeError: One is no string.
+        TypeError: One is not a string.
         EmptyQuestionError: The question is empty.
     """
     which = "" if number is None else f" (number {number})"
@@ -203,7 +203,7 @@ def check_pair(question: object, text: object, number: int | None) -> None:
 
 
 def batches(lengths: list[int], tokens: int, *, most_rows: int | None = None) -> Iterator[range]:
-    """Cut ascending lengths into runs of at most so many tokens when padded, and so many rows."""
+    """Cut ascending lengths into batches of at most `tokens` padded tokens and `most_rows` rows."""
     begin = 0
     for i, length in enumerate(lengths):
         count = i - begin

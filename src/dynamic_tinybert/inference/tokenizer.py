@@ -1,6 +1,6 @@
-"""A model's tokenizer, and the tokens that it makes of questions and texts. No model in sight.
+"""Tokenize questions and texts with a model's tokenizer.
 
-A text is tokenized in pieces, cut where no token can cross, so that one of any size passes through bounded memory.
+A text is tokenized in pieces, so that memory stays bounded for any length. No token can cross a cut.
 """
 
 from __future__ import annotations
@@ -35,21 +35,21 @@ _USUAL = {
 
 
 class WindowError(DynamicTinyBertError, ValueError):
-    """A tokenizer that cannot be used, or lengths that do not fit each other; one line that says why."""
+    """A tokenizer cannot be used, or window lengths do not fit each other."""
 
     misuse = True
 
 
 @dataclass(frozen=True, eq=False)
 class Tokens:
-    """Consecutive tokens of a text, as arrays of one length.
+    """Consecutive tokens of a text, as arrays of equal length.
 
     Attributes:
         ids: Vocabulary indices.
-        start: Where each token starts, in characters of the text as given.
-        end: Where it ends; where it begins, if it is nothing but white space.
-        word_start: Where the word that the token is part of starts.
-        word_end: Where that word ends.
+        start: Where each token starts, in characters of the original text.
+        end: Where each token ends; equal to `start` if the token is only white space.
+        word_start: Where the token's word starts.
+        word_end: Where the token's word ends.
     """
 
     ids: Ints
@@ -72,20 +72,20 @@ class Tokens:
 
 
 class TextTokenizer:
-    """A model's tokenizer, as this package uses it. Safe to use from many threads.
+    """Tokenize questions and texts as a model needs them. Safe to use from many threads.
 
-    Texts and questions are data: what looks like a special token in them ("[SEP]") is read as the characters it is, or,
-    by a unigram model, as one that nobody knows.
+    Texts and questions are data: a string in them that looks like a special token ("[SEP]") is tokenized as plain
+    characters, or as the unknown token by a unigram model.
 
     Args:
-        folder: A folder that holds `tokenizer.json`; or `vocab.txt` (WordPiece) or `vocab.json` and `merges.txt`
-            (byte-level BPE), and perhaps `tokenizer_config.json`.
+        folder: A folder with `tokenizer.json`, or `vocab.txt` (WordPiece), or `vocab.json` and `merges.txt`
+            (byte-level BPE); `tokenizer_config.json` is optional.
 
     Attributes:
         cls: The id of the special token before the question: [CLS] or `<s>`.
-        sep: That of the one after the text: [SEP] or `</s>`.
-        pad: That of padding.
-        between: Those between question and text: one `sep`, or two as RoBERTa and MPNet have it.
+        sep: The id of the special token after the text: [SEP] or `</s>`.
+        pad: The id of the padding token.
+        between: The ids between question and text: one `sep`, or two for RoBERTa and MPNet.
 
     Raises:
         WindowError: There is no tokenizer, it cannot be read, or it lacks one of the special tokens.
@@ -108,20 +108,20 @@ class TextTokenizer:
             template = [self.cls], [self.sep] * (1 + doubled), [self.sep]
         (self.cls,), between, (self.sep,) = template
         self.between = np.array(between, np.int64)
-        # It would trim offsets by rules of its own.
+        # The original post-processor could trim offsets by its own rules.
         self._tokenizer.post_processor = processors.TemplateProcessing(single="$A", pair="$A $B", special_tokens=[])
-        # A unigram model has special tokens among its pieces, and finds them in texts.
+        # A unigram model has special tokens among its pieces, so it finds them in texts.
         self._unknown = self._special("unk_token", config, folder) if "Unigram" in kinds else None
         special = {i for i, token in self._tokenizer.get_added_tokens_decoder().items() if token.special}
         self._never = np.array(sorted({self.cls, self.sep, self.pad, *special} - {self._unknown}), np.int64)
 
     @property
     def specials(self) -> int:
-        """How many special tokens a window has."""
+        """The number of special tokens in a window."""
         return len(self.between) + 2
 
     def _special(self, name: str, config: Mapping[str, Any], folder: Path) -> int:
-        """The id of a special token: the one that the settings name, otherwise one of the usual names."""
+        """Return the id of a special token, by the name in the settings or otherwise a usual name."""
         for token in _names(name, config):
             index: int | None = self._tokenizer.token_to_id(token)
             if index is not None:
@@ -130,7 +130,7 @@ class TextTokenizer:
         raise WindowError(f"the tokenizer of {folder} has no {usual}: it is no tokenizer of a model that is read here")
 
     def question(self, question: str, *, longest: int | None = None) -> Ints:
-        """Return the token ids of a question, cut to the longest allowed, with a warning if it is longer."""
+        """Return the token ids of a question. If it is longer than `longest`, cut it and warn."""
         ids = self._ids(self._encode(question.strip()))
         if longest is not None and len(ids) > longest:
             warn(f"a question of {len(ids)} tokens was cut to max_question_len, {longest}")
@@ -138,11 +138,11 @@ class TextTokenizer:
         return ids
 
     def words(self, ids: Sequence[int]) -> str:
-        """Return about the text that token ids were made of, for messages."""
+        """Return approximately the text of token ids, for messages."""
         return str(self._tokenizer.decode(list(ids)))
 
     def text(self, text: str) -> Iterator[Tokens]:
-        """Yield the tokens of a text, a piece at a time; nothing for a text without any."""
+        """Yield the tokens of a text, one piece at a time; nothing if the text has no tokens."""
         for begin, end in pieces(text):
             piece = text[begin:end]
             encoding = self._encode(piece)
@@ -153,7 +153,7 @@ class TextTokenizer:
                 leave_spaces(piece, offsets)
             if not piece.isascii():
                 keep_characters_whole(piece, offsets)
-            words = np.array(encoding.word_ids, np.float64)  # a token outside words has None, which becomes nan
+            words = np.array(encoding.word_ids, np.float64)  # the None of a token outside words becomes nan
             begins = np.diff(words, prepend=-1) != 0
             if not self._splits_punctuation:
                 begins |= at_punctuation(piece, offsets)
@@ -165,17 +165,17 @@ class TextTokenizer:
             yield Tokens(self._ids(encoding), offsets[:, 0], offsets[:, 1], bounds[:, 0], bounds[:, 1])
 
     def _ids(self, encoding: Encoding) -> Ints:
-        """The ids of tokens of a text, none of them a special token's."""
+        """Return the ids of a text's tokens. Special tokens are replaced by the unknown token."""
         ids = np.array(encoding.ids, np.int64)
         return ids if self._unknown is None else np.where(np.isin(ids, self._never), self._unknown, ids)
 
     def _encode(self, text: str) -> Encoding:
-        # Half a surrogate pair, as bad JSON has, is a character that nobody knows.
+        # Bad JSON can contain half a surrogate pair. It is tokenized as an unknown character.
         return self._tokenizer.encode(SURROGATE.sub("\ufffd", text), add_special_tokens=False)
 
 
 def _settings(folder: Path) -> dict[str, Any]:
-    """What the folder says of its tokenizer beside `tokenizer.json`."""
+    """Read the settings of a tokenizer that are outside `tokenizer.json`."""
     files = [folder / name for name in ("special_tokens_map.json", "tokenizer_config.json")]
     try:
         found = [json.loads(file.read_text("utf-8")) for file in files if file.is_file()]
@@ -187,7 +187,7 @@ def _settings(folder: Path) -> dict[str, Any]:
 
 
 def _names(role: str, config: Mapping[str, Any]) -> list[str]:
-    """What the special token of a role may be called: as the settings say, otherwise one of the usual names."""
+    """Return possible names of a special token: first the name in the settings, then the usual names."""
     said = config.get(role)
     said = said.get("content") if isinstance(said, dict) else said
     return [*([said] if isinstance(said, str) else []), *_USUAL[role]]
@@ -229,13 +229,12 @@ def _load(folder: Path, config: Mapping[str, Any]) -> Tokenizer:
 
 
 def _template(tokenizer: Tokenizer, folder: Path) -> tuple[list[int], list[int], list[int]] | None:
-    """The special tokens before a question, between it and a text, and after that, as the tokenizer puts them.
+    """Return the special tokens that the tokenizer adds before a question, between question and text, and after both.
 
-    None if it puts none.
+    The result is None if it adds none.
 
     Raises:
-        WindowError: It is not one before, one after and some between; or the tokenizer has no token for what it does
-            not know.
+        WindowError: It does not add one before, one or more between and one after; or it has no unknown token.
     """
     try:
         tokenizer.encode("\U0010fffd")
@@ -249,7 +248,7 @@ def _template(tokenizer: Tokenizer, folder: Path) -> tuple[list[int], list[int],
             parts[part].append(index)
         else:
             part = sequence + 1
-    if part < 2 or not any(parts):  # no word at all, or nothing around it
+    if part < 2 or not any(parts):  # "a" has no token, or there are no special tokens
         return None
     if len(parts[0]) != 1 or not parts[1] or len(parts[2]) != 1:
         raise WindowError(
@@ -260,7 +259,7 @@ def _template(tokenizer: Tokenizer, folder: Path) -> tuple[list[int], list[int],
 
 
 def _kinds_of(tokenizer: Tokenizer) -> set[str]:
-    """The types of a tokenizer's model and of its pre-tokenizers."""
+    """Return the types of a tokenizer's model and pre-tokenizers."""
     model = type(tokenizer.model).__name__
     if tokenizer.pre_tokenizer is None:
         return {model}

@@ -1,4 +1,4 @@
-"""Text to windows: a question and a piece of the text, as the model gets them. No model in sight."""
+"""Cut a text into windows: the question and a part of the text, as the model reads them."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from dynamic_tinybert.inference.tokenizer import TextTokenizer, Tokens, WindowEr
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Window:
-    """`[CLS] question [SEP] piece of the text [SEP]`, or with the special tokens that the model has instead.
+    """`[CLS] question [SEP] part of the text [SEP]`, with the special tokens of the model.
 
     Attributes:
-        ids: The whole window, `[tokens]`.
-        type_ids: 0 for the question's half, its special tokens among it, and 1 for the text's, `[tokens]`; whether the
-            model embeds them or not.
-        text: The tokens of the text in it; the first is at `ids[offset]`.
+        ids: The token ids of the whole window, `[tokens]`.
+        type_ids: 0 for the question and its special tokens, 1 for the text and its special token, `[tokens]`, even if
+            the model does not embed types.
+        text: The text's tokens in the window; the first is at `ids[offset]`.
         offset: Where the text begins in the window.
-        settled: How many of the text's tokens in it, from the left, no later window holds.
+        settled: How many of the text's tokens, from the left, are in no later window.
     """
 
     ids: Ints
@@ -44,10 +44,10 @@ def check_lengths(
         doc_stride: How much neighbouring windows overlap, in tokens.
         max_question_len: The longest question, in tokens; a longer one is cut.
         positions: The longest sequence that the model can read.
-        specials: The special tokens of a window.
+        specials: The number of special tokens in a window.
 
     Raises:
-        WindowError: One of them is out of range, or a window of the longest question would not move on.
+        WindowError: A length is out of range, or the longest question leaves no more room for text than the overlap.
     """
     if max_question_len < 1:
         raise WindowError(f"max_question_len is at least 1 token, not {max_question_len}")
@@ -67,11 +67,11 @@ def check_lengths(
 def cut_windows(
     tokenizer: TextTokenizer, question: Ints, text: Iterable[Tokens], *, max_seq_len: int, doc_stride: int
 ) -> Iterator[Window]:
-    """Yield overlapping windows over a text, first to last; none for a text without tokens.
+    """Yield overlapping windows over a text, from first to last; none for a text without tokens.
 
     Args:
         tokenizer: Gives the special tokens.
-        question: The question's token ids, at most the `max_question_len` that `check_lengths` was asked about.
+        question: The question's token ids, at most the `max_question_len` that was given to `check_lengths`.
         text: The text's tokens, in pieces of any size.
         max_seq_len: The longest window, in tokens.
         doc_stride: How much neighbouring windows overlap, in tokens.
@@ -97,7 +97,7 @@ def cut_windows(
 
 
 def pad(batch: Sequence[Window], pad_id: int) -> tuple[Ints, Ints, Ints]:
-    """Return token ids, token types and attention mask of windows, `[windows, longest window]` each."""
+    """Pad windows to one length: return token ids, token types and attention mask, `[windows, longest window]` each."""
     lengths = np.array([len(window) for window in batch])
     ids = np.full((len(batch), lengths.max()), pad_id, np.int64)
     type_ids = np.zeros_like(ids)
