@@ -1,4 +1,4 @@
-"""Documents, passages, the index, retrieval: questions to a corpus."""
+"""Answer questions from a corpus: documents, passages, the index and retrieval."""
 
 from dynamic_tinybert.corpus.answering import PASSAGES
 from dynamic_tinybert.corpus.answers import CorpusAnswer

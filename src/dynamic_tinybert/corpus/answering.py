@@ -1,10 +1,10 @@
-"""From passages to answers: many read coarsely, the most promising again, and no more than can win.
+"""Find the answers in the retrieved passages, coarse to fine.
 
-Coarse to fine: every passage is read at a cheap length configuration, in the order of retrieval, and the best of them
-again at the one that the budget buys; both readings count half. What retrieval and reading say of a passage is added
-up: the log-odds of the reader's confidence plus a weight times BM25. Reading stops when an unread passage is unlikely
-to win: when it would not come first even at log-odds of 0.5, a confidence of 0.62. Weights and bounds were chosen on
-`select` (results/corpus/corpus-choice.md).
+The model predicts on each passage with a cheap length configuration, in the order of retrieval. It predicts again on
+the best passages with the length configuration of the budget. A candidate's value is the log-odds of the model's
+confidence plus a weight times BM25; after two predictions, it is the mean of both. The first round stops when the next
+passage is unlikely to win: it would not come first even with log-odds of 0.5, a confidence of 0.62. The weights and
+bounds were chosen on `select` (results/corpus/corpus-choice.md).
 """
 
 from __future__ import annotations
@@ -22,49 +22,49 @@ from dynamic_tinybert.model import Budget, MeasuredConfig
 from dynamic_tinybert.qa import QuestionAnswerer
 
 PASSAGES = 20
-"""Passages that are retrieved, and read unless reading stops before."""
+"""How many passages are retrieved. The model predicts on all of them unless it stops early."""
 
-_COARSE = 0.55  # the share that the coarse reading may have
-_AGAIN = 2  # passages that are read again, unless more answers are wanted
-_CHUNK = 2  # passages read between two looks at whether another can win; first one alone
-_RETRIEVAL_WEIGHT = 0.2  # of BM25, beside log-odds
-_RETRIEVAL_WEIGHT_LOGITS = 0.5  # of BM25, beside the logits of a model without calibration
-_MOST_LOG_ODDS = 0.5  # that are expected of reading a passage further down: a confidence of 0.62
-_LEAST = 1e-9  # a confidence for which log-odds are taken
-_PASSAGE_OVERHEAD = 200  # characters: what a passage costs beside its length
-_CAUTION = 1.2  # of estimates of time
+_COARSE = 0.55  # the budget of the coarse configuration, as a share
+_AGAIN = 2  # passages of the second round, unless more answers are wanted
+_CHUNK = 2  # passages between two checks whether to stop; the first check comes after one passage
+_RETRIEVAL_WEIGHT = 0.2  # of BM25, relative to log-odds
+_RETRIEVAL_WEIGHT_LOGITS = 0.5  # of BM25, relative to logits, for a model without calibration
+_MOST_LOG_ODDS = 0.5  # expected of a passage further down: a confidence of 0.62
+_LEAST = 1e-9  # log-odds are clipped to this distance from 0 and 1
+_PASSAGE_OVERHEAD = 200  # the fixed cost of a passage, in characters
+_CAUTION = 1.2  # factor on estimates of time
 
 
 class Pace:
-    """Seconds that reading takes, by length configuration, as measured while reading."""
+    """Measured seconds per character of a prediction, by length configuration."""
 
     def __init__(self) -> None:
-        self._seconds: dict[str, float] = {}  # for a character
+        self._seconds: dict[str, float] = {}  # per character
 
     def saw(self, choice: MeasuredConfig, characters: int, seconds: float) -> None:
-        """Take in how long a reading took."""
+        """Record how long a prediction took."""
         now, before = seconds / characters, self._seconds.get(choice.name)
         self._seconds[choice.name] = now if before is None else 0.7 * before + 0.3 * now
 
     def estimate(self, choice: MeasuredConfig, characters: int) -> float | None:
-        """Return the seconds that reading so much will take, or None if nothing is known."""
+        """Estimate the seconds of a prediction on so many characters, or return None if nothing was measured."""
         known = self._seconds.get(choice.name)
         return None if known is None else _CAUTION * known * characters
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """How a question to a corpus is answered.
+    """How to answer a question to a corpus.
 
     Attributes:
-        fine: The length configuration that the budget buys.
-        coarse: The one of the first reading; the same where there is one reading.
-        passages: Passages that are retrieved.
+        fine: The length configuration that the budget selects.
+        coarse: The length configuration of the first round; equal to `fine` if there is only one round.
+        passages: How many passages are retrieved.
         answers: How many answers are wanted.
         deadline: When the answer is due, in seconds of `time.perf_counter`, or infinity.
-        stops: Whether reading stops when an unread passage is unlikely to win.
-        chunk: Passages that are read between two looks at whether another can win.
-        options: Those of `QuestionAnswerer.__call__` that say how a passage is read.
+        stops: Whether the first round stops when the next passage is unlikely to win.
+        chunk: How many passages there are between two checks whether to stop.
+        options: The options of `QuestionAnswerer.__call__` for the predictions.
     """
 
     fine: MeasuredConfig
@@ -86,13 +86,13 @@ def make_plan(
     deadline: float = math.inf,
     options: Mapping[str, Any] | None = None,
 ) -> Plan:
-    """Plan how to answer: see `Plan`.
+    """Make the `Plan` of a question.
 
     Raises:
-        BudgetError: The budget makes no sense.
+        BudgetError: The budget is invalid.
     """
     fine = coarse = qa.table.select(qa.shape, budget)
-    if qa.table.measured_on is not None:  # of a table that nobody measured, a cheap configuration may read nothing
+    if qa.table.measured_on is not None:  # in an unmeasured table, a cheap configuration may find nothing
         coarse = min(fine, qa.table.select(qa.shape, _COARSE), key=lambda choice: choice.share)
     return Plan(
         fine=fine,
@@ -106,7 +106,7 @@ def make_plan(
 
 @dataclass(frozen=True)
 class _Candidate:
-    """An answer in a passage, and what reading and retrieval say of it together."""
+    """An answer in a passage, and its value from the model and the retrieval together."""
 
     hit: Hit
     answer: Answer
@@ -114,12 +114,12 @@ class _Candidate:
 
 
 class Asking:
-    """Answers one question from an index. Made again for each.
+    """Answer one question from an index. Each question needs a new instance.
 
     Args:
         index: The index.
         qa: The model.
-        pace: How long reading takes; learns from this question.
+        pace: Measured times of predictions; this question adds to them.
         plan: How to answer.
     """
 
@@ -132,7 +132,7 @@ class Asking:
         self._windows = self._macs = self._bert_base_macs = 0
 
     def __call__(self, question: str) -> list[CorpusAnswer]:
-        """Return the answers, the best first; one of no text where no passage holds a word of the question.
+        """Return the answers, the best first, or one empty answer if no passage contains a word of the question.
 
         Raises:
             ValueError: The question is empty, or an option is out of range.
@@ -141,7 +141,7 @@ class Asking:
         plan = self._plan
         hits = self._index.search(question, plan.passages)
         if not hits:
-            self._qa(question, "", budget=plan.fine.config, **plan.options)  # refuses what is out of range
+            self._qa(question, "", budget=plan.fine.config, **plan.options)  # raises if an option is out of range
         coarse: list[_Candidate] = []
         read = 0
         for chunk in self._chunks(hits):
@@ -157,7 +157,7 @@ class Asking:
         return self._answers(final, retrieved=len(hits), read=read, again=len(chosen))
 
     def _chunks(self, hits: Sequence[Hit]) -> Iterator[Sequence[Hit]]:
-        """Yield passages to read coarsely: at least one, and then as many as there is time for."""
+        """Yield the passages of the first round: at least one, then as many as there is time for."""
         done = 0
         while done < len(hits):
             size = self._plan.chunk if done or not self._plan.stops else 1
@@ -169,14 +169,14 @@ class Asking:
             done += size
 
     def _fitting(self, hits: Sequence[Hit]) -> int:
-        """Return how many passages can be read coarsely, and one again, before the answer is due."""
+        """Return for how many passages there is time in the first round, if one passage is predicted again."""
         left = self._plan.deadline - time.perf_counter()
         fine = 0.0 if self._plan.fine == self._plan.coarse else self._seconds(hits[:1], self._plan.fine)
         left -= fine if fine < left else 0.0
         return next((n for n in range(len(hits), 0, -1) if self._seconds(hits[:n], self._plan.coarse) <= left), 0)
 
     def _affordable(self, best: Sequence[_Candidate]) -> Sequence[_Candidate]:
-        """Return those whose passages can be read again before the answer is due."""
+        """Return the candidates for whose passages there is time in the second round."""
         left = self._plan.deadline - time.perf_counter()
         for count in range(len(best), 0, -1):
             if self._seconds([c.hit for c in best[:count]], self._plan.fine) <= left:
@@ -184,10 +184,10 @@ class Asking:
         return []
 
     def _seconds(self, hits: Sequence[Hit], choice: MeasuredConfig) -> float:
-        """Estimate how long reading takes.
+        """Estimate how long a prediction takes.
 
-        Of the fine configuration, which may not have been read for long, no more than twice what the pace of the coarse
-        one, measured at each question, lets expect: so that one slow reading does not keep it from ever being read.
+        The coarse configuration is measured at each question, the fine one is not. So the estimate for the fine one is
+        at most twice what the coarse pace predicts: otherwise one slow measurement could exclude it for ever.
         """
         coarse = self._plan.coarse
         known, pace = (self._pace.estimate(one, _weight(hits)) for one in (choice, coarse))
@@ -216,13 +216,13 @@ class Asking:
         return candidates
 
     def _again(self, question: str, chosen: Sequence[_Candidate]) -> list[_Candidate]:
-        """Read passages again; what a passage is worth is the mean of both readings."""
+        """Predict again on passages; the new value of a candidate is the mean of both rounds."""
         first = {_key(c.hit): c.value for c in chosen}
         read = self._read(question, [c.hit for c in chosen], self._plan.fine)
         return [replace(c, value=(c.value + first[_key(c.hit)]) / 2) for c in read]
 
     def _settled(self, candidates: Sequence[_Candidate], unread: Sequence[Hit]) -> bool:
-        """Whether an unread passage is unlikely to come before as many passages as answers are wanted."""
+        """Return whether the remaining passages are unlikely to change the wanted answers."""
         if not unread or not candidates or candidates[0].answer.confidence is None:
             return False
         most = _MOST_LOG_ODDS + _RETRIEVAL_WEIGHT * unread[0].score
@@ -283,7 +283,7 @@ class Asking:
 
 
 def _value(answer: Answer, hit: Hit) -> float:
-    """What reading and retrieval say of an answer together."""
+    """Return the value of an answer from the model and the retrieval together."""
     if answer.confidence is None:
         return answer.logit + _RETRIEVAL_WEIGHT_LOGITS * hit.score
     sure = min(max(answer.confidence, _LEAST), 1 - _LEAST)
@@ -291,7 +291,6 @@ def _value(answer: Answer, hit: Hit) -> float:
 
 
 def _best_of_passages(candidates: Sequence[_Candidate]) -> list[_Candidate]:
-    """Return the best candidate of each passage."""
     best: dict[tuple[str, int], _Candidate] = {}
     for candidate in sorted(candidates, key=lambda c: c.value):
         best[_key(candidate.hit)] = candidate

@@ -8,7 +8,7 @@ from typing import Any
 
 from dynamic_tinybert.answer import Spent
 
-_SPENT = (  # what `--json` prints of it
+_SPENT = (  # the fields of `spent` that `--json` prints
     "configuration", "coarse", "retrieved", "read", "read_again", "windows", "macs", "bert_base_macs", "seconds",
 )  # fmt: skip
 
@@ -18,20 +18,20 @@ class CorpusAnswer:
     """An answer from a corpus: `corpus.text(answer.document)[answer.start:answer.end] == answer.text`.
 
     Attributes:
-        text: The words that answer; empty where no passage holds any.
-        document: The name of the document they stand in.
-        title: Its title, or an empty text.
-        start: Where they begin, in characters of the document's text.
-        end: Where they end.
-        passage: The passage they stand in.
-        passage_start: Where it begins, in characters of the document's text.
-        score: Softmax, over the candidates of the passages read last, of what reading and retrieval say together; in
-            [0, 1].
+        text: The words that answer the question; empty if no passage contains an answer.
+        document: The name of the document that contains the answer.
+        title: The title of the document; may be empty.
+        start: The start of the answer, in characters of the document's text.
+        end: The end of the answer, in characters of the document's text.
+        passage: The text of the passage that contains the answer.
+        passage_start: The start of the passage, in characters of the document's text.
+        score: Softmax of the sum of the model's and the retrieval's scores, over the candidates of the last round of
+            predictions; in [0, 1].
         confidence: Calibrated probability that the passage answers the question and that this is the answer; None for a
             model without calibration.
-        logit: Start logit plus end logit, raw; minus infinity where there is no answer.
-        retrieval: The passage's BM25 score.
-        spent: What was spent on the question.
+        logit: Start logit plus end logit, raw; minus infinity if there is no answer.
+        retrieval: The BM25 score of the passage.
+        spent: The cost of the question.
     """
 
     text: str
@@ -48,7 +48,7 @@ class CorpusAnswer:
     spent: Spent = field(repr=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the answer as what `--json` prints."""
+        """Return the dictionary that `--json` prints."""
         row = asdict(self) | {"logit": self.logit if math.isfinite(self.logit) else None}
         row["spent"] = {name: row["spent"][name] for name in _SPENT} | {"seconds": round(self.spent.seconds, 4)}
         return row

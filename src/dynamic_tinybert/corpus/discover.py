@@ -1,4 +1,4 @@
-"""Which files there are to add, what their documents are called, and by what their content is told apart."""
+"""Find the files to add, name their documents and hash their content."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from dynamic_tinybert.corpus.formats import Draft, is_readable
 from dynamic_tinybert.files import encodable
 
 LONGEST_NAME = 1000
-"""Characters of a document's name."""
+"""The most characters of a document's name."""
 
 
 def find_files(
     paths: Sequence[str | os.PathLike[str]], ignored: Counter[str], skip: Callable[[str, str], None]
 ) -> Iterator[tuple[str, int]]:
-    """Yield the files of paths and their sizes, each once, folders in the order of their names, loops of links cut."""
+    """Yield each file of the paths once, with its size. Folders are sorted by name; loops of links are not followed."""
     seen_files: set[str] = set()
     seen_folders: set[tuple[int, int]] = set()
     for given in paths:
@@ -52,7 +52,7 @@ def _sized(path: str, skip: Callable[[str, str], None]) -> Iterator[tuple[str, i
     try:
         if not is_readable(Path(path)):
             skip(path, f"is of no known type: {os.path.splitext(path)[1] or 'it has no suffix'}")
-        elif not os.path.isfile(path):  # a pipe, a device: it might never end
+        elif not os.path.isfile(path):  # a pipe or a device may never end
             skip(path, "is no file" if os.path.exists(path) else "is a link to nothing")
         else:
             yield path, os.stat(path).st_size
@@ -61,7 +61,7 @@ def _sized(path: str, skip: Callable[[str, str], None]) -> Iterator[tuple[str, i
 
 
 def is_gone(path: str) -> bool:
-    """Return whether there is no such file; one in a folder that may not be looked into is not known to be gone."""
+    """Return whether the file does not exist. If its folder cannot be read, the answer is no."""
     try:
         os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
@@ -72,9 +72,9 @@ def is_gone(path: str) -> bool:
 
 
 class DocumentNames:
-    """Names the documents of a file: its path, or of records `path#id`, and `path#id (2)` for an id's second.
+    """Names for the documents of a file: its path, or `path#id` for a record, or `path#id (2)` if the id is repeated.
 
-    No two documents have one name: a path that is no UTF-8, and one that a record could have, get an addition.
+    Names are unique: a path gets a suffix if it is not UTF-8, or if it looks like the name of a record.
     """
 
     def __init__(self, path: str) -> None:
@@ -102,12 +102,12 @@ class DocumentNames:
 
 
 def hash_bytes(content: bytes) -> str:
-    """Return a digest of content."""
+    """Return the digest of some content."""
     return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
 def hash_file(path: str) -> str:
-    """Return the same digest of a file's content, in bounded memory."""
+    """Return the same digest as `hash_bytes` for a file's content, in bounded memory."""
     digest = hashlib.blake2b(digest_size=16)
     with open(path, "rb") as file:
         while block := file.read(1 << 20):

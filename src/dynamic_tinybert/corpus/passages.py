@@ -1,4 +1,4 @@
-"""Cutting a text into passages: tiles, so that the passages of a document, joined, are its text."""
+"""Cut a text into passages that do not overlap: the passages of a document, joined, are its text."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 
 PASSAGE_SIZE = 1200
-"""The most characters of a passage: of English, what one window of 384 tokens holds beside a question."""
+"""The most characters of a passage. In English, so many fit into one window of 384 tokens with a question."""
 
 _LEAST, _MOST = 50, 1_000_000
-_AHEAD = 4  # sizes of text looked at before a cut
+_AHEAD = 4  # passage sizes of text that a cut looks at
 _PARAGRAPH = re.compile(r"\n[^\S\n]*\n\s*|\f\s*")
 _LINE = re.compile(r"\n\s*")
 _SENTENCE = re.compile(r"[.!?…][\"'”’»)\]]*\s+|[。！？]")
@@ -19,10 +19,10 @@ _WORD = re.compile(r"\s+")
 
 
 def check_size(size: int) -> int:
-    """Return a size of passages that can be.
+    """Return the passage size if it is valid.
 
     Raises:
-        ValueError: It is no whole number from 50 to a million.
+        ValueError: It is not a whole number from 50 to a million.
     """
     if isinstance(size, bool) or not isinstance(size, int) or not _LEAST <= size <= _MOST:
         raise ValueError(f"a passage has from {_LEAST} to {_MOST:,} characters at the most, not {size!r:.50}")
@@ -32,15 +32,15 @@ def check_size(size: int) -> int:
 def cut(blocks: Iterable[str], size: int = PASSAGE_SIZE) -> Iterator[str]:
     """Cut a text into passages, in bounded memory.
 
-    Whole paragraphs go together as far as they fit. A paragraph that is longer is cut into parts of like length, at
-    ends of sentences where it has any, otherwise of lines or words.
+    A passage holds as many whole paragraphs as fit. A longer paragraph is cut into parts of similar length: at the ends
+    of sentences, otherwise of lines, otherwise of words.
 
     Args:
         blocks: The text, in blocks of any size.
         size: The most characters of a passage.
 
     Returns:
-        Passages of 1 to `size` characters; joined, they are the text. None for a text that is empty.
+        Passages of 1 to `size` characters; joined, they are the text. An empty text has no passages.
 
     Raises:
         ValueError: `size` is out of range.
@@ -62,7 +62,7 @@ def cut(blocks: Iterable[str], size: int = PASSAGE_SIZE) -> Iterator[str]:
 
 
 def _first(text: str, size: int) -> int:
-    """Return where the first passage of a text ends."""
+    """Return the end of the first passage of a text."""
     if len(text) <= size:
         return len(text)
     begin = len(text) - len(text.lstrip())
@@ -80,7 +80,7 @@ def _first(text: str, size: int) -> int:
 
 
 def _between_characters(text: str, size: int) -> int:
-    """Return where to cut, at `size` or a little before: not between a letter and its marks."""
+    """Return a cut at `size` or a little before it, but not between a letter and its combining marks."""
     for end in range(size, max(size - 32, 1), -1):
         joins = text[end - 1] == "\u200d" or text[end] == "\u200d" or unicodedata.category(text[end]).startswith("M")
         if not joins and text[end - 1 : end + 1] != "\r\n":

@@ -1,4 +1,4 @@
-"""Documents from files: plain text, Markdown, HTML, PDF, Word and JSON Lines."""
+"""Read documents from files: plain text, Markdown, HTML, PDF, Word and JSON Lines."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         **dict.fromkeys((".jsonl", ".ndjson"), read_json_lines),
     }
 )
-"""What reads a file, by the end of its name in lower case."""
+"""The reader of each kind of file, by the suffix of its name in lower case."""
 
 
 def is_readable(path: Path) -> bool:
-    """Return whether a file is of a kind that is read, by its name."""
+    """Return whether the suffix of a file is known."""
     return path.suffix.lower() in KINDS
 
 
 def read(path: Path, reading: Reading, *, complain: Complain = warn) -> Iterator[Draft]:
-    """Yield the documents of a file, in its order.
+    """Yield the documents of a file, in the order of the file.
 
     Args:
-        path: The file. The end of its name tells its kind.
+        path: The file. The suffix of its name tells its kind.
         reading: How to read it.
-        complain: Is told in a line, without the path, of each record or page that is left out because it is broken.
+        complain: Called with one line, without the path, for each broken record or page that is left out.
 
     Raises:
-        UnreadableError: The file cannot be read as what its name says; also while the blocks of a draft are consumed.
-        OSError: It cannot be opened or read.
+        UnreadableError: The file is not of the kind that its suffix says; also raised while a draft's blocks are read.
+        OSError: The file cannot be opened or read.
         ImportError: The package that reads this kind is not installed.
     """
     kind = KINDS.get(path.suffix.lower())

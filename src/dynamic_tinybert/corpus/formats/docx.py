@@ -1,4 +1,4 @@
-"""Word documents, by way of HTML."""
+"""Read Word documents: mammoth converts them to HTML."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dynamic_tinybert.corpus.formats.html import rendered
 from dynamic_tinybert.corpus.formats.reading import Complain, Reading, as_unreadable
 
 _LARGEST_ARCHIVE = 1 << 30  # bytes of all parts of a Word document, unpacked
-_LARGEST_XML = 32 << 20  # bytes of those that are XML; as a tree, some 45 times as much
+_LARGEST_XML = 32 << 20  # bytes of the XML parts; their tree takes about 45 times as much memory
 _OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 _UNRECOGNISED = re.compile(r"An unrecognised element was ignored: (?:\{.*\})?(?P<name>(?:[^:]*:)?(?P<local>.*))")
 _TEXTLESS = re.compile(
@@ -38,7 +38,7 @@ def read_docx(path: Path, reading: Reading, complain: Complain) -> Iterator[str]
 
 
 def _left_out(messages: list[str]) -> Iterator[str]:
-    """Yield the names of the elements that mammoth says it left out, less those that hold no text."""
+    """Yield the names of the elements that mammoth left out, without those that never contain text."""
     for message in messages:
         left_out = _UNRECOGNISED.match(message)
         if left_out and not _TEXTLESS.fullmatch(left_out["local"]):
@@ -46,10 +46,10 @@ def _left_out(messages: list[str]) -> Iterator[str]:
 
 
 def _checked_title(file: BinaryIO) -> str:
-    """Return the title of a Word document that can be unpacked in the memory there is.
+    """Return the title of a Word document, after a check that it can be unpacked in memory.
 
     Raises:
-        UnreadableError: It is too large, or of another format.
+        UnreadableError: The document is too large, or has another format.
     """
     if file.read(len(_OLE)) == _OLE:
         raise UnreadableError("is a Word document behind a password, or in Word's old format")
@@ -62,7 +62,7 @@ def _checked_title(file: BinaryIO) -> str:
 
 
 def _is_xml(archive: zipfile.ZipFile, part: zipfile.ZipInfo) -> bool:
-    """Return whether a part may be XML, whatever its name."""
+    """Return whether a part may be XML, from its content: its name may be wrong."""
     with archive.open(part) as file:
         return file.read(512).lstrip(b"\xef\xbb\xbf\xff\xfe\0 \t\r\n")[:1] in (b"", b"<")
 

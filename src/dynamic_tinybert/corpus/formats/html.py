@@ -1,4 +1,4 @@
-"""HTML: its text as a browser shows it."""
+"""Read HTML files as the text that a browser shows."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from dynamic_tinybert.corpus.formats.reading import (
     is_encoding,
 )
 
-_LARGEST_HTML = 64 << 20  # bytes; as a tree, some 25 times as much
+_LARGEST_HTML = 64 << 20  # bytes; the tree takes about 25 times as much memory
 _CHARSET = re.compile(
     rb"""<meta\b(?![^>]*\b(?:name|property|itemprop)\s*=)[^>]*?\bcharset\s*=\s*["']?\s*([\w.:-]+)"""
     rb"""|<\?xml\b[^>]*?\bencoding\s*=\s*["']([\w.:-]+)""",
@@ -26,7 +26,7 @@ _CHARSET = re.compile(
 )
 _NO_MARKUP = re.compile(rb"<!--.*?(?:-->|\Z)|<script\b.*?(?:</script|\Z)", re.DOTALL | re.IGNORECASE)
 _STYLE = re.compile(r"\bdisplay[ \t\n]*:[ \t\n]*(?:none|block|inline)\b(?!-)|\bwhite-space[ \t\n]*:[ \t\n]*[a-z-]+")
-_BLOCKS = (  # elements that start on a new line, and that inscriptis would have within one
+_BLOCKS = (  # elements that start a new line; inscriptis would put them inside a line
     *("body", "section", "search", "hr", "center", "dialog", "details", "summary", "dl", "dt", "dd", "menu", "dir"),
     *("form", "fieldset", "legend", "optgroup", "option", "caption", "tr", "td", "th"),
 )
@@ -45,7 +45,7 @@ def read_html(path: Path, reading: Reading, complain: Complain) -> Iterator[str]
 
 
 def rendered(markup: str) -> tuple[str, str]:
-    """Return the title of HTML, and its text as a browser lays it out: blocks on lines, rows of tables too."""
+    """Return the title of HTML, and its text as a browser shows it: each block and each table row on a line."""
     from inscriptis.css_profiles import CSS_PROFILES
     from inscriptis.html_engine import Inscriptis
     from inscriptis.html_properties import Display
@@ -57,7 +57,7 @@ def rendered(markup: str) -> tuple[str, str]:
     parser = html.HTMLParser(encoding="utf-8", huge_tree=True, remove_comments=True, remove_pis=True)
     try:
         tree = html.document_fromstring(markup.encode("utf-8", "replace"), parser=parser)
-    except etree.ParserError:  # nothing there
+    except etree.ParserError:  # the document is empty
         return "", ""
     for sibling in list(tree.itersiblings()):  # what follows </html>
         tree.append(sibling)
@@ -69,25 +69,25 @@ def rendered(markup: str) -> tuple[str, str]:
 
 
 def _prepare(tree: Any) -> None:
-    """Make a tree such that inscriptis renders it as it stands, and hides what a browser hides."""
+    """Change a tree so that inscriptis keeps its text unchanged and hides what a browser hides."""
     for element in tree.iter():
         element.text = _escaped(element.text)
         element.tail = _escaped(element.tail)
         if "hidden" in element.attrib:
             element.set("style", "display:none")
-        elif "style" in element.attrib:  # without lengths, of which inscriptis makes as many spaces or lines
+        elif "style" in element.attrib:  # drop lengths: inscriptis turns them into as many spaces or lines
             element.set("style", ";".join(_STYLE.findall(element.get("style").lower())))
 
 
 def _escaped(text: str | None) -> str | None:
-    """Return text that inscriptis, which takes it for HTML once more, writes as it is; lxml takes no control codes."""
+    """Escape text, because inscriptis decodes it as HTML again. Replace control codes, because lxml refuses them."""
     return CONTROL.sub(" ", text).replace("&", "&amp;") if text else text
 
 
 def _close_table(state: Any) -> None:
-    """Write a table of inscriptis: first what is in no cell, then each row.
+    """Write a table of inscriptis: first the text outside the cells, then each row.
 
-    inscriptis itself pads each cell to the widest of its column, and so makes of one long cell many.
+    inscriptis itself pads each cell to the width of its column, so one long cell would make many long cells.
     """
     from inscriptis.html_properties import WhiteSpace
 
@@ -101,13 +101,13 @@ def _close_table(state: Any) -> None:
 
 
 def _row(cells: list[str]) -> str:
-    """Return the cells of a row on one line, or where one of them has several lines, each from a new line on."""
+    """Return the cells of a row on one line. If a cell has several lines, each cell starts on a new line."""
     filled = [cell.strip("\n") for cell in cells if cell.strip()]
     return ("\n" if any("\n" in cell for cell in filled) else "  ").join(filled)
 
 
 def _markup(data: bytes, reading: Reading, complain: Complain) -> str:
-    """Return the text of an HTML file."""
+    """Decode an HTML file."""
     declared = _declared_encoding(data)
     if declared is None or _is_utf8(data):
         return "".join(decoded(io.BytesIO(data), "utf-8" if declared else reading.encoding))
@@ -118,7 +118,7 @@ def _markup(data: bytes, reading: Reading, complain: Complain) -> str:
 
 
 def _is_utf8(data: bytes) -> bool:
-    """Return whether bytes are UTF-8 that is not ASCII, as which text in other encodings may pass."""
+    """Return whether bytes are UTF-8 with non-ASCII characters: ASCII bytes may be text in another encoding."""
     try:
         data.decode()
     except UnicodeDecodeError:
@@ -127,7 +127,7 @@ def _is_utf8(data: bytes) -> bool:
 
 
 def _declared_encoding(data: bytes) -> str | None:
-    """Return the encoding that HTML names in its first bytes, as browsers take it; None if it is unknown."""
+    """Return the encoding that HTML declares in its first bytes, as browsers interpret it; None if it is unknown."""
     import webencodings
 
     found = _CHARSET.search(_NO_MARKUP.sub(b"", data[: 1 << 16]), 0, 4096)

@@ -1,4 +1,4 @@
-"""JSON Lines: a document on each line."""
+"""Read JSON Lines files, with a document on each line."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dynamic_tinybert.corpus.errors import UnreadableError
 from dynamic_tinybert.corpus.formats.reading import Complain, Draft, Reading, decoded, one_line
 from dynamic_tinybert.files import SURROGATE, LineError, parse_object, split_lines
 
-_LONGEST_LINE = 64 << 20  # characters of a line of JSON Lines
+_LONGEST_LINE = 64 << 20  # characters
 
 
 def read_json_lines(path: Path, reading: Reading, complain: Complain) -> Iterator[Draft]:
@@ -51,10 +51,10 @@ def _record(line: str | None, number: int, reading: Reading) -> Draft:
 
 
 def _short(record: dict[str, Any], name: str) -> str:
-    """Return a field that is a string or a number, or an empty text where there is none.
+    """Return a field that is a string or a number, as a string; empty if the field is missing.
 
     Raises:
-        LineError: It is of another type.
+        LineError: The field has another type.
     """
     value = _member(record, name)
     if value is None:
@@ -65,7 +65,7 @@ def _short(record: dict[str, Any], name: str) -> str:
 
 
 def _member(record: dict[str, Any], name: str) -> object:
-    """Return a field, or None if there is none; "a.b" is the field b of the object a, otherwise the field "a.b"."""
+    """Return a field, or None if it is missing. "a.b" is the field "a.b", otherwise the field b of the object a."""
     if name in record:
         return record[name]
     outer, _, inner = name.partition(".")

@@ -1,4 +1,4 @@
-"""PDF, by PDFium."""
+"""Read PDF files with PDFium."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import Any
 from dynamic_tinybert.corpus.errors import UnreadableError
 from dynamic_tinybert.corpus.formats.reading import CONTROL, Complain, Reading
 
-_PDFIUM = threading.RLock()  # PDFium is one for the process, and not for many threads at once
-_PDF_HYPHEN = re.compile("[\x02\ufffe]\n?")  # what PDFium puts for a hyphen at the end of a line
+_PDFIUM = threading.RLock()  # PDFium has one state for the process, and is not safe to use from many threads
+_PDF_HYPHEN = re.compile("[\x02\ufffe]\n?")  # PDFium writes these for a hyphen at the end of a line
 
 
 def read_pdf(path: Path, reading: Reading, complain: Complain) -> Iterator[str]:
@@ -51,7 +51,7 @@ def _pdf_title(document: Any) -> str:
 
 
 def _page(document: Any, number: int, complain: Complain) -> str:
-    """Return the text of a page, from 0, or an empty one where the page is broken."""
+    """Return the text of a page, counted from 0; empty if the page is broken."""
     from pypdfium2 import PdfiumError
 
     try:
@@ -64,6 +64,6 @@ def _page(document: Any, number: int, complain: Complain) -> str:
 
 
 def _rejoined(hyphen: re.Match[str]) -> str:
-    """Return what stands for a hyphen at the end of a line: nothing within a word, itself in Jean-Paul or COVID-19."""
+    """Return the replacement for a hyphen at the end of a line: empty within a word, "-" in Jean-Paul or COVID-19."""
     following = hyphen.string[hyphen.end() : hyphen.end() + 1]
     return "" if following.islower() else "-"

@@ -1,4 +1,4 @@
-"""What all formats have in common: the options of reading, what a document is, and how failures are told."""
+"""The common parts of all formats: the options of reading, the type of a document, the handling of errors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import BinaryIO, TypeAlias
 from dynamic_tinybert.corpus.errors import UnreadableError
 from dynamic_tinybert.files import NoTextError, UndecodableError, encodable, text_blocks
 
-_VERSION = 3  # of the text that is read from a file; to be raised where that changes
+_VERSION = 3  # raise it when the readers produce another text from the same file
 _LONGEST_TITLE = 300
 CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufffe\uffff]")
 
@@ -23,15 +23,15 @@ Complain: TypeAlias = Callable[[str], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """How files are read.
+    """Options for reading files.
 
     Attributes:
-        text_field: The field of a JSON Lines record that holds the text. In "a.b", b is looked for in the object a,
-            unless the record has a field of the name "a.b".
-        title_field: The field that holds its title, if any.
-        id_field: The field that holds its id, if any.
-        encoding: The encoding of text files, HTML files that name none, and JSON Lines, where they have no byte order
-            mark; None is UTF-8.
+        text_field: The field of a JSON Lines record that contains the text. "a.b" means the field b of the object a,
+            unless the record has a field with the name "a.b".
+        title_field: The field that contains the title; it may be missing.
+        id_field: The field that contains the id; it may be missing.
+        encoding: The encoding of text files, JSON Lines, and HTML files that declare no encoding, if they have no byte
+            order mark; None is UTF-8.
 
     Raises:
         ValueError: There is no such encoding.
@@ -47,7 +47,7 @@ class Reading:
             raise ValueError(f"there is no encoding {self.encoding!r}; there are, for example, latin-1 and gb18030")
 
     def signature(self, path: Path) -> str:
-        """A short text that tells what is read from a file: it differs where an option differs that matters to it."""
+        """Return a short text that changes if an option changes that affects how the file is read."""
         suffix = path.suffix.lower()
         encoding = codecs.lookup(self.encoding or "utf-8").name
         if suffix in (".pdf", ".docx"):
@@ -59,14 +59,13 @@ class Reading:
 
 @dataclass(frozen=True)
 class Draft:
-    """A document as a file gives it.
+    """A document as it is in a file.
 
     Attributes:
-        id: Its id in its file: of a JSON Lines record its own, or the number of its line, from 1; empty where the file
-            is one document.
-        title: Its title, on one line of at most 300 characters; may be empty.
-        blocks: Its text, in blocks of any size; to be consumed before the next draft is asked for. Can be encoded as
-            UTF-8. Raises what `read` raises.
+        id: The id of a JSON Lines record, or its line number from 1 if it has no id; empty if the file is one document.
+        title: The title, on one line of at most 300 characters; may be empty.
+        blocks: The text, in blocks of any size. It can be encoded as UTF-8. Consume it before you ask for the next
+            draft. It raises the same errors as `read`.
     """
 
     id: str
@@ -78,7 +77,7 @@ Kind: TypeAlias = Callable[[Path, Reading, Complain], Iterator[Draft]]
 
 
 def one_document(parts: Callable[[Path, Reading, Complain], Iterator[str]]) -> Kind:
-    """Return the reader of a kind whose files are one document each; `parts` yields the title, then the text."""
+    """Return a reader for files that are one document each; `parts` yields the title, then the text."""
 
     def drafts(path: Path, reading: Reading, complain: Complain) -> Iterator[Draft]:
         pieces = parts(path, reading, complain)
@@ -92,8 +91,8 @@ def decoded(file: BinaryIO, encoding: str | None, errors: str = "strict") -> Ite
     """Yield the text of a file in blocks.
 
     Raises:
-        UnreadableError: It is no text.
-        OSError: It cannot be read.
+        UnreadableError: The file is not text.
+        OSError: The file cannot be read.
     """
     try:
         yield from text_blocks(file, encoding=encoding, errors=errors)
@@ -101,13 +100,13 @@ def decoded(file: BinaryIO, encoding: str | None, errors: str = "strict") -> Ite
         raise UnreadableError(f"{error}: if it is in another encoding, name that, for example latin-1") from None
     except NoTextError as error:
         raise UnreadableError(str(error)) from None
-    except UnicodeError:  # of encodings such as IDNA, which are not for files
+    except UnicodeError:  # raised by encodings that are not for files, such as IDNA
         raise UnreadableError(f"is no text in {encoding}") from None
 
 
 @contextlib.contextmanager
 def as_unreadable(what: str) -> Iterator[None]:
-    """Turn whatever a library makes of a broken file into one line."""
+    """Convert the errors that a library raises for a broken file to an `UnreadableError` of one line."""
     try:
         yield
     except (UnreadableError, ImportError):
@@ -117,7 +116,7 @@ def as_unreadable(what: str) -> Iterator[None]:
     except RecursionError:
         raise UnreadableError(f"is {what} nested too deep to be read") from None
     except Exception as error:
-        if isinstance(error, OSError) and error.errno is not None:  # of the file, and not of what it holds
+        if isinstance(error, OSError) and error.errno is not None:  # about the file, not about its content
             raise
         why = " ".join(str(error).split()) or type(error).__name__
         raise UnreadableError(f"is {what} that cannot be read: {why:.200}") from error

@@ -1,4 +1,4 @@
-"""Plain text and Markdown."""
+"""Read plain text and Markdown files."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
     from markdown_it.token import Token
 
 MARKDOWN = (".md", ".markdown")
-"""The ends of the names of Markdown files, which have titles."""
+"""The suffixes of Markdown files. Their documents have titles."""
 
 _LONGEST_HEADING = 1000  # characters
-_BEGINNINGS = (1 << 14, 1 << 17, 1 << 30)  # characters among which a heading is looked for, one after the other
-_REFERENCE = re.compile(r"!?\[([^\]]*)\]\[[^\]]*\]")  # what it refers to may be at the end of the file
+_BEGINNINGS = (1 << 14, 1 << 17, 1 << 30)  # characters in which to look for a heading, tried in this order
+_REFERENCE = re.compile(r"!?\[([^\]]*)\]\[[^\]]*\]")  # its target may be at the end of the file
 _ATTRIBUTES = re.compile(r"[ \t]*\{#[^}]*\}$")
 _FRONT_MATTER = re.compile(r"---[ \t]*\r?\n(.*?\n)?(?:---|\.\.\.)[ \t]*(?:\r?\n|\Z)", re.DOTALL)
 _FRONT_TITLE = re.compile(r"^title:[ \t]*(?![>|][-+\d]*[ \t\r]*$)(\S.*)$", re.MULTILINE | re.IGNORECASE)
 
 
 def read_text(path: Path, reading: Reading, complain: Complain) -> Iterator[str]:
-    """Yield the title of a text file, which only Markdown has, then its text."""
+    """Yield the title of a text file, then its text. The title is empty if the file is not Markdown."""
     with path.open("rb") as file:
         blocks = decoded(file, reading.encoding)
         first = next(blocks, "")
@@ -37,7 +37,7 @@ def read_text(path: Path, reading: Reading, complain: Complain) -> Iterator[str]
 
 
 def _title(source: str) -> str:
-    """Return the title of Markdown: that of its front matter, otherwise its first heading; empty if it has neither."""
+    """Return the title of Markdown: from its front matter, otherwise its first heading; empty if both are missing."""
     matter = _FRONT_MATTER.match(source)
     if matter:
         named = _FRONT_TITLE.search(matter[1])
@@ -52,7 +52,7 @@ def _title(source: str) -> str:
 
 
 def _heading(source: str) -> str:
-    """Return the first heading of Markdown that is in no list or quotation, as plain text."""
+    """Return the first heading of Markdown outside lists and quotations, as plain text."""
     markdown, env = _markdown(), dict[str, object]()
     for opening, inline in itertools.pairwise(markdown.parse(source, env)):
         if opening.type == "heading_open" and not opening.level and len(inline.content) <= _LONGEST_HEADING:
@@ -66,14 +66,14 @@ def _heading(source: str) -> str:
 
 @functools.cache
 def _markdown() -> MarkdownIt:
-    """Return what finds the blocks of Markdown, and leaves what is in them for later."""
+    """Return a parser of Markdown blocks that does not parse their inline content."""
     from markdown_it import MarkdownIt
 
     return MarkdownIt("commonmark").enable(["table", "strikethrough"]).disable("text_join").disable("inline")
 
 
 def _plain(tokens: list[Token]) -> str:
-    """Return the text of inline tokens, of pictures that which stands for them; without marks and tags."""
+    """Return the text of inline tokens without marks and tags; images give their alternative text."""
     texts = []
     for token in tokens:
         if token.type in ("softbreak", "hardbreak"):

@@ -1,4 +1,4 @@
-"""The index: what the corpus asks of it, and where it is. The engines are in `tantivy` and `milvus`."""
+"""The index of a corpus: its interface and its location. The engines are in `tantivy` and `milvus`."""
 
 from dynamic_tinybert.corpus.index.location import MilvusAddress, absolute_location, open_index, parse
 from dynamic_tinybert.corpus.index.protocol import Counts, DocumentInfo, Hit, Index, Passage, Source, Writer

@@ -1,4 +1,4 @@
-"""The words that documents and questions have in common, whichever engine searches them."""
+"""Split documents and questions into the same words, for each engine."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import tantivy
 
 from dynamic_tinybert.files import encodable
 
-_LONGEST_QUESTION = 10_000  # characters of a question that are searched for
+_LONGEST_QUESTION = 10_000  # characters of a question that retrieval uses
 _MOST_TERMS = 256
 _SINGLE = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"  # written without spaces
 _WORDS = rf"[{_SINGLE}]|[[\p{{L}}\p{{M}}\p{{N}}]--[{_SINGLE}]]+"
@@ -18,7 +18,7 @@ _QUESTION_WORD = re.compile(r"\w+")
 
 
 def make_analyzer() -> tantivy.TextAnalyzer:
-    """Make what finds words of any script, in lower case, without accents and English stop words, as English stems."""
+    """Make the analyzer: words of any script, in lower case, without accents, English stop words and suffixes."""
     filters = tantivy.Filter
     return (
         tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.regex(_WORDS))
@@ -35,17 +35,17 @@ _ANALYZER = make_analyzer()
 
 
 def words_of(text: str) -> list[str]:
-    """Return the words of a text, in its order, as the analyzer has them."""
+    """Return the words of a text in order, as the analyzer writes them."""
     return _ANALYZER.analyze(normal(text))
 
 
 def question_words(question: str) -> list[str]:
-    """Return the words that a question is searched by: without those that only ask, if others are left."""
+    """Return the words of a question for retrieval, without question words (such as "who") if others remain."""
     question = normal(encodable(question[:_LONGEST_QUESTION]))
     telling = _QUESTION_WORD.sub(lambda m: " " if m.group().lower() in _ASKING else m.group(), question)
     return (_ANALYZER.analyze(telling) or _ANALYZER.analyze(question))[:_MOST_TERMS]
 
 
 def normal(text: str) -> str:
-    """Return a text in the form in which words are compared (NFKC)."""
+    """Normalize a text to NFKC, the form in which words are compared."""
     return text if text.isascii() else unicodedata.normalize("NFKC", text)

@@ -1,4 +1,4 @@
-"""Where an index is: in a folder, or in Milvus. The engine of either is imported when it is opened."""
+"""The location of an index: a folder, or Milvus. The engine is imported when an index is opened."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class MilvusAddress:
     Attributes:
         scheme: "milvus" or "milvus+tls".
         server: The host and the port.
-        database: The database, or an empty text for the usual one.
+        database: The database; empty for the default database.
         collection: The collection.
     """
 
@@ -38,25 +38,25 @@ class MilvusAddress:
 
     @property
     def uri(self) -> str:
-        """The server's address, as Milvus's client takes it."""
+        """The server's address for the client of Milvus."""
         return f"{_SCHEMES[self.scheme]}://{self.server}"
 
     @property
     def token(self) -> str:
-        """What the server knows us by: an API key or USER:PASSWORD, of the environment variable MILVUS_TOKEN."""
+        """The credentials for the server: an API key or USER:PASSWORD, from the environment variable MILVUS_TOKEN."""
         return os.environ.get("MILVUS_TOKEN", "")
 
 
 def is_address(location: str | os.PathLike[str]) -> bool:
-    """Return whether a location is an address, and no folder."""
+    """Return whether a location is an address instead of a folder."""
     return isinstance(location, str) and location.partition("://")[0] in _SCHEMES
 
 
 def parse(location: str | os.PathLike[str] | MilvusAddress) -> MilvusAddress | Path:
-    """Return where an index is.
+    """Parse the location of an index: an address or a folder.
 
     Raises:
-        CorpusError: It is an address, and not of the form that addresses have.
+        CorpusError: The address is not valid.
     """
     if isinstance(location, MilvusAddress):
         return location
@@ -92,5 +92,5 @@ def open_index(location: MilvusAddress | Path, *, create: bool, passage_size: in
 
 
 def absolute_location(location: str | os.PathLike[str]) -> str:
-    """Name an index in full: an address as it is, a folder from the root on, links as they are."""
+    """Return an address unchanged, and the absolute path of a folder. Links are not resolved."""
     return str(location) if is_address(location) else os.path.abspath(location)

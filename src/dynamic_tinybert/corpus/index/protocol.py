@@ -1,4 +1,4 @@
-"""What the corpus asks of an index: the narrow interface behind which an engine stands."""
+"""The interface between the corpus and the engine of an index."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ class Passage:
     """A piece of a document.
 
     Attributes:
-        document: The document's name.
-        title: Its title, or an empty text.
-        number: Which of its passages this is, from 0.
-        start: Where it begins, in characters of the document's text.
-        text: Its text.
+        document: The name of the document.
+        title: The title of the document; may be empty.
+        number: The position of the passage among the document's passages, from 0.
+        start: The start of the passage, in characters of the document's text.
+        text: The text of the passage.
     """
 
     document: str
@@ -30,11 +30,11 @@ class Passage:
 
 @dataclass(frozen=True)
 class Hit:
-    """A passage that was found.
+    """A retrieved passage.
 
     Attributes:
         passage: The passage.
-        score: Its BM25 score for the question: more is better, from 0.
+        score: The BM25 score of the passage for the question, from 0; more is better.
     """
 
     passage: Passage
@@ -43,13 +43,13 @@ class Hit:
 
 @dataclass(frozen=True, kw_only=True)
 class DocumentInfo:
-    """What is known of a document without its text.
+    """The description of a document, without its text.
 
     Attributes:
-        name: Its name: the path of its file; of JSON Lines `path#id`.
-        title: Its title, or an empty text.
-        passages: How many it has.
-        characters: The length of its text.
+        name: The path of the file, `path#id` for a record of JSON Lines, or the name that was given.
+        title: The title; may be empty.
+        passages: The number of passages.
+        characters: The length of the text.
     """
 
     name: str
@@ -60,21 +60,21 @@ class DocumentInfo:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Source:
-    """What documents come from, and are replaced with: a file, or a text given by name.
+    """The origin of documents: a file, or a text given by name. All documents of a source are replaced together.
 
     Attributes:
-        name: The file's path, or the name.
-        version: A mark of this reading of it; passages carry it.
+        name: The path of the file, or the name of the text.
+        version: An id of this version of the source; its passages carry it.
         size: Bytes of the file, or -1 for a text given by name.
-        modified: When it was changed, in nanoseconds since 1970, or -1.
-        digest: Of its content.
-        reading: How it was read: the options' signature.
-        drafts: Documents that have been read from it; some may have been removed since.
-        documents: Documents that it holds.
-        passages: Passages of theirs.
-        characters: Characters of theirs.
-        complete: Whether all of it is in the index; of a long file of records, the first so many may be.
-        revision: Which record of the version this is, kept by the writer: the last one counts.
+        modified: The time of the file's last change, in nanoseconds since 1970, or -1.
+        digest: The digest of the content.
+        reading: The signature of the options with which it was read.
+        drafts: Documents that were read from it, including those that were removed later.
+        documents: Documents of it that are in the index.
+        passages: Passages of these documents.
+        characters: Characters of these documents.
+        complete: Whether all of it is in the index; of an interrupted file of records, only the first records are.
+        revision: The number of this record of the version, set by the writer: the highest one counts.
     """
 
     name: str
@@ -92,89 +92,89 @@ class Source:
 
 
 def key_of(name: str) -> str:
-    """Return what a name is looked up by: those of files may be no UTF-8, and hold what an engine's queries cannot."""
+    """Return the lookup key of a name. Paths may not be UTF-8, or contain characters that a query cannot contain."""
     return hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
 def info_of(last: Passage) -> DocumentInfo:
-    """Return what the last passage of a document tells of all of it."""
+    """Describe a document from its last passage."""
     return DocumentInfo(
         name=last.document, title=last.title, passages=last.number + 1, characters=last.start + len(last.text)
     )
 
 
 class Counts(NamedTuple):
-    """How much an index holds."""
+    """The numbers of documents and passages in an index."""
 
     documents: int
     passages: int
 
 
 class Writer(Protocol):
-    """Changes of an index. Nothing is seen of them before `commit`; a kill undoes what was not committed."""
+    """Changes of an index. Readers do not see them before `commit`; a kill undoes what was not committed."""
 
     def source(self, name: str) -> Source | None:
-        """Return the source of a name as this writer knows it, or None."""
+        """Return the source of this name, with the changes of this writer, or None."""
         ...
 
     def sources(self) -> Iterator[Source]:
-        """Yield all sources there were when the writer was opened."""
+        """Yield all sources that existed when the writer was opened."""
         ...
 
     def add(self, version: str, passage: Passage, *, last: bool) -> None:
-        """Add a passage of a version of a source; `last` marks a document's last."""
+        """Add a passage of a version of a source; `last` marks the last passage of a document."""
         ...
 
     def put(self, source: Source) -> None:
-        """Record a source after its passages; other versions of the same source go."""
+        """Record a source after its passages, and delete its other versions."""
         ...
 
     def discard(self, version: str) -> None:
-        """Take back the passages of a version."""
+        """Delete the passages of a version."""
         ...
 
     def remove_source(self, source: Source) -> None:
-        """Remove a source, and the documents that came from it."""
+        """Remove a source and its documents."""
         ...
 
     def remove_document(self, name: str) -> None:
-        """Remove a document that was there when the writer was opened from the source that it came from."""
+        """Remove a document from its source. It must have existed when the writer was opened."""
         ...
 
     def commit(self) -> None:
-        """Make all changes so far lasting and seen, at once.
+        """Commit all changes so far: they become durable and visible together.
 
         Raises:
-            CorpusError: They cannot be written, for example to a full disk.
+            CorpusError: The changes cannot be written, for example because the disk is full.
         """
         ...
 
 
 class Index(Protocol):
-    """An index of passages. Safe to use from many threads, and to read while another process writes."""
+    """An index of passages. Safe to use from many threads, and to search while another process writes."""
 
     def search(self, question: str, k: int) -> list[Hit]:
         """Return the `k` passages that match a question best by BM25, the best first."""
         ...
 
     def is_current(self) -> bool:
-        """Return whether this is still the index in its folder, which may have been deleted or made again."""
+        """Return whether the index was not deleted or made again since it was opened."""
         ...
 
     def document(self, name: str) -> Iterator[Passage]:
-        """Yield the passages of a document, in order; none if there is no such document."""
+        """Yield the passages of a document in order, or nothing if there is no such document."""
         ...
 
     def documents(self) -> Iterator[DocumentInfo]:
-        """Yield what is known of all documents, in the order of their names."""
+        """Yield a description of each document, sorted by name."""
         ...
 
     def sources(self) -> Iterator[Source]:
-        """Yield all sources, in no order."""
+        """Yield all sources, in any order."""
         ...
 
     def counts(self) -> Counts:
-        """Return how many documents and passages there are."""
+        """Count the documents and passages."""
         ...
 
     @property
@@ -187,7 +187,7 @@ class Index(Protocol):
         ...
 
     def writer(self) -> AbstractContextManager[Writer]:
-        """Open the index for changes; what was not committed is dropped at the end.
+        """Open the index for changes; changes that are not committed are dropped at the end.
 
         Raises:
             CorpusError: Another process is changing the index.

@@ -1,7 +1,7 @@
-"""The index in tantivy: BM25, transactions, changes document by document. All that knows tantivy.
+"""The index in tantivy, with BM25 and transactions.
 
-Every passage is a document of tantivy's. The record of a source rides on one of its passages, so that it is committed
-with them, and so that no documents without words count in BM25's average length.
+Each passage is a document of tantivy. One passage of a source also stores the record of the source. So both are
+committed together, and there are no documents without words that change BM25's average length.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from dynamic_tinybert.files import encodable, write_whole
 NOTE = "dynamic-tinybert-index.json"
 _ENGINE = "tantivy"
 _FORMAT = 1
-_HEAP = 64_000_000  # bytes in which each of the writer's threads gathers passages
+_HEAP = 64_000_000  # bytes for the passages that a thread of the writer collects
 
 
 class TantivyIndex:
@@ -35,7 +35,7 @@ class TantivyIndex:
 
     Args:
         directory: The folder.
-        create: Make it, if there is no index.
+        create: Create the index if it does not exist.
         passage_size: The most characters of a passage, for a new index; by default `PASSAGE_SIZE`.
 
     Attributes:
@@ -43,9 +43,9 @@ class TantivyIndex:
         passage_size: The most characters of a passage.
 
     Raises:
-        CorpusError: There is no index; the folder holds something else; the index is damaged, or of another version;
-            or it exists and its passages are of another size.
-        ValueError: The size is out of range.
+        CorpusError: There is no index; the folder contains other files; the index is damaged, or has another version or
+            another passage size.
+        ValueError: The passage size is out of range.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class TantivyIndex:
                 f"{passage_size}: an index has one size"
             )
         self._note_state = self._state_of(self.directory / NOTE)
-        self._seen = self._state()  # before it is read: a commit in between is seen at the next question
+        self._seen = self._state()  # before the index is opened, so the next search sees a commit in between
         with _translate_errors(self.directory):
             self._index = _opened(self._engine)
             self._index.reload()
@@ -99,7 +99,7 @@ class TantivyIndex:
         )
 
     def _create(self, passage_size: int) -> dict[str, Any]:
-        """Make an index; its note comes last, so that a kill leaves none or a whole one."""
+        """Create an index. Its note comes last, so a kill leaves no index or a complete one."""
         self.directory.mkdir(parents=True, exist_ok=True)
         others = [entry.name for entry in self.directory.iterdir()]
         if any(name not in (_ENGINE, NOTE) and not name.startswith(f".{NOTE}.") for name in others):
@@ -112,7 +112,7 @@ class TantivyIndex:
         return note
 
     def is_current(self) -> bool:
-        """Return whether this is still the index in its folder, which may have been deleted or made again."""
+        """Return whether the index was not deleted or made again since it was opened."""
         return self._state_of(self.directory / NOTE) == self._note_state
 
     def _state(self) -> tuple[int, int]:
@@ -130,7 +130,7 @@ class TantivyIndex:
         return status.st_ino, status.st_mtime_ns
 
     def _searcher(self) -> tantivy.Searcher:
-        """Return what searches the last commit, whoever made it."""
+        """Return a searcher of the last commit, which another process may have made."""
         state = self._state()
         if state != self._seen:
             with self._lock, _translate_errors(self.directory):
@@ -147,19 +147,19 @@ class TantivyIndex:
         queries = [(tantivy.Occur.Should, tantivy.Query.term_query(schema, "words", word, "freq")) for word in words]
         searcher = self._searcher()
         with _translate_errors(self.directory):
-            most = min(k, max(1, searcher.num_docs))  # the engine makes room for as many
+            most = min(k, max(1, searcher.num_docs))  # the engine allocates memory for so many
             found = searcher.search(tantivy.Query.boolean_query(queries), most, count=False).hits
             return [Hit(_passage(searcher.doc(address)), float(score)) for score, address in found]
 
     def document(self, name: str) -> Iterator[Passage]:
-        """Yield the passages of a document, in order; none if there is no such document."""
+        """Yield the passages of a document in order, or nothing if there is no such document."""
         searcher = self._searcher()
         with _translate_errors(self.directory):
             for address in _all(searcher, _term("document", encodable(name)), order="number"):
                 yield _passage(searcher.doc(address))
 
     def documents(self) -> Iterator[DocumentInfo]:
-        """Yield what is known of all documents, in the order of their names."""
+        """Yield a description of each document, sorted by name."""
         searcher = self._searcher()
         with _translate_errors(self.directory):
             last = (_passage(searcher.doc(address)) for address in _all(searcher, _term("mark", "last")))
@@ -167,11 +167,11 @@ class TantivyIndex:
         yield from sorted(infos, key=lambda info: info.name)
 
     def sources(self) -> Iterator[Source]:
-        """Yield all sources, in no order."""
+        """Yield all sources, in any order."""
         return _sources(self._searcher(), self.directory)
 
     def counts(self) -> Counts:
-        """Return how many documents and passages there are."""
+        """Count the documents and passages."""
         searcher = self._searcher()
         with _translate_errors(self.directory):
             found: list[Any] = [searcher.search(_term("mark", mark), 1) for mark in ("last", "bare")]
@@ -187,15 +187,15 @@ class TantivyIndex:
 
     @contextlib.contextmanager
     def writer(self) -> Iterator[Writer]:
-        """Open the index for changes; what was not committed is dropped at the end.
+        """Open the index for changes; changes that are not committed are dropped at the end.
 
         Raises:
             CorpusError: Another process is changing the index, or the disk is full.
         """
         with _translate_errors(self.directory):
-            index = _opened(self._engine)  # as it is on disk now
+            index = _opened(self._engine)  # the current state on disk
             engine = index.writer(_HEAP * _writer_threads(), _writer_threads())
-            engine.garbage_collect_files()  # what a killed writer left would stand in the way of files of its names
+            engine.garbage_collect_files()  # files of a killed writer would block new files of the same names
             index.reload()
             searcher = index.searcher()
         writer = _TantivyWriter(self.directory, engine, searcher)
@@ -206,40 +206,40 @@ class TantivyIndex:
 
 
 class _TantivyWriter:
-    """See `Writer`. A passage waits for the next, since the record of its source may come to ride on it."""
+    """See `Writer`. A passage waits for the next one, because the record of its source may be stored with it."""
 
     def __init__(self, directory: Path, engine: tantivy.IndexWriter, searcher: tantivy.Searcher) -> None:
         self._directory = directory
         self._engine = engine
         self._searcher = searcher
-        self._written: dict[str, Source | None] = {}  # what this writer has put, and None for what it has removed
+        self._written: dict[str, Source | None] = {}  # changes of this writer; None for removed sources
         self._waiting: dict[str, Any] | None = None
 
     def source(self, name: str) -> Source | None:
-        """Return the source of a name as this writer knows it, or None."""
+        """Return the source of this name, with the changes of this writer, or None."""
         if name in self._written:
             return self._written[name]
         return next((s for s in self._found(_term("source", key_of(name))) if s.name == name), None)
 
     def sources(self) -> Iterator[Source]:
-        """Yield all sources there were when the writer was opened."""
+        """Yield all sources that existed when the writer was opened."""
         return self._found(_term("mark", "record"))
 
     def _found(self, query: tantivy.Query) -> Iterator[Source]:
         return _sources(self._searcher, self._directory, query)
 
     def add(self, version: str, passage: Passage, *, last: bool) -> None:
-        """Add a passage of a version of a source; `last` marks a document's last."""
+        """Add a passage of a version of a source; `last` marks the last passage of a document."""
         self._send()
         self._waiting = {
             "version": version,
             **asdict(passage),
-            "words": normal(f"{passage.title}\n{passage.text}"),  # found by its title, too
+            "words": normal(f"{passage.title}\n{passage.text}"),  # the title is searched, too
             "mark": ["last"] if last else [],
         }
 
     def put(self, source: Source) -> None:
-        """Record a source after its passages; other versions of the same source go."""
+        """Record a source after its passages, and delete its other versions."""
         before = self.source(source.name)
         if before is not None and before.version == source.version:
             source = replace(source, revision=before.revision + 1)
@@ -253,18 +253,18 @@ class _TantivyWriter:
         self._waiting["mark"].append("record")
 
     def discard(self, version: str) -> None:
-        """Take back the passages of a version."""
+        """Delete the passages of a version."""
         if self._waiting is not None and self._waiting["version"] == version:
             self._waiting = None
         self._delete("version", version)
 
     def remove_source(self, source: Source) -> None:
-        """Remove a source, and the documents that came from it."""
+        """Remove a source and its documents."""
         self.discard(source.version)
         self._written[source.name] = None
 
     def remove_document(self, name: str) -> None:
-        """Remove a document that was there when the writer was opened from the source that it came from."""
+        """Remove a document from its source. It must have existed when the writer was opened."""
         with _translate_errors(self._directory):
             stored = [self._searcher.doc(address) for address in _all(self._searcher, _term("document", name))]
         self._delete("document", name)
@@ -283,14 +283,14 @@ class _TantivyWriter:
                     )
 
     def commit(self) -> None:
-        """Make all changes so far lasting and seen, at once."""
+        """Commit all changes so far: they become durable and visible together."""
         self._send()
         with _translate_errors(self._directory):
             self._engine.commit()
 
     def close(self) -> None:
-        """Drop what was not committed, and let the engine finish its merging."""
-        with contextlib.suppress(Exception):  # a full disk has been told of at the commit
+        """Drop what was not committed, and wait until the engine has merged its segments."""
+        with contextlib.suppress(Exception):  # the commit has already reported a full disk
             self._engine.wait_merging_threads()
 
     def _send(self) -> None:
@@ -312,7 +312,7 @@ def _schema() -> tantivy.Schema:
     for field in ("source", "mark"):
         builder.add_text_field(field, tokenizer_name="raw", index_option="basic")
     builder.add_text_field("words", tokenizer_name=_ENGINE_TOKENIZER, index_option="freq")
-    for field in ("title", "text", "record"):  # kept, and not searched
+    for field in ("title", "text", "record"):  # stored, but not searched
         builder.add_bytes_field(field, stored=True)
     builder.add_unsigned_field("number", stored=True, fast=True)
     builder.add_unsigned_field("start", stored=True)
@@ -329,14 +329,14 @@ def _term(field: str, value: str) -> tantivy.Query:
 
 
 def _all(searcher: tantivy.Searcher, query: tantivy.Query, order: str | None = None) -> Iterator[tantivy.DocAddress]:
-    """Yield the addresses of all that a query finds."""
+    """Yield the addresses of all documents that match a query."""
     most = max(1, searcher.num_docs)
     hits = searcher.search(query, most, count=False, order_by_field=order, order=tantivy.Order.Asc).hits
     return (address for _, address in hits)
 
 
 def _sources(searcher: tantivy.Searcher, directory: Path, query: tantivy.Query | None = None) -> Iterator[Source]:
-    """Yield the sources whose records a query finds, each as last revised."""
+    """Yield the sources whose records match a query, each in its last revision."""
     found: dict[str, Source] = {}
     with _translate_errors(directory):
         for address in _all(searcher, query or _term("mark", "record")):
@@ -382,7 +382,7 @@ def _writer_threads() -> int:
 
 @contextlib.contextmanager
 def _translate_errors(directory: Path) -> Iterator[None]:
-    """Turn what tantivy complains of into one line."""
+    """Convert the errors of tantivy to a `CorpusError` of one line."""
     try:
         yield
     except (ValueError, OSError, RuntimeError) as error:

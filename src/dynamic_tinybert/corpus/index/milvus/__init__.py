@@ -1,4 +1,4 @@
-"""The index in Milvus. The only place that knows pymilvus, which importing this room imports."""
+"""The index in Milvus. Only this package imports pymilvus."""
 
 from dynamic_tinybert.corpus.index.milvus.reader import MilvusIndex
 

@@ -1,4 +1,4 @@
-"""The connection with Milvus, the collections of an index there, and what their rows are."""
+"""The connection with Milvus, the collections of an index in it, and their rows."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from dynamic_tinybert.corpus.index.protocol import Source
 LONGEST_FIELD = 65_535  # bytes of a VARCHAR
 CALL_S = 60.0
 _CONNECT_S = 5.0
-_K1, _B = 1.2, 0.75  # of BM25, as the engine of folders has them
-_KEYS = 500  # named in an expression
-_RECONNECT = {"grpc.initial_reconnect_backoff_ms": 200, "grpc.max_reconnect_backoff_ms": 1000}  # connect again
-_RETRY_S = 6.0  # for which a server that is gone is tried again
-_RELEASED = 101  # a code of Milvus: the collection is not in memory, as after a restart of its embedded server
+_K1, _B = 1.2, 0.75  # of BM25, the same as in tantivy
+_KEYS = 500  # in one expression or message
+_RECONNECT = {"grpc.initial_reconnect_backoff_ms": 200, "grpc.max_reconnect_backoff_ms": 1000}
+_RETRY_S = 6.0  # how long a call is tried again if the server does not answer
+_RELEASED = 101  # a code of Milvus: the collection is not in memory, for example after a restart of its embedded server
 _NO_COLLECTION = 100
 _UNREACHABLE = 2
 
-logging.getLogger("pymilvus").setLevel(logging.CRITICAL)  # it writes tracebacks of what it raises
+logging.getLogger("pymilvus").setLevel(logging.CRITICAL)  # pymilvus logs a traceback of each error that it raises
 
 _REFUSALS = {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED}
 _REFUSED = re.compile("auth check failure|permission deny|privilege", re.IGNORECASE)
-_COMMIT = "commit"  # the row of the committed batch; all others are named by digests
-BEAT = "beat"  # the row by which a writer shows that it lives
+_COMMIT = "commit"  # the id of the row of the commit; the ids of other rows are digests
+BEAT = "beat"  # the id of the row that shows that a writer is alive
 OF_SOURCES = f'id not in ["{_COMMIT}", "{BEAT}"]'
 SETTLED = f'{OF_SOURCES} and doomed == ""'
 NO_VECTOR = [0.0, 0.0]
@@ -42,13 +42,13 @@ NO_VECTOR = [0.0, 0.0]
 
 @dataclass(frozen=True)
 class Commit:
-    """What is committed.
+    """The committed state of an index.
 
     Attributes:
-        batch: The last batch that is.
-        note: What the index is: its format, the size of its passages, and a name that no other has.
-        lost: Numbers of batches up to that which were never committed.
-        taken: The number of the batch that a writer fills, if there is one.
+        batch: The number of the last committed batch.
+        note: The description of the index: its format, its passage size, and a unique name.
+        lost: Numbers up to `batch` whose batches were never committed.
+        taken: The number of the batch that a writer is filling, if there is a writer.
     """
 
     batch: int
@@ -58,12 +58,12 @@ class Commit:
 
     @property
     def seen(self) -> str:
-        """The expression for the rows of committed batches."""
+        """The filter for the rows of committed batches."""
         return f"batch <= {self.batch}" + (f" and batch not in {list(self.lost)}" if self.lost else "")
 
 
 class Server:
-    """A connection with Milvus, and the collections of an index there. Safe to use from many threads."""
+    """A connection with Milvus, and the collections of an index in it. Safe to use from many threads."""
 
     def __init__(self, address: MilvusAddress) -> None:
         self.address = address
@@ -83,7 +83,7 @@ class Server:
         """Call a method of the client.
 
         Raises:
-            CorpusError: It failed; the cause is the client's exception.
+            CorpusError: The call failed; `__cause__` is the exception of the client.
         """
         with self._translate_errors():
             end = time.monotonic() + _RETRY_S
@@ -96,7 +96,7 @@ class Server:
                     released = error.code == _RELEASED
                 if released:
                     self._load()
-                else:  # it was started again, perhaps, and the connection has not noticed
+                else:  # the server may have restarted, and the connection has not noticed yet
                     time.sleep(0.5)
 
     def _load(self) -> None:
@@ -108,14 +108,14 @@ class Server:
         return bool(self.call("has_collection", collection))
 
     def create(self) -> None:
-        """Make the collections, those of them that there are not."""
+        """Create the collections that do not exist yet."""
         schema = MilvusClient.create_schema(enable_dynamic_field=False)
         schema.add_field("id", DataType.VARCHAR, max_length=200, is_primary=True)
         schema.add_field("batch", DataType.INT64)
         schema.add_field("version", DataType.VARCHAR, max_length=64)
         schema.add_field("record", DataType.VARCHAR, max_length=LONGEST_FIELD)
         schema.add_field("doomed", DataType.VARCHAR, max_length=LONGEST_FIELD)
-        schema.add_field("v", DataType.FLOAT_VECTOR, dim=2)  # Milvus wants one
+        schema.add_field("v", DataType.FLOAT_VECTOR, dim=2)  # Milvus requires a vector
         self._make(self.sources, schema, v={"index_type": "FLAT", "metric_type": "L2"})
         schema = MilvusClient.create_schema(enable_dynamic_field=False)
         schema.add_field("id", DataType.VARCHAR, max_length=200, is_primary=True)
@@ -128,7 +128,7 @@ class Server:
         schema.add_field("number", DataType.INT64)
         schema.add_field("start", DataType.INT64)
         schema.add_field("last", DataType.BOOL)
-        # The words are ours, and the analyzer finds them between spaces.
+        # Our own analyzer finds the words; the one of Milvus only splits at spaces.
         schema.add_field("words", DataType.VARCHAR, max_length=LONGEST_FIELD, enable_analyzer=True)
         schema.add_field("bm25", DataType.SPARSE_FLOAT_VECTOR)
         schema.add_function(
@@ -151,14 +151,14 @@ class Server:
         params = MilvusClient.prepare_index_params()
         for name_of_field, index in indexes.items():
             params.add_index(name_of_field, **index)
-        if self.has(name):  # from a making that was broken off, perhaps before its indexes
+        if self.has(name):  # an interrupted creation may have left it without indexes
             with contextlib.suppress(CorpusError):
                 self.call("create_index", name, index_params=params)
             return
         self.call("create_collection", name, schema=schema, index_params=params, consistency_level="Strong")
 
     def commit(self) -> Commit | None:
-        """Return what is committed, or None where no index was made."""
+        """Return the committed state, or None if no index was created."""
         rows = self.call("get", self.sources, ids=[_COMMIT], output_fields=["batch", "record"])
         if not rows:
             return None
@@ -171,10 +171,10 @@ class Server:
             raise CorpusError(f"{self.address} is damaged: it does not describe an index") from None
 
     def present(self) -> Commit:
-        """Return what is committed.
+        """Return the committed state.
 
         Raises:
-            CorpusError: Nothing is any longer.
+            CorpusError: The row of the commit is missing.
         """
         commit = self.commit()
         if commit is None:
@@ -182,32 +182,32 @@ class Server:
         return commit
 
     def put_commit(self, commit: Commit) -> None:
-        """Commit, at once."""
+        """Write the row of the commit."""
         row = {"id": _COMMIT, "batch": commit.batch, "version": "", "doomed": "", "v": NO_VECTOR}
         record = {"note": commit.note, "lost": commit.lost, "taken": commit.taken}
         self.put(self.sources, [row | {"record": json.dumps(record)}])
 
     def changes(self, commit: Commit) -> list[dict[str, Any]]:
-        """Return the rows of sources that committed batches brought and that have not taken their places yet."""
+        """Return the rows of sources from committed batches that step 3 of a commit has not processed yet."""
         fields = ["id", "batch", "version", "record", "doomed"]
         return list(self.rows(self.sources, f'doomed != "" and {commit.seen}', fields))
 
     def put(self, collection: str, rows: Sequence[dict[str, Any]]) -> None:
-        """Write rows, which replace those of the same ids."""
+        """Write rows; they replace rows with the same ids."""
         for portion in portions(rows):
             self.call("upsert", collection, data=portion)
 
     def delete(self, collection: str, expression: str) -> None:
-        """Delete what an expression finds."""
+        """Delete the rows that match an expression."""
         self.call("delete", collection, filter=expression, consistency_level="Strong")
 
     def count(self, collection: str, expression: str) -> int:
-        """Return how many rows an expression finds."""
+        """Count the rows that match an expression."""
         options = {"output_fields": ["count(*)"], "consistency_level": "Strong"}
         return int(self.call("query", collection, filter=expression, **options)[0]["count(*)"])
 
     def rows(self, collection: str, expression: str, fields: Sequence[str]) -> Iterator[dict[str, Any]]:
-        """Yield all rows that an expression finds."""
+        """Yield all rows that match an expression."""
         iterator = self.call(
             "query_iterator",
             collection,
@@ -222,7 +222,7 @@ class Server:
 
     @contextlib.contextmanager
     def _translate_errors(self) -> Iterator[None]:
-        """Turn what Milvus and its client complain of into one line."""
+        """Convert errors of Milvus and its client to a `CorpusError` of one line."""
         try:
             yield
         except (MilvusException, grpc.RpcError) as error:
@@ -237,12 +237,12 @@ class Server:
 
 
 def is_absence(error: CorpusError) -> bool:
-    """Return whether the error came of a collection that is missing."""
+    """Return whether the cause of an error is a missing collection."""
     return isinstance(error.__cause__, MilvusException) and error.__cause__.code == _NO_COLLECTION
 
 
 def _codes(error: BaseException | None) -> set[grpc.StatusCode]:
-    """Return what gRPC says of an error, and of those that it comes from."""
+    """Return the gRPC status codes of an error and of its causes."""
     found, seen = set(), set[int]()
     while error is not None and id(error) not in seen:  # an error may be its own cause
         seen.add(id(error))
@@ -253,11 +253,11 @@ def _codes(error: BaseException | None) -> set[grpc.StatusCode]:
 
 
 def source_of(record: str) -> Source:
-    """Return the source that a row's record describes."""
+    """Parse the record of a row."""
     return Source(**json.loads(record))
 
 
 def portions(items: Iterable[Any]) -> Iterator[list[Any]]:
-    """Return the items in portions that an expression or a message can hold."""
+    """Split items into portions that fit into an expression or a message."""
     items = list(items)
     return (items[i : i + _KEYS] for i in range(0, len(items), _KEYS))

@@ -1,4 +1,4 @@
-"""The right to write to an index in Milvus, of one process at a time."""
+"""The lease that lets one process at a time write to an index in Milvus."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from dynamic_tinybert.corpus.errors import CorpusError
 from dynamic_tinybert.corpus.index.milvus.client import BEAT, CALL_S, NO_VECTOR, Server, is_absence
 
 _BEAT_S = 2.0
-_STALE_S = 15.0  # without a beat, a writer is taken for dead
+_STALE_S = 15.0  # a writer without a beat for so long counts as dead
 
 
 class WriterLease:
-    """The right to write, of one process at a time.
+    """The right to write, for one process at a time.
 
-    Milvus makes a collection once, so that of two writers one is refused. The name of the collection's vector tells its
-    writer, and a row that changes every two seconds tells that it lives; one whose row stays as it is for fifteen
-    seconds was killed, and the next takes its place. Nobody's clock is compared with another's.
+    Milvus creates a collection only once, so it refuses the second of two writers. The name of the collection's vector
+    field identifies the writer. A row that changes every two seconds (the beat) shows that the writer is alive. If the
+    row does not change for fifteen seconds, the writer was killed, and the next one replaces it. Clocks of different
+    machines are never compared.
     """
 
     def __init__(self, server: Server) -> None:
@@ -44,10 +45,10 @@ class WriterLease:
                 self._server.call("drop_collection", self._server.writer)
 
     def check(self) -> None:
-        """Make sure that it is still this writer's turn.
+        """Check that this writer still holds the lease.
 
         Raises:
-            CorpusError: Another process took this one for dead.
+            CorpusError: Another process has taken over the lease.
         """
         if self._present() != self._owner:
             raise CorpusError(
@@ -68,7 +69,7 @@ class WriterLease:
         return self._present() == self._owner
 
     def _present(self) -> str | None:
-        """Return whose turn it is."""
+        """Return the owner of the lease."""
         try:
             found = self._server.call("describe_collection", self._server.writer)
         except CorpusError as error:
@@ -78,11 +79,11 @@ class WriterLease:
         return next((str(f["name"]) for f in found["fields"] if f["name"].startswith("owner_")), "")
 
     def _take_over_stale_lease(self) -> None:
-        """Return when the writer whose turn it is has given no sign of life for some time, and its turn is ended."""
+        """Wait until the owner of the lease counts as dead, then end its lease."""
         owner, beat = self._present(), self._beat()
         if owner is None:
             return
-        for _ in range(round(4 * _STALE_S / _BEAT_S)):  # answers count, not seconds: the server may have stood still
+        for _ in range(round(4 * _STALE_S / _BEAT_S)):  # count answers, not seconds: the server may have stopped
             time.sleep(_BEAT_S / 4)
             if self._present() != owner:
                 return
@@ -99,7 +100,7 @@ class WriterLease:
         for number in range(1 << 62):
             record = f"{self._owner} {number}"
             row = {"id": BEAT, "batch": 0, "version": "", "record": record, "doomed": "", "v": NO_VECTOR}
-            with contextlib.suppress(Exception):  # it is tried again: without a sign of life another takes its turn
+            with contextlib.suppress(Exception):  # the next beat tries again
                 self._server.put(self._server.sources, [row])
             if self._over.wait(_BEAT_S):
                 return

@@ -1,17 +1,17 @@
-"""The index in Milvus: BM25 on a server, or on a cluster of them.
+"""The index in Milvus: BM25 on a server or a cluster.
 
-`COLLECTION` holds the passages, and `COLLECTION_sources` a row for each source. Milvus has no transactions; what must
-change at once in several rows goes by numbered batches, as in other stores of many versions:
+`COLLECTION` holds the passages, and `COLLECTION_sources` holds a row for each source. Milvus has no transactions. So
+changes of several rows are numbered batches (multi-version concurrency control):
 
-1. A writer adds passages and rows of sources under the number of its batch, which it has written into the row of the
-   commit as taken. No reader sees them: all reading asks for batches up to the one that is committed.
-2. It commits by one write to that row.
-3. It deletes what the batch replaced. Until that is done, rows of sources name it, and readers leave it out.
+1. A writer first stores the number of its batch in the row of the commit, as taken. Then it adds passages and rows of
+   sources with this number. Readers do not see them: they ask only for batches up to the committed one.
+2. It commits with one write to the row of the commit.
+3. It deletes what the batch replaced. Until it has, the rows of sources list these versions, and readers exclude them.
 
-A writer that was killed in step 1 leaves a number that is taken: the next writer puts it on the list of the lost, which
-nobody reads, and deletes its rows; what of them arrives later is not seen either. One that was killed in step 3 leaves
-what the next one finishes. So that there is one writer at a time, over all machines, each makes a
-collection `COLLECTION_writer`, of which Milvus lets there be one; a beat that changes tells that its writer lives.
+If a writer is killed in step 1, its number stays taken. The next writer adds the number to the list of lost batches and
+deletes its rows. Readers exclude lost batches, so they never see rows that arrive later. If a writer is killed in
+step 3, the next writer finishes the step. There is one writer at a time, over all machines: each writer creates the
+collection `COLLECTION_writer`, and Milvus lets only one succeed. A row that changes (the beat) shows that it is alive.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ from dynamic_tinybert.files import encodable
 
 _FORMAT = 1
 _MOST_PASSAGE_SIZE = 16_000  # characters, each of at most four bytes
-_MOST_HITS = 16_384  # that a search of Milvus gives
-_TRIES = 5  # of a reading during which something was committed
+_MOST_HITS = 16_384  # the limit of a search in Milvus
+_TRIES = 5  # of a query, if something is committed during each try
 _PASSAGE = ["document", "title", "number", "start", "text"]
 
 
@@ -44,18 +44,18 @@ class MilvusIndex:
     """An index in Milvus. See `Index` for what its methods promise.
 
     Args:
-        address: Where it is.
-        create: Make it, if there is none.
+        address: The address of the index.
+        create: Create the index if it does not exist.
         passage_size: The most characters of a passage, for a new index; by default `PASSAGE_SIZE`.
 
     Attributes:
-        address: Where it is.
+        address: The address of the index.
         passage_size: The most characters of a passage.
 
     Raises:
-        CorpusError: Milvus does not answer, or refuses; there is no index; the collection is something else, or of
-            another version; or the index exists and its passages are of another size.
-        ValueError: The size is out of range.
+        CorpusError: Milvus does not answer or refuses access; there is no index; the collection is not an index, or an
+            index of another version; or the index has another passage size.
+        ValueError: The passage size is out of range.
     """
 
     def __init__(self, address: MilvusAddress, *, create: bool = False, passage_size: int | None = None) -> None:
@@ -82,10 +82,10 @@ class MilvusIndex:
                 "index has one size"
             )
         self._lock = threading.Lock()
-        self._seen: tuple[Commit | None, str] = None, ""  # a commit, and what is asked to see it
+        self._seen: tuple[Commit | None, str] = None, ""  # a commit, and the filter for its passages
 
     def _read_note(self) -> dict[str, Any] | None:
-        """Return what the row of the commit says of the index, or None where there is no index."""
+        """Return the description of the index from the row of the commit, or None if there is no index."""
         server = self._server
         if not server.has(server.sources):
             if server.has(server.passages):
@@ -100,11 +100,11 @@ class MilvusIndex:
         return None if commit is None else commit.note
 
     def _create(self, passage_size: int) -> dict[str, Any]:
-        """Make an index; the row of the commit comes last, so that a kill leaves none or a whole one."""
+        """Create an index. The row of the commit comes last, so a kill leaves no index or a complete one."""
         server = self._server
         server.create()
         with WriterLease(server):
-            commit = server.commit()  # of another process, perhaps, by now
+            commit = server.commit()  # another process may have created the index
             if commit is None:
                 note = {"format": _FORMAT, "passage_size": passage_size, "name": secrets.token_hex(8)}
                 commit = Commit(0, note)
@@ -112,7 +112,7 @@ class MilvusIndex:
         return commit.note
 
     def is_current(self) -> bool:
-        """Return whether this is still the index of its name, which may have been dropped or made again."""
+        """Return whether the index was not dropped or made again since it was opened."""
         try:
             commit = self._server.commit()
         except CorpusError as error:
@@ -122,7 +122,7 @@ class MilvusIndex:
         return commit is not None and commit.note["name"] == self._name
 
     def _visible(self) -> tuple[Commit, str]:
-        """Return what is committed, and the expression for the passages that are seen at it."""
+        """Return the commit, and the filter for the passages that are visible in it."""
         commit = self._server.present()
         with self._lock:
             if self._seen[0] == commit:
@@ -138,10 +138,10 @@ class MilvusIndex:
         return commit, expression
 
     def _steady(self) -> Iterator[str]:
-        """Yield what is asked to see the passages, again where something was committed during the reading before.
+        """Yield the filter for the visible passages. Yield it again if there was a commit during the caller's query.
 
         Raises:
-            CorpusError: It is changed all the time.
+            CorpusError: There was a commit during each try.
         """
         for _ in range(_TRIES):
             commit, visible = self._visible()
@@ -151,7 +151,7 @@ class MilvusIndex:
         raise CorpusError(f"{self.address} is being changed too often to be read: try it again")
 
     def search(self, question: str, k: int) -> list[Hit]:
-        """Return the `k` passages that match a question best by BM25, the best first; at most 16,384."""
+        """Return the `k` passages that match a question best by BM25, the best first, at most 16,384."""
         words = question_words(question)
         if not words or k < 1:
             return []
@@ -168,11 +168,11 @@ class MilvusIndex:
                 search_params={"metric_type": "BM25"},
                 consistency_level="Strong",
             )
-        # Its embedded server gives distances, which are negative.
+        # The embedded server of Milvus returns negative scores.
         return [Hit(_passage(hit["entity"]), abs(float(hit["distance"]))) for hit in found]
 
     def document(self, name: str) -> Iterator[Passage]:
-        """Yield the passages of a document, in order; none if there is no such document."""
+        """Yield the passages of a document in order, or nothing if there is no such document."""
         found: list[Passage] = []
         for visible in self._steady():
             rows = self._server.rows(
@@ -182,7 +182,7 @@ class MilvusIndex:
         yield from sorted(found, key=lambda passage: passage.number)
 
     def documents(self) -> Iterator[DocumentInfo]:
-        """Yield what is known of all documents, in the order of their names."""
+        """Yield a description of each document, sorted by name."""
         infos: list[DocumentInfo] = []
         for visible in self._steady():
             last = map(_passage, self._server.rows(self._server.passages, f"last == true and {visible}", _PASSAGE))
@@ -190,7 +190,7 @@ class MilvusIndex:
         yield from sorted(infos, key=lambda info: info.name)
 
     def sources(self) -> Iterator[Source]:
-        """Yield all sources, in no order."""
+        """Yield all sources, in any order."""
         found: dict[str, tuple[int, str]] = {}
         for _ in self._steady():
             expression, found = f"{OF_SOURCES} and {self._server.present().seen}", {}
@@ -201,7 +201,7 @@ class MilvusIndex:
         yield from (source_of(record) for _, record in found.values() if record)
 
     def counts(self) -> Counts:
-        """Return how many documents and passages there are."""
+        """Count the documents and passages."""
         documents = passages = 0
         for visible in self._steady():
             documents = self._server.count(self._server.passages, f"last == true and {visible}")
@@ -209,11 +209,11 @@ class MilvusIndex:
         return Counts(documents, passages)
 
     def size(self) -> None:
-        """Return None: Milvus does not say what an index takes."""
+        """Return None: Milvus does not tell the size of an index."""
 
     @contextlib.contextmanager
     def writer(self) -> Iterator[Writer]:
-        """Open the index for changes; what was not committed is dropped at the end.
+        """Open the index for changes; changes that are not committed are dropped at the end.
 
         Raises:
             CorpusError: Another process is changing the index.

@@ -1,4 +1,4 @@
-"""Changes of an index in Milvus: numbered batches, seen once they are committed."""
+"""Change an index in Milvus with numbered batches, which are visible after their commit (see `reader`)."""
 
 from __future__ import annotations
 
@@ -14,41 +14,41 @@ from dynamic_tinybert.corpus.index.milvus.client import LONGEST_FIELD, NO_VECTOR
 from dynamic_tinybert.corpus.index.milvus.lease import WriterLease
 from dynamic_tinybert.corpus.index.protocol import Passage, Source, key_of
 
-_ROWS, _CHARACTERS = 500, 1 << 20  # of a portion that is sent: messages end at 64 MB
-_SEALED = 100  # passages from which on a segment is made of them; until then each question reads them all
-_LOST = 1000  # numbers of lost batches that are kept in mind
-_LOOKS = 16  # for a source, until all are fetched at once
+_ROWS, _CHARACTERS = 500, 1 << 20  # of one message, which must not exceed 64 MB
+_SEALED = 100  # new passages after which a segment is sealed; a search scans unsealed passages one by one
+_LOST = 1000  # the most numbers of lost batches in a commit
+_LOOKS = 16  # look-ups of single sources before all sources are fetched
 
 
 class MilvusWriter:
-    """See `Writer`. Passages are sent as they come; rows of sources when they are committed."""
+    """See `Writer`. Passages are sent in portions while they are added, rows of sources at the commit."""
 
     def __init__(self, server: Server, lease: WriterLease) -> None:
         self._server = server
         self._lease = lease
         before = server.present()
         lost = before.lost if before.taken is None else (*before.lost, before.taken)[-_LOST:]
-        self._batch = max(before.batch, *lost, 0) + 1  # that this writer fills
+        self._batch = max(before.batch, *lost, 0) + 1  # the batch that this writer is filling
         self._commit = replace(before, lost=lost, taken=self._batch)
         self._known: dict[str, str] | None = None  # records of all sources, by key
         self._looks = 0
-        self._rows: list[dict[str, Any]] = []  # passages that are still to be sent
+        self._rows: list[dict[str, Any]] = []  # passages that were not sent yet
         self._characters = 0
         self._added = 0  # passages sent since the writer was opened
-        self._sent = False  # whether there are any of the batch that is not committed
+        self._sent = False  # whether passages of the uncommitted batch were sent
         self._changed: dict[str, _Change] = {}  # by name
         server.put_commit(self._commit)
-        if lost:  # of the last ones something may have arrived late
+        if lost:  # rows of lost batches may have arrived late
             self._undo(lost)
         self._finish()
 
     def _undo(self, batches: Sequence[int]) -> None:
-        """Delete what batches hold that were not committed."""
+        """Delete the rows of batches that were not committed."""
         for collection in (self._server.passages, self._server.sources):
             self._server.delete(collection, f"batch in {list(batches)}")
 
     def _finish(self) -> None:
-        """Delete what the committed batch replaced, and make its rows of sources those that there are."""
+        """Delete what the committed batch replaced, and give its rows of sources their final ids."""
         rows = self._server.changes(self._commit)
         doomed = [one for row in rows for one in json.loads(row["doomed"])]
         for kind in ("version", "part"):
@@ -62,7 +62,7 @@ class MilvusWriter:
             self._server.call("delete", self._server.sources, ids=keys)
 
     def source(self, name: str) -> Source | None:
-        """Return the source of a name as this writer knows it, or None."""
+        """Return the source of this name, with the changes of this writer, or None."""
         if name in self._changed:
             return self._changed[name].source
         key = key_of(name)
@@ -76,12 +76,12 @@ class MilvusWriter:
         return source_of(found[0]["record"]) if found else None
 
     def sources(self) -> Iterator[Source]:
-        """Yield all sources there were when the writer was opened."""
+        """Yield all sources that existed when the writer was opened."""
         records = [row["record"] for row in self._server.rows(self._server.sources, SETTLED, ["record"])]
         return map(source_of, records)
 
     def add(self, version: str, passage: Passage, *, last: bool) -> None:
-        """Add a passage of a version of a source; `last` marks a document's last."""
+        """Add a passage of a version of a source; `last` marks the last passage of a document."""
         key = key_of(passage.document)
         self._rows.append(
             {
@@ -104,7 +104,7 @@ class MilvusWriter:
             self._send()
 
     def put(self, source: Source) -> None:
-        """Record a source after its passages; other versions of the same source go."""
+        """Record a source after its passages, and delete its other versions."""
         before = self.source(source.name)
         change = self._change(source.name)
         if before is not None and before.version == source.version:
@@ -114,7 +114,7 @@ class MilvusWriter:
         change.source = source
 
     def discard(self, version: str) -> None:
-        """Take back the passages of a version."""
+        """Delete the passages of a version."""
         self._rows = [row for row in self._rows if row["version"] != version]
         if self._sent:
             self._server.delete(self._server.passages, f'version == "{version}" and batch == {self._batch}')
@@ -122,13 +122,13 @@ class MilvusWriter:
             self.remove_source(source)
 
     def remove_source(self, source: Source) -> None:
-        """Remove a source, and the documents that came from it."""
+        """Remove a source and its documents."""
         change = self._change(source.name)
         change.source = None
         change.doomed.append(("version", source.version))
 
     def remove_document(self, name: str) -> None:
-        """Remove a document that was there when the writer was opened from the source that it came from."""
+        """Remove a document from its source. It must have existed when the writer was opened."""
         key = key_of(name)
         passages: dict[str, list[str]] = {}
         expression = f'document_key == "{key}" and {self._commit.seen}'
@@ -147,7 +147,7 @@ class MilvusWriter:
                 )
 
     def _of_version(self, version: str) -> list[Source]:
-        """Return the source that a version is of, as this writer knows it, if there is one."""
+        """Return the source of a version, with the changes of this writer, or an empty list."""
         found = [change.source for change in self._changed.values() if change.source is not None]
         rows = self._server.rows(self._server.sources, f'version == "{version}"', ["record"])
         names = [source_of(row["record"]).name for row in rows if row["record"]]
@@ -155,10 +155,10 @@ class MilvusWriter:
         return [source for source in found if source.version == version]
 
     def commit(self) -> None:
-        """Make all changes so far lasting and seen, at once.
+        """Commit all changes so far: they become durable and visible together.
 
         Raises:
-            CorpusError: They cannot be written, or another process has taken this one for dead.
+            CorpusError: The changes cannot be written, or another process has taken over the lease.
         """
         self._send()
         if not self._sent and not self._changed:
@@ -181,16 +181,16 @@ class MilvusWriter:
         self._finish()
 
     def close(self) -> None:
-        """Drop what was not committed, and have what was gathered sealed, so that it is searched by its index."""
+        """Drop what was not committed, and seal the new passages, so that a search uses their index."""
         self._rows.clear()
-        with contextlib.suppress(CorpusError):  # the next writer does it
+        with contextlib.suppress(CorpusError):  # the next writer tries again
             self._lease.check()
             if self._sent:
                 self._undo([self._batch])
             else:
                 self._server.put_commit(replace(self._commit, taken=None))
         if self._added >= _SEALED:
-            with contextlib.suppress(CorpusError):  # Milvus does it by itself, in time
+            with contextlib.suppress(CorpusError):  # Milvus seals them later by itself
                 self._server.call("flush", self._server.passages)
 
     def _change(self, name: str) -> _Change:
@@ -198,23 +198,23 @@ class MilvusWriter:
 
     def _send(self) -> None:
         if self._rows:
-            self._lease.check()  # what another's writer has committed would make these seen
+            self._lease.check()  # the commit of another writer would make these rows visible
             self._sent = True
-            self._server.call("upsert", self._server.passages, data=self._rows)  # it may be sent twice
+            self._server.call("upsert", self._server.passages, data=self._rows)  # a retry may send rows twice
             self._added += len(self._rows)
             self._rows, self._characters = [], 0
 
 
 @dataclass
 class _Change:
-    """What a batch makes of a source: another record, or none; and the versions or parts of them that go with it."""
+    """The change of a source in a batch: its new record, or None; and the versions or parts to delete."""
 
     source: Source | None = None
     doomed: list[tuple[str, str]] = field(default_factory=list)
 
 
 def _rows_of(key: str, batch: int, change: _Change) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a change: one, or more where it dooms more than a field holds, which the others do alone."""
+    """Yield the rows of a change. Only the first has the record; more follow if `doomed` does not fit into a field."""
     source = change.source
     for number, doomed in enumerate(list(portions(change.doomed)) or [[]]):
         first = number == 0 and source is not None
@@ -229,7 +229,7 @@ def _rows_of(key: str, batch: int, change: _Change) -> Iterator[dict[str, Any]]:
 
 
 def _cut(words: str) -> str:
-    """Leave out the last words where all are more than a field holds."""
+    """Drop the last words if the text does not fit into a field."""
     encoded = words.encode()
     if len(encoded) <= LONGEST_FIELD:
         return words
