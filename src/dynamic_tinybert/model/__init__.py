@@ -1,4 +1,4 @@
-"""Numbers about a model, without a tensor: its shape, budgets and multiply-accumulates, the table, the calibration."""
+"""Facts about a model without its tensors: shape, budgets, multiply-accumulates, table, calibration."""
 
 from dynamic_tinybert.model.budget import (
     BERT_BASE,

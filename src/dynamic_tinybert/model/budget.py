@@ -1,4 +1,4 @@
-"""Length configurations, what they cost, and the budgets that a caller may give."""
+"""Length configurations, their cost, and the budgets that a caller may give."""
 
 from __future__ import annotations
 
@@ -14,38 +14,38 @@ from dynamic_tinybert.errors import DynamicTinyBertError
 from dynamic_tinybert.model.shape import ModelShape
 
 BERT_BASE = ModelShape(layers=12, hidden=768, heads=12, feed_forward=3072, vocabulary=30522, positions=512)
-"""What every speedup is counted against."""
+"""The model that every speedup is compared with."""
 
 SHARE_TOKENS = 384
 """The length at which a configuration's share is counted, in tokens."""
 
 SHARE_ROUNDING = 5e-5
-"""Shares are printed to four digits, and a budget may be copied from there."""
+"""The tolerance of a budget: shares are printed with four digits, and a user may copy one as a budget."""
 
 LEAST_LENGTH = 2
-"""Tokens that a sequence keeps at least, if it has as many."""
+"""The least number of tokens that a sequence keeps, if it has so many."""
 
 LENGTH_ROUNDING = 1e-6
-"""Part of a token that does not count where a fraction becomes a length: floats make 0.07 x 100 a bit more than 7."""
+"""The part of a token that is ignored when a fraction becomes a length: in floats 0.07 x 100 is a bit more than 7."""
 
 
 class BudgetError(DynamicTinyBertError, ValueError):
-    """A budget, a length configuration or a table of them that makes no sense; one line that says why."""
+    """A budget, a length configuration or a table of them is invalid."""
 
     misuse = True
 
 
 @dataclass(frozen=True)
 class LengthConfig:
-    """A length configuration: the share of a sequence's own tokens that remains after each layer.
+    """A length configuration: the fraction of a sequence's real tokens that remains after each layer.
 
-    Kim and Cho (2020) count tokens of a padded sequence; fractions of the real tokens carry over to any length.
+    Kim and Cho (2020) count the tokens of a padded sequence. Fractions of the real tokens apply to any length.
 
     Attributes:
-        fractions: One for each layer, in (0, 1], none greater than the one before.
+        fractions: One for each layer, in (0, 1], never greater than the one before.
 
     Raises:
-        BudgetError: There are no fractions, or they are out of range or growing.
+        BudgetError: There are no fractions, one is out of range, or one is greater than the one before.
     """
 
     fractions: tuple[float, ...]
@@ -60,12 +60,12 @@ class LengthConfig:
 
     @classmethod
     def full(cls, layers: int) -> LengthConfig:
-        """The configuration that drops nothing."""
+        """Return the configuration that drops no token."""
         return cls((1.0,) * layers)
 
     @classmethod
     def uniform(cls, layers: int, retention: float) -> LengthConfig:
-        """The configuration that keeps the same share of what is left, `retention` in (0, 1], at every layer.
+        """Return the configuration in which every layer keeps the fraction `retention`, in (0, 1], of its tokens.
 
         Raises:
             BudgetError: `retention` is out of range.
@@ -78,7 +78,7 @@ class LengthConfig:
         """Return how many tokens remain after each layer: `max(2, ceil(fraction * tokens - 1e-6))`.
 
         Args:
-            tokens: Real tokens of each sequence, `[batch]`.
+            tokens: The number of real tokens of each sequence, `[batch]`.
 
         Returns:
             `[batch, layers]`.
@@ -89,22 +89,24 @@ class LengthConfig:
 
 
 Budget: TypeAlias = float | Literal["full", "balanced", "fast"] | LengthConfig
-"""What a caller may spend: a share in (0, 1], a name, or a configuration itself."""
+"""What an answer may cost: a share in (0, 1], a name, or a length configuration."""
 
 
 def macs(shape: ModelShape, tokens: npt.ArrayLike, config: LengthConfig | None = None) -> int:
-    """Multiply-accumulates that windows cost: over layers i, `4 H^2 k(i-1) + 2 H k(i-1)^2 + 2 H F k(i)`, k0 = L.
+    """Count the multiply-accumulates of windows: `4 H^2 k(i-1) + 2 H k(i-1)^2 + 2 H F k(i)`, summed over layers i.
+
+    Layer i keeps k(i) tokens of a window; k(0) is the window's length.
 
     Args:
-        shape: The model.
-        tokens: Real tokens of each window, `[windows]`.
-        config: The length configuration; none for `full`.
+        shape: The sizes of the model.
+        tokens: The number of real tokens of each window, `[windows]`.
+        config: The length configuration; None for `full`.
     """
     return int(macs_of_each(shape, tokens, config).sum())
 
 
 def macs_of_each(shape: ModelShape, tokens: npt.ArrayLike, config: LengthConfig | None = None) -> npt.NDArray[np.int64]:
-    """Return what `macs` adds up: those of each window, `[windows]`."""
+    """Count the multiply-accumulates of each window, `[windows]`: see `macs`."""
     real = np.atleast_1d(np.asarray(tokens, np.int64))
     kept = (config or LengthConfig.full(shape.layers)).lengths(real)
     before = np.concatenate([real[:, None], kept[:, :-1]], axis=1)
@@ -114,12 +116,12 @@ def macs_of_each(shape: ModelShape, tokens: npt.ArrayLike, config: LengthConfig 
 
 
 def share(shape: ModelShape, config: LengthConfig) -> float:
-    """A configuration's multiply-accumulates over those of `full`, counted at 384 tokens."""
+    """Return a configuration's multiply-accumulates divided by those of `full`, counted at 384 tokens."""
     return macs(shape, SHARE_TOKENS, config) / macs(shape, SHARE_TOKENS)
 
 
 def parse_budget(text: str) -> Budget:
-    """Read a budget as it is written on a command line or in a request.
+    """Parse a budget from the text of a command line or a request.
 
     Raises:
         BudgetError: It is neither a number nor a known name.

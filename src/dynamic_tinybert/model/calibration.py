@@ -1,8 +1,8 @@
-"""Calibration: from logits to the probability that an answer is right.
+"""Calibration: turn logits into the probability that an answer is right.
 
-A logistic regression on two numbers (Platt, 1999; Kamath et al., 2020, for selective question answering): by how much
-the answer's logit exceeds that of there being no answer, which makes texts comparable, and the logarithm of its score
-within its text, which tells it from the text's other candidates.
+It is a logistic regression on two numbers (Platt, 1999; Kamath et al., 2020, for selective question answering). One is
+the answer's logit minus the logit of no answer, which makes texts comparable. The other is the logarithm of the
+answer's score in its text, which compares it with the text's other candidates.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from typing import Any
 
 from dynamic_tinybert.errors import DynamicTinyBertError
 
-_MOST = 1e6  # a coefficient that could be; of any logits the sum stays finite
+_MOST = 1e6  # the largest coefficient; the weighted sum then stays finite for any logits
 
 
 class CalibrationError(DynamicTinyBertError, ValueError):
-    """A model's calibration that makes no sense; one line that says why."""
+    """A model's calibration is invalid."""
 
     misuse = True
 
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """The coefficients.
+    """The coefficients of the logistic regression.
 
     Attributes:
-        margin: Of the answer's logit less that of no answer.
-        log_score: Of the natural logarithm of the answer's score.
+        margin: The coefficient of the answer's logit minus the logit of no answer.
+        log_score: The coefficient of the natural logarithm of the answer's score.
         bias: The constant.
     """
 
@@ -42,7 +42,7 @@ class Calibration:
         """Read `calibration` of `length_configs.json`; None if it is missing.
 
         Raises:
-            CalibrationError: It is not of the documented form.
+            CalibrationError: It does not have the documented form.
         """
         if stored is None:
             return None
@@ -58,12 +58,12 @@ class Calibration:
         return cls(**{name: float(value) for name, value in values.items()})
 
     def confidence(self, *, logit: float, null: float, score: float) -> float:
-        """The probability that an answer is right.
+        """Return the probability that an answer is right.
 
         Args:
-            logit: Its start logit plus its end logit.
-            null: The same of [CLS], in the window that is least sure of it.
-            score: Its score within its text, in [0, 1].
+            logit: The answer's start logit plus end logit.
+            null: The start logit plus end logit of [CLS], the minimum over the windows.
+            score: The answer's score in its text, in [0, 1].
         """
         if not math.isfinite(logit - null) or score <= 0:
             return 0.0
@@ -72,5 +72,5 @@ class Calibration:
 
 
 def logistic(x: float) -> float:
-    """The logistic function, without overflow."""
+    """Return the logistic function of x, without overflow."""
     return 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x))

@@ -1,4 +1,4 @@
-"""The shape of a question-answering model: the numbers that every room reads and none computes."""
+"""The shape of a question-answering model: its sizes and its variant of BERT's architecture."""
 
 from __future__ import annotations
 
@@ -8,35 +8,34 @@ from typing import Any, Literal, TypeAlias, get_args
 Activation: TypeAlias = Literal["gelu", "gelu_tanh", "relu"]
 Significance: TypeAlias = Literal["all", "question"]
 
-_KEY = "voters"  # what folders, and whoever prints a shape, call the rule of significance
+_KEY = "voters"  # the name of the rule of significance in folders and in printed shapes
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelShape:
-    """Sizes of an encoder as BERT is one, all counted in units of its own kind.
+    """The sizes of a BERT-like encoder.
 
-    Those from `embedding` on tell other architectures from BERT.
+    BERT has the default values of `embedding` and what follows it; other architectures differ there.
 
     Attributes:
-        layers: Transformer layers, n.
-        hidden: Width of a token's state, H.
-        heads: Attention heads in a layer; H is a multiple of them.
-        feed_forward: Width between the two feed-forward projections, F.
-        vocabulary: Rows of the word embeddings.
-        positions: The longest sequence the model can read, in tokens.
+        layers: The number of transformer layers, n.
+        hidden: The width of a token's state, H.
+        heads: The number of attention heads in a layer; H is a multiple of it.
+        feed_forward: The width between the two feed-forward projections, F.
+        vocabulary: The number of rows of the word embeddings.
+        positions: The longest sequence that the model can read, in tokens.
         token_types: Rows of the token-type embeddings (2: question and text); 0 if the model has no such table.
         activation: `gelu` is exact (erf); `gelu_tanh` is transformers' `gelu_new`.
-        norm_epsilon: What layer normalization adds to the variance.
-        significance: Whose attention makes a token significant: that of `all` tokens (Kim and Cho, 2020), or of the
-            `question` alone, its [CLS] and [SEP] among it: the tokens of type 0. Folders call it `voters`.
-        typed: Whether a token's type is part of its embedding (BERT, ELECTRA, ALBERT); otherwise that of every token is
-            type 0, if there are types at all, and question and text are told apart for the votes alone.
-        embedding: Width of the embeddings, E; None for H.
-        projected: Whether a projection leads from the embeddings to the first layer (ELECTRA, ALBERT).
-        first_position: Rows of the position embeddings before that of a sequence's first token (RoBERTa and MPNet: 2).
-        distances: Buckets of distances, each with a bias of the attention scores for every head (MPNet: 32), or 0.
-        sharing: The number of the weights that each layer has, where layers share them (ALBERT); empty where each has
-            its own.
+        norm_epsilon: The number that layer normalization adds to the variance.
+        significance: Which tokens' attention makes a token significant: `all` tokens (Kim and Cho, 2020), or only the
+            tokens of the `question` with its [CLS] and [SEP], which have type 0. Folders call it `voters`.
+        typed: Whether a token's type is part of its embedding (BERT, ELECTRA, ALBERT). Otherwise every token is
+            embedded with type 0, if the model has types, and only significance tells question and text apart.
+        embedding: The width of the embeddings, E; None if it is H.
+        projected: Whether there is a projection between the embeddings and the first layer (ELECTRA, ALBERT).
+        first_position: The row of the position embeddings for a sequence's first token (RoBERTa and MPNet: 2).
+        distances: The number of distance buckets, each with an attention bias for every head (MPNet: 32), or 0.
+        sharing: The index of each layer's weights, if layers share weights (ALBERT); otherwise empty.
     """
 
     layers: int
@@ -58,24 +57,24 @@ class ModelShape:
 
     @property
     def embedding_width(self) -> int:
-        """Width of the embeddings, E."""
+        """The width of the embeddings, E."""
         return self.hidden if self.embedding is None else self.embedding
 
     @property
     def weights_of_layers(self) -> tuple[int, ...]:
-        """The number of the weights that each layer has, `[layers]`."""
+        """The index of each layer's weights, `[layers]`."""
         return self.sharing or tuple(range(self.layers))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the sizes by name, the rule of significance as `voters`."""
+        """Return the sizes by name. The rule of significance is called `voters`."""
         return {_KEY if name == "significance" else name: value for name, value in asdict(self).items()}
 
 
 def read_significance(stored: object) -> Significance:
-    """Read the rule of significance, `voters`, from `dynamic_tinybert` of a `config.json`; `all` if that has none.
+    """Read the rule of significance, `voters`, from `dynamic_tinybert` of a `config.json`; `all` if it is missing.
 
     Raises:
-        ValueError: There is no such rule.
+        ValueError: The rule is unknown.
     """
     found: Significance | None = stored.get(_KEY, "all") if isinstance(stored, dict) else None
     if found is None or found not in get_args(Significance):
@@ -87,5 +86,5 @@ def read_significance(stored: object) -> Significance:
 
 
 def stored_significance(rule: Significance) -> dict[str, str]:
-    """Return what `dynamic_tinybert` of a `config.json` holds for a rule of significance."""
+    """Return the `dynamic_tinybert` object of a `config.json` for a rule of significance."""
     return {_KEY: rule}

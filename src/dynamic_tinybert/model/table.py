@@ -1,4 +1,4 @@
-"""The table of a model's length configurations, `length_configs.json`, and which one a budget selects."""
+"""The table of a model's length configurations, `length_configs.json`, and the selection by a budget."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from dynamic_tinybert.errors import warn
 from dynamic_tinybert.model.budget import SHARE_ROUNDING, Budget, BudgetError, LengthConfig, share
 from dynamic_tinybert.model.shape import ModelShape
 
-_MOST = 1e9  # any number that could be one
-_WITHIN = {"balanced": 1.0, "fast": 3.0}  # F1 that a named budget may cost
+_MOST = 1e9  # the largest absolute value of a plausible number
+_WITHIN = {"balanced": 1.0, "fast": 3.0}  # the F1 that a named budget may lose
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,9 +21,9 @@ class MeasuredConfig:
     """A configuration of a model's table.
 
     Attributes:
-        name: What the table calls it.
+        name: Its name in the table.
         config: The length configuration.
-        share: Its multiply-accumulates over those of `full`, at 384 tokens.
+        share: Its multiply-accumulates divided by those of `full`, at 384 tokens.
         exact_match: Exact match in percent, or None if it was not measured.
         f1: F1 in percent, or None if it was not measured.
     """
@@ -37,13 +37,13 @@ class MeasuredConfig:
 
 @dataclass
 class ConfigTable:
-    """The configurations that a model offers, the dearest first; `full` is always among them.
+    """The length configurations of a model, the most expensive first. They always include `full`.
 
     Attributes:
         choices: The configurations.
-        measured_on: What the figures were measured on, or None: then they are a geometric series nobody measured.
-        no_answer_threshold: By how much the logit of no answer must exceed the best span's for there to be none, at any
-            configuration; None where nobody measured it.
+        measured_on: The data of the measurements. None if the configurations are an unmeasured geometric series.
+        no_answer_threshold: There is no answer if its logit exceeds the logit of the best span by more than this, at
+            any configuration; None if it was not measured.
     """
 
     choices: Sequence[MeasuredConfig]
@@ -53,12 +53,12 @@ class ConfigTable:
 
     @classmethod
     def read(cls, shape: ModelShape, table: Mapping[str, Any] | None) -> ConfigTable:
-        """Make the table of a model from its `length_configs.json`, or a geometric series if there is none.
+        """Make the table of a model from its `length_configs.json`, or a geometric series if there is no table.
 
-        A file that has no `configs`, but a `calibration` or `no_answer`, has no table either.
+        The file has no table if it has no `configs`, but `calibration` or `no_answer`.
 
         Raises:
-            BudgetError: The table is not of the documented form, or not of this model.
+            BudgetError: The table does not have the documented form, or does not fit the model.
         """
         threshold = _no_answer(table)
         if table is None or _without_table(table):
@@ -91,18 +91,18 @@ class ConfigTable:
         return cls(sorted(choices, key=lambda c: -c.share), measured_on, threshold)
 
     def threshold(self, given: float | None = None) -> float:
-        """Return the no-answer threshold that is given; without one, the model's own; without that, 0."""
+        """Return the given no-answer threshold, otherwise the model's own, otherwise 0."""
         return (self.no_answer_threshold or 0.0) if given is None else given
 
     def select(self, shape: ModelShape, budget: Budget) -> MeasuredConfig:
-        """Return what a budget buys.
+        """Select the configuration for a budget.
 
-        A number buys the most accurate configuration whose share is no greater; below the cheapest, the cheapest.
-        `balanced` is the cheapest within 1 F1 of `full`, `fast` within 3. In a table that nobody measured, the dearest
-        affordable configuration passes for the most accurate, and only `full` is known to be within any F1.
+        A number selects the most accurate configuration whose share is not greater, or the cheapest if all shares are
+        greater. `balanced` is the cheapest within 1 F1 of `full`, `fast` within 3. In a table without measurements, a
+        number selects the most expensive affordable configuration, and both names select `full`.
 
         Raises:
-            BudgetError: The budget is no share in (0, 1], no known name, and no configuration of this model.
+            BudgetError: The budget is not a share in (0, 1], a known name or a configuration of this model.
         """
         full = next(c for c in self.choices if c.config == LengthConfig.full(shape.layers))
         if isinstance(budget, LengthConfig):
@@ -148,7 +148,7 @@ def table_row(name: str, config: LengthConfig, share: float, exact_match: float,
 
 
 def dump_table(table: Mapping[str, Any]) -> bytes:
-    """Write a table as JSON, a configuration a line."""
+    """Return a table as JSON, with one configuration on each line."""
     if "configs" not in table:
         return (json.dumps(table, ensure_ascii=False, indent=2) + "\n").encode()
     rows = ",\n".join("    " + json.dumps(row) for row in table["configs"])
@@ -182,7 +182,7 @@ def _number(value: object, what: str) -> float:
 
 
 def _without_table(stored: Mapping[str, Any]) -> bool:
-    """Whether `length_configs.json` holds other things than a table alone."""
+    """Whether `length_configs.json` has a calibration or a no-answer threshold, but no table."""
     return (
         isinstance(stored, Mapping) and "configs" not in stored and bool({"calibration", "no_answer"} & stored.keys())
     )
@@ -205,7 +205,7 @@ def check_threshold(value: Any) -> float:
     """Return a no-answer threshold as a float.
 
     Raises:
-        BudgetError: It is no number, or none that it could be.
+        BudgetError: It is not a number, or it is too large.
     """
     if isinstance(value, bool) or not isinstance(value, numbers.Real) or not -_MOST <= cast("float", value) <= _MOST:
         raise BudgetError(f"a no-answer threshold is a difference of logits, such as -10 or 0, not {value!r:.50}")
