@@ -1,7 +1,7 @@
-"""A model folder: embedded in the package, local, or from the Hugging Face Hub; read, checked, written.
+"""Open, check and write a model folder: embedded in the package, local, or from the Hugging Face Hub.
 
-The folder is what transformers writes, so all that knows transformers' names and settings is in this room: its names
-of tensors in `architectures`, those of its settings in `reading`.
+The folder has the format of transformers. Only this subpackage knows transformers' names: `architectures` has those of
+tensors, and `reading` those of settings.
 """
 
 from dynamic_tinybert.folder.architectures import tensor_table

@@ -1,8 +1,8 @@
-"""The architectures that are read: how transformers calls their settings and their tensors, both ways.
+"""The supported architectures: transformers' names of their settings and tensors.
 
-All of them are encoders as BERT is one, with the norm after each half of a layer, and a linear head over the tokens.
-They differ in names, in how a token's embedding comes about (types or none, positions that begin at 2, a width of its
-own), and in two things more: MPNet adds a bias to the attention scores by distance, and ALBERT's layers share weights.
+All are BERT-like encoders, with the norm after each half of a layer and a linear head over the tokens. They differ in
+names and in the embeddings (with or without types, positions that begin at 2, a separate width). MPNet also adds a bias
+to the attention scores by distance, and ALBERT's layers share weights.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from dynamic_tinybert.model import ModelShape
 Names: TypeAlias = tuple[tuple[str, str], ...]
 
 BUCKETS: Final = 32
-"""Buckets of distances that MPNet tells apart, whatever its configuration says: transformers hands on no other."""
+"""The number of MPNet's distance buckets: transformers ignores the number in the configuration."""
 
-# Our name and the sizes of its tensor: Vocabulary, Positions (with those that no token has), token Types, Hidden,
+# Our name of a tensor and its sizes: Vocabulary, Positions (including those that no token has), token Types, Hidden,
 # Feed-forward, Embedding, heads (N), Buckets.
 _SINGLE: Final[Mapping[str, str]] = {
     "embeddings.word": "VE",
@@ -27,7 +27,7 @@ _SINGLE: Final[Mapping[str, str]] = {
     "embeddings.token_type": "TE",
     "distances": "BN",
 }
-# The same of pairs: `.weight` of these sizes, and `.bias` of the first of them.
+# The same for pairs: `.weight` has these sizes, and `.bias` has the first of them.
 _PAIRS: Final[Mapping[str, str]] = {
     "embeddings.norm": "E",
     "embeddings.projection": "HE",
@@ -48,7 +48,7 @@ _EMBEDDINGS: Final[Names] = (
     ("embeddings.norm", "embeddings.LayerNorm"),
 )
 _TYPES: Final[Names] = (("embeddings.token_type", "embeddings.token_type_embeddings"),)
-_HALVES: Final[Names] = (  # of a layer, as BERT has them
+_HALVES: Final[Names] = (  # the halves of a layer in BERT
     ("layers.{i}.attention_output", "encoder.layer.{i}.attention.output.dense"),
     ("layers.{i}.attention_norm", "encoder.layer.{i}.attention.output.LayerNorm"),
     ("layers.{i}.intermediate", "encoder.layer.{i}.intermediate.dense"),
@@ -112,19 +112,20 @@ _USUAL: Final[Mapping[str, str]] = MappingProxyType(
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
-    """A kind of model, as transformers writes it.
+    """An architecture in the format of transformers.
 
     Attributes:
         model: The class of its question-answering models.
-        prefix: What the names of its tensors begin with, but for the head's.
-        names: Our names of tensors and theirs, without the prefix and `.weight`.
-        settings: How its `config.json` calls a size, by our names of them.
-        typed: Whether its inputs tell the question from the text by token types.
-        padded_positions: Whether a sequence's first position is that after the padding token's id.
-        padding: That id, where transformers does not read it from the settings.
-        activation: What `config.json` means if it names no activation.
-        epsilon: What layer normalization adds to the variance, where transformers does not read it from the settings.
-        narrow: Whether its embeddings may have a width of their own.
+        prefix: The prefix of the names of its tensors, except those of the head.
+        names: Pairs of our name and transformers' name of a tensor, without the prefix and `.weight`.
+        settings: The keys of sizes in its `config.json`, by our names.
+        typed: Whether token types tell its inputs' question and text apart.
+        padded_positions: Whether a sequence's first position is the padding token's id plus 1.
+        padding: The padding token's id, if transformers does not read it from the settings.
+        activation: The activation if `config.json` names none.
+        epsilon: The number that layer normalization adds to the variance, if transformers does not read it from the
+            settings.
+        narrow: Whether the width of its embeddings may differ from the hidden size.
     """
 
     model: str
@@ -188,16 +189,11 @@ ARCHITECTURES: Final[Mapping[str, Architecture]] = MappingProxyType(
         ),
     }
 )
-"""By `model_type` of `config.json`."""
+"""The supported architectures by `model_type` of `config.json`."""
 
 
 def tensor_table(shape: ModelShape, kind: str = "bert") -> Iterator[tuple[str, str, tuple[int, ...]]]:
-    """Name every tensor of a model: our name, that of transformers, its shape.
-
-    Args:
-        shape: The sizes of the model.
-        kind: Its `model_type`.
-    """
+    """Yield our name, transformers' name and the shape of every tensor of a model; `kind` is its `model_type`."""
     architecture = ARCHITECTURES[kind]
     sizes = {
         "V": shape.vocabulary,

@@ -1,4 +1,4 @@
-"""What every part of this room raises."""
+"""The error of a model folder."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dynamic_tinybert.errors import DynamicTinyBertError
 
 
 class ModelFolderError(DynamicTinyBertError, ValueError):
-    """A model folder that cannot be read or written: one line, what is wrong and what to do."""
+    """A model folder cannot be read or written. One line says what is wrong and what to do."""
 
     def __init__(self, message: str) -> None:
         super().__init__(" ".join(message.splitlines()))

@@ -1,4 +1,4 @@
-"""The files of a model folder, by name."""
+"""The names of the files of a model folder."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Models on the Hugging Face Hub.
 
-huggingface_hub is imported here and in `publish/upload.py` alone, and only when such a model is asked for.
+Only this file and `publish/upload.py` import huggingface_hub, and only when a model on the Hub is needed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dynamic_tinybert.folder.tensors import refuse_pickle
 
 
 def is_hub_name(model: str) -> bool:
-    """Tell whether `model` has the form `owner/name`."""
+    """Whether `model` has the form `owner/name`."""
     return re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", model, re.ASCII) is not None
 
 
@@ -28,13 +28,13 @@ def fetch(
     local_files_only: bool,
     token: str | None,
 ) -> Path:
-    """Bring a model into the Hub's cache, or find it there. The arguments are those of `open_folder`.
+    """Download a model into the Hub's cache, or find it there. The arguments are those of `open_folder`.
 
     Returns:
         The folder in the cache.
 
     Raises:
-        ModelFolderError: There is no such model or revision, it cannot be had, or its weights are in a pickle.
+        ModelFolderError: There is no such model or revision, it cannot be fetched, or its weights are in a pickle.
     """
     from huggingface_hub import HfApi, constants, errors, snapshot_download
 
@@ -72,7 +72,7 @@ def fetch(
             ) from error
         why = one_line(error.__cause__ or error)
         raise ModelFolderError(f"{absent}, and {constants.ENDPOINT} fails ({why}): check the network") from error
-    except Exception as error:  # what lies below huggingface_hub, and so its errors, differs from version to version
+    except Exception as error:  # the libraries below huggingface_hub, and so its errors, differ between versions
         raise ModelFolderError(f"{name} could not be fetched from the Hub: {one_line(error)}") from error
     source = f"{model!r}, revision={revision!r}" if revision else repr(model)
     refuse_pickle(f"{name} on the Hub", others, source, PurePath(model).name)

@@ -1,4 +1,4 @@
-"""Opening a model folder."""
+"""Open a model folder."""
 
 from __future__ import annotations
 
@@ -48,17 +48,17 @@ _MOST: Final = 2**31 - 1
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ModelFolder:
-    """A model folder, checked but for the values of its weights, which are checked when they are read.
+    """A checked model folder. The values of the weights are checked later, when they are read.
 
     Attributes:
-        name: The model as the user named it; `embedded` for the embedded one.
+        name: The model as the user named it; `embedded` for the embedded model.
         path: The folder.
-        kind: The architecture, as `model_type` of `config.json` calls it: `bert`, `distilbert`, `roberta` ...
+        kind: The architecture, the `model_type` of `config.json`: `bert`, `distilbert`, `roberta` ...
         shape: The sizes of the model.
-        config: `config.json` as read.
-        length_configs: `length_configs.json` as read, or None. What it means is checked elsewhere.
-        license: The licence that the model card declares, for example `apache-2.0`, or None.
-        source_bytes: Size of the weights' files, in bytes.
+        config: The content of `config.json`.
+        length_configs: The content of `length_configs.json`, or None. `ConfigTable` and `Calibration` check it.
+        license: The licence in the model card, for example `apache-2.0`, or None.
+        source_bytes: The size of the weights' files, in bytes.
     """
 
     name: str
@@ -73,35 +73,36 @@ class ModelFolder:
 
     @property
     def architecture(self) -> str:
-        """Transformers' class for the model, as `BertForQuestionAnswering`."""
+        """Transformers' class for the model, for example `BertForQuestionAnswering`."""
         return ARCHITECTURES[self.kind].model
 
     @property
     def calibration(self) -> Mapping[str, Any] | None:
-        """What turns a logit into a confidence: `calibration` of `length_configs.json`, or None."""
+        """The `calibration` of `length_configs.json`, which turns logits into confidences, or None."""
         return (self.length_configs or {}).get("calibration")
 
     @property
     def parameters(self) -> int:
-        """How many values the weights have. Needs no reading of them."""
+        """The number of values in the weights. The values are not read."""
         return sum(math.prod(tensor.shape) for tensor in self._tensors.values())
 
     @property
     def is_int8(self) -> bool:
-        """Whether weights are stored in our INT8, which transformers cannot read."""
+        """Whether weights are stored in this package's INT8 format, which transformers cannot read."""
         return any(tensor.scale is not None for tensor in self._tensors.values())
 
     @cached_property
     def weights(self) -> dict[str, npt.NDArray[np.float32]]:
-        """The tensors in float32, by our names; read at the first access and kept as long as this object is.
+        """The tensors in float32, by our names. The first access reads them, and this object keeps them.
 
-        With H the hidden, F the feed-forward and E the embeddings' size, which is H unless the shape says otherwise:
+        H is the hidden size, F the feed-forward size and E the width of the embeddings. Single tensors:
         `embeddings.word` `[vocabulary, E]`, `embeddings.position` `[first_position + positions, E]`,
-        `embeddings.token_type` `[token types, E]`, `distances` `[distances, heads]`; and as pairs, `.weight` of the
-        shape given and `.bias` of its first dimension: `embeddings.norm` `[E]`, `embeddings.projection` `[H, E]`; of
-        every `layers.{i}` the projections `query`, `key`, `value`, `attention_output` `[H, H]`, `intermediate`
-        `[F, H]`, `output` `[H, F]` and the norms `attention_norm`, `output_norm` `[H]`; `span` `[2, H]`, start and end.
-        What the shape says is not there is left out; i is the number of a layer's weights, `weights_of_layers`.
+        `embeddings.token_type` `[token types, E]`, `distances` `[distances, heads]`. The others are pairs: `.weight`
+        has the shape given here, and `.bias` its first dimension. They are `embeddings.norm` `[E]`,
+        `embeddings.projection` `[H, E]` and `span` `[2, H]` (start and end); for every `layers.{i}` the projections
+        `query`, `key`, `value`, `attention_output` `[H, H]`, `intermediate` `[F, H]`, `output` `[H, F]` and the norms
+        `attention_norm`, `output_norm` `[H]`. Here i is the index of a layer's weights, `weights_of_layers`. Tensors
+        that the model does not have are missing.
 
         Raises:
             ModelFolderError: A value is NaN or infinite, or a file has changed since the folder was opened.
@@ -110,16 +111,11 @@ class ModelFolder:
 
     @property
     def stored_weights(self) -> Mapping[str, npt.NDArray[np.float32]]:
-        """The tensors of `weights`, each read whenever it is asked for and kept nowhere.
-
-        For those who go through them once and keep something else: at no time are all of them in memory.
-        """
+        """The tensors of `weights`. Each access reads a tensor again, so they are never all in memory."""
         return _Stored(self._tensors)
 
 
 class _Stored(Mapping[str, npt.NDArray[np.float32]]):
-    """Tensors that are read when they are asked for."""
-
     def __init__(self, tensors: Mapping[str, StoredTensor]) -> None:
         self._tensors = tensors
 
@@ -144,15 +140,15 @@ def open_folder(
     """Open a model folder and check it. The weights are read later: see `ModelFolder.weights`.
 
     Args:
-        model: A folder; or `owner/name`, where no such folder exists: a model on the Hugging Face Hub; or `embedded`,
-            as when nothing is given: the model inside the package.
-        revision: Branch, tag or commit of a model on the Hub.
-        cache_dir: Where models from the Hub are kept; by default where `HF_HUB_CACHE` or `HF_HOME` says.
-        local_files_only: Take a model of the Hub from the cache and never ask the network, as `HF_HUB_OFFLINE=1` does.
-        token: Access token for the Hub; by default that of `HF_TOKEN` or `hf auth login`.
+        model: A folder; or `owner/name` for a model on the Hugging Face Hub, if there is no such folder; or `embedded`,
+            the default, for the model inside the package.
+        revision: A branch, tag or commit of a model on the Hub.
+        cache_dir: The folder that keeps models from the Hub; by default `HF_HUB_CACHE` or `HF_HOME` decides.
+        local_files_only: Use only models in the cache, without the network, as `HF_HUB_OFFLINE=1` does.
+        token: An access token for the Hub; by default that of `HF_TOKEN` or `hf auth login`.
 
     Raises:
-        ModelFolderError: There is no such model, it is of another kind, or something in it is missing or damaged.
+        ModelFolderError: There is no such model, its kind is not supported, or something in it is missing or damaged.
     """
     if model is None or model == EMBEDDED:
         name, path = EMBEDDED, Path(__file__).parents[1] / EMBEDDED
@@ -172,9 +168,9 @@ def open_folder(
 
 
 def called(model: str) -> str:
-    """What a model is called where its folder is not known; a name on the Hub stays.
+    """Return the name of a model to show without its path. A name on the Hub stays as it is.
 
-    A folder has its own name, or that of the folder above if it is called `model`, as `train` makes it.
+    A folder gives its own name, or its parent's name if it is called `model`, as folders of `train` are.
     """
     path = Path(model)
     if not path.exists():
@@ -295,10 +291,10 @@ def _check_vocabulary(path: Path, shape: ModelShape) -> None:
 
 
 def _count_tokens(file: Path) -> int:
-    """Count the ids of a tokenizer.json; 0 where they cannot be found, which its own loader will report."""
+    """Count the ids of a tokenizer.json; 0 if they cannot be found, because the tokenizer's loader reports that."""
     try:
         tokenizer = json.loads(file.read_text(encoding="utf-8"))
-        vocabulary = tokenizer["model"]["vocab"]  # token -> id, or, of a unigram model, tokens in order
+        vocabulary = tokenizer["model"]["vocab"]  # token -> id; a unigram model has a list of tokens instead
         ids = [*(vocabulary.values() if isinstance(vocabulary, dict) else range(len(vocabulary)))]
         return int(max([*ids, *(token["id"] for token in tokenizer["added_tokens"])])) + 1
     except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
@@ -306,7 +302,7 @@ def _count_tokens(file: Path) -> int:
 
 
 def _read_license(card: Path) -> str | None:
-    """Find the licence in the YAML front matter of a model card."""
+    """Read the licence from the YAML front matter of a model card."""
     if not card.is_file():
         return None
     front = re.match(r"---\s*\n.*?^---", card.read_text(encoding="utf-8", errors="replace"), re.DOTALL | re.MULTILINE)

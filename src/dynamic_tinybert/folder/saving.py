@@ -1,4 +1,4 @@
-"""Writing a model folder."""
+"""Write a model folder."""
 
 from __future__ import annotations
 
@@ -31,23 +31,23 @@ def save_folder(
     dtype: Literal["float32", "int8"] = "float32",
     overwrite: bool = False,
 ) -> Path:
-    """Write a model folder that `open_folder` reads and, in float32, transformers too.
+    """Write a model folder that `open_folder` can read, and in float32 transformers too.
 
-    It is written beside its place, under a hidden name, and then renamed: a folder of its name is always whole.
+    The folder is first written under a hidden name and then renamed. So a folder with its final name is complete.
 
     Args:
-        folder: What to write. Its tokenizer, table of configurations and model card go along as they are.
-        path: The new folder. Folders above it are made.
-        dtype: `int8` takes a quarter of the space: embeddings and projections are rounded, each row in steps of its
-            largest absolute value / 127. It is our own form, which transformers cannot read.
-        overwrite: Replace the folder that is there. Only one that holds `config.json` and nothing but a model's files
-            is replaced.
+        folder: The model. Its tokenizer, table of length configurations and model card are copied unchanged.
+        path: The new folder. Missing parent folders are made.
+        dtype: `int8` needs a quarter of the space. Each row of embeddings and projections is rounded to steps of its
+            largest absolute value / 127. Transformers cannot read this format.
+        overwrite: Replace an existing folder. It is replaced only if it holds `config.json`, weights and no files
+            other than a model's.
 
     Returns:
-        The new folder, absolute.
+        The absolute path of the new folder.
 
     Raises:
-        ModelFolderError: The folder is there already or cannot be written, or the weights cannot be read.
+        ModelFolderError: The folder exists already or cannot be written, or the weights cannot be read.
     """
     target = Path(os.path.realpath(os.path.expanduser(path)))
     draft = target.parent / f".{target.name}.{secrets.token_hex(4)}"
@@ -100,7 +100,7 @@ def _write_files(folder: ModelFolder, draft: Path, dtype: Literal["float32", "in
         if dtype == "int8" and len(sizes) == 2 and ours not in ("span.weight", "distances"):
             tensors[theirs], tensors[f"{theirs}.scale"] = _round(weight)
     save_file(tensors, draft / WEIGHTS, metadata={"format": "pt"})
-    shutil.copymode(draft / CONFIG, draft / WEIGHTS)  # safetensors writes for the owner only
+    shutil.copymode(draft / CONFIG, draft / WEIGHTS)  # safetensors lets only the owner read the file
 
     for name in COPIED:
         if (folder.path / name).is_file():
@@ -108,13 +108,13 @@ def _write_files(folder: ModelFolder, draft: Path, dtype: Literal["float32", "in
 
 
 def _round(weight: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
-    """Round `[rows, columns]` to int8 with a scale for each row, `[rows]`, above 0 even where the row is 0."""
+    """Round `[rows, columns]` to int8 with a scale for each row, `[rows]`, which is above 0 even if the row is 0."""
     scale = np.maximum(np.abs(weight).max(axis=1) / np.float32(127), np.finfo(np.float32).tiny)
     return np.rint(weight / scale[:, None]).astype(np.int8), scale
 
 
 def _move(draft: Path, target: Path) -> None:
-    """Put `draft` where `target` is."""
+    """Rename `draft` to `target` and remove the old `target`, or restore it if the renaming fails."""
     if not target.exists():
         draft.rename(target)
         return

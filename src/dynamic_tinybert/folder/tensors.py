@@ -1,7 +1,8 @@
-"""The tensors of a model folder, and how they are stored. Their names are in `architectures`.
+"""Find and read the tensors of a model folder. Their names are in `architectures`.
 
-A tensor is stored in float32, float16 or bfloat16; or in INT8 of our own: an int8 tensor of `[rows, columns]` beside a
-float32 one of `[rows]`, called as the first plus `.scale`. A value is then the int8 times its row's scale.
+A tensor is stored in float32, float16, bfloat16 or this package's INT8 format. In that format, an int8 tensor
+`[rows, columns]` has a float32 tensor `[rows]` of the same name plus `.scale`. A value is the int8 times its row's
+scale.
 """
 
 from __future__ import annotations
@@ -29,15 +30,15 @@ _CONVERTED: Final = ("pytorch_model.bin", "pytorch_model.bin.index.json")  # tra
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """A tensor as a file holds it.
+    """A tensor in a file.
 
     Attributes:
         file: The safetensors file.
         name: The tensor's name in it.
         dtype: Its dtype as safetensors spells it.
         shape: Its shape.
-        offset: Where in the file it begins, in bytes.
-        scale: The scales of the rows of an int8 tensor.
+        offset: Where its values begin in the file, in bytes.
+        scale: The scales of the rows of an int8 tensor; otherwise None.
     """
 
     file: Path
@@ -51,7 +52,7 @@ class StoredTensor:
         """Read the values, in float32.
 
         Raises:
-            ModelFolderError: One is NaN or infinite, or the file has changed since its header was read.
+            ModelFolderError: A value is NaN or infinite, or the file has changed since its header was read.
         """
         try:
             raw = np.fromfile(self.file, _DTYPES[self.dtype], math.prod(self.shape), offset=self.offset)
@@ -74,10 +75,10 @@ class StoredTensor:
 
 
 def find_weight_files(path: Path) -> list[Path]:
-    """Find the safetensors files of the folder `path`: the one, or the shards that the index names.
+    """Find the safetensors files of the folder `path`: the single file, or the shards in the index.
 
     Raises:
-        ModelFolderError: There are none, or one is missing or outside the folder.
+        ModelFolderError: There is no such file, or a shard is missing or outside the folder.
         OSError: The folder cannot be read.
     """
     if (path / WEIGHTS).is_file():
@@ -102,13 +103,13 @@ def find_weight_files(path: Path) -> list[Path]:
 
 
 def refuse_pickle(where: str, names: Iterable[str], source: str, target: str) -> None:
-    """Refuse weights that are only in a pickle, if one is among `names`.
+    """Raise an error if a model without safetensors files has its weights in a pickle.
 
     Args:
-        where: The folder or model that has no safetensors.
+        where: The folder or model, for the message.
         names: Its files.
-        source: What transformers loads it from, as a Python expression.
-        target: The folder into which the line in the message converts it.
+        source: The arguments of transformers' `from_pretrained` for it, as Python source.
+        target: The folder into which the command in the message converts it.
 
     Raises:
         ModelFolderError: There is a pickle.
@@ -130,7 +131,7 @@ def refuse_pickle(where: str, names: Iterable[str], source: str, target: str) ->
 
 
 def find_tensors(path: Path, shape: ModelShape, kind: str, files: Iterable[Path]) -> dict[str, StoredTensor]:
-    """Find a model's tensors in its files, by our names, and check names, shapes and dtypes. Reads headers only.
+    """Find a model's tensors in its files, by our names, and check names, shapes and dtypes. Only headers are read.
 
     Raises:
         ModelFolderError: A file is damaged, or a tensor is missing or has another shape or dtype.
@@ -176,14 +177,14 @@ def find_tensors(path: Path, shape: ModelShape, kind: str, files: Iterable[Path]
 
 
 def _common_name(name: str, prefix: str) -> str:
-    """Bring transformers' names of one tensor, old and new, with and without a head on the model, to one."""
+    """Map the different names of a tensor (old or new, with or without the prefix) to one name."""
     name = name.removeprefix(prefix)
     return name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
 
 
 def _read_header(file: Path) -> dict[str, StoredTensor]:
     try:
-        with safe_open(file, framework="numpy"):  # proves that the header is sound and the file whole
+        with safe_open(file, framework="numpy"):  # checks that the header is valid and the file complete
             pass
     except SafetensorError as error:
         with file.open("rb") as stream:
