@@ -1,4 +1,4 @@
-"""Files: writing them whole, text from bytes, JSON Lines, the files that ship with the package."""
+"""Write files atomically, decode text, read JSON Lines, and find the files inside the package."""
 
 from dynamic_tinybert.files.atomic import write_whole
 from dynamic_tinybert.files.jsonl import LineError, parse_object, split_lines

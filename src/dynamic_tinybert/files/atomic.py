@@ -1,4 +1,4 @@
-"""Writing files, so that a kill or a full disk leaves the old one or the new one, never half of either."""
+"""Write files atomically: after a kill or with a full disk, the file is the old one or the complete new one."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from pathlib import Path
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file under a hidden name beside its place, and then put it there.
+    """Write a file atomically: write a hidden file in the same folder, then rename it.
 
     Raises:
-        OSError: It cannot be written; the error names `path`.
+        OSError: The file cannot be written; the error names `path`.
     """
     draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:

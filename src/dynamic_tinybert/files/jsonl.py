@@ -1,4 +1,4 @@
-"""JSON Lines: the lines of bytes or of text in bounded memory, and the object on a line."""
+"""JSON Lines: split bytes or text into lines in bounded memory, and parse the object on a line."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Any, AnyStr
 
 
 class LineError(ValueError):
-    """A line that cannot be read; one line that says why, to stand after the line's number: "is not JSON: ..."."""
+    """A line cannot be read. The message follows the line's number: "is not JSON: ..."."""
 
 
 def split_lines(blocks: Iterable[AnyStr], longest: int) -> Iterator[tuple[AnyStr | None, int]]:
-    r"""Yield each line with its `\n`, and where the line ends, in bytes or characters from the first block on.
+    r"""Yield each line with its `\n`, and its end, in bytes or characters from the start of the first block.
 
     Args:
         blocks: The text, in blocks of any size.
-        longest: The most bytes or characters of a line. A longer line is never held whole, and None stands for it.
+        longest: The most bytes or characters of a line. For a longer line None is yielded, so memory stays bounded.
     """
     line: list[AnyStr] = []
     length = end = 0
@@ -42,11 +42,11 @@ def parse_object(line: str | bytes, *, example: str = "", constants: bool = True
 
     Args:
         line: The line; bytes are UTF-8.
-        example: An object to show where the line holds none.
-        constants: Take `NaN` and `Infinity`, which are not JSON, but which Python writes.
+        example: An object that the error shows if the line is not an object.
+        constants: Accept `NaN` and `Infinity`, which are not JSON, but Python writes them.
 
     Raises:
-        LineError: It is not UTF-8, not JSON, or no object.
+        LineError: The line is not UTF-8, not JSON, or not an object.
     """
     try:
         text = line if isinstance(line, str) else line.decode()

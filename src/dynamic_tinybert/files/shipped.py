@@ -1,4 +1,4 @@
-"""Where the recipes are that came with the package, and the lists of held-out articles beside them."""
+"""Find the recipes inside the package, and the lists of held-out articles next to them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ SHIPPED = (Path(__file__).parents[1] / "recipes", Path(__file__).parents[3] / "r
 
 
 def find_list(path: Path) -> Path:
-    """Return a list of titles: the file, or where there is none, that of its name which came with the package."""
+    """Return the path of a list of titles: `path` if it exists, otherwise the file of that name in the package."""
     if path.exists():
         return path
     return next((folder / path.name for folder in SHIPPED if (folder / path.name).is_file()), path)

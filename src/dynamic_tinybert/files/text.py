@@ -1,4 +1,4 @@
-"""Text from the bytes of a file: byte order marks heeded, and what is no text refused."""
+"""Decode the text of a file: follow byte order marks and refuse files that are not text."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from typing import BinaryIO
 from dynamic_tinybert.errors import DynamicTinyBertError
 
 SURROGATE = re.compile("[\ud800-\udfff]")
-"""Half a character, which UTF-8 has no place for."""
+"""Half of a surrogate pair, which UTF-8 cannot encode."""
 
 
 class NoTextError(DynamicTinyBertError, ValueError):
-    """Bytes that are no text; one line that says why, to stand after the file's name: "is no text but a PDF: ..."."""
+    """A file is not text. The message follows the file's name: "is no text but a PDF: ..."."""
 
 
 class UndecodableError(NoTextError):
-    """Bytes that are no text in the encoding that they were read in.
+    """A file is not text in the expected encoding.
 
     Attributes:
-        encoding: The encoding, as one writes it: "UTF-8".
-        position: The first byte that is wrong, from 0.
+        encoding: The usual spelling of the encoding: "UTF-8".
+        position: The position of the first wrong byte, from 0.
     """
 
     def __init__(self, encoding: str, position: int) -> None:
@@ -34,20 +34,20 @@ class UndecodableError(NoTextError):
 def text_blocks(
     file: BinaryIO, *, encoding: str | None = None, errors: str = "strict", size: int = 1 << 20
 ) -> Iterator[str]:
-    """Yield the text of a file in blocks, in bounded memory; line ends stay as they are.
+    """Yield the text of a file in blocks, in bounded memory. Line ends do not change.
 
     Args:
-        file: The file, open for reading bytes at its beginning.
-        encoding: Its encoding, unless it begins with a byte order mark; None is UTF-8.
-        errors: What to do with bytes that are no text in the encoding, as `bytes.decode` has it.
+        file: The file, open for reading bytes, at its beginning.
+        encoding: The encoding if there is no byte order mark; None means UTF-8.
+        errors: How to handle bytes that are not text in the encoding: the `errors` of `bytes.decode`.
         size: How many bytes to read at once.
 
     Returns:
-        Blocks of 1 character or more; none for an empty file. Joined, they are the text, without its byte order mark.
+        Blocks of 1 character or more; none for an empty file. Joined, they are the text without its byte order mark.
 
     Raises:
-        NoTextError: The bytes are no text: they begin as some other kind of file does, or hold NUL characters.
-        UndecodableError: They are no text in the encoding, and `errors` is "strict".
+        NoTextError: The file is not text: it begins like another kind of file, or holds NUL characters.
+        UndecodableError: The file is not text in the encoding, and `errors` is "strict".
         OSError: The file cannot be read.
     """
     block = file.read(max(size, _LONGEST_MAGIC))
@@ -73,7 +73,7 @@ def text_blocks(
         block = file.read(size)
 
 
-_MARKS = {  # of byte order; that of UTF-32 begins as that of UTF-16
+_MARKS = {  # byte order marks; UTF-32 is first, because its mark begins like that of UTF-16
     codecs.BOM_UTF32_LE: "utf-32",
     codecs.BOM_UTF32_BE: "utf-32",
     codecs.BOM_UTF16_LE: "utf-16",
@@ -92,5 +92,5 @@ _LONGEST_MAGIC = max(map(len, (*_MARKS, *_MAGIC)))
 
 
 def encodable(text: str) -> str:
-    """Put U+FFFD for what cannot be UTF-8 (lone surrogates), a character for a character."""
+    """Replace each lone surrogate, which UTF-8 cannot encode, with U+FFFD."""
     return text if text.isascii() else SURROGATE.sub("\ufffd", text)
