@@ -1,4 +1,4 @@
-"""A file of questions in, a file of answers out. `batch.on_ray` does it on a cluster, and needs the extra `ray`."""
+"""Answer a file of questions into a file of answers. `batch.on_ray` does it on a cluster (extra `ray`)."""
 
 from dynamic_tinybert.batch.answering import Answering, Setup, Summary, answer_file, from_corpus, from_texts
 from dynamic_tinybert.batch.output import BatchError

@@ -1,8 +1,8 @@
-"""A file of questions in, a file of answers out: on all cores, in bounded memory, resumable after any kill.
+"""Answer a file of questions into a file of answers: on all cores, in bounded memory, resumable after a kill.
 
-Both files are JSON Lines. The output is only ever appended to, a line for each question in the order of the input, so
-that its whole lines say how far a run has come: a resumed run goes on after them. What it was answered with (model,
-budget, index) is written nowhere, nor are the texts: a run is resumed with others at one's own risk.
+Both files are JSON Lines. The output has one line per question, in the order of the input, and a run only appends to
+it. A resumed run continues after the complete lines. The output does not record the model, the budget, the index or the
+texts: to resume a run with other ones is the user's own risk.
 """
 
 from __future__ import annotations
@@ -32,50 +32,50 @@ if TYPE_CHECKING:
 Progress: TypeAlias = Callable[[int, int, str], None]
 
 CHUNK = 32  # questions that a thread takes at a time: see benchmarks/speed/batch.py
-CORPUS_CHUNK = 4  # the same of a corpus, which answers one by one
+CORPUS_CHUNK = 4  # the same for a corpus, which answers questions one by one
 
-_CHUNK_CHARACTERS = 1 << 20  # of questions and texts, beyond which a chunk takes no more of them
-_AHEAD = 4  # chunks for each worker that are read before the first of them is written ...
-_AHEAD_CHARACTERS = 1 << 26  # ... unless they hold more than so many characters
+_CHUNK_CHARACTERS = 1 << 20  # of questions and texts: a chunk of this size is full
+_AHEAD = 4  # chunks per worker that may wait to be written ...
+_AHEAD_CHARACTERS = 1 << 26  # ... if they have at most so many characters
 
 
 Answering: TypeAlias = Callable[[Sequence[Question]], Sequence[Mapping[str, Any]]]
-"""Answers questions: the fields of the answer to each, in order, as JSON has them. Called from many threads."""
+"""A function that answers questions. It returns the JSON fields of each answer, in order. Many threads call it."""
 
 
 class Chunk(NamedTuple):
-    """Lines of the input that are answered together, and the characters of their questions and texts."""
+    """Lines of the input that are answered together, and the number of characters of their questions and texts."""
 
     records: Sequence[Question | BadLine]
     size: int
 
     @property
     def end(self) -> int:
-        """Where its last line ends, in bytes from the beginning of the file."""
+        """The end of its last line, in bytes from the start of the file."""
         return self.records[-1].end
 
 
 class Done(NamedTuple):
-    """The lines of the output for a chunk, and where it ends."""
+    """The lines of the output for a chunk, and the end of the chunk in the input."""
 
     lines: Sequence[Line]
     end: int
 
 
 Spread: TypeAlias = Callable[[Iterator[Chunk]], Generator[Done, None, None]]
-"""Answers chunks wherever it likes, and yields all of them in order. It takes of them as it goes, not all at once."""
+"""A function that distributes chunks to workers and yields the results in order. It takes the chunks one by one."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """What a run did.
+    """The result of a run.
 
     Attributes:
-        answered: Questions that it answered.
-        failed: Lines that it could not answer; theirs in the output say why.
-        skipped: Lines whose answers were there already.
-        failed_before: How many of those say why there is no answer.
-        seconds: What it took.
+        answered: The number of questions that it answered.
+        failed: The number of lines that it could not answer; their output lines contain an error.
+        skipped: The number of lines that an earlier run had answered.
+        failed_before: How many of the skipped lines have an error in the output.
+        seconds: The duration.
     """
 
     answered: int
@@ -86,17 +86,17 @@ class Summary:
 
 
 def from_texts(qa: QuestionAnswerer, *, budget: Budget = "full", top_k: int = 1) -> Answering:
-    """Return what answers each question from its own text.
+    """Return a function that answers each question from its own text.
 
-    The fields are those of `Answer.to_dict`; with `top_k` above 1, a list of such under `answers`.
+    The fields are those of `Answer.to_dict`; with `top_k` above 1, a list of them under `answers`.
 
     Args:
-        qa: The model. One that uses a single thread serves many workers best.
-        budget: What to spend: see `QuestionAnswerer.__call__`.
+        qa: The model. With many workers, it should use a single thread.
+        budget: The cost of an answer: see `QuestionAnswerer.__call__`.
         top_k: How many answers to give.
 
     Raises:
-        BudgetError: The budget makes no sense.
+        BudgetError: The budget is invalid.
     """
     qa.table.select(qa.shape, budget)
 
@@ -106,7 +106,7 @@ def from_texts(qa: QuestionAnswerer, *, budget: Budget = "full", top_k: int = 1)
             if top_k == 1:
                 return [found.to_dict() for found in qa(asked, texts, budget=budget)]
             several = qa(asked, texts, budget=budget, top_k=top_k)
-        except ValueError as error:  # of one question that is tried alone, its number among many says nothing
+        except ValueError as error:  # if a question is tried alone, its number in the list says nothing
             raise ValueError(str(error).removesuffix(" (number 0)")) from error
         return [{"answers": [found.to_dict() for found in answers]} for answers in several]
 
@@ -116,20 +116,19 @@ def from_texts(qa: QuestionAnswerer, *, budget: Budget = "full", top_k: int = 1)
 def from_corpus(
     corpus: Corpus, *, budget: Budget = "full", top_k: int = 1, max_latency_ms: float | None = None
 ) -> Answering:
-    """Return what answers each question from a corpus.
+    """Return a function that answers each question from a corpus.
 
-    The fields are those of `CorpusAnswer.to_dict`; with `top_k` above 1, a list of such under `answers`. An index that
-    cannot be used, now or in the middle of a run, is a `BatchError`.
+    The fields are those of `CorpusAnswer.to_dict`; with `top_k` above 1, a list of them under `answers`.
 
     Args:
-        corpus: The documents, and a model, which serves many workers best if it uses a single thread.
-        budget: What to spend on a passage: see `QuestionAnswerer.__call__`.
+        corpus: The documents and the model. With many workers, the model should use a single thread.
+        budget: The cost of a prediction on a passage: see `QuestionAnswerer.__call__`.
         top_k: How many answers to give.
-        max_latency_ms: Milliseconds that an answer may take.
+        max_latency_ms: The time limit for an answer, in milliseconds.
 
     Raises:
-        BatchError: The index cannot be used.
-        BudgetError: The budget makes no sense.
+        BatchError: The index cannot be used. The returned function raises it, too.
+        BudgetError: The budget is invalid.
     """
     from dynamic_tinybert.corpus import CorpusError
 
@@ -155,15 +154,15 @@ def from_corpus(
 
 @dataclass(frozen=True, kw_only=True)
 class Setup:
-    """What questions are answered with, as words that can be sent to another process.
+    """The options for answering questions, in a form that can be sent to another process.
 
     Attributes:
-        model: A name or a folder, as `QuestionAnswerer` takes it.
-        precision: What it computes in.
-        budget: What to spend: see `QuestionAnswerer.__call__`.
+        model: The name or the folder of a model, as for `QuestionAnswerer`.
+        precision: The precision of the computation.
+        budget: The cost of an answer: see `QuestionAnswerer.__call__`.
         top_k: How many answers to give.
-        index: The folder of an index; without it each question brings its own text.
-        max_latency_ms: Milliseconds that an answer from the index may take.
+        index: The folder of an index; without it, each question must have its own text.
+        max_latency_ms: The time limit for an answer from the index, in milliseconds.
     """
 
     model: str = "embedded"
@@ -175,20 +174,20 @@ class Setup:
 
     @property
     def needs_text(self) -> bool:
-        """Whether each question must bring its text."""
+        """Whether each question must have its own text."""
         return self.index is None
 
     @property
     def chunk(self) -> int:
-        """Questions to take at a time."""
+        """How many questions a worker takes at a time."""
         return CHUNK if self.index is None else CORPUS_CHUNK
 
     def answering(self, qa: QuestionAnswerer) -> Answering:
-        """Return what answers questions with the model, which is loaded already.
+        """Return a function that answers questions with a loaded model.
 
         Raises:
             BatchError: The index cannot be used.
-            BudgetError: The budget makes no sense.
+            BudgetError: The budget is invalid.
         """
         if self.index is None:
             return from_texts(qa, budget=self.budget, top_k=self.top_k)
@@ -209,30 +208,30 @@ def answer_file(
     needs_text: bool = True,
     progress: Progress | None = None,
 ) -> Summary:
-    """Answer a file of questions into a file of answers, a line for each, in order.
+    """Answer a file of questions into a file of answers, one line per question, in order.
 
-    A line of the output is a JSON object of the question's `id` and the answer's fields, or of the `id` and an `error`:
-    for a line that holds no question, and for one that `answer` refuses, tried alone. All others are answered. Where
-    the `id` is the number of the line, the `question` stands there, too.
+    A line of the output is a JSON object with the `id` of the question and the fields of the answer. It has an `error`
+    instead of these fields if the line is not a valid question, or if `answer` raises a ValueError for the question
+    alone. If the `id` is the line number, the object also has the `question`.
 
-    After each chunk what is answered is handed to the system, so that a kill loses only what was being answered.
+    After each chunk, its answers are passed to the operating system. So a kill loses only unfinished answers.
 
     Args:
-        questions: The file of questions: see `read_questions`. It is read as it is needed, and may be a pipe.
+        questions: The file of questions: see `read_questions`. It is read bit by bit, and may be a pipe.
         out: The file of answers.
-        answer: Answers some questions at a time, from several threads at once. A ValueError is the fault of a question;
-            whatever else it raises ends the run.
-        workers: Threads that answer.
+        answer: Answers some questions at a time; several threads call it. A ValueError means that a question is wrong;
+            any other error ends the run.
+        workers: The number of threads.
         chunk: The most questions that a thread takes at a time.
-        resume: Go on after the whole lines that are in `out`, if there are any.
-        needs_text: Each question must bring its text; otherwise texts are left aside.
-        progress: Called with the bytes of `questions` that are done, those there are, and how fast it goes.
+        resume: Continue after the complete lines in `out`, if there are any.
+        needs_text: Each question must have its text; otherwise texts are ignored.
+        progress: Called with the bytes of `questions` that are done, the bytes in total, and a text about the speed.
 
     Raises:
-        BatchError: `out` holds answers already and they are not to be resumed, or answers to other questions; another
-            run is writing it; it is no file.
-        OSError: A file cannot be read or written; what was written until then can be resumed.
-        ValueError: `workers` or `chunk` is below 1, or both files are one.
+        BatchError: `out` has answers and `resume` is false, or it has answers to other questions; another run is
+            writing it; it is not a regular file.
+        OSError: A file cannot be read or written; the run can be resumed.
+        ValueError: `workers` or `chunk` is below 1, or both files are the same.
     """
     check_from_one(workers=workers, chunk=chunk)
     return run(
@@ -249,7 +248,7 @@ def answer_file(
 def run(
     questions: Path, out: Path, spread: Spread, *, chunk: int, resume: bool, needs_text: bool, progress: Progress | None
 ) -> Summary:
-    """Answer a file of questions by whatever `spread` has at its service; see `answer_file`."""
+    """Answer a file of questions with the workers of `spread`; see `answer_file`."""
     began = time.perf_counter()
     with questions.open("rb") as source:
         if out.exists() and out.samefile(questions):
@@ -276,7 +275,7 @@ def run(
 
 
 def answer_lines(answer: Answering, records: Sequence[Question | BadLine]) -> list[Line]:
-    """Return the lines of the output for some records."""
+    """Answer some records, and return their lines of the output."""
     answers = iter(_ask(answer, [record for record in records if isinstance(record, Question)]))
     return [
         next(answers) if isinstance(record, Question) else Line(encode_error(record, record.error), False)
@@ -293,7 +292,7 @@ def _ask(answer: Answering, questions: Sequence[Question]) -> list[Line]:
         if len(found) != len(questions):
             raise AssertionError(f"{len(found)} answers to {len(questions)} questions")
         return [Line(encode(q, fields), True) for q, fields in zip(questions, found, strict=True)]
-    except LogitsError:  # of a damaged model
+    except LogitsError:  # the model is damaged
         raise
     except ValueError as error:
         if len(questions) == 1:
@@ -302,7 +301,7 @@ def _ask(answer: Answering, questions: Sequence[Question]) -> list[Line]:
 
 
 def _on_threads(chunks: Iterable[Chunk], answer: Answering, workers: int) -> Generator[Done, None, None]:
-    """Answer chunks on so many threads, and yield them in order."""
+    """Answer chunks on threads, and yield the results in order."""
     waiting: deque[tuple[Chunk, Future[list[Line]]]] = deque()
 
     def first() -> Done:
@@ -326,7 +325,7 @@ def _on_threads(chunks: Iterable[Chunk], answer: Answering, workers: int) -> Gen
 
 
 def _chunks(records: Iterable[Question | BadLine], most: int) -> Iterator[Chunk]:
-    """Gather records: at most so many, or so large."""
+    """Group records into chunks of at most `most` records. A chunk also ends at `_CHUNK_CHARACTERS`."""
     part: list[Question | BadLine] = []
     size = 0
     for record in records:
@@ -340,7 +339,7 @@ def _chunks(records: Iterable[Question | BadLine], most: int) -> Iterator[Chunk]
 
 
 class _Meter:
-    """Says how far a run is, in bytes of the file of questions, and how fast."""
+    """Report the progress of a run, in bytes of the file of questions, and its speed."""
 
     def __init__(self, progress: Progress | None, total: int) -> None:
         self._progress = progress
@@ -350,17 +349,17 @@ class _Meter:
         self._count = 0
 
     def skipped(self, end: int) -> None:
-        """Say that answers up to a place were there; time is taken from there on."""
+        """Report that the answers up to `end` exist, and restart the clock."""
         self._began = time.perf_counter()
         self._say(end, "")
 
     def answered(self, end: int, count: int) -> None:
-        """Say that so many more were answered, up to a place."""
+        """Report that `count` more questions were answered, up to `end`."""
         self._count += count
         self._say(end, f", {self._count / max(time.perf_counter() - self._began, 1e-9):.1f} questions a second")
 
     def finish(self) -> None:
-        """Say that all is done, blank lines at the end among it."""
+        """Report that the whole file is done, including blank lines at its end."""
         self._say(max(self._total, self._done), "")
 
     def _say(self, end: int, note: str) -> None:

@@ -1,8 +1,8 @@
-"""A file of questions answered on a Ray cluster: what `batch` does on threads, Ray Data does on machines.
+"""Answer a file of questions on a Ray cluster, with Ray Data.
 
-The process that calls reads the questions and writes the answers, in order, so that each question is written once,
-whatever becomes of the machines between: what a lost one had in hand Ray Data gives to another. Only the model, and the
-index if there is one, must be on each machine, under the same path.
+The calling process reads the questions and writes the answers, in order. So each answer is written once, even if
+machines are lost: Ray Data gives their work to other machines. The model, and the index if there is one, must be on
+each machine, under the same path.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from dynamic_tinybert.batch.answering import Answering, Chunk, Done, Progress, a
 from dynamic_tinybert.errors import check_from_one
 from dynamic_tinybert.folder import EMBEDDED
 
-_CHUNKS = 512  # that one Ray dataset has at most ...
-_CHARACTERS = 1 << 26  # ... unless they hold more characters: so much waits in the memory of the process that calls
-_RETRIES = 5  # of a chunk whose worker died: machines may be lost, but a chunk may also kill each worker that has it
-_PATIENCE = 5  # seconds that a connection to the cluster may take
+_CHUNKS = 512  # the most chunks of one Ray dataset ...
+_CHARACTERS = 1 << 26  # ... if they have fewer characters than this; they wait in the memory of the calling process
+_RETRIES = 5  # of a chunk whose worker died: perhaps a machine was lost, perhaps the chunk kills each worker
+_PATIENCE = 5  # seconds for the connection to the cluster
 
 
 def answer_file_on_ray(
@@ -46,24 +46,25 @@ def answer_file_on_ray(
     resume: bool = False,
     progress: Progress | None = None,
 ) -> Summary:
-    """Answer a file of questions on a Ray cluster: the output is that of `answer_file`, line by line.
+    """Answer a file of questions on a Ray cluster. The output is the same as that of `answer_file`.
 
     Args:
-        questions: The file of questions, which only this process reads.
-        out: The file of answers, which only this process writes.
-        setup: What each worker answers with. It must find the model and the index on its own machine.
-        address: Of the cluster, as `ray.init` takes it from one of its machines: `HOST:PORT` or `auto`; `local` starts
-            a cluster of this machine alone. A process that is connected already stays so, wherever that is.
+        questions: The file of questions; only this process reads it.
+        out: The file of answers; only this process writes it.
+        setup: The options for each worker. The model and the index must be on the worker's machine.
+        address: The address of the cluster for `ray.init`: `HOST:PORT` or `auto` on a machine of the cluster, or
+            `local` to start a cluster on this machine alone. If the process is already connected, the address is
+            ignored.
         workers: The most processes that answer at the same time; by default one for each core of the cluster.
-        chunk: The most questions that a worker takes at a time; by default as `batch` has them.
-        resume: Go on after the whole lines that are in `out`, if there are any.
-        progress: Called with the bytes of `questions` that are done, those there are, and how fast it goes.
+        chunk: The most questions that a worker takes at a time; by default `setup.chunk`.
+        resume: Continue after the complete lines in `out`, if there are any.
+        progress: Called with the bytes of `questions` that are done, the bytes in total, and a text about the speed.
 
     Raises:
-        BatchError: There is no cluster at that address; a worker cannot answer at all, or dies of a chunk again and
-            again; or see `answer_file`.
-        OSError: A file cannot be read or written; what was written until then can be resumed.
-        ValueError: `workers` or `chunk` is below 1, both files are one, or the address has another form.
+        BatchError: There is no cluster at this address; a worker cannot answer at all; a chunk kills its workers
+            repeatedly; or see `answer_file`.
+        OSError: A file cannot be read or written; the run can be resumed.
+        ValueError: `workers` or `chunk` is below 1, both files are the same, or the address is not valid.
     """
     chunk = setup.chunk if chunk is None else chunk
     check_from_one(**{k: v for k, v in (("workers", workers), ("chunk", chunk)) if v is not None})
@@ -81,7 +82,7 @@ def answer_file_on_ray(
 
 
 def _wherever_it_works(setup: Setup) -> Setup:
-    """Name folders in full, links as they are: workers have a working directory of their own, perhaps elsewhere."""
+    """Make the paths absolute, because workers have another working directory. Links are not resolved."""
     model = setup.model
     if model != EMBEDDED and os.path.isdir(model):
         model = os.path.abspath(model)
@@ -96,7 +97,7 @@ def _wherever_it_works(setup: Setup) -> Setup:
 @contextlib.contextmanager
 def _cluster(address: str) -> Iterator[None]:
     """Connect this process with a cluster."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # of a cluster that is started here; nobody was asked
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # for a cluster that starts here: the user was not asked
     if ray.is_initialized():
         yield
         return
@@ -115,7 +116,7 @@ def _cluster(address: str) -> Iterator[None]:
 
 
 def _check_reachable(address: str) -> None:
-    """Make sure that somebody listens at an address of a host and a port; Ray itself tries for minutes."""
+    """Check that a server listens at the host and port of an address, because Ray itself tries for minutes."""
     if address in ("auto", "local"):
         return
     host, colon, port = address.rpartition(":")
@@ -130,20 +131,20 @@ def _check_reachable(address: str) -> None:
 
 
 def _on_ray(chunks: Iterator[Chunk], setup: Setup, workers: int | None) -> Generator[Done, None, None]:
-    """Answer chunks by Ray Data, some hundreds of them a dataset, and yield them in order."""
+    """Answer chunks with Ray Data, at most `_CHUNKS` per dataset, and yield the results in order."""
     context = ray.data.DataContext.get_current()
     context.execution_options.preserve_order = True
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # errors are raised
-    options: dict[str, Any] = {"num_cpus": 1, "max_retries": _RETRIES}  # by itself Ray Data would try for ever
+    options: dict[str, Any] = {"num_cpus": 1, "max_retries": _RETRIES}  # by default Ray Data tries for ever
     if workers is not None:
         options["concurrency"] = workers
     work = functools.partial(_answer_row, setup=setup)
     while part := list(_portion(chunks)):
         rows = [{"number": number, "records": pickle.dumps(chunk.records)} for number, chunk in enumerate(part)]
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # max_retries is to have another place from Ray 2.64 on
+            warnings.simplefilter("ignore")  # Ray 2.64 will move max_retries
             answers = ray.data.from_items(rows, override_num_blocks=len(rows)).map(work, **options)
         done = 0
         try:
@@ -163,7 +164,7 @@ def _on_ray(chunks: Iterator[Chunk], setup: Setup, workers: int | None) -> Gener
 
 
 def _portion(chunks: Iterator[Chunk]) -> Iterator[Chunk]:
-    """Yield as many chunks as one dataset has."""
+    """Yield the chunks of one dataset."""
     size = 0
     for chunk in itertools.islice(chunks, _CHUNKS):
         yield chunk
@@ -174,14 +175,14 @@ def _portion(chunks: Iterator[Chunk]) -> Iterator[Chunk]:
 
 @functools.lru_cache(maxsize=1)
 def _loaded(setup: Setup) -> Answering:
-    """Return what answers, loaded once in a process: Ray keeps its processes from task to task."""
+    """Load the model once in each process, because Ray reuses its processes for many tasks."""
     from dynamic_tinybert.qa import QuestionAnswerer
 
     return setup.answering(QuestionAnswerer(setup.model, precision=setup.precision, threads=1))
 
 
 def _answer_row(row: dict[str, Any], setup: Setup) -> dict[str, Any]:
-    """Answer a chunk in one of Ray's processes. What makes all answers impossible comes back as the row's `error`."""
+    """Answer a chunk in a process of Ray. If no question can be answered at all, the row has an `error`."""
     from dynamic_tinybert.answer import LogitsError
     from dynamic_tinybert.folder import ModelFolderError
 

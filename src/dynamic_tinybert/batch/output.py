@@ -1,4 +1,4 @@
-"""Answers of a batch: their lines, and the file of them, which is only ever appended to and can be resumed."""
+"""The output of a batch: its lines, and its file, which a run only appends to and can resume."""
 
 from __future__ import annotations
 
@@ -21,36 +21,36 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 _LONGEST_ANSWER = 1 << 28  # bytes of an answer's line
-_SKIPPED = 1000  # lines between two reports of progress while answers are checked that are there already
+_SKIPPED = 1000  # lines between two reports of progress while existing answers are checked
 
 
 class BatchError(DynamicTinyBertError):
-    """A run that cannot begin or go on; one line that says why."""
+    """A run cannot start or continue. The message is one line that says why."""
 
 
 class Line(NamedTuple):
-    """A line of the output, whole, and whether it is an answer."""
+    """A complete line of the output, and whether it is an answer."""
 
     content: bytes
     good: bool
 
 
 def encode(record: Question | BadLine, fields: Mapping[str, Any]) -> bytes:
-    """Return the line of the output that has these fields for a record."""
+    """Return the line of the output with these fields for a record."""
     head = _head(record)
     row = head | dict(fields) | head
     return json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b"\n"
 
 
 def _head(record: Question | BadLine) -> dict[str, Any]:
-    """What tells in a line of the output which question it answers."""
+    """Return the fields of an output line that identify its question."""
     if record.named or isinstance(record, BadLine):
         return {"id": record.id}
     return {"id": record.id, "question": record.question}
 
 
 def encode_error(record: Question | BadLine, error: str) -> bytes:
-    """Return the line of the output that says why a record has no answer."""
+    """Return the line of the output for a record that has no answer."""
     plain = " ".join(error.split()).encode(errors="backslashreplace").decode()
     return encode(record, {"error": plain})
 
@@ -58,13 +58,13 @@ def encode_error(record: Question | BadLine, error: str) -> bytes:
 def pass_over_answered(
     records: Iterator[Question | BadLine], output: Output, questions: Path, skipped: Callable[[int], None]
 ) -> tuple[Iterator[Question | BadLine], int, int]:
-    """Pass over the records whose answers are there, and tell `skipped` now and then where the last of them ends.
+    """Skip the records whose answers are in the output. From time to time, call `skipped` with the end of the last one.
 
     Returns:
-        The records that are left, how many are not, and how many of those have an error for an answer.
+        The remaining records, the number of skipped records, and how many of these have an error in the output.
 
     Raises:
-        BatchError: The answers are to other questions.
+        BatchError: The output has answers to other questions.
     """
     count = failed = 0
     for line in output.lines():
@@ -72,7 +72,7 @@ def pass_over_answered(
         if record is None:
             raise BatchError(f"{output.path} holds more answers than {questions} holds questions: name another --out")
         if not line.endswith(b"\n"):
-            begin = encode(record, {})[:-2]  # all but the bracket and the line's end
+            begin = encode(record, {})[:-2]  # without the bracket and the end of the line
             if len(line) == _LONGEST_ANSWER or not begin.startswith(line[: len(begin)]):
                 raise _no_answer(output.path, count + 1, record, questions)
             output.cut(len(line))
@@ -88,7 +88,7 @@ def pass_over_answered(
 
 
 def _read_answer(line: bytes) -> tuple[object, bool]:
-    """Return what tells in a line of the output which question it answers, and whether it is an answer."""
+    """Return the fields of an output line that identify its question, and whether the line is an answer."""
     try:
         value = parse_object(line, constants=False)
     except LineError:
@@ -104,11 +104,12 @@ def _no_answer(path: Path, number: int, record: Record, questions: Path) -> Batc
 
 
 class Output:
-    """The file of answers, which one process writes at a time.
+    """The file of answers. Only one process at a time writes it.
 
     Raises:
-        BatchError: It holds answers that are not to be resumed, another process is writing it, or it is no file.
-        OSError: It cannot be written.
+        BatchError: The file has answers and `resume` is false, another process is writing it, or it is not a regular
+            file.
+        OSError: The file cannot be written.
     """
 
     def __init__(self, path: Path, *, resume: bool) -> None:
@@ -135,26 +136,26 @@ class Output:
             os.close(self._file)
 
     def lines(self) -> Iterator[bytes]:
-        r"""Yield the lines that are there. The last is torn if no `\n` ends it, and any that is too long."""
+        r"""Yield the existing lines. A line without `\n` at its end is the last one and incomplete, or too long."""
         with open(self._file, "rb", closefd=False) as file:
             while line := file.readline(_LONGEST_ANSWER):
                 yield line
 
     def cut(self, size: int) -> None:
-        """Cut so many bytes from the end."""
+        """Remove `size` bytes from the end."""
         with self._named():
             os.ftruncate(self._file, os.fstat(self._file).st_size - size)
 
     def write(self, content: bytes) -> None:
-        """Append whole lines, and hand them to the system."""
+        """Append complete lines, and pass them to the operating system."""
         rest = memoryview(content)
         with self._named():
             while rest:
                 rest = rest[os.write(self._file, rest) :]
 
     def _lock(self) -> None:
-        """Take the file for this process until it ends, however it ends, where the system can do that."""
-        with contextlib.suppress(OSError):  # of a file system that has no locks
+        """Lock the file until this process ends, even by a kill, if the file system has locks."""
+        with contextlib.suppress(OSError):  # the file system has no locks
             if not lock_descriptor(self._file, blocking=False):
                 raise BatchError(f"another run is writing {self.path}: wait for it, or name another --out")
 

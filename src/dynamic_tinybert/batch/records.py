@@ -1,4 +1,4 @@
-"""Questions of a batch: read from JSON Lines, one at a time, in bounded memory."""
+"""Read the questions of a batch from JSON Lines, one at a time, in bounded memory."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dynamic_tinybert.files import SURROGATE, LineError, parse_object, split_lin
 
 Id: TypeAlias = "str | int | float"
 
-LONGEST_LINE = 1 << 26  # bytes of a question's line
+LONGEST_LINE = 1 << 26  # bytes
 
 _PIECE = 1 << 20  # bytes of a line that are read at a time
 _BOM = b"\xef\xbb\xbf"
@@ -24,10 +24,10 @@ class Record:
     """A line of a file of questions.
 
     Attributes:
-        line: Its number, from 1.
-        id: What its answer is known by: the question's own id, otherwise the line's number.
-        named: Whether the id is its own; where it is not, the question stands in its answer's line, too.
-        end: Where the line ends, in bytes from the beginning of the file.
+        line: The number of the line, from 1.
+        id: The id of the answer: the question's own id, otherwise the number of the line.
+        named: Whether the question has an id of its own; if not, the output line also contains the question.
+        end: The end of the line, in bytes from the start of the file.
     """
 
     line: int
@@ -38,7 +38,7 @@ class Record:
 
 @dataclass(frozen=True, kw_only=True)
 class Question(Record):
-    """A question, and the text to answer it from; empty where questions need none."""
+    """A question and its text; the text is empty if questions need no text."""
 
     question: str
     text: str
@@ -46,21 +46,20 @@ class Question(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class BadLine(Record):
-    """A line that holds no question, and why, in one line that begins with the line's number."""
+    """A line that is not a valid question. `error` is one line that starts with the line number and says why."""
 
     error: str
 
 
 def read_questions(file: BinaryIO, *, needs_text: bool = True) -> Iterator[Question | BadLine]:
-    r"""Yield the questions of a file of JSON Lines, one at a time, and what is in their place where a line holds none.
+    r"""Yield the questions of a file of JSON Lines, one at a time. A line that is not valid gives a `BadLine`.
 
-    A question is an object with `question`, perhaps an `id` (a string or a number; by default the number of the line),
-    and its `text`, which may also be called `context`. Whatever else it has is left aside, as are blank lines. Lines
-    end in `\n` and have at most 64 MiB.
+    A question is an object with a `question`, a `text` (or `context`) and an optional `id` (a string or a number; by
+    default the line number). Other fields and blank lines are ignored. Lines end in `\n` and have at most 64 MiB.
 
     Args:
         file: The file, in UTF-8.
-        needs_text: Each question must bring its text; otherwise texts are left aside.
+        needs_text: Each question must have its text; otherwise texts are ignored.
     """
     pieces = iter(partial(file.readline, _PIECE), b"")
     for number, (line, end) in enumerate(split_lines(pieces, LONGEST_LINE), 1):
