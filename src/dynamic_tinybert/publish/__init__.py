@@ -1,4 +1,4 @@
-"""Publishing: model cards, and a model folder onto the Hugging Face Hub."""
+"""Write model cards, and publish a model folder on the Hugging Face Hub."""
 
 from dynamic_tinybert.publish.card import (
     PREJUDICES,

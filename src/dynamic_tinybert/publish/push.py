@@ -1,4 +1,4 @@
-"""Publishing a model: its folder checked, its card completed, one commit on the Hugging Face Hub."""
+"""Publish a model: check its folder, complete its card, make one commit on the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ class Push:
     Attributes:
         name: The model on the Hub, `owner/name`.
         url: Its page.
-        commit: The commit, or None if nothing was uploaded: all was there, or it was a trial.
-        private: Whether only its owner sees it; None of a trial, which asks nobody.
+        commit: The commit, or None if nothing was uploaded: nothing changed, or it was a dry run.
+        private: Whether only its owner sees it; None for a dry run, which does not ask the Hub.
         files: The files and their sizes in bytes.
-        removed: Files of the model before that were removed.
-        card: The card as it goes up.
+        removed: Files of the previous model that were removed.
+        card: The card as it is uploaded.
     """
 
     name: str
@@ -68,24 +68,25 @@ def push_model(
 ) -> Push:
     """Upload a model folder to the Hugging Face Hub, with a complete model card.
 
-    The folder is checked, weights and all, and left as it is. What is uploaded are the files of a model and nothing
-    else: `config.json`, the weights, the tokenizer, `length_configs.json` and the card. Weights in our INT8 go up in
-    float32. It is one commit, so that the model on the Hub is always whole.
+    The folder, with its weights, is checked and not changed. Only the files of a model are uploaded: `config.json`, the
+    weights, the tokenizer, `length_configs.json` and the card. INT8 weights are uploaded as float32. Everything goes in
+    one commit, so the model on the Hub is always complete.
 
     Args:
         model: The folder; or `embedded`.
-        name: `owner/name` on the Hub. What is not there is made.
-        revision: The branch; by default `main`.
-        private: Make it visible to its owner alone. A model that is there and public is refused.
-        message: Of the commit.
-        license: The licence of the model, where its card states none.
-        token: Access token for the Hub; by default that of `HF_TOKEN` or `hf auth login`.
-        dry_run: Ask nobody, and upload nothing.
-        say: Is told what happens, a line at a time.
+        name: `owner/name` on the Hub. The model is created if it does not exist.
+        revision: The branch; by default `main`. It is created if it does not exist.
+        private: Make the model visible to its owner only. An existing public model is refused.
+        message: The message of the commit.
+        license: The licence of the model, if its card states none.
+        token: The access token for the Hub; by default that of `HF_TOKEN` or `hf auth login`.
+        dry_run: Do not contact the Hub, and upload nothing.
+        say: Called with each line that reports what happens.
 
     Raises:
         ValueError: The name is not `owner/name`, or the message is empty.
-        ModelFolderError: The folder is no sound model, its card lacks a licence, or the Hub refuses or is out of reach.
+        ModelFolderError: The folder is not a valid model; its card lacks a licence; or the Hub refuses or cannot be
+            reached.
     """
     check_hub_name(name)
     if message is not None and not message.strip():
@@ -121,14 +122,14 @@ def push_model(
 
 
 def model_files(folder: ModelFolder) -> dict[str, bytes | Path]:
-    """Return the files of a model by name, without its card: their places, or what they hold."""
+    """Return the files of a model, without its card: name -> path or content."""
     files: dict[str, bytes | Path] = {CONFIG: folder.path / CONFIG}
     weights = find_weight_files(folder.path)
     files |= {file.name: file for file in weights}
     if weights[0].name != WEIGHTS:
         files[INDEX] = folder.path / INDEX
     files |= {file: folder.path / file for file in COPIED if file != CARD and (folder.path / file).is_file()}
-    for name in {CONFIG, "tokenizer_config.json"} & files.keys():  # where it lay on some machine is nobody's business
+    for name in {CONFIG, "tokenizer_config.json"} & files.keys():  # local paths are private
         settings = read_object(folder.path / name)
         if _PATHS & settings.keys():
             kept = {key: value for key, value in settings.items() if key not in _PATHS}
@@ -137,10 +138,10 @@ def model_files(folder: ModelFolder) -> dict[str, bytes | Path]:
 
 
 def read_card(folder: ModelFolder) -> str | None:
-    """Read the card of a folder as it stands, or None.
+    """Read the card of a folder; return None if there is no card.
 
     Raises:
-        ModelFolderError: It is no UTF-8.
+        ModelFolderError: The card is not UTF-8.
     """
     file = folder.path / CARD
     try:

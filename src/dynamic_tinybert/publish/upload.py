@@ -1,4 +1,4 @@
-"""Writing to the Hugging Face Hub: one commit with the files of a model."""
+"""Write to the Hugging Face Hub: one commit with the files of a model."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from dynamic_tinybert.folder import CARD, FETCHED, ModelFolderError, is_hub_name
 
 
 def check_hub_name(name: str) -> None:
-    """Check the name that a model is to have on the Hub.
+    """Check the name of a model on the Hub.
 
     Raises:
-        ValueError: It is not of the form `owner/name`, or has characters that the Hub refuses.
+        ValueError: The name is not `owner/name`, or has characters that the Hub refuses.
     """
     from huggingface_hub import errors
 
@@ -32,14 +32,14 @@ def check_hub_name(name: str) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class HubModel:
-    """A model on the Hub that is there and can be committed to.
+    """An existing model on the Hub.
 
     Attributes:
         name: `owner/name`.
-        revision: The branch that is written.
+        revision: The branch to write to; None for `main`.
         private: Whether only its owner sees it.
-        files: Names of the files at its head.
-        url: Its page; that of the branch, unless it is `main`.
+        files: The names of the files at the head of the branch.
+        url: The page of the model, or of the branch if it is not `main`.
     """
 
     name: str
@@ -51,10 +51,10 @@ class HubModel:
     _head: str
 
     def read_card(self) -> str | None:
-        """Fetch the card; None if there is no card.
+        """Fetch the card; return None if there is no card.
 
         Raises:
-            ModelFolderError: It cannot be had.
+            ModelFolderError: The card cannot be fetched, or is not UTF-8.
         """
         from huggingface_hub import hf_hub_download
 
@@ -69,7 +69,7 @@ class HubModel:
             raise ModelFolderError(f"{CARD} of {self.name} is no UTF-8 (byte {error.start:,}): mend it there") from None
 
     def superseded(self, files: Mapping[str, Any]) -> list[str]:
-        """Name the files of a model that are there and not among `files`, by which an old model would be read."""
+        """Return the model files on the Hub that are not in `files`; with them, the old model could still be loaded."""
         return sorted(
             file
             for file in self.files - files.keys()
@@ -77,13 +77,13 @@ class HubModel:
         )
 
     def commit(self, files: Mapping[str, bytes | Path], message: str) -> str | None:
-        """Make one commit: the files of a model instead of those that are there. Other files stay.
+        """Replace the files of the model in one commit. Other files stay.
 
         Returns:
-            The new commit, or None if all was there already.
+            The new commit, or None if nothing changed.
 
         Raises:
-            ModelFolderError: It failed; the model on the Hub is as it was.
+            ModelFolderError: The commit failed; the model on the Hub did not change.
         """
         from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
@@ -100,13 +100,13 @@ class HubModel:
 
 
 class Hub:
-    """The Hub, for somebody who may write there.
+    """The Hub, with an access token.
 
     Args:
-        token: Access token; by default that of `HF_TOKEN` or `hf auth login`.
+        token: The access token; by default that of `HF_TOKEN` or `hf auth login`.
 
     Raises:
-        ModelFolderError: There is no token, or the Hub is not to be asked.
+        ModelFolderError: There is no token, or `HF_HUB_OFFLINE` is set.
     """
 
     def __init__(self, token: str | None) -> None:
@@ -123,15 +123,15 @@ class Hub:
         self._api: Any = HfApi(token=token)
 
     def find(self, name: str, *, revision: str | None, private: bool) -> HubModel | None:
-        """Find a model; None if it or the branch does not exist.
+        """Find a model; return None if the model or the branch does not exist.
 
         Args:
             name: `owner/name`.
-            revision: The branch; by default `main`.
-            private: It must be private.
+            revision: The branch; None for `main`.
+            private: Whether the model must be private.
 
         Raises:
-            ModelFolderError: The Hub is out of reach or refuses, or the model is public though `private` is asked for.
+            ModelFolderError: The Hub cannot be reached or refuses, or the model is public but `private` is true.
         """
         from huggingface_hub import constants, errors
 
@@ -158,10 +158,10 @@ class Hub:
         )
 
     def make(self, name: str, *, revision: str | None, private: bool) -> HubModel:
-        """Make an empty model, or the branch that is lacking. The arguments are those of `find`.
+        """Create the model or the branch if it is missing. The arguments are those of `find`.
 
         Raises:
-            ModelFolderError: The token has no right, or the Hub is out of reach.
+            ModelFolderError: The token may not write there, or the Hub cannot be reached.
         """
         with _in_one_line(name, self._api.token):
             if not self._api.repo_exists(name):
@@ -176,11 +176,11 @@ class Hub:
 
 @contextlib.contextmanager
 def without_bars() -> Iterator[None]:
-    """Keep huggingface_hub from drawing progress bars, and from what it logs."""
+    """Turn off the progress bars and logs of huggingface_hub."""
     utils = _utils()
     drawn, verbosity = not utils.are_progress_bars_disabled(), utils.logging.get_verbosity()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # where an environment variable decides over the bars
+        warnings.simplefilter("ignore")  # if an environment variable forces the bars on or off
         utils.disable_progress_bars()
     utils.logging.set_verbosity_error()
     try:
@@ -200,12 +200,12 @@ def _in_one_line(name: str, token: str | None) -> Iterator[None]:
         yield
     except ModelFolderError:
         raise
-    except Exception as error:  # what lies below huggingface_hub, and so its errors, differs from version to version
+    except Exception as error:  # the HTTP library of huggingface_hub, and so its errors, depend on the version
         cause = error.__cause__ if isinstance(error, RuntimeError) and error.__cause__ else error
         said = one_line(cause)
         if isinstance(cause, errors.HfHubHTTPError):
             line = _of_status(name, int(getattr(cause.response, "status_code", 0)), cause.server_message or said)
-        elif isinstance(cause, ValueError):  # of the card's metadata, and of what is malformed
+        elif isinstance(cause, ValueError):  # about the card's metadata, or malformed arguments
             line = f"{name} could not be pushed: {cause}"
         else:
             line = f"{name} could not be pushed: {constants.ENDPOINT} fails ({said}); check the network and push again"
@@ -226,7 +226,7 @@ def _of_status(name: str, status: int, said: str) -> str:
 
 
 def _utils() -> Any:
-    """Return a part of huggingface_hub that exports its names without saying so to type checkers."""
+    """Return `huggingface_hub.utils`, whose exports type checkers do not see."""
     from huggingface_hub import utils
 
     return utils
