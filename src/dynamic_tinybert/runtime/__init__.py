@@ -1,4 +1,4 @@
-"""The runtime: BERT question answering with drop-and-restore, from weights to logits, without PyTorch."""
+"""Predict logits with drop-and-restore in ONNX Runtime, without PyTorch."""
 
 from dynamic_tinybert.runtime.graph import Precision, build_graph
 from dynamic_tinybert.runtime.session import Logits, Provider, Runtime, export_onnx

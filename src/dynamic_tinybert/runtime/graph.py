@@ -1,16 +1,17 @@
-"""The ONNX graph of question answering with drop-and-restore, for BERT and the encoders that are like it.
+"""The ONNX graph of question answering with drop-and-restore, for BERT-like encoders.
 
-Dynamic-TinyBERT (Guskin et al., 2021, arXiv 2111.09645) after the Length-Adaptive Transformer (Kim and Cho, 2020,
-arXiv 2010.07003): in each layer, after self-attention and before the feed-forward, only the tokens that receive most
-attention go on; at the end every token has its logits, those of the last layer that it passed whole. How many go on
-is an *input* of the graph, so one graph and one session serve every budget.
+The method is Dynamic-TinyBERT (Guskin et al., 2021, arXiv 2111.09645), based on the Length-Adaptive Transformer (Kim
+and Cho, 2020, arXiv 2010.07003). In each layer, after self-attention and before the feed-forward, only the most
+significant tokens remain. Significance is the attention that a token receives. At the end every token has logits, those
+of the last layer that it passed completely. The number of remaining tokens is an *input* of the graph, so one graph and
+one session serve every budget.
 
-Inside, a token lives in a *slot*. At first slots are positions. After a drop the slots of a row hold its kept tokens,
-the most significant first, so that everywhere "real and kept" is one comparison: slot < the row's length.
+In the graph, each token is in a *slot*. At first the slots are the positions. After a drop the slots of a row hold its
+kept tokens, the most significant first. So a slot holds a real and kept token if slot < the row's length.
 
-Three rewritings save work and change nothing: the attention scale is folded into the query projection; the key's bias
-is left out, since it adds the same to every score of a query; and the value's bias is folded into the bias of the
-attention's output, since the probabilities of a query add up to 1.
+Three rewritings save work and do not change the result. The attention scale is part of the query projection. The key's
+bias is left out, because it adds the same number to all scores of a query. The value's bias is part of the bias of the
+attention's output, because the probabilities of a query add up to 1.
 """
 
 from __future__ import annotations
@@ -30,17 +31,17 @@ Precision: TypeAlias = Literal["fp32", "int8"]
 INPUTS = ("input_ids", "attention_mask", "token_type_ids", "lengths")
 OUTPUTS = ("start_logits", "end_logits", "layers_passed")
 
-_FLOAT, _INT64 = 1, 7  # element types, as ONNX numbers them
-_FOUND = 3  # what is found of a token: its start logit, its end logit, the layers it passed
+_FLOAT, _INT64 = 1, 7  # ONNX's numbers of element types
+_FOUND = 3  # the findings of a token: its start logit, its end logit, the layers that it passed
 
 
 class _State(NamedTuple):
-    """What goes from layer to layer.
+    """The names of the values that one layer passes to the next.
 
-    x: states of the tokens, [batch, slots, hidden].
-    bias: what distances add to the attention scores, [batch or 1, heads, slots, slots]; empty where they add nothing.
-    place: the row of `found` that each slot's token writes to, [batch, slots].
-    found: what is known of each token, [batch * (tokens + 1), 3]; the last place of a row takes what nobody wants.
+    x: the states of the tokens, [batch, slots, hidden].
+    bias: the bias of the attention scores by distance, [batch or 1, heads, slots, slots]; "" if the model has none.
+    place: the row of `found` to which each slot's token writes, [batch, slots].
+    found: the findings of each token so far, [batch * (tokens + 1), 3]; empty slots write to the last place of a row.
     """
 
     x: str
@@ -54,21 +55,22 @@ def build_graph(
 ) -> Graph:
     """Build the graph of a model.
 
-    Inputs, all int64: `input_ids`, `attention_mask`, `token_type_ids` of `[batch, tokens]`, each row filled from the
-    left and padded at its end, types 0 for the question and 1 for the text even where a model embeds none; `lengths` of
-    `[batch, layers]`, how many tokens each row keeps after each layer: none greater than the one before it nor than the
-    row's own tokens, and at least 1.
+    All inputs are int64. `input_ids`, `attention_mask` and `token_type_ids` are `[batch, tokens]`; each row is filled
+    from the left and padded at its end. Types are 0 for the question and 1 for the text, even if the model embeds no
+    types. `lengths`, `[batch, layers]`, is how many tokens each row keeps after each layer: at least 1, and not more
+    than after the layer before, nor than the row's real tokens.
 
-    Outputs: `start_logits` and `end_logits`, float32 `[batch, tokens]`, without meaning at padding; `layers_passed`,
-    int64 `[batch, tokens]`: how many layers each token passed whole.
+    The outputs `start_logits` and `end_logits` are float32 `[batch, tokens]`, without meaning at padding.
+    `layers_passed`, int64 `[batch, tokens]`, is how many layers each token passed completely.
 
     Args:
         shape: The sizes of the model.
-        weights: Its tensors in float32, by the names that `dynamic_tinybert.folder` gives them.
-        precision: `int8` multiplies 7-bit weights (a scale per output channel; 7, so that the sums of processors
-            without VNNI cannot overflow) with activations quantized on the fly, one scale for a whole tensor.
+        weights: Its tensors in float32, by their names in `dynamic_tinybert.folder`.
+        precision: `int8` multiplies 7-bit weights, with a scale for each output channel, and activations, which are
+            quantized at run time with one scale for a whole tensor. With 7 bits, sums cannot overflow on processors
+            without VNNI.
         fused_attention: Use the Attention operator of ONNX 23, the fastest in ONNX Runtime. Without it the graph
-            needs only operators of ONNX 20, which other runtimes have too.
+            needs only operators of ONNX 20, which other runtimes also have.
     """
     return _Builder(shape, weights, precision, fused_attention).build()
 
@@ -89,7 +91,7 @@ class _Builder:
         return self.g.weight(name, np.ascontiguousarray(value, np.float32))
 
     def projection_weights(self, name: str, value: npt.NDArray[np.float32]) -> None:
-        """Add the weight [out, in] of a projection, for `project`."""
+        """Add the weight `value` [out, in] of a projection, for `project`."""
         if not self.int8:
             self.weight(f"{name}.matrix", value.T)
             return
@@ -98,7 +100,7 @@ class _Builder:
         self.g.weight(f"{name}.matrix", np.ascontiguousarray(np.rint(value / scale[:, None]).T.astype(np.int8)))
 
     def layer_weights(self, number: int) -> str:
-        """Add the weights of that number, which layers may share, and return what their names begin with."""
+        """Add a layer's weights, if they are not there: layers may share them. Return the prefix of their names."""
         name = f"layers.{number}"
         if name in self.added:
             return name
@@ -131,7 +133,8 @@ class _Builder:
         self.zero, self.one = g.constant([0]), g.constant([1])
         self.batch, tokens = g.node("Shape", ids, start=0, end=1), g.node("Shape", ids, start=1, end=2)
 
-        # The lengths before each layer and after the last, [batch, 1] each; what batches do, [1] each.
+        # For each row: the lengths before each layer and after the last, [batch, 1] each. The rest is for the whole
+        # batch, [1] each: the shortest and longest lengths, and whether a layer drops tokens.
         real = g.node("ReduceSum", mask, self.one, keepdims=1)
         before = g.node("Concat", real, lengths, axis=1)
         kept = self.split(before, n + 1, axis=1)
@@ -150,7 +153,7 @@ class _Builder:
         width = g.constant([_FOUND])
         found = g.node("Concat", g.node("Mul", self.batch, places), width, axis=0)
         found = g.node("Expand", g.constant(0, np.float32), found)
-        if self.shape.significance == "question":  # 1 for its tokens, by the places of `found`
+        if self.shape.significance == "question":  # 1 for the question's tokens, in the order of `found`
             asking = g.node("Cast", g.node("Equal", types, g.constant(0)), to=_FLOAT)
             asking = g.node("Pad", asking, g.constant([0, 0, 0, 1]))
             self.asking = g.node("Reshape", asking, g.constant([-1]))
@@ -183,7 +186,7 @@ class _Builder:
     def embeddings(self, ids: str, types: str, slots: str) -> str:
         g, shape = self.g, self.shape
         places = self.given["embeddings.position"][shape.first_position :][: shape.positions]
-        if shape.token_types and not shape.typed:  # all tokens are of the first type
+        if shape.token_types and not shape.typed:  # every token has type 0
             places = places + self.given["embeddings.token_type"][0]
         x = g.node("Gather", self.weight("embeddings.word"), ids)
         if shape.typed:
@@ -198,13 +201,13 @@ class _Builder:
         return g.node("Add", self.project(g, x, "embeddings.projection"), self.weight("embeddings.projection.bias"))
 
     def bias(self, g: Graph, positions: str) -> str:
-        """What distances add to the scores of tokens at `positions` [rows, slots]: [rows, heads, slots, slots]."""
+        """Compute the attention bias by distance for `positions` [rows, slots]: [rows, heads, slots, slots]."""
         queries, keys = (g.node("Unsqueeze", positions, g.constant([axis])) for axis in (2, 1))
         apart = g.node("Add", g.node("Sub", keys, queries), g.constant(self.shape.positions - 1))
         return g.node("Transpose", g.node("Gather", self.distances, apart), perm=(0, 3, 1, 2))
 
     def attention(self, name: str, state: _State, kept: str, shortest: str) -> tuple[str, str]:
-        """Self-attention: the mixed values [batch, slots, hidden], the probabilities [batch, heads, slots, slots]."""
+        """Compute self-attention: context [batch, slots, hidden] and probabilities [batch, heads, slots, slots]."""
         g, x = self.g, state.x
         query = g.node("Add", self.project(g, x, f"{name}.query"), f"{name}.query.bias")
         key, value = self.project(g, x, f"{name}.key"), self.project(g, x, f"{name}.value")
@@ -224,7 +227,7 @@ class _Builder:
         return context, votes
 
     def mix(self, g: Graph, query: str, key: str, value: str, hidden: str | None) -> tuple[str, str]:
-        """Mix values by their scores; `hidden`, [batch or 1, heads or 1, 1 or slots, slots], is added to these."""
+        """Compute context and probabilities; `hidden`, [batch or 1, heads or 1, 1 or slots, slots], adds to scores."""
         heads, size = self.shape.heads, self.shape.hidden // self.shape.heads
         if self.fused_attention:
             inputs = [query, key, value]
@@ -253,9 +256,9 @@ class _Builder:
     def reduce(
         self, i: int, name: str, state: _State, context: str, votes: str, kept: str, longest: str, dropping: str
     ) -> _State:
-        """Let the most significant tokens through, restore what goes, and finish the attention of what stays.
+        """Keep the most significant tokens, write the findings of all, and finish the attention of the kept ones.
 
-        The output projection comes after the choice: a token that goes needs none.
+        The output projection is after the choice, because a dropped token does not need it.
         """
         g = self.g
         drop, stay = g.subgraph("drop"), g.subgraph("stay")
@@ -275,11 +278,11 @@ class _Builder:
         return _State(x, bias[0] if bias else "", place, found)
 
     def choose(self, g: Graph, state: _State, votes: str, kept: str, count: str) -> str:
-        """The slots of the `count` most significant tokens of each row, in states seen as [batch * slots, hidden].
+        """Choose the `count` most significant tokens of each row: their indices in states as [batch * slots, hidden].
 
-        A token's significance is the attention that it receives, summed over heads and over the queries that are real,
-        kept and, if the shape says so, of the question. The first token is always in slot 0, and always stays. Slots
-        that hold nothing come last.
+        A token's significance is the attention that it receives, summed over heads and over queries. Queries count only
+        if they are real and kept, and if the shape says so, only those of the question. The first token is always in
+        slot 0 and always stays. Empty slots come last.
         """
         valid, width = self.valid(g, state.x, kept), self.width(g, state.x)
         counted = g.node("Cast", valid, to=_FLOAT)
@@ -309,17 +312,17 @@ class _Builder:
         return self.add_and_norm(g, y, x, f"{name}.output", f"{name}.output_norm")
 
     def findings(self, g: Graph, passed: int, x: str) -> str:
-        """What states that passed so many layers say: [batch, slots, 3]."""
+        """Compute start logit, end logit and `passed` from the states: [batch, slots, 3]."""
         bias = np.append(self.given["span.bias"], passed)
         return g.node("Add", g.node("MatMul", x, self.span), g.constant(bias, np.float32))
 
     def write(self, g: Graph, passed: int, state: _State, kept: str) -> str:
-        """Write the findings of all slots that hold a token; those that hold nothing write where nobody reads."""
+        """Write the findings of all tokens into `found`. Empty slots write to a place that is never read."""
         to = g.node("Where", self.valid(g, state.x, kept), state.place, self.nowhere)
         found = self.findings(g, passed, state.x)
         return g.node("ScatterND", state.found, g.node("Unsqueeze", to, g.constant([2])), found)
 
-    # Small things.
+    # Helpers.
 
     def project(self, g: Graph, x: str, name: str) -> str:
         if self.int8:
@@ -338,11 +341,11 @@ class _Builder:
         return g.node("Shape", x, start=1, end=2)
 
     def count_to(self, g: Graph, count: str) -> str:
-        """0, 1 ... count - 1."""
+        """Compute 0, 1 ... count - 1."""
         return g.node("Range", g.constant(0), g.node("Squeeze", count), g.constant(1))
 
     def valid(self, g: Graph, x: str, kept: str) -> str:
-        """Which slots hold a token that is real and kept, [batch, slots]."""
+        """Whether each slot holds a real and kept token, [batch, slots]."""
         return g.node("Less", self.count_to(g, self.width(g, x)), kept)
 
     def split(self, x: str, count: int, axis: int = 0) -> list[str]:
@@ -352,17 +355,17 @@ class _Builder:
 
 
 def distance_bias(buckets: npt.NDArray[np.float32], positions: int) -> npt.NDArray[np.float32]:
-    """What each distance of two tokens adds to their attention score (Raffel et al., 2020; MPNet, Song et al., 2020).
+    """Return the attention bias of each distance of two tokens (Raffel et al., 2020; MPNet, Song et al., 2020).
 
-    32 buckets, half of them for tokens behind the query and half for those before it: in each half the 8 shortest
-    distances have one of their own, longer ones share some in steps of the logarithm, and from 128 on the last.
+    There are 32 buckets: 16 for keys before or at the query and 16 for keys after it. In each half, the distances
+    below 8 have a bucket each. Longer distances share buckets in logarithmic steps, and from 128 on the last bucket.
 
     Args:
-        buckets: `[32 or more, heads]`.
+        buckets: The bias of each bucket, `[32 or more, heads]`.
         positions: The longest sequence.
 
     Returns:
-        `[2 positions - 1, heads]`: by the key's position less the query's, from `1 - positions` on.
+        `[2 positions - 1, heads]`: by the key's position minus the query's position, from `1 - positions`.
     """
     half, own, longest = 16, 8, 128
     apart = np.arange(1 - positions, positions)

@@ -1,8 +1,8 @@
-"""Writes ONNX models: the part of the format that a graph of ours needs, and nothing else.
+"""Write ONNX models: only the part of the format that this package's graphs need.
 
-The `onnx` package does this and far more; it would add 34 MB to an install that is to stay small, which is why
-these lines exist. The tests hold what is written here against `onnx.checker`. The field numbers are those of
-onnx.proto (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto), the encoding is that of protocol buffers.
+The `onnx` package would add 34 MB to the installation. The tests check the written models with `onnx.checker`. The
+field numbers are from onnx.proto (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto), and the encoding is that of
+protocol buffers.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Array: TypeAlias = npt.NDArray[np.generic]
 
 DEFAULT_OPSET = 23
 PORTABLE_OPSET = 20
-_IR_VERSIONS = {20: 9, 21: 10, 22: 10, 23: 11}  # the oldest that goes with an opset
+_IR_VERSIONS = {20: 9, 21: 10, 22: 10, 23: 11}  # the oldest IR version for each opset
 
 _ELEMENT_TYPES = {
     np.dtype(np.float32): 1,
@@ -91,9 +91,9 @@ def _value(name: str, dtype: npt.DTypeLike | None, dims: Sequence[str | int] | N
 
 
 class Graph:
-    """An ONNX graph in the making: nodes in order of execution, weights, inputs, outputs.
+    """Build an ONNX graph: nodes in order of execution, weights, inputs, outputs.
 
-    A subgraph (a branch of an `If`) is made with `subgraph()`: it sees every name of the graph around it.
+    `subgraph()` makes a branch of an `If`, which can use every name of the graph around it.
     """
 
     def __init__(self, name: str, *, parent: Graph | None = None) -> None:
@@ -108,14 +108,14 @@ class Graph:
         self._outputs: list[bytes] = []
 
     def subgraph(self, name: str) -> Graph:
-        """Return a branch of this graph; give it to `node` as an attribute when it is complete."""
+        """Return a branch of this graph. When it is complete, pass it to `node` as an attribute."""
         return Graph(name, parent=self)
 
     def _root(self) -> Graph:
         return self if self._parent is None else self._parent._root()
 
     def weight(self, name: str, array: Array) -> str:
-        """Add a weight under a name of its own; it lives at the top, where every branch sees it."""
+        """Add a weight to the outermost graph, where every branch can use it. ValueError if its name is in use."""
         root = self._root()
         if name in root.weights:
             raise ValueError(f"two weights are named {name}")
@@ -123,7 +123,7 @@ class Graph:
         return name
 
     def constant(self, value: npt.ArrayLike, dtype: npt.DTypeLike = np.int64) -> str:
-        """Add a small constant, or return the name of the one that is there already."""
+        """Return the name of a small constant; add the constant if it is not there."""
         root = self._root()
         array = np.asarray(value, dtype)
         key = (str(array.dtype), array.tobytes(), array.shape)
@@ -132,11 +132,11 @@ class Graph:
         return root._constants[key]
 
     def node(self, op: str, *inputs: str, domain: str = "", **attributes: Attribute) -> str:
-        """Add a node of one output and return the output's name; an input "" is an optional one left out."""
+        """Add a node with one output and return the output's name. An input "" leaves an optional input out."""
         return self.nodes(op, *inputs, outputs=1, domain=domain, **attributes)[0]
 
     def nodes(self, op: str, *inputs: str, outputs: int, domain: str = "", **attributes: Attribute) -> list[str]:
-        """Add a node of several outputs and return their names."""
+        """Add a node with several outputs and return their names."""
         self.domains.add(domain)
         names = []
         for _ in range(outputs):
@@ -153,20 +153,20 @@ class Graph:
         return names
 
     def input(self, name: str, dtype: npt.DTypeLike, dims: Sequence[str | int]) -> str:
-        """Declare an input; a dimension given as text is free."""
+        """Declare an input. A dimension that is a string can have any size."""
         self._inputs.append(_value(name, dtype, dims))
         return name
 
     def output(
         self, value: str, name: str = "", dtype: npt.DTypeLike | None = None, dims: Sequence[str | int] | None = None
     ) -> None:
-        """Declare an output, under another name if one is given; types are inferred in a branch."""
+        """Declare an output, renamed if `name` is given. A branch needs no `dtype`, because ONNX infers it."""
         if name:
             self._nodes.append(_bytes(1, value) + _bytes(2, name) + _bytes(3, f"output_{name}") + _bytes(4, "Identity"))
         self._outputs.append(_value(name or value, dtype, dims))
 
     def encode(self, external: Iterable[str] = ()) -> bytes:
-        """Return the graph in ONNX's wire format; the weights named in `external` stay outside it."""
+        """Return the graph in ONNX's wire format, without the values of the weights in `external`."""
         outside = set(external)
         return (
             b"".join(_bytes(1, node) for node in self._nodes)
@@ -178,12 +178,12 @@ class Graph:
 
 
 def encode_model(graph: Graph, *, external: Iterable[str] = (), opset: int = DEFAULT_OPSET) -> bytes:
-    """Return a whole ONNX model, ready to be written to a file or given to a session.
+    """Return a complete ONNX model for a file or a session.
 
     Args:
         graph: The graph.
-        external: Names of weights that are left out of the bytes; the session must be given them.
-        opset: The version of ONNX's operators that the graph is written for.
+        external: The names of weights whose values are left out; the caller must pass them to the session.
+        opset: The version of ONNX's operators that the graph uses.
     """
     domains = {"": opset} | dict.fromkeys(sorted(graph.domains - {""}), 1)
     return (

@@ -1,4 +1,4 @@
-"""A model, ready to run: one ONNX Runtime session for every budget, any batch and any length."""
+"""Run a model in ONNX Runtime: one session for every budget, batch and length."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from dynamic_tinybert.runtime.onnx_writer import DEFAULT_OPSET, PORTABLE_OPSET, 
 
 Provider: TypeAlias = "str | tuple[str, dict[str, Any]]"
 
-_FUSED_SINCE = (1, 24)  # before, ONNX Runtime's Attention gives out no probabilities; off the CPU it may not exist
+_FUSED_SINCE = (1, 24)  # older ONNX Runtime's Attention has no probabilities; other providers may not have Attention
 _ERRORS_ONLY = 3
 _MOST_THREADS = 1024
-_BATCH_TOKENS = 1024  # padded tokens: beyond this a batch gains nothing on a CPU
-_LARGE = 1024  # bytes; smaller tensors travel inside the graph
+_BATCH_TOKENS = 1024  # padded tokens; a larger batch is not faster on a CPU
+_LARGE = 1024  # bytes; smaller tensors are part of the serialized graph
 
 
 class Logits(NamedTuple):
-    """What a model says of a batch.
+    """The predictions of a model for a batch.
 
     Attributes:
         start: Start logits, float32 `[batch, tokens]`, without meaning at padding.
-        end: End logits, likewise.
-        layers_passed: How many layers each token passed whole, int64 `[batch, tokens]`.
+        end: End logits, float32 `[batch, tokens]`, without meaning at padding.
+        layers_passed: How many layers each token passed completely, int64 `[batch, tokens]`.
     """
 
     start: npt.NDArray[np.float32]
@@ -45,13 +45,13 @@ class Runtime:
 
     Args:
         shape: The sizes of the model.
-        weights: Its tensors in float32, by the names that `dynamic_tinybert.folder` gives them.
-        precision: `fp32`, the default, whose numbers are promised; or `int8` (see `build_graph`).
-        threads: Threads of one run; by default as many as there are cores.
+        weights: Its tensors in float32, by their names in `dynamic_tinybert.folder`.
+        precision: `fp32`, the default, gives the published results; or `int8` (see `build_graph`).
+        threads: The number of threads of one run, from 1 to 1024; by default the number of cores.
         providers: ONNX Runtime's execution providers, in order of preference; by default the CPU.
 
     Raises:
-        ValueError: `precision` is unknown, `threads` is below 1, or a provider is not in this build of ONNX Runtime.
+        ValueError: `precision` is unknown, `threads` is out of range, or this build of ONNX Runtime lacks a provider.
     """
 
     def __init__(
@@ -79,16 +79,16 @@ class Runtime:
         self.precision = precision
         self.batch_tokens = _BATCH_TOKENS
         options = onnxruntime.SessionOptions()
-        # The probabilities that Attention gives out are inferred to be empty, in 1.31, and each run would warn of it.
+        # ONNX Runtime 1.31 infers a wrong (empty) shape for Attention's probabilities and would warn in each run.
         options.log_severity_level = _ERRORS_ONLY
         if threads is not None:
             options.intra_op_num_threads = threads
         fused = _version(onnxruntime.__version__) >= _FUSED_SINCE and names[0] == "CPUExecutionProvider"
         graph = build_graph(shape, weights, precision=precision, fused_attention=fused)
-        # The large weights stay where they are: no copy is serialized, and the session computes with numpy's memory.
+        # The large weights are not serialized or copied: the session computes with numpy's memory.
         large = [name for name, value in graph.weights.items() if value.nbytes >= _LARGE]
         self._kept = [onnxruntime.OrtValue.ortvalue_from_numpy(graph.weights[name]) for name in large]
-        options.add_external_initializers(large, self._kept)  # for what looks into them beforehand
+        options.add_external_initializers(large, self._kept)  # for code that reads values while the session is made
         for name, value in zip(large, self._kept, strict=True):
             options.add_initializer(name, value)
         self._session = onnxruntime.InferenceSession(
@@ -104,17 +104,17 @@ class Runtime:
         attention_mask: npt.NDArray[np.int64],
         lengths: npt.NDArray[np.int64],
     ) -> Logits:
-        """Run a batch.
+        """Predict the logits of a batch.
 
         Args:
-            input_ids: Tokens, `[batch, tokens]`, each row filled from the left and padded at its end.
+            input_ids: Token ids, `[batch, tokens]`; each row is filled from the left and padded at its end.
             token_type_ids: 0 for the question and 1 for the text, `[batch, tokens]`.
             attention_mask: 1 for a token and 0 for padding, `[batch, tokens]`.
-            lengths: Tokens that each row keeps after each layer, `[batch, layers]`: see `LengthConfig.lengths`.
+            lengths: How many tokens each row keeps after each layer, `[batch, layers]`: see `LengthConfig.lengths`.
 
         Raises:
-            ValueError: The shapes do not fit each other or the model, a row is not filled from the left, a token is
-                not in the vocabulary, or a length is greater than the one before it.
+            ValueError: The shapes do not fit each other or the model, a row is not filled from the left, a token id or
+                type is out of range, or a length is below 1 or greater than the one before it.
         """
         values = (np.asarray(x, np.int64) for x in (input_ids, attention_mask, token_type_ids, lengths))
         feeds = dict(zip(INPUTS, values, strict=True))
@@ -143,7 +143,7 @@ def _version(text: str) -> tuple[int, ...]:
 
 
 def export_onnx(shape: ModelShape, weights: Weights, path: str | os.PathLike[str]) -> None:
-    """Write the graph with its weights as one ONNX file, of operators that any runtime of ONNX 20 has.
+    """Write a model as one ONNX file, graph and weights, for any runtime that supports ONNX 20.
 
     Raises:
         OSError: The file cannot be written.
