@@ -1,4 +1,4 @@
-"""Doors for code that was written for others: the pipeline of transformers 5.2, and haystack's reader."""
+"""Replacements for the question-answering pipeline of transformers 5.2 and the extractive reader of haystack."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["ExtractiveReader", "QuestionAnsweringPipeline", "pipeline"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import a door when it is asked for: whoever has one has not what another needs."""
+    """Import a replacement at its first use: a user may have the packages that one needs, but not the other."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module

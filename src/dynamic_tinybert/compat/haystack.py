@@ -1,4 +1,4 @@
-"""An extractive reader for haystack pipelines: a door for code that was written for `TransformersExtractiveReader`."""
+"""An extractive reader for haystack pipelines that can replace `TransformersExtractiveReader`."""
 
 import math
 import numbers
@@ -30,15 +30,15 @@ except ImportError:
 
 __all__ = ["ExtractiveReader"]
 
-_CANDIDATES = 20  # of a window, where `answers_per_seq` is not given
-_SHORTEST = 5  # tokens of a window: three special ones, one of the query, one of the document
-_LOADING = threading.Lock()  # not an attribute: a component that has not loaded its model can be copied
+_CANDIDATES = 20  # of a window, if `answers_per_seq` is not given
+_SHORTEST = 5  # tokens of a window: three special tokens, one of the query, one of the document
+_LOADING = threading.Lock()  # not an attribute, so that a component without a loaded model can be copied
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Options:
-    """How a query is answered: see `ExtractiveReader`."""
+    """The options of a query: see `ExtractiveReader`."""
 
     top_k: int
     score_threshold: float | None
@@ -52,11 +52,7 @@ class _Options:
     budget: Budget
 
     def check(self) -> None:
-        """Check what can be checked without a model.
-
-        Raises:
-            ValueError: An option is out of range.
-        """
+        """Raise ValueError if an option is out of range, without the limits of a model."""
         least = {"top_k": 1, "max_seq_length": _SHORTEST, "stride": 0, "max_batch_size": 1, "answers_per_seq": 1}
         for name, minimum in least.items():
             value = getattr(self, name)
@@ -76,44 +72,44 @@ class _Options:
 
 
 _NAMES = tuple(option.name for option in fields(_Options))
-_OTHERS = ("token_types", "precision", "threads", "providers")  # saved with a pipeline too
+_OTHERS = ("token_types", "precision", "threads", "providers")  # also saved with a pipeline
 
 
 @component
 class ExtractiveReader:
-    """Finds answers to a query in documents, as `TransformersExtractiveReader` does, without PyTorch.
+    """Find answers to a query in documents like `TransformersExtractiveReader`, but without PyTorch.
 
-    Every span of every document is scored by itself, by the logistic function of its logits, so that answers from
-    different documents compare. Safe to use from many threads.
+    Every span is scored separately, by the logistic function of its logit. So scores from different documents can be
+    compared. Safe to use from many threads.
 
     Args:
-        model: A model folder, or a name on the Hugging Face Hub; by default the model that came with the package.
-        device: The CPU, or `cuda` where ONNX Runtime is built for it; by default the CPU.
+        model: A model folder, or a name on the Hugging Face Hub; by default the model inside the package.
+        device: The CPU, the default, or `cuda` if ONNX Runtime is built for it.
         token: A token for the Hub, for private models.
-        top_k: How many answers to give at most, beside the one that there is none.
+        top_k: How many answers to give, at most, in addition to "no answer".
         score_threshold: Give only answers of at least this score.
-        max_seq_length: The longest window, in tokens; at most what the model can read.
-        stride: How much the windows of a long document overlap, in tokens; where a query leaves no room for that, half
-            of the room that it leaves.
-        max_batch_size: How many windows are read at once at most. No answer depends on it.
+        max_seq_length: The longest window, in tokens; the model's limit if that is less.
+        stride: How much the windows of a long document overlap, in tokens. If the query leaves too little room, the
+            overlap is half of that room.
+        max_batch_size: How many windows are predicted at once, at most. No answer depends on it.
         answers_per_seq: How many spans of a window are candidates; by default 20.
-        no_answer: Give an answer without text too, whose score is the probability that all others are wrong.
-        calibration_factor: What logits are multiplied by before the logistic function makes scores of them.
-        overlap_threshold: Of two answers of a document that share more than this part of the shorter, the better
-            stays; None keeps both.
-        model_kwargs: Of these `revision`, `cache_dir`, `local_files_only`, `token` and `device_map` count; others are
-            named in a warning.
+        no_answer: Also give an answer without text. Its score is the probability that all others are wrong.
+        calibration_factor: The factor of the logits before the logistic function turns them into scores.
+        overlap_threshold: If two answers of a document share more than this part of the shorter one, only the better
+            one stays. None keeps both.
+        model_kwargs: `revision`, `cache_dir`, `local_files_only`, `token` and `device_map` are used; a warning names
+            the others.
         budget: What may be spent: a share in (0, 1], `full`, `balanced` or `fast`. Below `full`, an answer's `meta`
-            says what was: `configuration` and `share`.
-        token_types: Tell the model which tokens are the document's, as in its training.
-            `TransformersExtractiveReader` does not; False answers as it does, at `full` only.
+            contains what was spent: `configuration` and `share`.
+        token_types: Tell the model which tokens belong to the document, as in its training. False gives the answers of
+            `TransformersExtractiveReader`, which does not tell it, and works only at `full`.
         precision: See `QuestionAnswerer`.
         threads: See `QuestionAnswerer`.
-        providers: See `QuestionAnswerer`; instead of `device`.
+        providers: See `QuestionAnswerer`; they replace `device`.
 
     Raises:
-        ValueError: An option is out of range, or the device is none that there is.
-        TypeError: The token is no `Secret`, or the device no `ComponentDevice`.
+        ValueError: An option is out of range, or the device does not exist.
+        TypeError: The token is not a `Secret`, or the device is not a `ComponentDevice`.
 
     Example:
         >>> from haystack import Document
@@ -124,8 +120,8 @@ class ExtractiveReader:
         'Paris'
     """
 
-    # Haystack's namespace for components of other packages: a pipeline that was saved loads by this name, in any
-    # process. It imports classes from no others, unless it is told to trust them.
+    # Haystack's namespace for components of other packages. A saved pipeline loads by this name in any process.
+    # Haystack imports classes from other modules only if the user declares them trusted.
     __module__ = "haystack_integrations.components.readers.dynamic_tinybert"
 
     def __init__(
@@ -180,7 +176,7 @@ class ExtractiveReader:
         """Return the component as a dictionary that a pipeline can save.
 
         Raises:
-            ValueError: The token is its own value, not the name of an environment variable; or is in `model_kwargs`.
+            ValueError: The token is a value, not the name of an environment variable; or it is in `model_kwargs`.
         """
         if "token" in (self.model_kwargs or {}):
             raise ValueError("model_kwargs holds a token, which no saved pipeline has: give token, a Secret")
@@ -197,15 +193,15 @@ class ExtractiveReader:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> "ExtractiveReader":
-        """Make the component of a dictionary that `to_dict` returned."""
+        """Make the component from a dictionary that `to_dict` returned."""
         reader: ExtractiveReader = default_from_dict(cls, data)
         return reader
 
     def warm_up(self) -> None:
-        """Load the model, if it is not; `run` does so too.
+        """Load the model if it is not loaded. `run` also does so.
 
         Raises:
-            ValueError: The model, or the provider of its arithmetic, is not there (`ModelFolderError` among them).
+            ValueError: The model or the execution provider is missing (including `ModelFolderError`).
         """
         if self._qa is None:
             with _LOADING:
@@ -228,30 +224,31 @@ class ExtractiveReader:
     ) -> dict[str, Any]:
         """Find answers to a query in documents.
 
-        What is None stands for what the component was made with.
+        An option that is None has the value that the component was made with.
 
         Args:
-            query: The query; one of more than half a window is cut there, with a warning, unless it fits whole.
-            documents: The documents, with texts of any length; one without text (an image, a table) is ignored, with
-                a warning in the log.
-            top_k: How many answers to give at most, beside the one that there is none.
+            query: The query. If it is longer than half a window and does not fit with the document in one window, it
+                is cut to half a window, with a warning.
+            documents: The documents, with texts of any length. A document without text (an image, a table) is ignored,
+                with a warning in the log.
+            top_k: How many answers to give, at most, in addition to "no answer".
             score_threshold: Give only answers of at least this score.
             max_seq_length: The longest window, in tokens.
             stride: How much the windows of a long document overlap, in tokens.
-            max_batch_size: How many windows are read at once at most.
+            max_batch_size: How many windows are predicted at once, at most.
             answers_per_seq: How many spans of a window are candidates.
-            no_answer: Give an answer without text too.
-            overlap_threshold: The part of the shorter that two answers of a document may share.
+            no_answer: Also give an answer without text.
+            overlap_threshold: The part of the shorter one that two answers of a document may share.
             budget: What may be spent.
 
         Returns:
-            `answers`, the best first, none where there are no documents. For each, if it has a text,
-            `answer.document.content[answer.document_offset.start : answer.document_offset.end] == answer.data`. Where
-            the document's `meta` has a `page_number`, the answer's has `answer_page_number`, that of its page.
+            `answers`, the best first; empty if there are no documents. For each answer with text,
+            `answer.document.content[answer.document_offset.start : answer.document_offset.end] == answer.data`. If the
+            document's `meta` has a `page_number`, the answer's `meta` has the page of the answer, `answer_page_number`.
 
         Raises:
-            TypeError: The query, or the content of a document, is no string.
-            ValueError: The query is empty, or an option is out of range (`BudgetError` among them).
+            TypeError: The query or the content of a document is not a string.
+            ValueError: The query is empty, or an option is out of range (including `BudgetError`).
         """
         options = self._options(
             top_k=top_k,
@@ -296,10 +293,10 @@ class ExtractiveReader:
         )
 
     def _options(self, **given: Any) -> _Options:
-        """Return the options of a call, with the component's own where none is given.
+        """Return the options of a call; an option that is not given has the component's value.
 
         Raises:
-            ValueError: One is out of range, or does not go with `token_types`.
+            ValueError: An option is out of range, or does not fit `token_types`.
         """
         own = {name: getattr(self, name) for name in _NAMES}
         values = {**own, **{name: value for name, value in given.items() if value is not None}}
@@ -340,13 +337,13 @@ class ExtractiveReader:
         return sorted(candidates, key=lambda candidate: -candidate.answer.logit)
 
     def _providers(self) -> Sequence[Provider] | None:
-        """Return the execution providers for the device that was asked for.
+        """Return the given execution providers, or those for the device.
 
         Raises:
-            ValueError: It is neither the CPU nor CUDA, or there are several.
+            ValueError: The device is neither the CPU nor CUDA, or there are several.
         """
         if self.providers:
-            # From a saved pipeline a pair comes as a list.
+            # A saved pipeline stores a pair as a list.
             return [
                 provider if isinstance(provider, str) else (provider[0], provider[1]) for provider in self.providers
             ]
@@ -379,7 +376,7 @@ def _extracted(query: str, candidate: Candidate, *, spent: bool) -> ExtractedAns
 
 
 def _plain(value: Any) -> Any:
-    """Return a value as a saved pipeline can have it: PyTorch's types by their names, tuples as lists."""
+    """Convert a value for a saved pipeline: PyTorch's types become their names, tuples become lists."""
     if isinstance(value, Mapping):
         return {name: _plain(item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):

@@ -1,4 +1,4 @@
-"""Logits to candidates, and these to answers, by the rules of haystack's extractive reader. No model in sight."""
+"""Turn logits into candidates and answers by the rules of haystack's extractive reader."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 
 
 class CandidateRanker:
-    """Takes the best spans of every window of one text, each scored by itself.
+    """Select the best spans of every window of one text, and score each separately.
 
-    A span is scored by the logistic function of its logit times a factor. Nothing is normalized over a window or a
-    text, so that scores of different texts compare. Spans may be as long as a window, overlap, and begin or end inside
-    a word. One that lies in two windows, where they overlap, is one candidate, with the better of its logits.
+    The score is the logistic function of the span's logit times a factor. Scores are not normalized over a window or a
+    text, so scores of different texts can be compared. Spans can be as long as a window, overlap, and begin or end
+    inside a word. Where two windows overlap, a span in both is one candidate, with the greater of its logits.
 
     Args:
         answers_per_seq: How many spans of a window are candidates.
-        calibration_factor: What the logit is multiplied by.
+        calibration_factor: The factor of the logit.
 
     Attributes:
         null: See `Ranking`.
@@ -49,11 +49,11 @@ class CandidateRanker:
         inside = slice(window.offset, window.offset + len(text))
         for first, last, logit in best_spans(start[inside], end[inside], self._each):
             place = int(text.start[first]), int(text.end[last])
-            if place[0] < place[1]:  # a tokenizer may give a token no characters
+            if place[0] < place[1]:  # some tokens have no characters
                 self._logits[place] = max(logit, self._logits.get(place, -math.inf))
 
     def ranked(self) -> list[Span]:
-        """Return the candidates of all windows, best first; none if the text has no tokens."""
+        """Return the candidates of all windows, best first; an empty list if the text has no tokens."""
         found = sorted(self._logits.items(), key=lambda item: -item[1])
         return [Span(begin, end, logit, logistic(self._factor * logit)) for (begin, end), logit in found]
 
@@ -61,14 +61,14 @@ class CandidateRanker:
 def best_spans(
     start: npt.NDArray[np.float32], end: npt.NDArray[np.float32], count: int
 ) -> list[tuple[int, int, float]]:
-    """Return the spans of the greatest logits: first token, last token, start logit plus end logit; best first.
+    """Return the spans with the greatest logits: first token, last token, start logit plus end logit; best first.
 
     Args:
         start: Start logits of the text's tokens in a window, `[tokens]`.
-        end: Their end logits, likewise.
-        count: How many spans; fewer come only where there are no more.
+        end: Their end logits, `[tokens]`.
+        count: How many spans to return; fewer come only if there are no more.
     """
-    # The best span from each first token: those of the `count` best of these tokens hold the `count` best spans.
+    # The logit of the best span from each first token. The `count` best spans begin with the `count` best such tokens.
     reach = start + np.maximum.accumulate(end[::-1])[::-1]
     first = np.sort(np.argpartition(-reach, min(count, len(reach)) - 1)[:count])
     logit = start[first, None] + end
@@ -81,14 +81,14 @@ def best_spans(
 
 
 class Candidate(NamedTuple):
-    """An answer, and the document it stands in."""
+    """An answer and its document."""
 
     answer: Answer
     document: Document
 
 
 def apart(candidates: Sequence[Candidate], top_k: int, overlap_threshold: float | None) -> list[Candidate]:
-    """Choose the best candidates of which no two of a document share too much of the shorter; they come best first."""
+    """Choose the best candidates, best first. Two of a document may not share too much of the shorter one."""
     chosen: list[Candidate] = []
     places: dict[str, list[Answer]] = {}
     for candidate in candidates:
@@ -102,6 +102,6 @@ def apart(candidates: Sequence[Candidate], top_k: int, overlap_threshold: float 
 
 
 def _shared(one: Answer, other: Answer) -> float:
-    """The part of the shorter of two answers from one text that lies in both."""
+    """Return the overlap of two answers from one text, divided by the length of the shorter one."""
     common = min(one.end, other.end) - max(one.start, other.start)
     return max(0, common) / min(one.end - one.start, other.end - other.start)

@@ -1,4 +1,4 @@
-"""Readers that fit the windows to each question and text, as other libraries do."""
+"""Readers that check or adapt window lengths for each question and text, like other libraries."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from dynamic_tinybert.inference import Reader, Tokens, Window, WindowError, cut_
 
 
 class FittingReader(Reader):
-    """A reader that asks of each question and text by itself whether lengths fit each other.
+    """A reader that checks for each question and text whether the window lengths fit.
 
     Args:
-        reader: What reads.
-        fixed: Whether the overlap of windows is as asked for; otherwise it gives way to a long question.
+        reader: The reader whose tokenizer and runtime it uses.
+        fixed: Whether the overlap of windows is fixed; otherwise it is reduced for a long question.
     """
 
     def __init__(self, reader: Reader, *, fixed: bool) -> None:
@@ -56,11 +56,11 @@ class FittingReader(Reader):
 
 
 class QueryReader(FittingReader):
-    """A reader that cuts a query to half a window, where it would be longer and does not fit whole.
+    """A reader that cuts a longer query to half a window, unless query and document fit in one window.
 
     Args:
-        reader: What reads.
-        token_types: Whether the model is told which tokens are the document's.
+        reader: The reader whose tokenizer and runtime it uses.
+        token_types: Whether to tell the model which tokens belong to the document.
     """
 
     def __init__(self, reader: Reader, *, token_types: bool) -> None:
@@ -82,7 +82,7 @@ class QueryReader(FittingReader):
 
 
 def _begin(tokens: Iterator[Tokens], room: int) -> tuple[list[Tokens], bool]:
-    """Take pieces of a text until they have more than so many tokens; return them, and whether they have."""
+    """Take pieces of a text until they have more than `room` tokens. Return them, and whether they have more."""
     head: list[Tokens] = []
     for piece in tokens:
         head.append(piece)

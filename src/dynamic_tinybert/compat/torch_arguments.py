@@ -1,4 +1,4 @@
-"""Arguments that speak of PyTorch: what they mean without it."""
+"""Translate arguments that are meant for PyTorch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _FOR_LOADING = ("revision", "cache_dir", "local_files_only", "token")
 
 
 def check_dtype(dtype: object) -> None:
-    """Warn of a type of number, as PyTorch names it, that arithmetic is not in."""
+    """Warn if a PyTorch dtype is not float32, because arithmetic is in float32."""
     name = "float32" if dtype is None else str(dtype).rpartition(".")[2]
     if name not in ("auto", "float32", "float", "None"):
         warn(f"arithmetic is in float32, not {name}; precision='int8' is what is faster")
@@ -24,10 +24,10 @@ def check_dtype(dtype: object) -> None:
 def loading_options(
     model_kwargs: Mapping[str, Any], *, revision: str | None, token: str | bool | None
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Divide `model_kwargs` into what opens a model and the rest."""
+    """Divide `model_kwargs` into options that open a model and the rest; warn of options that have no effect."""
     given = {**model_kwargs, **{k: v for k, v in (("revision", revision), ("token", token)) if v is not None}}
     loading = {name: given.pop(name) for name in _FOR_LOADING if name in given}
-    if isinstance(loading.get("token"), bool):  # True is the token that is stored, which is the default
+    if isinstance(loading.get("token"), bool):  # True means the stored token, which is the default
         del loading["token"]
     if ignored := sorted(set(given) - {"dtype", "torch_dtype"}):
         warn(f"model_kwargs {', '.join(ignored)} mean nothing without PyTorch")
@@ -35,10 +35,10 @@ def loading_options(
 
 
 def providers_of(device: object) -> list[Provider] | None:
-    """Return the execution providers for a device as PyTorch names it.
+    """Return the execution providers for PyTorch's name or number of a device.
 
     Raises:
-        ValueError: It is neither the CPU nor CUDA.
+        ValueError: The device is neither the CPU nor CUDA.
     """
     if device is None or device == -1 or str(device) == "cpu":
         return None

@@ -1,4 +1,4 @@
-"""The question-answering pipeline that transformers had until 5.2: a door for code that was written for it."""
+"""A replacement for the question-answering pipeline that transformers had until 5.2."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Result: TypeAlias = "dict[str, Any] | list[dict[str, Any]]"
 _LONGEST_WINDOW = 384  # tokens
 _OVERLAP = 128  # tokens
 _UNCUT = sys.maxsize
-_OPTIONS = {  # of a call, with their defaults
+_OPTIONS = {  # the options of a call and their defaults
     "budget": "full",
     "top_k": 1,
     "doc_stride": None,
@@ -40,7 +40,7 @@ _PADDINGS = (True, False, "longest", "max_length", "do_not_pad")
 
 
 class SquadLike(Protocol):
-    """An example as transformers' `SquadExample` is one: what matters of it."""
+    """The attributes of transformers' `SquadExample` that are used here."""
 
     question_text: str
     context_text: str
@@ -51,10 +51,10 @@ Inputs: TypeAlias = "str | Sequence[str] | Input | Iterable[Input]"
 
 
 class QuestionAnsweringPipeline:
-    """What `pipeline("question-answering")` of transformers was. Safe to use from many threads.
+    """Answer questions like `pipeline("question-answering")` of transformers. Safe to use from many threads.
 
     Args:
-        model: What answers.
+        model: The `QuestionAnswerer` that answers.
         **options: Defaults for the options of a call.
 
     Attributes:
@@ -63,7 +63,7 @@ class QuestionAnsweringPipeline:
 
     Raises:
         TypeError: An option is unknown.
-        ValueError: An option is out of range (`WindowError` and `BudgetError` among them).
+        ValueError: An option is out of range (including `WindowError` and `BudgetError`).
 
     Example:
         >>> from dynamic_tinybert import pipeline
@@ -86,42 +86,42 @@ class QuestionAnsweringPipeline:
         context: str | Sequence[str] | None = None,
         **options: Any,
     ) -> Any:
-        """Answer a question from a context, or many from many.
+        """Answer one question from one context, or many questions from many contexts.
 
-        Give `question` and `context` by name or in this order, each a string or a list of strings; or a mapping with
-        both as keys, or an object with the attributes `question_text` and `context_text`; or several of these, in a
-        list or one after the other; or a generator of them. A single string goes with each of a list.
+        Give `question` and `context` by name or in this order. Each is a string or a list of strings; a single string
+        is paired with each of a list. Or give a mapping with both as keys, or an object with the attributes
+        `question_text` and `context_text`. Or give several of these: as a list, as arguments, or from a generator.
 
         Args:
             *inputs: Questions and contexts in one of the forms above.
             question: The question, or questions.
             context: The text, or texts, of any length.
-            **options: What is None stands for the default of the pipeline, which by itself is:
+            **options: An option that is None has the default that the pipeline was made with, or otherwise:
 
                 - `top_k` 1: how many answers to give; `topk` is its old name.
                 - `doc_stride`: how much the windows of a long text overlap, in tokens; by default 128, or half of
                   `max_seq_len` if that is less.
                 - `max_answer_len` 15: the longest answer, in tokens.
-                - `max_seq_len` 384: the longest window, in tokens; at most what the model can read.
-                - `max_question_len`: the longest question, in tokens; a longer one is cut, with a warning. By default
-                  none is.
-                - `handle_impossible_answer` False: let the answer be that there is none.
+                - `max_seq_len` 384: the longest window, in tokens; the model's limit if that is less.
+                - `max_question_len`: the longest question, in tokens; a longer question is cut, with a warning. By
+                  default there is no limit.
+                - `handle_impossible_answer` False: allow the result that there is no answer.
                 - `align_to_words` True: stretch an answer that begins or ends inside a word to the whole word.
                 - `budget` `full`: what may be spent, as in `QuestionAnswerer.__call__`.
-                - `batch_size`, `num_workers`, `padding`: without meaning, since an answer does not depend on them.
+                - `batch_size`, `num_workers`, `padding`: ignored, because an answer does not depend on them.
 
         Returns:
-            For one question a dict of `score`, `start`, `end` and `answer`; with `top_k` above 1 a list of such, the
-            best first. For several questions a list of these, in order; for a generator a generator of them. A list of
-            a single question counts as one question, as in transformers.
+            For one question, a dict of `score`, `start`, `end` and `answer`; with `top_k` above 1, a list of such
+            dicts, the best first. For several questions, a list of these results in order; for a generator, a
+            generator. A list with a single question counts as one question, as in transformers.
 
-            `context[start:end] == answer`. A context without words, and a question that has no answer, give an empty
-            `answer` from 0 to 0.
+            `context[start:end] == answer`. If the context has no words or the question has no answer, `answer` is empty
+            and `start` and `end` are 0.
 
         Raises:
-            TypeError: An input is of none of the forms, or an option is unknown.
+            TypeError: An input has none of these forms, or an option is unknown.
             ValueError: A question or a context is empty, lists differ in length, a question and its context do not fit
-                the windows, or an option is out of range (`WindowError` and `BudgetError` among them).
+                the windows, or an option is out of range (including `WindowError` and `BudgetError`).
         """
         options = self._options(options)
         settings, fixed = self._settings(options)
@@ -141,7 +141,7 @@ class QuestionAnsweringPipeline:
             yield results[0] if top_k == 1 else results
 
     def _options(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the options of a call, with the pipeline's own where none is given."""
+        """Return the options of a call; an option that is not given has the pipeline's default."""
         if unknown := sorted(set(options) - set(_OPTIONS)):
             raise TypeError(f"there is no option {unknown[0]!r}; there are {', '.join(_OPTIONS)}")
         given = {name: value for name, value in options.items() if value is not None}
@@ -151,16 +151,12 @@ class QuestionAnsweringPipeline:
         return {**_OPTIONS, **self._defaults, **given}
 
     def _settings(self, options: Mapping[str, Any]) -> tuple[Settings, bool]:
-        """Return how to answer, and whether `doc_stride` is as asked for.
-
-        Raises:
-            ValueError: An option is out of range.
-        """
+        """Return the settings, and whether `doc_stride` was given. Raise ValueError if an option is out of range."""
 
         def at_least(least: int, name: str) -> int:
             return whole_number(options[name], name, least=least)
 
-        at_least(1, "batch_size"), at_least(0, "num_workers")  # checked, though without meaning
+        at_least(1, "batch_size"), at_least(0, "num_workers")  # checked, although they have no effect
         if options["padding"] not in _PADDINGS:
             raise ValueError(f"padding is one of {', '.join(map(str, _PADDINGS))}, not {options['padding']!r:.50}")
         positions = self.model.shape.positions
@@ -211,34 +207,35 @@ def pipeline(
     providers: Sequence[Provider] | None = None,
     **options: Any,
 ) -> QuestionAnsweringPipeline:
-    """Make what `transformers.pipeline("question-answering", ...)` made until transformers 5.2.
+    """Make a replacement for `transformers.pipeline("question-answering", ...)`, which existed until transformers 5.2.
 
     Args:
-        task: `question-answering`; there is no other.
-        model: A model folder, or a name on the Hugging Face Hub; by default the model that came with the package; or a
-            `QuestionAnswerer`.
-        config: Only the model's own, by the same name: a model folder has it.
-        tokenizer: Likewise.
+        task: `question-answering`, the only task.
+        model: A model folder, a name on the Hugging Face Hub or a `QuestionAnswerer`; by default the model inside the
+            package.
+        config: Only the configuration of `model` itself, by the same name: a model folder contains it.
+        tokenizer: Only the tokenizer of `model` itself, by the same name: a model folder contains it.
         revision: A branch, tag or commit of a model on the Hub.
-        use_fast: Without meaning: the tokenizer is the fast one.
+        use_fast: Ignored: the tokenizer is always the fast one.
         token: A token for the Hub, for private models.
-        device: `cpu` or -1, the default; `cuda`, `cuda:1` or 1 where ONNX Runtime is built for CUDA. Where it is not, a
+        device: `cpu` or -1, the default; or `cuda`, `cuda:1` or 1 if ONNX Runtime is built for CUDA. If it is not, a
             number means the CPU, with a warning.
-        device_map: `auto` or `cpu`: without meaning.
-        dtype: Arithmetic is in float32; another is named in a warning.
+        device_map: `auto` or `cpu`; ignored.
+        dtype: Arithmetic is in float32; another dtype gives a warning.
         torch_dtype: The old name of `dtype`.
-        trust_remote_code: Without meaning: no code of a model is run.
-        framework: Without meaning.
-        model_kwargs: Of these `revision`, `cache_dir`, `local_files_only`, `token` and `dtype` count; others are named
-            in a warning.
+        trust_remote_code: Ignored: code of a model is never run.
+        framework: Ignored.
+        model_kwargs: `revision`, `cache_dir`, `local_files_only`, `token` and `dtype` are used; a warning names the
+            others.
         precision: See `QuestionAnswerer`.
         threads: See `QuestionAnswerer`.
-        providers: See `QuestionAnswerer`; instead of `device`.
+        providers: See `QuestionAnswerer`; they replace `device`.
         **options: Defaults for the options of `QuestionAnsweringPipeline.__call__`.
 
     Raises:
-        TypeError: The model is an object of PyTorch, or an option is unknown.
-        ValueError: The task, the device or an option is none that there is (`ModelFolderError` among them).
+        TypeError: The model is a PyTorch object, or an option is unknown.
+        ValueError: The task or the device is not supported, an option is out of range, or the model cannot be opened
+            (`ModelFolderError`).
     """
     if task not in (None, TASK):
         raise ValueError(f"the task is {TASK!r}, not {task!r:.50}: for others there is transformers")
@@ -262,11 +259,11 @@ def pipeline(
 
 
 def _pairs(inputs: tuple[Inputs, ...], question: object, context: object) -> Iterable[Any]:
-    """Return what is asked, in whichever form it came: a list, or of a generator an iterator.
+    """Return the inputs of a call, in any of the forms, as a list; those of a generator as an iterator.
 
     Raises:
-        TypeError: It came in none of the forms.
-        ValueError: There are more questions than contexts, or the other way round.
+        TypeError: The inputs have none of the forms.
+        ValueError: The numbers of questions and contexts differ.
     """
     if inputs and (question is not None or context is not None):
         raise TypeError("give questions and contexts by name or by place, not both")
@@ -284,13 +281,13 @@ def _pairs(inputs: tuple[Inputs, ...], question: object, context: object) -> Ite
 
 
 def _items(many: object) -> list[Any] | Iterator[Any]:
-    """The inputs that a list, a dataset of whichever library, or a generator has.
+    """Return the inputs in a list, a dataset of any library or a generator.
 
     Raises:
-        TypeError: It is none of these.
+        TypeError: `many` is none of these.
     """
     if isinstance(many, Sized) and hasattr(many, "__getitem__") and not hasattr(many, "__iter__"):
-        return [many[i] for i in range(len(many))]  # a dataset of PyTorch, which need not say where it ends
+        return [many[i] for i in range(len(many))]  # a PyTorch dataset, which may not raise IndexError at its end
     try:
         items: Iterator[Any] = iter(many)  # type: ignore[call-overload]
     except TypeError:
@@ -304,7 +301,7 @@ def _together(question: object, context: object) -> list[dict[str, Any]]:
         if isinstance(value, str):
             sides.append(value)
         elif isinstance(value, Collection) and not isinstance(value, (bytes, bytearray, Mapping, Set)):
-            sides.append(list(value))  # of a list, or a column of a table
+            sides.append(list(value))  # a list, or a column of a table
         else:
             raise TypeError(
                 f"a {name} is a string or a list of strings, not {type(value).__name__}; "
@@ -325,8 +322,8 @@ def _pair(item: object, number: int) -> tuple[str, str]:
     """Return question and context of one input.
 
     Raises:
-        TypeError: It is no input, or one of the two is no string.
-        ValueError: One of the two is missing or empty.
+        TypeError: `item` is not an input, or question or context is not a string.
+        ValueError: Question or context is missing or empty.
     """
     if isinstance(item, Mapping):
         for name in ("question", "context"):

@@ -1,4 +1,4 @@
-"""Logits to answers by the rules of transformers 5.2's question-answering pipeline. No model in sight."""
+"""Turn logits into answers by the rules of transformers 5.2's question-answering pipeline."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import numpy.typing as npt
 
 from dynamic_tinybert.inference import Span, SpanPool, Window, span_logits, text_logits
 
-_SPARE = 10  # candidates of a window beyond twice `top_k`: aligned to words, some become one
+_SPARE = 10  # more candidates of a window than twice `top_k`: some become equal when they are aligned to words
 
 
 class _Found(NamedTuple):
-    """Candidates of a window, the best first: probabilities, and where they begin and end in the text."""
+    """Candidates of a window, the best first: probabilities, and where they start and end in the text."""
 
     score: npt.NDArray[np.float64]
     start: npt.NDArray[np.int64]
@@ -23,26 +23,27 @@ class _Found(NamedTuple):
 
 
 class WindowRanker:
-    """Ranks the spans of one text by their probability within their window, and adds up equal answers.
+    """Rank the spans of one text by their probability in their window, and add up equal answers.
 
-    That of a span is the softmax of its start times that of its end, each over [CLS] and the window's tokens of the
-    text. Of every window the best `2 top_k + 10` spans count, `top_k` if they are not aligned to words. Answers that
-    are equal, but for upper and lower case, are one, at the place where the first was found; its score is their sum, in
-    all windows, and so may pass 1. So far transformers 5.2.
+    A span's probability is the softmax of its start times the softmax of its end, each over [CLS] and the text's tokens
+    in the window. The best `2 top_k + 10` spans of each window count, or `top_k` if they are not aligned to words.
+    Answers that differ only in upper and lower case are one answer, at the place of the first. Its score is the sum of
+    theirs over all windows, so it may be above 1. These are the rules of transformers 5.2.
 
-    Of answers that overlap, the better stays. Where fewer than `top_k` are left, the best spans that neither overlap
-    nor equal one of them follow, with their own probabilities, so that `top_k` come if there are as many.
+    If answers overlap, the better one stays. If fewer than `top_k` are left, the best other spans follow with their own
+    probabilities. They do not overlap or equal an answer before them. So there are `top_k` answers if the text has so
+    many.
 
     Args:
         text: The text.
         top_k: How many answers are wanted.
         max_answer_len: The longest answer, in tokens, before it is stretched to whole words.
         align_to_words: Whether an answer that begins or ends inside a word is stretched to the whole word.
-        handle_impossible_answer: Whether the answer may be that there is none: the probability of [CLS], in the window
-            that is least sure of it.
+        handle_impossible_answer: Whether "no answer" is a candidate. Its score is the probability of [CLS], the minimum
+            over the windows.
 
     Attributes:
-        null: See `Ranking`; here a log of a probability.
+        null: See `Ranking`; here it is the log of a probability.
 
     Raises:
         ValueError: `top_k` or `max_answer_len` is below 1.
@@ -65,7 +66,7 @@ class WindowRanker:
         self._each = 2 * top_k + _SPARE if align_to_words else top_k
         self._may_be_none = handle_impossible_answer
         self._found: list[_Found] = []
-        # What fills up the answers.
+        # The spans that follow if there are too few answers.
         self._pool = SpanPool(top_k=top_k, max_answer_len=max_answer_len, align_to_words=align_to_words)
 
     def add(self, window: Window, start: npt.NDArray[np.float32], end: npt.NDArray[np.float32]) -> None:
@@ -77,7 +78,7 @@ class WindowRanker:
         self._pool.add(window, spans)
 
     def _best(self, window: Window, logit: npt.NDArray[np.float32]) -> _Found:
-        """The best spans of a window, by their logits."""
+        """Return the best spans of a window by their logits."""
         best = np.argpartition(-logit, min(self._each, len(logit)) - 1)[: self._each]
         best = best[logit[best] > -np.inf]
         best = best[np.argsort(-logit[best], kind="stable")]
@@ -87,17 +88,17 @@ class WindowRanker:
         return _Found(np.exp(logit[best].astype(np.float64)), begins[first], ends[first + extra])
 
     def ranked(self) -> list[Span]:
-        """Return the best answers, best first, at most `top_k`; none if the text has no tokens."""
+        """Return the best answers, best first, at most `top_k`; without tokens only "no answer", if it is allowed."""
         answers = sorted(self._merged(), key=lambda answer: -answer.score)
         chosen = self._apart_from([], answers)
         if len(chosen) < self._top_k:
             chosen = self._apart_from(chosen, self._others())
-        if self._may_be_none:  # surely so where there is nothing to read
+        if self._may_be_none:  # certain if the text has no tokens
             chosen.append(_span(0, 0, math.exp(self.null) if math.isfinite(self.null) else 1.0))
         return sorted(chosen, key=lambda answer: -answer.score)[: self._top_k]
 
     def _merged(self) -> Iterable[Span]:
-        """The answers that the windows gave, equal ones as one."""
+        """Return the answers of all windows, with equal ones merged."""
         answers: dict[str, Span] = {}
         for found in self._found:
             for score, begin, end in zip(found.score.tolist(), found.start.tolist(), found.end.tolist(), strict=True):
@@ -107,13 +108,13 @@ class WindowRanker:
         return answers.values()
 
     def _others(self) -> Iterator[Span]:
-        """All spans, best first."""
+        """Yield all spans, best first."""
         spans = self._pool.best()
         for i in np.argsort(-spans.logit, kind="stable"):
             yield _span(int(spans.start[i]), int(spans.end[i]), math.exp(spans.logit[i]))
 
     def _apart_from(self, chosen: list[Span], others: Iterable[Span]) -> list[Span]:
-        """Choose, until there are `top_k`, the first spans that neither overlap nor equal one chosen before."""
+        """Add spans to `chosen` up to `top_k`. Skip spans that overlap or equal one chosen before."""
         chosen = list(chosen)
         equal = {self._text[span.start : span.end].lower() for span in chosen}
         for span in others:
@@ -133,7 +134,7 @@ def _span(begin: int, end: int, score: float) -> Span:
 
 
 def _log_softmax(window: Window, logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """The log of each token's probability among [CLS] and the window's tokens of the text; elsewhere no meaning."""
+    """Return each token's log probability among [CLS] and the text's tokens; the values of others have no meaning."""
     inside = np.append(logits[window.offset :][: len(window.text)], logits[0]).astype(np.float64)
     top = inside.max()
     total = top + np.log(np.exp(inside - top).sum())
