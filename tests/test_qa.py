@@ -886,3 +886,20 @@ def test_a_loaded_model_takes_little_more_than_twice_its_weights(embedded: Path)
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert int(done.stdout) < 2.4 * 4 * open_folder(embedded).parameters
+
+
+def test_qa_shown_names_model_and_table(qa: QuestionAnswerer, tiny: QuestionAnswerer) -> None:
+    assert repr(qa) == f"<QuestionAnswerer 'embedded': 6 layers of 384, {len(qa.table.choices)} measured>"
+    assert repr(tiny).endswith(": 2 layers of 32, unmeasured>")
+
+
+def test_context_given_for_text_answers_the_same(tiny: QuestionAnswerer) -> None:
+    text = "The tower stands in Paris."
+    assert tiny(QUESTION, context=text) == tiny(QUESTION, text)
+    assert tiny(QUESTION, context=text, top_k=2) == tiny(QUESTION, text, top_k=2)
+
+
+@pytest.mark.parametrize("given", [{}, {"text": "One.", "context": "Two."}])
+def test_not_one_text_is_refused(tiny: QuestionAnswerer, given: dict[str, str]) -> None:
+    with pytest.raises(TypeError, match=r"give a text: as `text`, or as `context`"):
+        tiny(QUESTION, **given)

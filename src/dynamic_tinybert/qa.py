@@ -109,6 +109,10 @@ class QuestionAnswerer:
         qa.name, qa.shape, qa.table, qa.reader, qa.calibration = name, shape, table, reader, calibration
         return qa
 
+    def __repr__(self) -> str:
+        configurations = f"{len(self.table.choices)} measured" if self.table.measured_on else "unmeasured"
+        return f"<QuestionAnswerer {self.name!r}: {self.shape.layers} layers of {self.shape.hidden}, {configurations}>"
+
     # A str is also a Sequence[str], so the type checker sees overlaps. The first overload that fits is meant.
     @overload
     def __call__(  # type: ignore[overload-overlap]
@@ -135,11 +139,17 @@ class QuestionAnswerer:
         self, question: Iterable[str], text: Iterable[str], *, top_k: int, **options: Unpack[Options]
     ) -> Iterator[list[Answer]]: ...
 
+    @overload
+    def __call__(self, question: str, *, context: str, top_k: None = ..., **options: Unpack[Options]) -> Answer: ...
+    @overload
+    def __call__(self, question: str, *, context: str, top_k: int, **options: Unpack[Options]) -> list[Answer]: ...
+
     def __call__(
         self,
         question: str | Iterable[str],
-        text: str | Iterable[str],
+        text: str | Iterable[str] | None = None,
         *,
+        context: str | Iterable[str] | None = None,
         top_k: int | None = None,
         **options: Unpack[Options],
     ) -> Any:
@@ -157,6 +167,7 @@ class QuestionAnswerer:
         Args:
             question: The question, or questions.
             text: The text, or texts, of any length.
+            context: Another name of `text`, as in transformers' pipeline.
             top_k: How many answers to give. Fewer come only if too few spans do not overlap a better one.
             budget: What may be spent: a share of the full model's multiply-accumulates in (0, 1]; `full`, the default;
                 `balanced`, the cheapest measured configuration within 1 F1 of full; `fast`, within 3.
@@ -179,6 +190,9 @@ class QuestionAnswerer:
             ValueError: A question is empty, the lists differ in length, or an option is out of range (including
                 `WindowError` and `BudgetError`).
         """
+        if (text is None) == (context is None):
+            raise TypeError("give a text: as `text`, or as `context`, which is the same")
+        text = context if text is None else text
         progress = options.pop("progress", None)
         settings = self.settings(top_k=top_k, **options)
         single = isinstance(question, str) and isinstance(text, str)

@@ -548,3 +548,9 @@ def test_closed_streams_leave_no_traceback(tiny_folder: Path, closed: str) -> No
         line = f"echo {TEXT!r} | {line}"
     done = subprocess.run(["sh", "-c", line], capture_output=True, check=False)
     assert b"Traceback" not in done.stderr
+
+
+def test_a_shell_can_complete_the_commands() -> None:
+    result = CliRunner().invoke(app, ["--show-completion", "bash"], env={"SHELL": "/bin/bash"})
+    assert "--show-completion" in CliRunner().invoke(app, ["--help"]).stdout
+    assert result.exception is None or isinstance(result.exception, SystemExit)

@@ -150,3 +150,8 @@ def test_a_reader_of_the_list_may_leave(folder: Path) -> None:
     command = f"{shlex.quote(sys.executable)} -m dynamic_tinybert index list --index i | true"
     done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
     assert "rror" not in done.stderr
+
+
+def test_index_alone_prints_its_help() -> None:
+    result = run("index")
+    assert "index add my-documents" in result.stdout + result.stderr

@@ -119,7 +119,15 @@ def test_an_exported_folder_keeps_the_threshold(tiny_folder: Path, tmp_path: Pat
 def test_info_refuses_what_is_no_model(tmp_path: Path) -> None:
     assert "no such folder" in complaint(run("info", "--model", tmp_path / "nowhere"))
     assert "config.json" in complaint(run("info", "--model", tmp_path))
-    assert run("info", "embedded").exit_code == 2
+    assert "give the model once" in complaint(run("info", "embedded", "--model", tmp_path), 2)
+
+
+def test_info_takes_the_model_by_position(tiny_folder: Path) -> None:
+    assert run("info", tiny_folder, "--json").stdout == run("info", "--model", tiny_folder, "--json").stdout
+
+
+def test_a_model_whose_name_is_nearly_right_gets_a_hint() -> None:
+    assert complaint(run("info", "embeded")).endswith("no such folder: 'embeded'; did you mean 'embedded'?")
 
 
 def test_info_of_a_broken_table_is_a_failure_and_no_misuse(tiny_folder: Path, tmp_path: Path) -> None:

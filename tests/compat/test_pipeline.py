@@ -391,3 +391,7 @@ def test_the_function_is_what_is_imported_always() -> None:
     )
     subprocess.run([sys.executable, "-c", code], check=True)
     assert dynamic_tinybert.pipeline is make
+
+
+def test_pipeline_shown_names_its_model(qa: QuestionAnswerer) -> None:
+    assert repr(QuestionAnsweringPipeline(qa)) == f"<QuestionAnsweringPipeline of {qa!r}>"

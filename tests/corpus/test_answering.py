@@ -187,7 +187,7 @@ def test_the_second_reading_decides_together_with_the_first(corpus: Corpus, qa: 
 
 def test_half_characters_in_a_question_are_no_matter(corpus: Corpus) -> None:
     assert corpus("Where does the \ud800 Brandenburg Gate stand?").text == "Berlin"
-    with pytest.raises(KeyError):
+    with pytest.raises(KeyError, match=r"^the index has no document '.*': documents"):
         corpus.text("\udce9")
 
 

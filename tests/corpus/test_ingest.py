@@ -468,3 +468,30 @@ def test_a_huge_file_is_added_in_bounded_memory(tmp_path: Path) -> None:
     with path.open() as file:
         file.seek(hit.start)
         assert file.read(len(hit.text)) == hit.text
+
+
+def test_corpus_is_counted_iterated_shown_and_released(corpus: Corpus) -> None:
+    assert len(corpus) == 5
+    assert [info.name for info in corpus] == [info.name for info in corpus.documents()]
+    assert repr(corpus) == f"<Corpus {str(corpus.directory)!r}>"
+    with corpus as same:
+        assert same is corpus
+        before = same.index
+    assert corpus.index is not before
+    assert len(corpus) == 5
+
+
+def test_texts_in_another_form_are_refused_in_a_line(tmp_path: Path) -> None:
+    corpus = Corpus(tmp_path / "index")
+    for wrong in (None, 7, b"x"):
+        with pytest.raises(TypeError, match="a text is given as its name, its title and itself, three strings"):
+            corpus.put(wrong, "A text.")  # type: ignore[arg-type]
+    for texts in ({"name": "A text."}, "name"):
+        with pytest.raises(TypeError, match=r"texts are tuples of name, title and text, not a (dict|str)"):
+            corpus.put_many(texts)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"three strings, not \('name', 'A text.'\)"):
+        corpus.put_many([("name", "A text.")])  # type: ignore[list-item]
+    with pytest.raises(TypeError, match=r"a path is a string or a Path, not list: write add\(\*paths\)"):
+        corpus.add([tmp_path])  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"a path is a string or a Path, not int$"):
+        corpus.add(7)  # type: ignore[arg-type]

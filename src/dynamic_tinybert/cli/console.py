@@ -83,24 +83,32 @@ class Commands(TyperGroup):
         except ValueError as error:
             fail(str(error), misuse=True)
         except ImportError as error:
-            if error.name is None or error.name.startswith("dynamic_tinybert"):
+            package = (error.name or "").partition(".")[0]
+            extra = _extra_of(str(ctx.invoked_subcommand), package)
+            if extra is None:  # a fault of the program, or of its installation
                 raise
-            _lacks(str(ctx.invoked_subcommand), error.name.partition(".")[0])
+            _lacks(str(ctx.invoked_subcommand), package, extra)
         except OSError as error:
             if error.filename is None:  # of standard output: `main` tells it
                 raise
             fail(f"{error.filename}: {error.strerror or error}")
 
 
-def _lacks(command: str, package: str) -> NoReturn:
+def _extra_of(command: str, package: str) -> str | None:
+    """Return the extra that brings a package; None if no extra of the command does."""
+    own = command if command in ("search", "serve", "train") and package not in ("", "dynamic_tinybert") else None
+    return _EXTRAS.get(package, own)
+
+
+def _lacks(command: str, package: str, extra: str) -> NoReturn:
     """Say in one line which extra brings a package that is missing."""
-    extra = {"pymilvus": "milvus", "ray": "ray", "tantivy": "corpus"}.get(package) or _EXTRAS.get(command, command)
     option = " --ray" if extra == "ray" else " --index" if extra in ("corpus", "milvus") and command != "index" else ""
     what = "training" if command == "train" else command + option
     fail(f"{what} needs {package}, which is not installed: pip install 'dynamic-tinybert[{extra}]'")
 
 
-_EXTRAS = {"ask": "corpus", "batch": "corpus", "index": "corpus"}  # other commands are called as their extra is
+_CORPUS = ("inscriptis", "lxml", "mammoth", "markdown_it", "pypdfium2", "tantivy", "webencodings")
+_EXTRAS = {**dict.fromkeys(_CORPUS, "corpus"), "pymilvus": "milvus", "ray": "ray"}
 
 
 @contextlib.contextmanager

@@ -14,18 +14,26 @@ ModelArgument = Annotated[
 ]
 
 
-def info(model: console.Model = "embedded", as_json: console.AsJson = False) -> None:
+def info(
+    folder_or_name: Annotated[
+        str | None, typer.Argument(metavar="MODEL", help='A model folder, a name on the Hub, or "embedded".')
+    ] = None,
+    model: console.Model = "embedded",
+    as_json: console.AsJson = False,
+) -> None:
     """Tell what a model is: its architecture, size and licence, and the configurations it offers.
 
     \b
       dynamic-tinybert info
-      dynamic-tinybert info --model ./my-model --json
+      dynamic-tinybert info ./my-model --json
     """
     from dynamic_tinybert.folder import open_folder
     from dynamic_tinybert.model import BERT_BASE, SHARE_TOKENS, ConfigTable, macs
 
+    if folder_or_name is not None and model != "embedded":
+        console.fail("give the model once: as MODEL, or as --model", misuse=True)
     with console.failures():
-        folder = open_folder(model)
+        folder = open_folder(folder_or_name or model)
         table = ConfigTable.read(folder.shape, folder.length_configs)
         parameters = folder.parameters
     full = macs(folder.shape, SHARE_TOKENS)

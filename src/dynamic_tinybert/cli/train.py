@@ -8,12 +8,17 @@ from typing import Annotated
 import typer
 
 from dynamic_tinybert.cli import console
+from dynamic_tinybert.files import shipped_recipes
 
 
 def train(
     recipe: Annotated[
-        str, typer.Argument(metavar="RECIPE", help="A recipe: a YAML file, or the name of one that came along.")
-    ],
+        str | None,
+        typer.Argument(
+            metavar="RECIPE",
+            help="A recipe: a YAML file, or the name of one that came along. Without it they are listed.",
+        ),
+    ] = None,
     output: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Where the run goes.  [default: train-NAME, of the recipe]")
     ] = None,
@@ -47,6 +52,9 @@ def train(
     stages alone makes a file of a teacher's logits, and no model. Needs the extra: pip install
     'dynamic-tinybert[train]'.
     """
+    if recipe is None:
+        _list_recipes()
+        return
     from dynamic_tinybert.train import Reporter, check_recipe, dump_recipe, find_recipe, read_recipe, result_path
     from dynamic_tinybert.train import train as run
 
@@ -72,3 +80,12 @@ def train(
             f"{data:<8} EM {found['exact_match']:6.2f}   F1 {found['f1']:6.2f}   of {int(found['total']):,} questions"
         )
     print(path)
+
+
+def _list_recipes() -> None:
+    """Print the recipes that came with the package."""
+    import yaml
+
+    for name, file in shipped_recipes().items():
+        print(f"{name:<16} {yaml.safe_load(file.read_text('utf-8'))['description']}")
+    print("\ndynamic-tinybert train RECIPE --check prints one in full")

@@ -79,6 +79,9 @@ class QuestionAnsweringPipeline:
         self._defaults = self._options(options)
         self._settings(self._defaults)
 
+    def __repr__(self) -> str:
+        return f"<QuestionAnsweringPipeline of {self.model!r}>"
+
     def __call__(
         self,
         *inputs: Inputs,

@@ -1,4 +1,4 @@
-"""A corpus: documents in, answers out."""
+"""A corpus of documents that answers questions."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, overload
 
 from dynamic_tinybert.corpus.answering import PASSAGES, Asking, Pace, make_plan
 from dynamic_tinybert.corpus.answers import CorpusAnswer
+from dynamic_tinybert.corpus.errors import UnknownDocumentError
 from dynamic_tinybert.corpus.formats import Reading
 from dynamic_tinybert.corpus.index import Counts, DocumentInfo, Hit, Index, MilvusAddress, open_index, parse
 from dynamic_tinybert.corpus.ingest import Progress, Report, add_files, add_texts, remove
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class CorpusOptions(TypedDict, total=False):
-    """What may be said of a question beside itself and `top_k`: see `Corpus.__call__`."""
+    """The options of a question, other than `top_k`: see `Corpus.__call__`."""
 
     budget: Budget
     max_latency_ms: float | None
@@ -41,17 +42,17 @@ class CorpusOptions(TypedDict, total=False):
 
 @dataclass(frozen=True, kw_only=True)
 class Status:
-    """What an index holds.
+    """The content of an index.
 
     Attributes:
-        directory: Where it is: a folder, or an address.
-        files: Files and texts given by name that documents came from.
-        documents: Documents.
-        passages: Their passages.
-        characters: Characters of all documents.
-        bytes: What the index takes on disk, or None: of an index in Milvus that is not known.
+        directory: The location of the index: a folder or an address.
+        files: The number of files, and of texts given by name.
+        documents: The number of documents.
+        passages: The number of passages.
+        characters: The number of characters of all documents.
+        bytes: The size of the index on disk, or None for an index in Milvus, which does not tell it.
         passage_size: The most characters of a passage.
-        incomplete: Files whose adding was interrupted; adding them again goes on.
+        incomplete: Files whose adding was interrupted; add them again to continue.
     """
 
     directory: str
@@ -65,17 +66,17 @@ class Status:
 
 
 class Corpus:
-    """Documents that questions can be asked of. Safe to use from many threads.
+    """Answer questions from documents. Safe to use from many threads.
 
     Args:
         directory: The folder of the index, or its address in Milvus: `milvus://HOST:PORT/COLLECTION` (a string; extra
-            `milvus`). It is made when something is added.
-        qa: The model that reads; by default the one that came with the package, loaded at the first question.
+            `milvus`). The index is created when something is added.
+        qa: The model; by default the one that is part of the package, loaded at the first question.
         passage_size: The most characters of a passage, for a new index; by default 1,200.
 
     Raises:
-        CorpusError: The address is not of the form that addresses have.
-        ValueError: The size of passages is out of range.
+        CorpusError: The address is not valid.
+        ValueError: The passage size is out of range.
 
     Example:
         >>> from dynamic_tinybert import Corpus
@@ -102,9 +103,31 @@ class Corpus:
         self._pace = Pace()
         self._lock = threading.Lock()
 
+    def __repr__(self) -> str:
+        return f"<Corpus {str(self.directory)!r}>"
+
+    def __len__(self) -> int:
+        """Return the number of documents.
+
+        Raises:
+            CorpusError: There is no index, or it cannot be used.
+        """
+        return self.counts().documents
+
+    def __iter__(self) -> Iterator[DocumentInfo]:
+        return self.documents()
+
+    def __enter__(self) -> Corpus:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Let the index go. The next call opens it again."""
+        with self._lock:
+            self._opened = None
+
     def _open(self, *, create: bool = False) -> Index:
         opened = self._opened
-        if opened is not None and opened.is_current():  # which may ask a server: others need not wait for it
+        if opened is not None and opened.is_current():  # outside the lock: it may ask a server
             return opened
         with self._lock:
             if self._opened is None or self._opened is opened:
@@ -116,13 +139,13 @@ class Corpus:
         """The index.
 
         Raises:
-            CorpusError: There is none, or it cannot be used.
+            CorpusError: There is no index, or it cannot be used.
         """
         return self._open()
 
     @property
     def qa(self) -> QuestionAnswerer:
-        """The model that reads."""
+        """The model."""
         with self._lock:
             if self._qa is None:
                 self._qa = QuestionAnswerer()
@@ -136,23 +159,26 @@ class Corpus:
         progress: Progress | None = None,
         skipped: Callable[[str, str], None] | None = None,
     ) -> Report:
-        """Add files, and those of folders: text, Markdown, HTML, PDF, DOCX, JSON Lines.
+        """Add files and the files of folders: text, Markdown, HTML, PDF, DOCX, JSON Lines.
 
-        A file that is in the index as it is, is left alone; one that changed is replaced. What cannot be read is
-        reported and skipped. After a kill the same call goes on.
+        An unchanged file is left alone; a changed file is replaced. A file that cannot be read is reported and skipped.
+        If the process is killed, the same call continues the work.
 
         Args:
             paths: Files and folders.
-            reading: How files are read: the names of fields in JSON Lines, the encoding of text.
-            prune: Remove what came from these folders and is gone.
-            progress: Called with the bytes of files read, those there are, and a file's name.
+            reading: How to read files: the names of fields in JSON Lines, the encoding of text.
+            prune: Remove documents from the index if their files in these folders no longer exist.
+            progress: Called with the bytes read so far, the bytes in total, and the name of a file.
             skipped: Called with a path and the reason, as soon as something is skipped.
 
         Raises:
-            CorpusError: Another process is changing the index, or it cannot be used or written.
-            FileNotFoundError: One of the paths is not there; nothing has been added.
+            CorpusError: Another process is changing the index, or the index cannot be used or written.
+            FileNotFoundError: A path does not exist; nothing was added.
         """
         for path in paths:
+            if not isinstance(path, (str, os.PathLike)):
+                hint = ": write add(*paths)" if isinstance(path, Iterable) else ""
+                raise TypeError(f"a path is a string or a Path, not {type(path).__name__}{hint}")
             os.stat(path)
         index = self._open(create=True)
         return add_files(
@@ -160,43 +186,43 @@ class Corpus:
         )
 
     def put(self, name: str, text: str, *, title: str = "") -> None:
-        """Add a text by name; one of the same name is replaced.
+        """Add a text by name; it replaces a text of the same name.
 
-        Each call is a transaction, which costs a tenth of a second: many texts go by `put_many`.
+        Each call is a transaction, which costs a tenth of a second. Use `put_many` for many texts.
 
         Raises:
-            CorpusError: Another process is changing the index, or it cannot be used or written.
+            CorpusError: Another process is changing the index, or the index cannot be used or written.
             ValueError: The name is empty, or longer than 1,000 characters.
         """
         self.put_many([(name, title, text)])
 
     def put_many(self, texts: Iterable[tuple[str, str, str]]) -> int:
-        """Add many texts, each its name, title and text, in one transaction; of each only its name stays in memory.
+        """Add many texts in one transaction, given as (name, title, text). Only the names stay in memory.
 
         Returns:
-            How many there were.
+            The number of texts.
 
         Raises:
-            CorpusError: Another process is changing the index, or it cannot be used or written.
-            ValueError: A name is empty, or longer than 1,000 characters; nothing has been added.
+            CorpusError: Another process is changing the index, or the index cannot be used or written.
+            ValueError: A name is empty, or longer than 1,000 characters; nothing was added.
         """
         index = self._open(create=True)
         return add_texts(index, index.passage_size, texts)
 
     def remove(self, *names: str) -> Mapping[str, int]:
-        """Remove documents by name, files by path, or folders with all that came from them; all of them, or nothing.
+        """Remove documents by name, files by path, or folders with all their documents; all names, or nothing.
 
         Returns:
-            How many documents each name removed.
+            The number of removed documents for each name.
 
         Raises:
-            CorpusError: There is nothing of one of the names; or another process is changing the index.
+            CorpusError: The index has nothing of this name, or another process is changing the index.
             ValueError: A name is empty.
         """
         return remove(self.index, names)
 
     def documents(self) -> Iterator[DocumentInfo]:
-        """Yield what is known of all documents, in the order of their names.
+        """Yield a description of each document, sorted by name.
 
         Raises:
             CorpusError: The index cannot be used.
@@ -204,19 +230,19 @@ class Corpus:
         return self.index.documents()
 
     def text(self, document: str) -> str:
-        """Return the text of a document, in which answers have their offsets.
+        """Return the text of a document. The offsets of answers refer to it.
 
         Raises:
-            KeyError: There is no such document.
+            UnknownDocumentError: There is no such document. It is a KeyError too.
             CorpusError: The index cannot be used.
         """
         passages = [passage.text for passage in self.index.document(document)]
         if not passages:
-            raise KeyError(document)
+            raise UnknownDocumentError(f"the index has no document {document!r}: documents() lists them")
         return "".join(passages)
 
     def find(self, question: str, k: int = PASSAGES) -> list[Hit]:
-        """Return the passages that match a question best, and their BM25 scores, without reading them.
+        """Retrieve the passages that match a question best, with their BM25 scores. The model is not used.
 
         Raises:
             CorpusError: The index cannot be used.
@@ -232,7 +258,7 @@ class Corpus:
         return self.index.counts()
 
     def status(self) -> Status:
-        """Return what the index holds.
+        """Describe the content of the index.
 
         Raises:
             CorpusError: The index cannot be used.
@@ -267,22 +293,23 @@ class Corpus:
     ) -> CorpusAnswer | list[CorpusAnswer]:
         """Answer a question from the documents.
 
-        Passages are retrieved by BM25, read at a cheap length configuration, and the best of them again at the one that
-        the budget buys; reading stops when an unread passage is unlikely to win. Where no passage shares a word with
-        the question there is no answer: a `CorpusAnswer` of no text and score 0, with `top_k` an empty list.
+        BM25 retrieves passages. The model predicts on them with a cheap length configuration, and again on the best of
+        them with the length configuration of the budget. It stops early when the next passage is unlikely to win. If no
+        passage shares a word with the question, there is no answer: the result is a `CorpusAnswer` with an empty text
+        and score 0, or an empty list with `top_k`.
 
         Args:
             question: The question.
-            top_k: How many answers to give: of at least as many passages, if there are so many and time for them.
-            budget: What reading a passage may cost: see `QuestionAnswerer.__call__`.
-            max_latency_ms: Milliseconds that the answer may take, from here; the model's loading not counted. Fewer
-                passages are read, as the pace of former readings tells; at least one.
-            passages: Passages to retrieve.
+            top_k: How many answers to give. At least as many passages are retrieved.
+            budget: The cost of a prediction: see `QuestionAnswerer.__call__`.
+            max_latency_ms: The time limit in milliseconds, from the call, without the loading of the model. To keep it,
+                the model predicts on fewer passages, but at least one. It estimates the time from earlier predictions.
+            passages: How many passages to retrieve.
             options: `max_seq_len`, `doc_stride`, `max_question_len`, `max_answer_len`, `align_to_words`: see
                 `QuestionAnswerer.__call__`.
 
         Raises:
-            TypeError: The question is no string.
+            TypeError: The question is not a string.
             ValueError: The question is empty, or an option is out of range.
             CorpusError: The index cannot be used.
         """

@@ -1,11 +1,17 @@
-"""What can be wrong with a corpus."""
+"""Errors of a corpus."""
 
 from dynamic_tinybert.errors import DynamicTinyBertError
 
 
 class CorpusError(DynamicTinyBertError):
-    """An index or a corpus that cannot be used; one line that says why."""
+    """An index or a corpus cannot be used. The message is one line that says why."""
+
+
+class UnknownDocumentError(CorpusError, KeyError):
+    """An index has no document of this name."""
+
+    __str__ = Exception.__str__  # that of a KeyError quotes the message
 
 
 class UnreadableError(CorpusError):
-    """A file that cannot be read as a document; one line without its path, which the caller names."""
+    """A file cannot be read as a document. The message is one line without the path: the caller adds it."""

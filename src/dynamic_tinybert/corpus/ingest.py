@@ -1,4 +1,4 @@
-"""Files and texts into an index: only what is new or changed, each source in one transaction or a resumable row."""
+"""Add files and texts to an index: only new or changed ones; an interrupted file of many records can be continued."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ from dynamic_tinybert.files import encodable
 
 Progress: TypeAlias = Callable[[int, int, str], None]
 
-_COMMIT_SECONDS = 5.0  # a commit costs a tenth of a second: it waits for the disk
+_COMMIT_SECONDS = 5.0  # a commit waits for the disk, a tenth of a second
 _COMMIT_CHARACTERS = 50_000_000
-_COMPLAINTS = 10  # of a file's records that are passed on one by one
-_GIVEN = "given"  # how a text was read that came by name
+_COMPLAINTS = 10  # so many complaints of a file are passed on one by one
+_GIVEN = "given"  # the `reading` of a text that was given by name
 
 
 @dataclass(kw_only=True)
 class Report:
-    """What became of the files that were to be added.
+    """The result of adding files.
 
     Attributes:
-        added: Files that are new in the index.
-        replaced: Files that had changed.
-        unchanged: Files that were in the index as they are.
-        removed: Files that are gone, and were taken out.
-        skipped: Files, records and folders that could not be read: path, and why.
-        ignored: Files of other types, by suffix.
-        documents: Documents that were added.
-        passages: Passages that were added.
-        seconds: What it took.
+        added: The number of new files.
+        replaced: The number of files that had changed.
+        unchanged: The number of files that had not changed since they were added.
+        removed: The number of files that no longer exist and were removed from the index.
+        skipped: Files, records and folders that could not be read: path and reason.
+        ignored: The number of files of other types, by suffix.
+        documents: The number of documents that were added.
+        passages: The number of passages that were added.
+        seconds: The duration.
     """
 
     added: int = 0
@@ -64,24 +64,24 @@ def add_files(
     progress: Progress | None = None,
     skipped: Callable[[str, str], None] | None = None,
 ) -> Report:
-    """Add files, and those of folders, to an index.
+    """Add files and the files of folders to an index.
 
-    A file that is in the index as it is (by size and time of change, otherwise by its content) is left alone; one that
-    changed is replaced at once with all its documents. What cannot be read is reported and skipped; what is in the
-    index of it stays. After a kill the same call goes on: every commit holds whole documents.
+    An unchanged file (same size and time of change, otherwise same content) is left alone. A changed file is replaced
+    with all its documents in one transaction. A file that cannot be read is reported and skipped; what the index
+    already has of it stays. If the process is killed, the same call continues: every commit holds whole documents.
 
     Args:
         index: The index.
         passage_size: The most characters of a passage.
-        paths: Files, whatever their suffix if it is known, and folders, of which all files of known types.
-        reading: How files are read.
-        prune: Remove what came from these folders and is gone.
-        progress: Called with the bytes of files read, those there are, and the file's name.
+        paths: Files of known types, and folders: all their files of known types are added.
+        reading: How to read files.
+        prune: Remove documents from the index if their files in these folders no longer exist.
+        progress: Called with the bytes read so far, the bytes in total, and the name of the file.
         skipped: Called with a path and the reason, as soon as something is skipped.
 
     Raises:
-        CorpusError: Another process is changing the index, or it cannot be written.
-        FileNotFoundError: One of the paths is not there; nothing has been added.
+        CorpusError: Another process is changing the index, or the index cannot be written.
+        FileNotFoundError: A path does not exist; nothing was added.
     """
     begin, report = time.perf_counter(), Report()
 
@@ -109,18 +109,24 @@ def add_files(
 
 
 def add_texts(index: Index, passage_size: int, texts: Iterable[tuple[str, str, str]]) -> int:
-    """Add texts by name: name, title, text of each. One of the same name is replaced. All are committed, or none.
+    """Add texts, given as (name, title, text), in one transaction. A text replaces an earlier one of the same name.
 
     Returns:
-        How many were added.
+        The number of added texts.
 
     Raises:
-        CorpusError: Another process is changing the index, or it cannot be written.
+        CorpusError: Another process is changing the index, or the index cannot be written.
+        TypeError: The texts are not tuples of three strings.
         ValueError: A name is empty or too long.
     """
+    if isinstance(texts, (str, Mapping)):
+        raise TypeError(f"texts are tuples of name, title and text, not a {type(texts).__name__}")
     with index.writer() as writer:
         count = 0
-        for name, title, text in texts:
+        for each in texts:
+            if isinstance(each, str) or len(each) != 3 or not all(isinstance(part, str) for part in each):
+                raise TypeError(f"a text is given as its name, its title and itself, three strings, not {each!r:.80}")
+            name, title, text = each
             if not name or len(name) > LONGEST_NAME:
                 raise ValueError(f"a document's name has 1 to {LONGEST_NAME} characters, not {len(name)}")
             version = _new_version()
@@ -146,13 +152,13 @@ def add_texts(index: Index, passage_size: int, texts: Iterable[tuple[str, str, s
 
 
 def _move(progress: Progress | None, name: str, done: int, size: int, total: int, part: int) -> None:
-    """Tell how far the adding is: `part` characters into a file of `size` bytes."""
+    """Report the progress: `part` characters into a file of `size` bytes."""
     if progress:
         progress(done + min(part, size), total, name)
 
 
 class _Adding:
-    """Adds file after file, and commits now and then."""
+    """Add files one by one, and commit from time to time."""
 
     def __init__(
         self,
@@ -171,7 +177,7 @@ class _Adding:
         self._characters = 0
 
     def file(self, path: str, moved: Callable[[int], object]) -> None:
-        """Add a file, unless it is there already."""
+        """Add a file if it is new or changed."""
         before = self._writer.source(path)
         try:
             source = self._unread(path, before)
@@ -181,7 +187,7 @@ class _Adding:
             try:
                 self._read(path, source, before, moved)
             except BaseException:
-                self._writer.discard(source.version)  # half a document, and all that would be counted again
+                self._writer.discard(source.version)  # half of a document, and what a retry would count twice
                 raise
         except UnreadableError as error:
             self._skip(path, str(error))
@@ -189,7 +195,7 @@ class _Adding:
             self._skip(path, error.strerror or str(error))
 
     def _unread(self, path: str, before: Source | None) -> Source | None:
-        """Return what is to be read, or None if it is in the index as it is."""
+        """Return the source to read, or None if the file has not changed."""
         status = os.stat(path)
         signature = f"{self._reading.signature(Path(path))} size={self._size}"
         same_reading = before is not None and before.reading == signature
@@ -218,7 +224,7 @@ class _Adding:
         )
 
     def _read(self, path: str, begun: Source, before: Source | None, moved: Callable[[int], object]) -> None:
-        """Read a file into the index; go on after the documents of it that are there."""
+        """Read a file into the index; continue after the documents that are already there."""
         source, replaces = begun, before is not None and before.version != begun.version
         names, complaints = DocumentNames(path), _Complaints(path, self._skip)
         for number, draft in enumerate(read(Path(path), self._reading, complain=complaints)):
@@ -244,7 +250,7 @@ class _Adding:
                 characters=source.characters + characters,
             )
             self._characters += characters
-            if not replaces and self._due():  # what replaces another version comes in one transaction
+            if not replaces and self._due():  # a new version replaces the old one in one transaction
                 self._writer.put(source)
                 self._commit()
         complaints.finish()
@@ -274,7 +280,7 @@ def _moved_on(moved: Callable[[int], object], before: int, part: int) -> None:
 
 
 class _Complaints:
-    """Passes on what is wrong with records of a file: each of the first, and the number of the others."""
+    """Pass on the first complaints about the records of a file, and the number of the others."""
 
     def __init__(self, path: str, skip: Callable[[str, str], None]) -> None:
         self._path = path
@@ -282,13 +288,12 @@ class _Complaints:
         self._count = 0
 
     def __call__(self, why: str) -> None:
-        """Take a complaint."""
         self._count += 1
         if self._count <= _COMPLAINTS:
             self._skip(self._path, why)
 
     def finish(self) -> None:
-        """Tell how many were not passed on."""
+        """Report how many complaints were not passed on."""
         if self._count > _COMPLAINTS:
             self._skip(self._path, f"{self._count - _COMPLAINTS:,} more like these")
 
@@ -302,7 +307,7 @@ def _add_document(
     size: int,
     moved: Callable[[int], object] | None = None,
 ) -> tuple[int, int]:
-    """Add a document; one without text gets one empty passage, so that it is known. Return passages and characters."""
+    """Add a document and return its numbers of passages and characters. An empty document gets one empty passage."""
     number = start = 0
     title, held = title[:LONGEST_NAME], None
     for text in cut(blocks, size):
@@ -319,7 +324,7 @@ def _add_document(
 
 
 def _prune(writer: Writer, tops: Sequence[str], there: set[str], report: Report) -> None:
-    """Remove the sources below folders whose files are gone."""
+    """Remove the sources in these folders whose files no longer exist."""
     below = tuple(os.path.join(top, "") for top in tops)
     for source in list(writer.sources()):
         ours = source.name.startswith(below) and source.reading != _GIVEN and source.name not in there
@@ -329,17 +334,17 @@ def _prune(writer: Writer, tops: Sequence[str], there: set[str], report: Report)
 
 
 def remove(index: Index, names: Sequence[str]) -> Mapping[str, int]:
-    """Remove documents by name, files by path, or folders with all that came from them; all at once, or nothing.
+    """Remove documents by name, files by path, or folders with all their documents; all names, or nothing.
 
     Args:
         index: The index.
         names: Names of documents as the index lists them, or paths.
 
     Returns:
-        How many documents each name removed.
+        The number of removed documents for each name.
 
     Raises:
-        CorpusError: There is nothing of one of the names; or another process is changing the index.
+        CorpusError: The index has nothing of this name, or another process is changing the index.
         ValueError: A name is empty.
     """
     removed: dict[str, int] = {}
@@ -357,7 +362,7 @@ def _remove(index: Index, writer: Writer, name: str) -> int:
     one = writer.source(name) or writer.source(path)
     sources = [one] if one else [s for s in writer.sources() if s.name.startswith(os.path.join(path, ""))]
     if sources:
-        known = [writer.source(source.name) for source in sources]  # as changed by a name before
+        known = [writer.source(source.name) for source in sources]  # an earlier name may have changed them
         for source in sources:
             writer.remove_source(source)
         return sum(source.documents for source in known if source)

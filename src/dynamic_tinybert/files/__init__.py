@@ -2,7 +2,7 @@
 
 from dynamic_tinybert.files.atomic import write_whole
 from dynamic_tinybert.files.jsonl import LineError, parse_object, split_lines
-from dynamic_tinybert.files.shipped import SHIPPED, find_list
+from dynamic_tinybert.files.shipped import SHIPPED, find_list, shipped_recipes
 from dynamic_tinybert.files.text import SURROGATE, NoTextError, UndecodableError, encodable, text_blocks
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "encodable",
     "find_list",
     "parse_object",
+    "shipped_recipes",
     "split_lines",
     "text_blocks",
     "write_whole",

@@ -12,3 +12,8 @@ def find_list(path: Path) -> Path:
     if path.exists():
         return path
     return next((folder / path.name for folder in SHIPPED if (folder / path.name).is_file()), path)
+
+
+def shipped_recipes() -> dict[str, Path]:
+    """Return the recipes that came with the package, by name."""
+    return {file.stem: file for folder in SHIPPED for file in sorted(folder.glob("*.yaml"))}

@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, NoReturn
@@ -183,7 +184,10 @@ def _read_folder(name: str, path: Path) -> ModelFolder:
     if path.is_file():
         raise ModelFolderError(f"{name} is a file: give the folder that holds {CONFIG} and {WEIGHTS}")
     if not name or not path.is_dir():
-        raise ModelFolderError(f"no such folder: {name!r}; check its name (a model on the Hub is called owner/name)")
+        hint = "check its name (a model on the Hub is called owner/name)"
+        if get_close_matches(name.lower(), [EMBEDDED]):
+            hint = f"did you mean {EMBEDDED!r}?"
+        raise ModelFolderError(f"no such folder: {name!r}; {hint}")
     if not (path / CONFIG).is_file():
         raise ModelFolderError(
             f"{path} has no {CONFIG}: give a folder as transformers writes it, with {CONFIG}, {WEIGHTS} and {TOKENIZER}"

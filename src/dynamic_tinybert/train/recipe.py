@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from dynamic_tinybert.files import SHIPPED
+from dynamic_tinybert.files import shipped_recipes
 from dynamic_tinybert.train.errors import TrainingError
 from dynamic_tinybert.train.settings import (
     AnyStage,
@@ -143,7 +143,7 @@ def find_recipe(name: str) -> Path:
     path = Path(name)
     if path.is_file() or path.suffix:
         return path
-    shipped = {file.stem: file for folder in SHIPPED for file in folder.glob("*.yaml")}
+    shipped = shipped_recipes()
     if name not in shipped:
         raise TrainingError(f"there is no recipe {name!r}: give a YAML file, or one of {', '.join(sorted(shipped))}")
     return shipped[name]

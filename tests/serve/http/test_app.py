@@ -139,6 +139,14 @@ def test_a_question_is_answered(service: Service, qa: QuestionAnswerer) -> None:
     assert result["tokens"] is None
 
 
+def test_a_context_is_a_text(service: Service) -> None:
+    named = service.ask(question=QUESTION, context=TOWER)
+    assert named["results"][0]["answers"] == service.ask(question=QUESTION, text=TOWER)["results"][0]["answers"]
+    problem(service.send("/answer", {**ASKED, "context": TOWER}), 422, "invalid_request")
+    many = service.ask(question=QUESTION, context=[TOWER, "It stands in Rome."])
+    assert [result["answers"][0]["text"] for result in many["results"]] == ["Paris", "Rome"]
+
+
 @pytest.mark.parametrize(
     "options",
     [

@@ -32,6 +32,7 @@ class AnswerRequest(RequestModel):
 
     question: str | list[str]
     text: str | list[str] | None = None
+    context: str | list[str] | None = None
     index: Annotated[str, Field(max_length=200)] | None = Field(
         None, description="The name of an index, instead of a text: see /info."
     )
@@ -69,6 +70,10 @@ class AnswerRequest(RequestModel):
 
     @model_validator(mode="after")
     def _fits(self) -> AnswerRequest:
+        if self.context is not None:
+            if self.text is not None:
+                raise FieldError("text and context are the same: give one of them")
+            self.text = self.context
         if (self.text is None) == (self.index is None):
             raise FieldError("give one of text and index")
         if isinstance(self.question, list) and isinstance(self.text, list) and len(self.question) != len(self.text):
@@ -116,6 +121,7 @@ def request_model(options: ServeOptions) -> type[AnswerRequest]:
             text | Annotated[list[text], many] | None,
             Field(None, description="The text, or texts; one goes with each of many questions."),
         ),
+        "context": (text | Annotated[list[text], many] | None, Field(None, description="Another name of `text`.")),
     }
     made: type[AnswerRequest] = create_model("AnswerRequest", __base__=AnswerRequest, **fields)
     return made
