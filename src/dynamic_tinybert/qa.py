@@ -37,7 +37,7 @@ class QuestionAnswerer:
         cache_dir: The folder that keeps models from the Hub; by default the cache of `huggingface_hub`.
         local_files_only: Use only models in the cache, without the network.
         token: A token for the Hub, for private models.
-        precision: `fp32`, the default, gives the published results. `int8` is faster on processors with VNNI and loses
+        precision: `fp32`, the default, has the documented accuracy. `int8` is faster on processors with VNNI and loses
             some accuracy (see results/).
         threads: The number of threads of one run; by default the number of cores.
         providers: ONNX Runtime's execution providers; by default the CPU.
@@ -182,8 +182,8 @@ class QuestionAnswerer:
                 the best span by more than this (elsewhere called `null_score_diff_threshold`). A lower threshold gives
                 fewer answers. By default the model's own (`table.no_answer_threshold`), or 0.
             align_to_words: Stretch an answer that begins or ends inside a word to the whole word. By default True.
-            progress: A function that is called with the number of characters read and the total (for a generator: the
-                total so far).
+            progress: A function that is called with the number of finished characters and the total (for a generator:
+                the total so far).
 
         Raises:
             TypeError: A question or a text is not a string, or an option is unknown.
