@@ -1,4 +1,4 @@
-"""Work on characters: where a text can be cut, and which characters belong to a token."""
+"""Find where a text can be cut, and which characters belong to a token or a word."""
 
 from __future__ import annotations
 

@@ -110,7 +110,7 @@ class AnswerStream:
     Args:
         reader: The tokenizer and the model.
         settings: How to answer.
-        progress: A function that is called with the number of characters read and the total (if unknown, so far).
+        progress: A function that is called with the number of finished characters and the total (if unknown, so far).
         total: The number of characters of all texts, if known.
     """
 

@@ -1,4 +1,4 @@
-"""Cut a text into windows: the question and a part of the text, as the model reads them."""
+"""Cut a text into windows, the model's inputs: the question and a part of the text."""
 
 from __future__ import annotations
 
