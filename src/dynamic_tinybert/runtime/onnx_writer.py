@@ -115,7 +115,7 @@ class Graph:
         return self if self._parent is None else self._parent._root()
 
     def weight(self, name: str, array: Array) -> str:
-        """Add a weight to the outermost graph, where every branch can use it. ValueError if its name is in use."""
+        """Add a weight to the outermost graph, for use in every branch. Raise ValueError if its name is in use."""
         root = self._root()
         if name in root.weights:
             raise ValueError(f"two weights are named {name}")

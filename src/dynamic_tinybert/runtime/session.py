@@ -46,7 +46,7 @@ class Runtime:
     Args:
         shape: The sizes of the model.
         weights: Its tensors in float32, by their names in `dynamic_tinybert.folder`.
-        precision: `fp32`, the default, gives the published results; or `int8` (see `build_graph`).
+        precision: `fp32`, the default, has the documented accuracy; or `int8` (see `build_graph`).
         threads: The number of threads of one run, from 1 to 1024; by default the number of cores.
         providers: ONNX Runtime's execution providers, in order of preference; by default the CPU.
 
