@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from dynamic_tinybert.inference import Span, SpanPool, Window, span_logits, text_logits
 
-_SPARE = 10  # more candidates of a window than twice `top_k`: some become equal when they are aligned to words
+_SPARE = 10  # candidates of a window in addition to twice `top_k`: some become equal when aligned to words
 
 
 class _Found(NamedTuple):
@@ -78,7 +78,6 @@ class WindowRanker:
         self._pool.add(window, spans)
 
     def _best(self, window: Window, logit: npt.NDArray[np.float32]) -> _Found:
-        """Return the best spans of a window by their logits."""
         best = np.argpartition(-logit, min(self._each, len(logit)) - 1)[: self._each]
         best = best[logit[best] > -np.inf]
         best = best[np.argsort(-logit[best], kind="stable")]
