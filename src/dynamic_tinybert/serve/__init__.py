@@ -1,4 +1,4 @@
-"""Answers over HTTP (extra `serve`): options, the engine, the app, the server, and a deployment on Ray Serve."""
+"""Serve answers over HTTP (extra `serve`): options, engine, app, server, and a deployment on Ray Serve."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import what is asked for when it is asked for: the command line has help to give without FastAPI."""
+    """Import a name at its first use, so that the help of the command line works without FastAPI."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module

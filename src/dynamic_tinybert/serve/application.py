@@ -1,4 +1,4 @@
-"""The whole application: a model, its indexes and the middleware, for whatever server runs it."""
+"""The complete application for any ASGI server: a model, its indexes and the middleware."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from dynamic_tinybert.serve.options import ServeOptions
 def assemble(
     qa: QuestionAnswerer, options: ServeOptions, *, workers: int = 1, stopping: Stopping | None = None
 ) -> tuple[Engine, ASGIApp]:
-    """Put together what answers and what speaks HTTP. The app starts the engine, and stops it, by ASGI's lifespan.
+    """Assemble the engine and the app. The app starts and stops the engine in its ASGI lifespan.
 
     Args:
-        qa: The model. Each of the `workers` reads by itself, so its runtime should use one thread for each.
-        options: How to serve.
-        workers: Batches that are read at once.
+        qa: The model. The `workers` predict in parallel, so its runtime should use a single thread.
+        options: The options of the server.
+        workers: How many batches are predicted at the same time.
         stopping: Whether the server is stopping.
 
     Raises:
-        BudgetError: A budget makes no sense for the model.
+        BudgetError: A budget is not valid for the model.
         CorpusError: An index cannot be used.
         ValueError: An API key or a host is empty.
     """
@@ -34,8 +34,8 @@ def assemble(
 
         for name, directory in options.indexes.items():
             corpus = Corpus(directory, qa=engine.qa)
-            corpus.counts()  # what is wrong with it is told before anything is served
+            corpus.counts()  # raises now if the index cannot be used, not at the first request
             engine.corpora[name] = corpus
-    # Python keeps each warning that it has given, by its text, and this one's is made of a client's numbers.
+    # Python stores the text of each warning; this text contains numbers of a client, so the store would grow.
     warnings.filterwarnings("ignore", message=".*was cut to max_question_len")
     return engine, wrap(create_app(engine, options, stopping), options, stopping)

@@ -1,14 +1,15 @@
-"""The server's application as a deployment of Ray Serve: replicas on many machines, as many as the load asks for.
+"""Deploy the application on Ray Serve: replicas on many machines, as many as the load needs.
 
-Ray Serve takes the connections, spreads the requests and decides how many replicas there are; each replica is the whole
-application (`application.assemble`) and holds the objective by its own load control. Nothing here coordinates machines.
+Ray Serve accepts the connections, distributes the requests and sets the number of replicas. Each replica is the
+complete application (`application.assemble`), and its own load control meets the objective. There is no other
+coordination between machines.
 
     serve run dynamic_tinybert.serve.on_ray:build slo_ms=100 max_replicas=8
 
-Needs the extra `ray-serve`. On each machine the model and the indexes must be under the same path, or have an address.
+Needs the extra `ray-serve`. The model and the indexes must have an address, or the same path on each machine.
 """
 
-# No `from __future__ import annotations`: Ray makes the settings of `build` only where its annotation is a class.
+# No `from __future__ import annotations`: Ray makes the settings of `build` only if its annotation is a class.
 from typing import Any
 
 from pydantic import ConfigDict, Field, create_model, field_validator, model_validator
@@ -22,11 +23,11 @@ from dynamic_tinybert.model import parse_budget
 from dynamic_tinybert.serve.options import SETTINGS, ServeOptions, parse_keys
 
 NAME = "dynamic-tinybert"
-_SPARE = 64  # requests beyond `max_waiting` that a replica takes, so that it refuses them, rather than Ray holding them
+_SPARE = 64  # requests above `max_waiting` that a replica accepts, so that it refuses them instead of Ray queueing them
 
 
 def _field(name: str, **others: Any) -> Any:
-    """Return a setting as pydantic takes it: its type, and its default, range and help."""
+    """Return a setting as a field of pydantic: its type, and its default, range and help."""
     setting = SETTINGS[name]
     kind = others.pop("kind", setting.type)
     if kind is float:
@@ -49,22 +50,23 @@ _Shared: Any = create_model(
 
 
 class RaySettings(_Shared):  # type: ignore[misc]
-    """What `build` may be told, in a file for `serve deploy` or as NAME=VALUE after `serve run`.
+    """The settings of `build`, in a file for `serve deploy` or as NAME=VALUE after `serve run`.
 
-    Beside the attributes there are the options of `dynamic-tinybert serve`, under the same names. `workers` is 1 by
-    default, and a replica reserves a core for each thread of each worker. `index` is a mapping of names. Each replica
-    reads `api_key_file` on its own machine. What a replica logs, Ray keeps with its own logs. Options of connections
-    are Ray Serve's own (`http_options`). `index`, `allow_origin` and `allowed_host` go into a file.
+    There are also the options of `dynamic-tinybert serve`, with the same names. `workers` is 1 by default, and a
+    replica reserves a core for each thread of each worker. `index` maps names to folders or addresses. Each replica
+    reads `api_key_file` on its own machine. Ray stores the logs of replicas with its own logs. Options of connections
+    belong to Ray Serve (`http_options`). `index`, `allow_origin` and `allowed_host` can only be set in a file.
 
     Attributes:
-        min_replicas: Replicas at least.
-        max_replicas: Replicas at most.
-        target_ongoing_requests: Requests that a replica should have in hand on average; with more there will be more
-            replicas. By default one for each of its workers, which is between half and all of what it can serve at
-            `full`, where load control begins. Ray's own default of 2 would spend F1 before machines.
-        look_back_period_s: Seconds over which Ray averages them; above 10, in which it is told of them.
-        upscale_delay_s: Seconds of more load before there are more replicas.
-        downscale_delay_s: Seconds of less load before there are fewer.
+        min_replicas: The least number of replicas.
+        max_replicas: The greatest number of replicas.
+        target_ongoing_requests: The average number of open requests per replica above which Ray adds replicas. By
+            default one per worker: this is between half and all of the load that a replica can serve at `full`, before
+            load control starts. Ray's own default of 2 would lose F1 before it adds machines.
+        look_back_period_s: Seconds over which Ray averages the open requests; above 10, because Ray gets the number
+            every 10 seconds.
+        upscale_delay_s: Seconds of higher load before Ray adds replicas.
+        downscale_delay_s: Seconds of lower load before Ray removes replicas.
     """
 
     min_replicas: int = Field(default=1, ge=1)
@@ -89,29 +91,29 @@ class RaySettings(_Shared):  # type: ignore[misc]
         return self
 
     def options(self) -> ServeOptions:
-        """Return how a replica serves. It reads the file of keys.
+        """Return the options of a replica. This reads the file of keys.
 
         Raises:
             OSError: The file of keys cannot be read.
-            ValueError: It holds no key.
+            ValueError: The file contains no key.
         """
         keys: tuple[str, ...] = ()
         if self.api_key_file is not None:
             keys = parse_keys(self.api_key_file.read_text("utf-8"))
             if not keys:
                 raise ValueError(f"{self.api_key_file} holds no key: without api_key_file everybody may ask")
-        # Ray Serve listens, and its machines have many names.
+        # Ray Serve listens instead of us, and its machines have many names.
         return ServeOptions.from_settings({**dict(self), "host": ""}, indexes=self.index, api_keys=keys)
 
 
 def build(settings: RaySettings) -> Application:
     """Build the application for `serve run`, `serve deploy` and `ray.serve.run`.
 
-    A replica is ready once it has loaded the model, opened the indexes, and measured what reading takes on its machine.
-    One that is to go, since the load fell, answers what it has first.
+    A replica is ready when it has loaded the model, opened the indexes, and measured the time of a prediction on its
+    machine. Before Ray removes a replica, the replica answers its open requests.
 
     Args:
-        settings: What to serve, and how; Ray makes it of what it is given.
+        settings: The settings; Ray makes them from its own input.
 
     Example:
         >>> from ray import serve
@@ -149,7 +151,7 @@ def build(settings: RaySettings) -> Application:
 
 
 def _named_once(app: ASGIApp) -> ASGIApp:
-    """Leave out the request's name: Ray Serve gives requests names that the app takes over, and sends them itself."""
+    """Remove the header X-Request-ID: Ray Serve sets the id of the request, and sends this header itself."""
 
     async def named_once(scope: Scope, receive: Receive, send: Send) -> None:
         async def send_unnamed(message: Message) -> None:

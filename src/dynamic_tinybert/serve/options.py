@@ -1,10 +1,10 @@
-"""The settings of a server: each declared once, for Python, for the command `serve`, and for Ray Serve.
+"""The settings of a server. Each is declared once for Python, the command `serve` and Ray Serve.
 
-Python takes `ServeOptions`. The command and Ray take the same under the names of `SETTINGS`, as people write them: text
-and numbers, and files for what is secret.
+Python uses `ServeOptions`. The command and Ray use the names of `SETTINGS`, with values as people write them: text and
+numbers, and files for secrets.
 """
 
-# ruff: noqa: RUF009 - `_option` is `dataclasses.field`, with what people are told
+# ruff: noqa: RUF009 - `_option` is `dataclasses.field` with a help text
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class Setting:
     """A setting as people write it.
 
     Attributes:
-        type: Its type.
-        default: Its value if nobody gives one.
-        help: One line for people.
-        metavar: What stands for its value in a help text.
+        type: The type.
+        default: The default value.
+        help: One line of help.
+        metavar: The name of the value in a help text.
         min: The least value.
         max: The greatest value.
     """
@@ -43,9 +43,9 @@ def _option(setting: Setting, *, name: str | None = None, repr: bool = True, **p
 
     Args:
         setting: The option as people write it.
-        name: Its name there, if it is another.
+        name: Its name in `SETTINGS`, if it differs.
         repr: Whether its value may be shown.
-        python: `default` or `default_factory`, if in Python the default is another.
+        python: `default` or `default_factory`, if the default in Python differs.
     """
     python = python or {"default": setting.default}
     return field(repr=repr, metadata={"name": name, "setting": setting}, **python)
@@ -53,7 +53,7 @@ def _option(setting: Setting, *, name: str | None = None, repr: bool = True, **p
 
 @dataclass(frozen=True, kw_only=True)
 class ServeOptions:
-    """How a server behaves."""
+    """The options of a server."""
 
     host: str = _option(Setting(str, "127.0.0.1", "The address to listen on.", "HOST"))
     port: int = _option(Setting(int, 8000, "0 takes a free one.", "N", 0, 65535))
@@ -127,15 +127,15 @@ class ServeOptions:
     def from_settings(
         cls, settings: Mapping[str, Any], *, indexes: Mapping[str, Path | str], api_keys: Sequence[str]
     ) -> ServeOptions:
-        """Return the options that settings come to.
+        """Make the options from settings.
 
         Args:
-            settings: Values by the names of `SETTINGS`; those that are missing have their defaults.
-            indexes: What `index` comes to.
-            api_keys: What `api_key_file` comes to.
+            settings: Values by the names of `SETTINGS`; missing values have their defaults.
+            indexes: The indexes of the setting `index`, by name.
+            api_keys: The content of `api_key_file`.
 
         Raises:
-            BudgetError: A budget makes no sense.
+            BudgetError: A budget is invalid.
         """
         from dynamic_tinybert.model import parse_budget
 
@@ -168,7 +168,7 @@ SETTINGS: Mapping[str, Setting] = {
         Literal["debug", "info", "warning", "error"], "info", "debug, info, warning or error.", "LEVEL"
     ),
 }
-"""What people may set, by name: the options, and how the process runs."""
+"""All settings by name: the options of the server and those of the process."""
 
 ServeOptions.__doc__ = "How a server behaves.\n\nAttributes:\n" + "\n".join(
     f"    {option.name}: {option.metadata['setting'].help}" for option in fields(ServeOptions)
@@ -176,6 +176,6 @@ ServeOptions.__doc__ = "How a server behaves.\n\nAttributes:\n" + "\n".join(
 
 
 def parse_keys(text: str) -> tuple[str, ...]:
-    """Read API keys, one a line; empty lines, and those that begin with #, are left out."""
+    """Parse API keys, one per line. Empty lines and lines that start with # are ignored."""
     lines = (line.strip() for line in text.splitlines())
     return tuple(line for line in lines if line and not line.startswith("#"))

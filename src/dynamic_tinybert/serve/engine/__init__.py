@@ -1,4 +1,4 @@
-"""What answers questions, many at once, within an objective. No HTTP in sight."""
+"""The engine: it answers many questions at the same time within an objective. It does not know HTTP."""
 
 from dynamic_tinybert.serve.engine.engine import Engine
 from dynamic_tinybert.serve.engine.errors import Stopped, TooBusy, TooMuch

@@ -1,12 +1,11 @@
-"""Load control: the most accurate length configuration with which the objective holds.
+"""Load control: choose the most accurate length configuration that meets the objective.
 
-For each batch the configurations are gone through, the dearest first, and the first is taken with which
+For each batch, load control tries the configurations, the most expensive first. It takes the first one for which
 
-- every question that waits is answered within its objective, as far as the cheapest could do that, and
-- so will be one that comes a little later, if questions go on coming as they did: what waits has been read by then, and
-  what has come meanwhile at the measured rate has not grown beyond the objective.
+- every waiting question is answered within its objective, if the cheapest configuration could do this, and
+- a question that arrives a little later is answered in time, too, if questions continue to arrive at the measured rate.
 
-If there is none, it is the cheapest. Times are estimates of `Costs`; a margin is left for what they do not see.
+If there is no such configuration, it takes the cheapest. `Costs` estimates the times; a margin covers its errors.
 """
 
 from __future__ import annotations
@@ -21,22 +20,23 @@ import numpy.typing as npt
 from dynamic_tinybert.model import ConfigTable, MeasuredConfig
 from dynamic_tinybert.serve.engine.costs import Floats
 
-_MEMORY = 2.0  # seconds over which the rate of arrivals is an average
-_WEIGHT = 0.05  # of a question in the mean
-_HEADROOM = 1.6  # with less than five eighths of the cheapest one's capacity left, the queue is kept shorter
+_MEMORY = 2.0  # seconds over which the rate of arrivals is averaged
+_WEIGHT = 0.05  # of a new question in the mean
+_HEADROOM = 1.6  # keep the queue shorter if less than 1/1.6 of the capacity of the cheapest configuration is left
 
 
 @dataclass(frozen=True, kw_only=True)
 class Objective:
-    """What load control holds.
+    """The objective of load control.
 
     Attributes:
-        seconds: From a question's arrival to its answer; infinite if there is none.
-        margin: The share of that which a newcomer may wait, by estimate; the rest is for what no estimate sees.
-        own_margin: The share of it in which what waits already is to be read, by estimate.
-        horizon: How far arrivals are looked ahead, in objectives.
-        longest_wait: The share of the objective that a newcomer may wait, while more comes than can be read.
-        longest_burst: The same while no more comes: the rest of a burst is answered late rather than refused.
+        seconds: The time from a question's arrival to its answer; infinite if there is no objective.
+        margin: The share of `seconds` that a new question may wait, by estimate; the rest covers errors of estimates.
+        own_margin: The share of `seconds` in which waiting questions should be predicted, by estimate.
+        horizon: How far ahead arrivals are considered, in multiples of `seconds`.
+        longest_wait: The share of `seconds` that a new question may wait, if more questions arrive than can be
+            answered.
+        longest_burst: The same if fewer arrive: the rest of a burst is answered late instead of refused.
     """
 
     seconds: float = math.inf
@@ -48,13 +48,13 @@ class Objective:
 
 
 class Arrivals:
-    """The rate at which work comes, at each configuration: seconds of reading per second.
+    """The rate at which work arrives, for each configuration: seconds of predictions per second.
 
     Args:
-        configurations: How many there are.
+        configurations: The number of configurations.
 
     Attributes:
-        mean: What reading one of the last questions took, `[configurations]`.
+        mean: The mean seconds of predictions for one of the last questions, `[configurations]`.
     """
 
     def __init__(self, configurations: int) -> None:
@@ -63,7 +63,7 @@ class Arrivals:
         self._at = -math.inf
 
     def add(self, seconds: Floats, now: float) -> None:
-        """Take in a question: what reading it takes at each configuration."""
+        """Add a question, with the seconds of its predictions for each configuration."""
         self._rate = self.rate(now) + seconds / _MEMORY
         self._at = now
         self.mean = self.mean + _WEIGHT * (seconds - self.mean)
@@ -78,14 +78,14 @@ class Arrivals:
 
 @dataclass(frozen=True, kw_only=True)
 class Queue:
-    """What waits at a moment, in the order in which it is read. Seconds, at each configuration.
+    """The waiting questions, in the order of prediction. All times are in seconds from now.
 
     Attributes:
-        ends: When each question's last window will have been read, from now, `[questions, configurations]`.
-        left: What is left of each question's objective, `[questions]`; infinite where it has none.
-        slack: The same less the margin: what reading may take, by estimate.
-        newcomer: When one that comes now would be begun, `[configurations]`.
-        rate: Work that comes, a second, over the threads that read, `[configurations]`.
+        ends: The time when each question's last window is predicted, `[questions, configurations]`.
+        left: The time left of each question's objective, `[questions]`; infinite if it has no objective.
+        slack: The same minus the margin: the time that the estimates may use, `[questions]`.
+        newcomer: The time when a question that arrives now would start, `[configurations]`.
+        rate: Seconds of work that arrive per second and thread, `[configurations]`.
     """
 
     ends: Floats
@@ -96,33 +96,33 @@ class Queue:
 
 
 def choose(queue: Queue, objective: Objective, lowest: int) -> int:
-    """Return the configuration that a question may have, as its place on the ladder.
+    """Return the configuration for the next questions, as a place on the ladder.
 
     Args:
-        queue: What waits.
-        objective: What is to hold.
-        lowest: The place of the cheapest that may be taken.
+        queue: The waiting questions.
+        objective: The objective.
+        lowest: The place of the cheapest configuration that may be chosen.
     """
     ends, slack = queue.ends[:, : lowest + 1], queue.slack
-    # What even the cheapest cannot hold is lost, and asks for nothing; what only the cheapest might, asks for that.
+    # Ignore questions that are late even with the cheapest one. If only the cheapest may be in time, it is chosen.
     asks = np.isfinite(slack) & (ends[:, -1] <= queue.left)
     held: npt.NDArray[np.bool_] = np.all(ends[asks] <= slack[asks, None], axis=0)
     if math.isfinite(objective.seconds):
         growth = np.maximum(queue.rate[: lowest + 1] - 1, 0) * objective.horizon * objective.seconds
-        # The less the cheapest has left, the longer a burst takes to drain: then less may wait when it comes.
+        # With little capacity left, a burst takes long to process, so the queue before it must be shorter.
         headroom = min(1.0, _HEADROOM * max(1 - float(queue.rate[lowest]), 0.05))
         held &= queue.newcomer[: lowest + 1] + growth <= headroom * objective.margin * objective.seconds
     return int(held.argmax()) if held.any() else lowest
 
 
 def ladder_of(table: ConfigTable, budget_floor: MeasuredConfig | None) -> tuple[list[MeasuredConfig], int]:
-    """Return the configurations that are worth choosing, the dearest first, and the place of the floor among them.
+    """Return the useful configurations, the most expensive first, and the place of the floor among them.
 
-    `full` is the first; each of the others is more accurate than every cheaper one, where accuracy was measured.
+    `full` is the first. If accuracy was measured, each of the others is more accurate than every cheaper one.
 
     Args:
-        table: The model's.
-        budget_floor: What load control goes down to; None for the cheapest.
+        table: The table of the model.
+        budget_floor: The cheapest configuration that load control may choose; None for the cheapest of all.
     """
     choices = sorted(table.choices, key=lambda c: -c.share)
     if table.measured_on is not None:
@@ -139,5 +139,5 @@ def ladder_of(table: ConfigTable, budget_floor: MeasuredConfig | None) -> tuple[
 
 
 def place(ladder: Sequence[MeasuredConfig], choice: MeasuredConfig) -> int:
-    """Return a configuration's place on the ladder, or that of the dearest which costs no more."""
+    """Return the place on the ladder of a configuration, or of the most expensive one that costs no more."""
     return next((i for i, c in enumerate(ladder) if c == choice or c.share <= choice.share), len(ladder) - 1)

@@ -1,8 +1,8 @@
-"""What reading takes, by length configuration and length: measured before serving, and ever after.
+"""Estimate the time of a prediction from its length configuration and length. Measured at the start and while serving.
 
-The seconds of a batch of n windows, padded to L tokens, at a configuration c: `f_c (a + r n macs_c(L))`. The overhead a
-and the pace r are fitted once; what a batch really took moves the factor f_c of its configuration, and those of the
-others half as much, since what slows one (other work on the machine, another thread that reads) mostly slows all.
+A batch of n windows, padded to L tokens, takes `f_c (a + r n macs_c(L))` seconds with the configuration c. The overhead
+a and the pace r are fitted once. The measured time of each batch changes the factor f_c of its configuration, and the
+other factors half as much: what slows one configuration (other work on the machine) mostly slows all of them.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from dynamic_tinybert.model import MeasuredConfig, ModelShape, macs_of_each
 
 Floats = npt.NDArray[np.float64]
 
-_LEARN = 0.1  # how far a batch moves its configuration's factor, in logarithms ...
-_LEARN_OTHERS = 0.05  # ... and the others'
-_MOST_STEP = np.log(4.0)  # a batch that the machine slept through says no more than this
-_LENGTHS = (24, 96, 256)  # tokens of the windows that the fit is made of
-_ROUNDS = 3  # of these the quickest counts
+_LEARN = 0.1  # the learning rate of a configuration's factor, in logarithms ...
+_LEARN_OTHERS = 0.05  # ... and of the other factors
+_MOST_STEP = np.log(4.0)  # limits outliers, for example if the machine slept
+_LENGTHS = (24, 96, 256)  # tokens of the windows for the fit
+_ROUNDS = 3  # the fastest round counts
 
 
 class Costs:
-    """Seconds that reading takes.
+    """Estimates of the time of a prediction, in seconds.
 
     Args:
-        shape: The model.
-        ladder: Length configurations, the dearest first.
-        overhead: Seconds of a batch beside its arithmetic.
-        pace: Seconds of a multiply-accumulate.
-        factors: One for each configuration, by which its arithmetic is slower than the pace.
+        shape: The shape of the model.
+        ladder: Length configurations, the most expensive first.
+        overhead: The constant part of a batch, in seconds.
+        pace: Seconds per multiply-accumulate.
+        factors: One for each configuration, by which it is slower than the estimate.
     """
 
     def __init__(
@@ -55,26 +55,26 @@ class Costs:
 
     @property
     def factors(self) -> Floats:
-        """What each configuration takes now, of what `units` says, `[configurations]`."""
+        """The current factors; multiply them with `units`, `[configurations]`."""
         return self._factors
 
     def units(self, length: int) -> Floats:
-        """Return what a window of so many tokens takes before the factors, `[configurations]`."""
+        """Return the seconds of a window of `length` tokens, without the factors, `[configurations]`."""
         unit: Floats = self._overhead + self._pace * self._macs[length]
         return unit
 
     def seconds(self, rows: int, length: int) -> Floats:
-        """Return what a batch takes at each configuration, `[configurations]`.
+        """Return the seconds of a batch with each configuration, `[configurations]`.
 
         Args:
-            rows: Its windows.
-            length: Their tokens, padding counted.
+            rows: The number of windows.
+            length: The tokens of each window, with padding.
         """
         estimate: Floats = self._factors * (self._overhead + self._pace * rows * self._macs[length])
         return estimate
 
     def saw(self, index: int, rows: int, length: int, seconds: float) -> None:
-        """Take in what a batch took at a configuration."""
+        """Update the factors with the measured time of a batch."""
         expected = self.seconds(rows, length)[index]
         step = float(np.clip(np.log(max(seconds, 1e-6) / expected), -_MOST_STEP, _MOST_STEP))
         learn = np.full(len(self.ladder), _LEARN_OTHERS)
@@ -90,13 +90,13 @@ class Costs:
         *,
         clock: Callable[[], float] = time.perf_counter,
     ) -> Costs:
-        """Measure each configuration at a few lengths, the quickest of three times each; this warms the model up, too.
+        """Measure each configuration at a few lengths; the fastest of three rounds counts. This also warms up the model.
 
         Args:
-            shape: The model.
-            ladder: Length configurations, the dearest first.
-            read: Reads a window of so many tokens at a configuration.
-            clock: Seconds.
+            shape: The shape of the model.
+            ladder: Length configurations, the most expensive first.
+            read: Predicts on a window of this many tokens with this configuration.
+            clock: Returns the time in seconds.
         """
         lengths = [length for length in _LENGTHS if length <= shape.positions] or [shape.positions]
         taken = np.full((len(lengths), len(ladder)), np.inf)
@@ -108,7 +108,7 @@ class Costs:
                     taken[i, j] = min(taken[i, j], clock() - began)
         costs = cls(shape, ladder)
         work = costs._macs[lengths]
-        # Relative errors count, so that the shortest windows are as well met as the longest.
+        # Minimize relative errors, so that the fit is as good for short windows as for long ones.
         system = np.stack([1 / taken.ravel(), (work / taken).ravel()], axis=1)
         overhead, pace = np.linalg.lstsq(system, np.ones(taken.size), rcond=None)[0]
         costs._overhead = max(float(overhead), 1e-6)

@@ -1,8 +1,8 @@
-"""The engine: questions in, answers out, at the budget that the moment allows. No HTTP in sight.
+"""The engine: it answers questions at the budget that the load allows. It does not know HTTP.
 
-Questions to a text are cut into windows, scheduled, predicted, and ranked; a question to a corpus runs in a thread of
-its own, whose windows go by the same scheduler. Each question has one length configuration, so that its answer is that
-of `QuestionAnswerer` at that configuration.
+A question to a text is cut into windows, scheduled, predicted and ranked. A question to a corpus runs in its own
+thread, but its windows go through the same scheduler. Each question has one length configuration, so its answer is the
+same as that of `QuestionAnswerer` with this configuration.
 """
 
 from __future__ import annotations
@@ -40,30 +40,30 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_CORPUS_THREADS = 4  # questions to corpora that are answered at once; their windows wait with all others'
+_CORPUS_THREADS = 4  # questions to corpora that are answered at the same time
 _LEAST_LATENCY_MS = 1.0
-_SHORT = 50_000  # characters of a request's texts that are cut by a thread of their own, so that none waits for a book
+_SHORT = 50_000  # characters; a longer request is cut in another thread, so that short ones do not wait for it
 
 
 class Engine:
-    """Answers questions at the budget that the moment allows. Safe to use from many threads and one event loop.
+    """Answer questions at the budget that the load allows. Safe to use from many threads and one event loop.
 
     Args:
-        qa: The model. Each of the `workers` predicts by itself, so its runtime should use one thread for each.
-        options: How to serve.
-        workers: Batches that are predicted at once.
-        metrics: What to count in.
-        clock: Seconds.
+        qa: The model. The `workers` predict in parallel, so its runtime should use a single thread.
+        options: The options of the server.
+        workers: How many batches are predicted at the same time.
+        metrics: The metrics to update.
+        clock: Returns the time in seconds.
 
     Attributes:
-        corpora: Corpora by name; make them with `engine.qa`, so that their windows wait with all others.
-        qa: The model, whose windows go through the scheduler. For threads, never for the event loop.
-        ladder: The configurations that load control chooses from, the dearest first.
-        lowest: The place of the cheapest of them that it may choose.
-        objective: What load control holds.
+        corpora: Corpora by name; make them with `engine.qa`, so that their windows go through the scheduler.
+        qa: The model with the scheduler. It blocks: use it in threads, never in the event loop.
+        ladder: The configurations that load control chooses from, the most expensive first.
+        lowest: The place on the ladder of the cheapest configuration that it may choose.
+        objective: The objective of load control.
 
     Raises:
-        BudgetError: The floor or the usual budget makes no sense for the model.
+        BudgetError: The minimum budget or the default budget is not valid for the model.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Engine:
         floor = None if options.min_budget is None else _floor(qa, options.min_budget)
         qa.table.select(qa.shape, options.budget)
         self.ladder, self.lowest = ladder_of(qa.table, floor)
-        # If nobody measured the table, cheaper configurations are chosen only if `min_budget` says so.
+        # With an unmeasured table, cheaper configurations are chosen only if `min_budget` allows it.
         self._adapts = qa.table.measured_on is not None or options.min_budget is not None
         self.objective = self._objective()
         self._workers = Workers(qa.reader, self._schedule(Costs(qa.shape, self.ladder)), self.metrics, clock)
@@ -115,14 +115,14 @@ class Engine:
             lowest=self.lowest,
             threads=self._threads,
             max_batch_tokens=self._options.max_batch_tokens,
-            # At int8 the scales are a whole batch's.
+            # With int8, the scales depend on the whole batch, so a batch must be one window.
             most_rows=1 if self.model.reader.runtime.precision == "int8" else None,
         )
 
     # -- life ----------------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Warm the model up, measure what its configurations take, and start to predict."""
+        """Warm the model up, measure the time of its configurations, and start the workers."""
         tokenizer = self.model.reader.tokenizer
 
         def predict(length: int, choice: MeasuredConfig) -> None:
@@ -140,9 +140,9 @@ class Engine:
         self._workers.start(self._threads)
 
     def stop(self) -> None:
-        """Stop to predict; what still waits fails with `Stopped`."""
+        """Stop the workers; waiting questions fail with `Stopped`."""
         self._workers.stop()
-        self._prepare.shutdown()  # what waits there fails as soon as it begins
+        self._prepare.shutdown()  # waiting work fails as soon as it starts
         self._prepare_long.shutdown()
         self._asking.shutdown()
 
@@ -150,14 +150,15 @@ class Engine:
 
     @property
     def open(self) -> int:
-        """Questions that were accepted and are not answered yet."""
+        """The number of questions that were accepted and have not ended."""
         return self._open
 
     def admit(self, questions: int) -> None:
         """Accept the questions of a request; call `release` when they have ended.
 
         Raises:
-            TooBusy: There are too many, or a newcomer would wait too long even at the cheapest configuration.
+            TooBusy: There are too many questions, or a new one would wait too long even with the cheapest
+                configuration.
         """
         now = self._clock()
         with self._workers.lock:
@@ -165,7 +166,7 @@ class Engine:
             if reason is None and self._workers.scheduler.overloaded(now):
                 reason = "objective"
             if reason is not None:
-                if reason == "objective":  # a list that is too long for the moment is no flood
+                if reason == "objective":  # a list that is too long now does not mean overload
                     self._workers.scheduler.refused(now)
                 wait = self._workers.scheduler.wait(now)
                 self.metrics.refused.labels(reason).inc(questions)
@@ -174,12 +175,12 @@ class Engine:
         self.metrics.accepted.inc(questions)
 
     def release(self, questions: int) -> None:
-        """Say that questions have ended, answered or not."""
+        """Record that questions have ended, answered or not."""
         with self._workers.lock:
             self._open -= questions
 
     def present(self) -> int:
-        """Return the place on the ladder of what a question would get now."""
+        """Return the place on the ladder of the configuration that a question would get now."""
         with self._workers.lock:
             return self._workers.scheduler.present(self._clock())
 
@@ -192,18 +193,18 @@ class Engine:
         max_latency: float = math.inf,
         explain: bool = False,
     ) -> list[Result]:
-        """Answer the questions of a request from texts. If it is cancelled, nothing of it waits any more.
+        """Answer the questions of a request from texts. If it is cancelled, its windows are removed from the queue.
 
         Args:
             pairs: Questions and texts.
-            settings: How to answer; its configuration is the dearest that they may have.
-            arrived: When the request came, by `time.perf_counter`.
-            max_latency: Seconds from then in which the answers should be there, beside the server's objective.
-            explain: Tell the layers that the tokens of the texts passed.
+            settings: How to answer; its configuration is the most expensive that the questions may get.
+            arrived: The arrival of the request, by `time.perf_counter`.
+            max_latency: The time limit from the arrival in seconds, in addition to the server's objective.
+            explain: Return the layers that the tokens of the texts passed.
 
         Raises:
             EmptyQuestionError: A question has no tokens.
-            TooMuch: The texts make more windows than a request may have.
+            TooMuch: The texts make too many windows.
             LogitsError: The model computes logits that are not finite.
             Stopped: The engine has stopped.
         """
@@ -257,17 +258,17 @@ class Engine:
     ) -> Result:
         """Answer a question from a corpus.
 
-        Load control gives it the configuration of the moment, and the rest of the objective as its latency. If it is
-        cancelled, it goes on only to its next window.
+        Load control chooses the current configuration; the time limit is what is left of the objective. If the request
+        is cancelled, it ends at the next prediction.
 
         Args:
-            name: The corpus.
+            name: The name of the corpus.
             question: The question.
-            top_k: How many answers.
-            budget: The most that reading a passage may cost.
-            arrived: When the request came, by `time.perf_counter`.
-            max_latency: Seconds from then in which the answer should be there, beside the server's objective.
-            options: More of `CorpusOptions`.
+            top_k: How many answers to give.
+            budget: The highest cost of a prediction on a passage.
+            arrived: The arrival of the request, by `time.perf_counter`.
+            max_latency: The time limit from the arrival in seconds, in addition to the server's objective.
+            options: Other `CorpusOptions`.
 
         Raises:
             CorpusError: The index cannot be used.
@@ -281,14 +282,14 @@ class Engine:
         def run() -> Result:
             began = self._clock()
             choice = self.ladder[max(cap, self.present())]
-            # A little is left for what comes after reading.
+            # The margin leaves time for the work after the predictions.
             seconds = min(self.objective.seconds, max_latency) * self.objective.margin - (began - arrived)
             latency = None if math.isinf(seconds) else max(seconds * 1000, _LEAST_LATENCY_MS)
             self._reader.begin(request, cancelled)
             answers = self.corpora[name](question, top_k=top_k, budget=choice.config, max_latency_ms=latency, **options)
             nothing = Spent(configuration=choice.name, share=choice.share, windows=0, macs=0, bert_base_macs=0)
             spent = answers[0].spent if answers else nothing
-            if spent.coarse and not spent.read_again:  # there was no time for the finer reading
+            if spent.coarse and not spent.read_again:  # there was no time for the second round
                 choice = next((c for c in self.ladder if c.name == spent.coarse), choice)
             return Result(
                 answers=answers,
@@ -314,9 +315,9 @@ class Engine:
 
 
 def _floor(qa: QuestionAnswerer, budget: Budget) -> MeasuredConfig:
-    """Return the configuration below which load control does not go; for a number, the cheapest that costs no less."""
+    """Return the cheapest configuration for load control; for a number, the cheapest one that costs at least this."""
     if not isinstance(budget, (int, float)):
         return qa.table.select(qa.shape, budget)
-    qa.table.select(qa.shape, budget)  # refuses what is no budget
+    qa.table.select(qa.shape, budget)  # raises if the budget is invalid
     ladder, _ = ladder_of(qa.table, None)
     return next((choice for choice in reversed(ladder) if choice.share >= budget - SHARE_ROUNDING), ladder[0])

@@ -1,4 +1,4 @@
-"""Why the engine does not answer."""
+"""Errors of the engine."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dynamic_tinybert.errors import DynamicTinyBertError
 
 
 class TooBusy(DynamicTinyBertError):
-    """More waits than may; `retry_after` seconds from now there should be room, and `reason` is for the metrics."""
+    """Too many questions are waiting. There should be room after `retry_after` seconds; `reason` is for the metrics."""
 
     def __init__(self, reason: str, retry_after: int) -> None:
         super().__init__(reason)
@@ -15,8 +15,8 @@ class TooBusy(DynamicTinyBertError):
 
 
 class TooMuch(DynamicTinyBertError):
-    """The texts of a request are longer than may be predicted at once."""
+    """The texts of a request make too many windows."""
 
 
 class Stopped(DynamicTinyBertError):
-    """The engine is at its end, or the question was cancelled."""
+    """The engine has stopped, or the question was cancelled."""

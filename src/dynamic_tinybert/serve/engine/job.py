@@ -1,4 +1,4 @@
-"""Windows that wait for the model, and what is done with its logits."""
+"""Windows that wait for the model, and the functions that receive its logits."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from dynamic_tinybert.serve.engine.scheduler import Waiting
 
 @dataclass(eq=False)
 class Job:
-    """Windows that wait for the model, and what is done with the logits of each.
+    """Windows that wait for the model, and the functions that receive the logits.
 
     Attributes:
-        waiting: What the scheduler knows of it.
+        waiting: The job's entry in the scheduler.
         windows: The windows.
-        add: Is called with each window and its logits, in the order of the text.
-        done: Is called once, with an error or without.
-        configs: A length configuration for each window; without, that of the place it gets.
-        ended: Whether it has ended.
+        add: Called with each window and its logits, in the order of the text.
+        done: Called once at the end, with an error or None.
+        configs: A length configuration for each window; without it, the scheduler chooses one.
+        ended: Whether the job has ended.
     """
 
     waiting: Waiting
@@ -37,7 +37,7 @@ class Job:
     _added: int = 0
 
     def take(self, number: int, logits: Logits) -> None:
-        """Take the logits of a window; those that come before their turn are kept."""
+        """Receive the logits of a window. Logits that arrive out of order are stored until it is their turn."""
         with self._lock:
             if self.ended:
                 return
@@ -51,7 +51,7 @@ class Job:
         self.done(None)
 
     def fail(self, error: Exception) -> None:
-        """End it, unless it has ended."""
+        """End the job with an error if it has not ended."""
         with self._lock:
             if self.ended:
                 return
@@ -60,7 +60,7 @@ class Job:
 
 
 def resolver() -> tuple[Callable[[Exception | None], None], asyncio.Future[None]]:
-    """Return a future of this event loop, and what resolves it from any thread."""
+    """Return a function for any thread, and the future of this event loop that it resolves."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[None] = loop.create_future()
 

@@ -1,4 +1,4 @@
-"""What a server tells Prometheus."""
+"""Metrics of a server for Prometheus."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _PREFIX = "dynamic_tinybert"
 
 
 class Metrics:
-    """The metrics of one server, in a registry of their own."""
+    """The metrics of one server, in their own registry."""
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
@@ -68,11 +68,11 @@ class Metrics:
         )
 
     def text(self) -> bytes:
-        """Return all of them as Prometheus reads them."""
+        """Return all metrics in the format of Prometheus."""
         return generate_latest(self.registry)
 
     def totals(self) -> dict[str, int]:
-        """Return how many questions were accepted, answered, refused, and given up, in all."""
+        """Return the total numbers of accepted, answered, refused and given-up questions."""
 
         def total(counter: Counter) -> int:
             samples = (sample for metric in counter.collect() for sample in metric.samples)

@@ -1,4 +1,4 @@
-"""A question to a text on its way through the engine, and what it comes to."""
+"""A question to a text in the engine, and its result."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from dynamic_tinybert.serve.engine.scheduler import Waiting
 if TYPE_CHECKING:
     from dynamic_tinybert.corpus import CorpusAnswer
 
-MOST_WINDOWS = 4096  # of a request: each holds some kilobytes while it waits
+MOST_WINDOWS = 4096  # of a request; a waiting window takes some kilobytes
 
 
 @dataclass(frozen=True, kw_only=True)
 class TokenLayers:
-    """For each token of a text its place, in characters, and the layers it passed before it was dropped."""
+    """For each token of a text, its start and end in characters, and the layers it passed before it was dropped."""
 
     start: list[int]
     end: list[int]
@@ -33,14 +33,14 @@ class TokenLayers:
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """What a question came to.
+    """The result of a question.
 
     Attributes:
-        answers: The best first.
-        spent: What was spent, at the length configuration that it got.
-        queue_seconds: From its arrival to its first batch.
-        read_seconds: From there to its answer.
-        tokens: The layers that its text's tokens passed, if that was asked for.
+        answers: The answers, the best first.
+        spent: The cost, with the length configuration that the question got.
+        queue_seconds: The time from the arrival to the first batch.
+        read_seconds: The time from the first batch to the answer.
+        tokens: The layers that the tokens of the text passed, if requested.
     """
 
     answers: Sequence[Answer] | Sequence[CorpusAnswer]
@@ -51,19 +51,19 @@ class Result:
 
 
 class TextQuestion:
-    """A question to a text on its way through the engine.
+    """A question to a text in the engine.
 
     Args:
         question: The question.
         text: The text.
         settings: How to answer.
-        shape: The model.
-        ladder: Its length configurations, by place.
-        explain: Tell the layers that the tokens of the text passed.
+        shape: The shape of the model.
+        ladder: The length configurations, by place.
+        explain: Collect the layers that the tokens of the text passed.
 
     Attributes:
         windows: The windows of the text.
-        waiting: What the scheduler knows of it, if it has windows.
+        waiting: The question's entry in the scheduler, if it has windows.
     """
 
     def __init__(
@@ -87,16 +87,16 @@ class TextQuestion:
         self._answers: Sequence[Answer] = ()
 
     def cut(self, reader: Reader, left: threading.Event, most: int) -> None:
-        """Cut the text into windows, unless the client has left meanwhile.
+        """Cut the text into windows, or stop if the client has left.
 
         Args:
-            reader: What cuts.
-            left: Whether the client has left.
-            most: How many windows there may be.
+            reader: The reader that cuts.
+            left: Set if the client has left.
+            most: The most windows.
 
         Raises:
             EmptyQuestionError: The question has no tokens.
-            TooMuch: There are more windows than may be.
+            TooMuch: There are more than `most` windows.
             Stopped: The client has left.
         """
         for window in self._pending.windows(reader):
@@ -107,7 +107,7 @@ class TextQuestion:
             self.windows.append(window)
 
     def add(self, window: Window, logits: Logits) -> None:
-        """Take in what the model says of the next window; with the last one there are answers."""
+        """Add the logits of the next window; after the last window, compute the answers."""
         self._pending.add(window, logits.start, logits.end)
         if self._layers is not None:
             self._layers.add(window, logits.layers_passed)
@@ -119,7 +119,7 @@ class TextQuestion:
             self._tokens = None if self._layers is None else self._layers.tokens()
 
     def result(self, arrived: float, now: float) -> Result:
-        """Return what the question came to, when all its windows have been predicted."""
+        """Return the result, after all windows were predicted."""
         spent = self._answers[0].spent if self._answers else self._pending.spent(self._shape, self._choice)
         begun = now if self.waiting is None or self.waiting.begun is None else self.waiting.begun
         return Result(
@@ -132,7 +132,7 @@ class TextQuestion:
 
 
 class _LayersOfText:
-    """Collects the layers that a text's tokens passed; of a token in two windows, the better."""
+    """The layers that the tokens of a text passed. If a token is in two windows, the higher number counts."""
 
     def __init__(self) -> None:
         self._parts: list[tuple[Ints, Ints, Ints]] = []

@@ -1,4 +1,4 @@
-"""A reader whose windows wait their turn, for the threads that ask corpora."""
+"""A reader for the threads that answer questions to corpora: its windows go through the scheduler."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from dynamic_tinybert.serve.engine.workers import Workers
 
 
 class ScheduledReader(Reader):
-    """A reader whose windows wait their turn with those of all other requests.
+    """A reader whose windows are scheduled together with those of all other requests.
 
     Args:
         reader: The model.
         workers: The threads that predict.
-        numbers: Where a request gets its number.
-        clock: Seconds.
+        numbers: Yields the numbers of requests.
+        clock: Returns the time in seconds.
     """
 
     def __init__(self, reader: Reader, workers: Workers, numbers: Iterator[int], clock: Callable[[], float]) -> None:
@@ -34,11 +34,11 @@ class ScheduledReader(Reader):
         self._request = threading.local()
 
     def begin(self, number: int, cancelled: threading.Event) -> None:
-        """Say for which request this thread predicts from now on, and what tells that it was cancelled."""
+        """Set the request for which this thread predicts from now on, and the event that cancels it."""
         self._request.number, self._request.cancelled = number, cancelled
 
     def predict(self, batch: Sequence[Window], configs: Sequence[LengthConfig]) -> Logits:
-        """Wait until the windows were predicted, and return their logits.
+        """Schedule the windows, wait for their predictions, and return the logits.
 
         Raises:
             Stopped: The request was cancelled, or the engine has stopped.

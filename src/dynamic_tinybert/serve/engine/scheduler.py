@@ -1,11 +1,11 @@
-"""What waits, and what is read next: fair order, batches by tokens, load control. No threads and no clock in sight.
+"""The queue of waiting questions and the choice of the next batch. It uses no threads and no clock.
 
-Order is that of fair queueing (Demers, Keshav and Shenker 1989): each request that waits gets an equal share of the
-tokens that are read, so that a short question does not wait for the long text, or the long list, that came before it. A
-question that comes too late whatever is done lets those go first that do not: else, in a burst, all would be late.
+The order is fair queueing (Demers, Keshav and Shenker 1989): each waiting request gets an equal share of the predicted
+tokens. So a short question does not wait for a long text or a long list that arrived before it. A question that can no
+longer be answered in time lets the others pass: otherwise, in a burst, all questions would be late.
 
-A batch is the next window and others like it: of the same configuration and of nearly its length, since padding costs
-what tokens cost; and of no more work than so many tokens are at `full`. Nobody waits for a batch to fill.
+A batch is the next window and similar ones: windows with the same configuration and almost the same length, because
+padding costs as much as tokens. Its work is limited, counted in tokens at `full`. No batch waits until it is full.
 """
 
 from __future__ import annotations
@@ -23,33 +23,33 @@ import numpy.typing as npt
 from dynamic_tinybert.serve.engine.control import Arrivals, Objective, Queue, choose
 from dynamic_tinybert.serve.engine.costs import Costs, Floats
 
-_LOOKAHEAD = 64  # questions among which company for a window is looked for
-_SEEN = 256  # questions that load control looks at
-_QUANTUM = 1024  # tokens of a request that are read in the order of arrival; what is more of it has its share
-_SPARE = 0.02  # seconds that an answer takes beside reading
-_LIKE = 0.85  # of the batch's length that a window must have, so that little is padded
+_LOOKAHEAD = 64  # questions among which to search for similar windows
+_SEEN = 256  # questions that load control considers
+_QUANTUM = 1024  # the first tokens of a request go in the order of arrival; fair shares start after them
+_SPARE = 0.02  # seconds that an answer takes in addition to predictions
+_LIKE = 0.85  # the least length of a window, as a share of the batch's length, to limit padding
 
 
 @dataclass(eq=False)
 class Waiting:
-    """A question that waits to be read.
+    """A question that waits for predictions.
 
     Attributes:
-        request: What it came in, which has a share of its own.
-        sizes: Tokens of each of its windows.
-        cap: The dearest configuration that it may have, as its place on the ladder.
-        arrived: When its request came, in seconds of the caller's clock.
-        objective: Seconds from then in which it should be answered; infinite if there is no such thing.
-        place: The configuration that it got, once it has one: all its windows are read at the same.
-        begun: When its first window was put into a batch.
-        tag: Its place in the order: the less, the sooner its next window is read.
-        base: The tag of its request.
-        offset: Tokens of its request that come before its next window.
-        next: Its first window that is in no batch yet.
-        number: Its place among questions of the same tag.
-        spacing: Tokens of its windows, on average.
-        which: The configuration it would get if load control chose each, `[configurations]`.
-        unit: What a window of it takes at that, before the factors of `Costs`, `[configurations]`.
+        request: The request of the question. Each request has its own fair share.
+        sizes: The tokens of each window.
+        cap: The most expensive configuration that the question may get, as a place on the ladder.
+        arrived: The arrival of the request, in seconds of the caller's clock.
+        objective: The time from the arrival in which to answer, in seconds; infinite if there is no objective.
+        place: The configuration that the question got, as a place on the ladder; the same for all its windows.
+        begun: The time when its first window was put into a batch.
+        tag: The position in the queue: the question with the smallest tag is next.
+        base: The tag of the request.
+        offset: The tokens of the request before the question's next window.
+        next: The number of its first window that is not in a batch yet.
+        number: The order among questions with the same tag.
+        spacing: The mean number of tokens of its windows.
+        which: The configuration that it would get for each choice of load control, `[configurations]`.
+        unit: The seconds of a window with `which`, without the factors of `Costs`, `[configurations]`.
     """
 
     request: Hashable
@@ -73,20 +73,20 @@ class Waiting:
 
     @property
     def windows(self) -> int:
-        """How many of its windows are in no batch yet."""
+        """The number of its windows that are not in a batch yet."""
         return len(self.sizes) - self.next
 
 
 @dataclass(eq=False)
 class Batch:
-    """Windows that are read together.
+    """Windows that are predicted together.
 
     Attributes:
-        windows: Each a question, and the number of a window of it.
-        place: Their configuration, as its place on the ladder.
-        length: Tokens of the longest.
-        began: When it was made.
-        expected: Seconds that reading it should take.
+        windows: Pairs of a question and the number of one of its windows.
+        place: The configuration of all windows, as a place on the ladder.
+        length: The tokens of the longest window.
+        began: The time when the batch was made.
+        expected: The estimated time of the prediction, in seconds.
     """
 
     windows: list[tuple[Waiting, int]]
@@ -97,16 +97,16 @@ class Batch:
 
 
 class Scheduler:
-    """Keeps what waits, and makes batches of it. For one thread at a time.
+    """Keep the waiting questions and make batches of their windows. Use it from one thread at a time.
 
     Args:
-        costs: What reading takes.
-        objective: What load control holds.
+        costs: Estimates of the time of a prediction.
+        objective: The objective of load control.
         lowest: The place on the ladder of the cheapest configuration that load control may choose.
-        threads: How many batches are read at once.
-        max_batch_tokens: Tokens of a batch at `full`, padding counted; at a cheaper configuration as many more as that
-            costs less. A longer window makes a batch of its own.
-        most_rows: Windows of a batch at most.
+        threads: How many batches are predicted at the same time.
+        max_batch_tokens: The most tokens of a batch at `full`, with padding. A cheaper configuration may have as many
+            more as it costs less. A longer window is a batch of its own.
+        most_rows: The most windows of a batch.
     """
 
     def __init__(
@@ -125,22 +125,22 @@ class Scheduler:
         self._threads = threads
         self._tokens = max_batch_tokens
         self._most_rows = math.inf if most_rows is None else most_rows
-        self._waiting: list[Waiting] = []  # in the order of their tags
-        self._requests: Counter[Hashable] = Counter()  # questions of each request that wait
+        self._waiting: list[Waiting] = []  # sorted by tag
+        self._requests: Counter[Hashable] = Counter()  # waiting questions of each request
         self._reading: list[Batch] = []
         self._arrivals = Arrivals(len(costs.ladder))
-        self._virtual = 0.0  # tokens that a request which waited from the beginning would have got
+        self._virtual = 0.0  # tokens that a request that has always waited would have got
         self._number = 0
 
     def __len__(self) -> int:
         return len(self._waiting)
 
     def submit(self, questions: Sequence[Waiting], now: float) -> None:
-        """Take the questions of a request in; each has windows.
+        """Add the questions of a request.
 
         Args:
-            questions: They share the request's share, in order.
-            now: The time.
+            questions: The questions; each has windows. They use the share of the request in this order.
+            now: The current time.
         """
         offset, cost = 0, np.zeros(len(self.costs.ladder))
         for question in questions:
@@ -153,21 +153,21 @@ class Scheduler:
             self._requests[question.request] += 1
             insort(self._waiting, question)
             cost += self.costs.factors[question.which] * question.unit * len(question.sizes)
-        # A request that takes longer than the objective is no flood: it has its share, and leaves the others theirs.
+        # Cap the cost of one request: fair shares already protect the others from a long request.
         self._arrivals.add(np.minimum(cost, self.objective.seconds), now)
 
     def refused(self, now: float) -> None:
-        """Take in that a question was refused: it is part of the load, one like those that came before."""
+        """Record a refused question as a part of the load, with the mean cost of earlier questions."""
         self._arrivals.add(self._arrivals.mean, now)
 
     def cancel(self, question: Waiting) -> None:
-        """Forget a question; of one that waits no longer, nothing is left to forget."""
+        """Remove a question if it still waits."""
         if question in self._waiting:
             self._waiting.remove(question)
             self._left(question)
 
     def next_batch(self, now: float) -> Batch | None:
-        """Return what to read next, or None if nothing waits."""
+        """Return the next batch, or None if no question waits."""
         if not self._waiting:
             return None
         place = self.present(now)
@@ -183,17 +183,17 @@ class Scheduler:
                 batch.windows.append((question, question.next))
                 question.next += 1
                 if question is not head or len(self._requests) > 1:
-                    break  # one of each, while others wait
+                    break  # one window per question while other requests wait
         self._handed_out(batch, now)
         return batch
 
     def finished(self, batch: Batch, seconds: float) -> None:
-        """Take in that a batch has been read, and how long it took."""
+        """Record that a batch was predicted, and how long it took."""
         self._reading.remove(batch)
         self.costs.saw(batch.place, len(batch.windows), batch.length, seconds)
 
     def failed(self, batch: Batch) -> None:
-        """Take in that a batch could not be read."""
+        """Record that the prediction of a batch failed."""
         self._reading.remove(batch)
 
     def present(self, now: float) -> int:
@@ -203,14 +203,14 @@ class Scheduler:
         return choose(self._queue(now), self.objective, self.lowest)
 
     def wait(self, now: float) -> float:
-        """Return the seconds after which a question that comes now is begun, if all is read as cheaply as may be."""
+        """Return the seconds until a question that arrives now would start, with the cheapest allowed configuration."""
         return float(self._newcomer(self._view(), now)[self.lowest])
 
     def overloaded(self, now: float) -> bool:
-        """Whether a newcomer would wait too long, even if all is read as cheaply as may be.
+        """Return whether a new question would wait too long, even with the cheapest allowed configuration.
 
-        A flood, where more comes than can be read so, is refused before it waits too long to be answered in time; a
-        burst may wait longer, since it passes.
+        The limit is lower while more questions arrive than can be answered, so that accepted questions are answered in
+        time. In a short burst, questions may wait longer.
         """
         if math.isinf(self.objective.seconds):
             return False
@@ -220,7 +220,10 @@ class Scheduler:
         )
 
     def _too_late(self, question: Waiting, now: float) -> bool:
-        """Whether a question could have been answered in time, and can no longer be; for as long again as it had."""
+        """Return whether a question is too late for its objective, but not later than twice the objective.
+
+        A question that could never have been answered in time does not count as late.
+        """
         if math.isinf(question.objective):
             return False
         cheapest = self.costs.factors[question.which[-1]] * question.unit[-1]
@@ -229,7 +232,7 @@ class Scheduler:
         return bool(whole and question.objective < age + cheapest * question.windows + _SPARE < 2 * question.objective)
 
     def _place(self, question: Waiting, place: int) -> int:
-        """The configuration of a question: what it got, or else what load control gives, within its cap."""
+        """Return the configuration that a question got, otherwise the choice of load control within its cap."""
         return question.place if question.place is not None else max(question.cap, place)
 
     def _fits(self, batch: Batch, size: int) -> bool:
@@ -238,12 +241,12 @@ class Scheduler:
             return True
         length = max(batch.length, size)
         shortest = min(size, *(question.sizes[i] for question, i in batch.windows))
-        # Tokens that a cheaper configuration drops on the way count for what they cost.
+        # A cheaper configuration drops tokens, so its tokens count only with their share of the cost.
         tokens = length * (rows + 1) * self.costs.ladder[batch.place].share
         return rows < self._most_rows and tokens <= self._tokens and shortest >= _LIKE * length
 
     def _handed_out(self, batch: Batch, now: float) -> None:
-        """Note what a batch took out of the queue."""
+        """Update the queue after windows were taken for a batch."""
         tokens = 0
         for question, i in batch.windows:
             if question.begun is None:
@@ -270,7 +273,7 @@ class Scheduler:
             del self._requests[question.request]
 
     def _reckon(self, question: Waiting) -> None:
-        """Note what a window of a question takes at each configuration that load control might choose."""
+        """Set the seconds of a question's window for each configuration that load control may choose."""
         places = np.arange(len(self.costs.ladder))
         chosen = np.maximum(np.minimum(places, self.lowest), question.cap)
         question.which = chosen if question.place is None else np.full(len(places), question.place)
@@ -284,7 +287,7 @@ class Scheduler:
             return _View(seen, np.zeros((0, configurations)), nothing, nothing, nothing)
         cost = self.costs.factors[np.stack([q.which for q in seen])] * np.stack([q.unit for q in seen])
         windows, tags, last = np.array([(q.windows, q.tag, _last_tag(q)) for q in seen]).T
-        spacing = np.maximum((last - tags) / np.maximum(windows - 1, 1), 1e-9)  # read in a row, they hardly differ
+        spacing = np.maximum((last - tags) / np.maximum(windows - 1, 1), 1e-9)  # not 0 for equal tags
         return _View(seen, cost, windows, tags, spacing)
 
     def _queue(self, now: float) -> Queue:
@@ -293,7 +296,7 @@ class Scheduler:
         if view.seen:
             before = _windows_before(view)
             ends = (before @ view.cost) / self._threads + self._occupied(now)
-            # A window is read by one thread: it takes no less for there being others.
+            # One thread predicts a window: more threads do not make it faster.
             ends = np.maximum(ends, view.cost * np.ceil(view.windows / self._threads)[:, None])
             ends = _ends_of_requests(view.seen, ends)
         objective = np.array([q.objective for q in view.seen])
@@ -307,7 +310,7 @@ class Scheduler:
         )
 
     def _newcomer(self, view: _View, now: float) -> Floats:
-        """When a question that comes now is begun, at each configuration."""
+        """Return the seconds until a question that arrives now would start, `[configurations]`."""
         ahead = np.clip(np.floor((self._virtual - view.tags) / view.spacing) + 1, 0, view.windows)
         waits: Floats = self._occupied(now) + (ahead @ view.cost) / self._threads
         if unseen := len(self._waiting) - len(view.seen):
@@ -315,12 +318,12 @@ class Scheduler:
         return waits
 
     def _occupied(self, now: float) -> float:
-        """Seconds, over all threads, for which they have something to read."""
+        """Return the mean seconds per thread until the current batches end."""
         return sum(max(batch.expected - (now - batch.began), 0.0) for batch in self._reading) / self._threads
 
 
 class _View(NamedTuple):
-    """What load control looks at, `[questions]`; what a window of each costs, `[questions, configurations]`."""
+    """The questions that load control considers, `[questions]`, and their costs, `[questions, configurations]`."""
 
     seen: Sequence[Waiting]
     cost: Floats
@@ -330,7 +333,7 @@ class _View(NamedTuple):
 
 
 def _tag(question: Waiting, offset: int) -> float:
-    """The tag of a window before which come so many tokens of its request."""
+    """Return the tag of a window with `offset` tokens of its request before it."""
     return question.base + (offset if offset >= _QUANTUM else 0)
 
 
@@ -339,7 +342,7 @@ def _last_tag(question: Waiting) -> float:
 
 
 def _ends_of_requests(seen: Sequence[Waiting], ends: Floats) -> Floats:
-    """A question is of use when all of its request are answered: its end is that of the last of them."""
+    """Set the end of each question to that of the last question of its request, because they are answered together."""
     numbers: dict[Hashable, int] = {}
     which = np.array([numbers.setdefault(question.request, len(numbers)) for question in seen])
     if len(numbers) == len(seen):
@@ -351,13 +354,13 @@ def _ends_of_requests(seen: Sequence[Waiting], ends: Floats) -> Floats:
 
 
 def _windows_before(view: _View) -> Floats:
-    """How many windows of each question are read before the last of each, and with it, `[questions, questions]`."""
+    """Count each question's windows up to the last window of each question, inclusive, `[questions, questions]`."""
     if view.windows.max() == 1:
         return np.tri(len(view.seen))
     last = view.tags + (view.windows - 1) * view.spacing
-    # Tags of a question's windows are as far apart as they are long.
+    # The distance between the tags of two windows of a question is the length of a window.
     before: Floats = np.clip(np.floor((last[:, None] - view.tags) / view.spacing) + 1, 0, view.windows)
     order = np.arange(len(view.seen))
-    later = (last[:, None] == view.tags) & (order > order[:, None])  # of equals the one that came first
+    later = (last[:, None] == view.tags) & (order > order[:, None])  # with equal tags, the earlier question goes first
     before[later] = np.maximum(before[later] - 1, 0)
     return before

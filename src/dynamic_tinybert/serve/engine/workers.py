@@ -1,4 +1,4 @@
-"""Threads that predict what waits, batch by batch."""
+"""Threads that predict the waiting windows in batches."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ class Workers:
 
     Args:
         reader: The model.
-        scheduler: What decides what comes next.
-        metrics: What to count in.
-        clock: Seconds.
+        scheduler: Chooses the next batch.
+        metrics: The metrics to update.
+        clock: Returns the time in seconds.
 
     Attributes:
-        scheduler: The same. Whoever uses it holds `lock`.
-        lock: Guards the scheduler.
-        stopping: Whether no more jobs are taken.
+        scheduler: The scheduler. Hold `lock` to use it.
+        lock: Protects the scheduler.
+        stopping: Whether new jobs are refused.
     """
 
     def __init__(self, reader: Reader, scheduler: Scheduler, metrics: Metrics, clock: Callable[[], float]) -> None:
@@ -38,18 +38,18 @@ class Workers:
         self._reader = reader
         self._metrics = metrics
         self._clock = clock
-        self._jobs: dict[int, Job] = {}  # by id of what waits
+        self._jobs: dict[int, Job] = {}  # by id of `Job.waiting`
         self._threads: list[threading.Thread] = []
 
     def start(self, count: int) -> None:
-        """Start so many threads."""
+        """Start `count` threads."""
         for i in range(count):
             thread = threading.Thread(target=self._work, name=f"predictor-{i}", daemon=True)
             thread.start()
             self._threads.append(thread)
 
     def stop(self) -> None:
-        """End the threads; what still waits fails with `Stopped`."""
+        """Stop the threads; waiting jobs fail with `Stopped`."""
         with self.lock:
             self.stopping = True
             jobs = list(self._jobs.values())
@@ -61,19 +61,19 @@ class Workers:
             thread.join()
 
     def check_running(self) -> None:
-        """Raise an error once there are no more jobs taken.
+        """Check that new jobs are accepted.
 
         Raises:
-            Stopped: The threads have ended, or will.
+            Stopped: The threads have stopped or are stopping.
         """
         if self.stopping:
             raise Stopped("the server is stopping")
 
     def submit(self, jobs: Sequence[Job]) -> None:
-        """Take the jobs of a request in.
+        """Add the jobs of a request.
 
         Raises:
-            Stopped: The threads have ended, or will.
+            Stopped: The threads have stopped or are stopping.
         """
         with self.lock:
             self.check_running()
@@ -83,7 +83,7 @@ class Workers:
             self.lock.notify_all()
 
     def cancel(self, jobs: Sequence[Job]) -> None:
-        """Forget jobs, ended or not."""
+        """Remove jobs, whether they have ended or not."""
         with self.lock:
             for job in jobs:
                 if self._jobs.pop(id(job.waiting), None) is not None and job.waiting.windows:
@@ -111,10 +111,10 @@ class Workers:
                 self._count(batch, seconds)
 
     def _predict(self, batch: Batch, jobs: Sequence[Job | None]) -> float | None:
-        """Predict a batch and hand out the logits; an error ends its questions, and nothing else.
+        """Predict a batch and give the logits to the jobs. An error fails only the jobs of the batch.
 
         Returns:
-            The seconds that the model took, or None if not all of the batch was predicted: then they say nothing.
+            The seconds that the model took, or None if only a part of the batch was predicted.
         """
         config = self.scheduler.costs.ladder[batch.place].config
         windows, configs, numbers = [], [], []

@@ -1,4 +1,4 @@
-"""What speaks HTTP: the app, what stands before it, and the server that runs both."""
+"""HTTP: the app, its middleware, and the server that runs both."""
 
 from dynamic_tinybert.serve.http.app import create_app
 from dynamic_tinybert.serve.http.logs import setup_logs

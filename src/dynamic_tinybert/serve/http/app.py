@@ -1,4 +1,4 @@
-"""The app: its routes, and the page."""
+"""The app: the routes of the API and the page."""
 
 from __future__ import annotations
 
@@ -45,15 +45,15 @@ _PROBLEMS = {
     503: "The server is stopping.",
     504: "The deadline has passed.",
 }
-_LEFT = 499  # that a client has left, as nginx says it; nobody is there to be told
+_LEFT = 499  # nginx's status for a client that has left; only the metrics use it
 
 
 def create_app(engine: Engine, options: ServeOptions, stopping: Stopping | None = None) -> FastAPI:
-    """Make the app. It starts the engine when it starts, and stops it when it stops.
+    """Create the app. It starts and stops the engine in its lifespan.
 
     Args:
-        engine: What answers.
-        options: How to serve: the limits of requests, and the usual budget.
+        engine: The engine.
+        options: The options of the server: the limits of requests, and the default budget.
         stopping: Whether the server is stopping.
     """
 
@@ -68,9 +68,9 @@ def create_app(engine: Engine, options: ServeOptions, stopping: Stopping | None 
         version=__version__,
         description=_DESCRIPTION,
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
-        docs_url=None,  # they load from another host
+        docs_url=None,  # the documentation pages load scripts from another host
         redoc_url=None,
-        redirect_slashes=False,  # a proxy's client would be sent to http
+        redirect_slashes=False,  # behind a proxy, it would redirect clients from https to http
         lifespan=lifespan,
     )
     problems.install(app)
@@ -96,14 +96,14 @@ def _add_answer(app: FastAPI, engine: Engine, options: ServeOptions) -> None:
         except ClientLeft:
             status = _LEFT
             return Response(status_code=_LEFT)
-        except asyncio.CancelledError:  # by a server that ends what a client has left, as Ray Serve does
+        except asyncio.CancelledError:  # Ray Serve cancels the request if the client has left
             status = _LEFT
             raise
         finally:
             engine.metrics.open_requests.dec()
             engine.metrics.requests.labels(str(status)).inc()
 
-    # What a request may be is known only now: the limits are a server's own.
+    # The model of a request depends on the options of the server, so the annotation is set here.
     answer.__annotations__["asked"] = Annotated[request_model(options), Body(openapi_examples=EXAMPLES)]
     told = _problems(options, *_PROBLEMS)
     app.post("/answer", response_model=AnswerResponse, responses=told, operation_id="answer", tags=["questions"])(
@@ -133,7 +133,7 @@ def _add_server(app: FastAPI, engine: Engine, options: ServeOptions, stopping: S
 
 
 def _problems(options: ServeOptions, *statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Return what the OpenAPI document says of these statuses; without keys there is no 401."""
+    """Return the OpenAPI descriptions of these statuses, without 401 if there are no keys."""
     return {
         status: {"model": ProblemBody, "description": _PROBLEMS[status]}
         for status in statuses

@@ -1,4 +1,4 @@
-"""One request to `/answer`: from its body to its response."""
+"""Answer one request to `/answer`, from its body to its response."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from dynamic_tinybert.serve.options import ServeOptions
 _Work: TypeAlias = "Callable[[], Coroutine[Any, Any, list[Result]]]"
 
 _LENGTHS = ("max_seq_len", "doc_stride", "max_question_len", "max_answer_len")
-_TEXTS = 4  # times the longest text is what all texts of a request may be, each counted for each of its questions
+_TEXTS = 4  # all texts of a request may be so many times the longest text; a text counts once for each question
 
 
 class ClientLeft(Exception):
-    """The client has left."""
+    """The client has closed the connection."""
 
 
 class AnswerCall:
@@ -39,20 +39,20 @@ class AnswerCall:
         self._options = options
         self._request = request
         self._asked = asked
-        # The middleware says when the whole request was there.
+        # The middleware stores the time when the whole request had arrived.
         self._arrived: float = getattr(request.state, "received", None) or time.perf_counter()
         self._budget: Budget = options.budget if asked.budget is None else asked.budget
 
     async def __call__(self) -> Response:
-        """Answer it.
+        """Answer the request.
 
         Raises:
-            Problem: It cannot be answered, and the client is told why.
-            ClientLeft: Nobody waits for the answer.
+            Problem: The request cannot be answered; the client gets the reason.
+            ClientLeft: The client has closed the connection.
         """
         asked, engine = self._asked, self._engine
         questions = asked.questions
-        index = asked.index if asked.index in engine.corpora else None  # another is a user's text
+        index = asked.index if asked.index in engine.corpora else None  # an unknown name may be private text
         characters, most = sum(map(len, asked.texts)), _TEXTS * self._options.max_text_characters
         self._log(questions=len(questions), characters=characters, index=index)
         if characters > most:
@@ -112,7 +112,7 @@ class AnswerCall:
                 )
                 for question in asked.questions
             ]
-            # One after the other: a list has one of the threads, and leaves the others to other requests.
+            # One after the other: a list uses only one thread, and leaves the others to other requests.
             return [await one() for one in asking]
 
         return ask
@@ -120,7 +120,7 @@ class AnswerCall:
     def _settings(self, **options: Any) -> Settings:
         try:
             return self._engine.model.settings(budget=self._budget, top_k=self._asked.top_k, **self._lengths, **options)
-        except ValueError as error:  # of numbers alone: nothing of the texts is in it
+        except ValueError as error:  # it quotes only numbers, never the texts
             raise Problem(422, "invalid_request", str(error)) from None
 
     @property
@@ -133,7 +133,7 @@ class AnswerCall:
         return math.inf if latency is None else latency / 1000
 
     async def _unless_late(self, work: Coroutine[Any, Any, list[Result]]) -> list[Result]:
-        """Return the results, unless the deadline passes before, or the client leaves."""
+        """Return the results, or raise an error if the deadline passes or the client leaves."""
         timeout = min(self._max_latency, self._options.timeout_ms / 1000)
         left = max(timeout - (time.perf_counter() - self._arrived), 0.0)
         answering = asyncio.ensure_future(work)
@@ -174,14 +174,13 @@ class AnswerCall:
         self._engine.metrics.given_up.labels("error").inc(len(self._asked.questions))
 
     async def _until_client_leaves(self) -> None:
-        """Return when the client has left."""
         while (await self._request.receive())["type"] != "http.disconnect":
             pass
 
     def _response(self, results: list[Result]) -> Response:
         metrics = self._engine.metrics
         size = sum(len(a.text) + len(getattr(a, "passage", "")) for result in results for a in result.answers)
-        if size > self._options.max_body_bytes:  # words without an end, each answer one of them
+        if size > self._options.max_body_bytes:  # for example very long words, each of them an answer
             self._failed()
             raise Problem(413, "too_large", "the answers are too long to be sent: ask for fewer")
         total = time.perf_counter() - self._arrived

@@ -1,4 +1,4 @@
-"""Structured logs: one JSON object a line, on standard error. Nothing of the users' texts gets in by accident."""
+"""Structured logs on standard error, one JSON object per line. They never quote the texts of users by accident."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pythonjsonlogger.core import RESERVED_ATTRS
 from pythonjsonlogger.json import JsonFormatter
 
-# Exceptions whose messages Python makes itself, of the names and types in the code; others may quote their input.
+# Python makes the messages of these exceptions from names and types in the code; other messages may quote their input.
 _TELLING = frozenset({AttributeError, ImportError, ModuleNotFoundError, NameError, TypeError, ZeroDivisionError})
 _TELLING_PACKAGES = ("onnxruntime.",)
 _MOST_FRAMES = 40
@@ -25,14 +25,14 @@ _HANDLER = "dynamic_tinybert.serve"
 
 
 def setup_logs(level: int | str = logging.INFO, *, text: bool = False) -> None:
-    """Send the logs of the whole process to standard error as JSON.
+    """Write the logs of the whole process to standard error as JSON.
 
-    The lines of this package and of uvicorn are from `level` on, those of other libraries from warnings on.
+    This package and uvicorn log from `level` upwards, other libraries from warnings upwards.
 
     Args:
-        level: As `logging` has it: "INFO" or 20.
-        text: Write the messages of all exceptions. They may quote what users sent; otherwise only those messages are
-            written that cannot.
+        level: A level of `logging`: "INFO" or 20.
+        text: Write the messages of all exceptions; they may quote the texts of users. Otherwise write only messages
+            that cannot quote them.
 
     Raises:
         ValueError: There is no such level.
@@ -53,13 +53,13 @@ def setup_logs(level: int | str = logging.INFO, *, text: bool = False) -> None:
         logger = logging.getLogger(name)
         logger.handlers.clear()
         logger.propagate = True
-        logger.setLevel(max(level, logging.DEBUG))  # below, uvicorn writes headers, keys among them
+        logger.setLevel(max(level, logging.DEBUG))  # below it, uvicorn logs headers, including API keys
     logging.captureWarnings(True)
     threading.excepthook = _log_thread
 
 
 class Formatter(JsonFormatter):
-    """Formats records as JSON objects of `time`, `level`, `logger`, `message` and what else a record brings."""
+    """Format records as JSON objects with `time`, `level`, `logger`, `message` and the other fields of the record."""
 
     def __init__(self, *, text: bool = False) -> None:
         super().__init__(
@@ -71,22 +71,22 @@ class Formatter(JsonFormatter):
         self.text = text
 
     def process_log_record(self, log_data: dict[str, Any]) -> dict[str, Any]:
-        """Put the time first, and keep to JSON, which has no NaN."""
+        """Put the time first, and remove values that JSON does not have, such as NaN."""
         return {"time": log_data.pop("time"), **{name: _jsonable(value) for name, value in log_data.items()}}
 
     def formatException(self, ei: Any) -> str:
-        """The traceback, without the messages that may quote a user."""
+        """Return the traceback, without messages that may quote a user."""
         return "".join(_exception_lines(ei[1], self.text)) if ei[1] is not None else ""
 
 
 if TYPE_CHECKING:
     _StreamHandler = logging.StreamHandler[Any]
 else:
-    _StreamHandler = logging.StreamHandler  # no generic before Python 3.11
+    _StreamHandler = logging.StreamHandler  # not generic before Python 3.11
 
 
 class _Handler(_StreamHandler):
-    """Says only that a record could not be written: logging itself would print what is in it."""
+    """Report a record that cannot be written, without its content: `logging` itself would print it."""
 
     def handleError(self, record: logging.LogRecord) -> None:
         with contextlib.suppress(Exception):  # nobody reads standard error
@@ -104,7 +104,7 @@ def _jsonable(value: Any) -> Any:
 
 
 def _exception_lines(error: BaseException, text: bool) -> Iterator[str]:
-    """As Python prints it: causes first, each with its frames and its last line."""
+    """Yield a traceback as Python prints it: causes first, each with its frames and its last line."""
     chain: list[tuple[BaseException, str]] = []
     following = ""
     while len(chain) < _MOST_CAUSES and all(error is not seen for seen, _ in chain):
@@ -118,7 +118,7 @@ def _exception_lines(error: BaseException, text: bool) -> Iterator[str]:
     for link, then in reversed(chain):
         yield from _frames(link.__traceback__)
         yield _last_line(link, text)
-        for part in getattr(link, "exceptions", ())[:_MOST_CAUSES]:  # of an exception group
+        for part in getattr(link, "exceptions", ())[:_MOST_CAUSES]:  # an exception group
             yield "one of the group:\n"
             yield from _frames(part.__traceback__)
             yield _last_line(part, text)

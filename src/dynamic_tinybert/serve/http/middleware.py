@@ -1,4 +1,4 @@
-"""What stands between network and app: limits, keys, hosts, request ids. Pure ASGI: the app sees clients leave."""
+"""The middleware: limits, keys, hosts, request ids. It is pure ASGI, so that the app notices when a client leaves."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ _LINGER_S = 1.0
 def wrap(app: ASGIApp, options: ServeOptions, stopping: Stopping | None = None) -> ASGIApp:
     """Put the middleware around an app.
 
-    The app finds in `scope["state"]` its `request_id`; in `received` when its body was there, by `time.perf_counter`;
-    and in `log` a dictionary whose fields go into the request's line of the log. After a request's body, its `receive`
+    `scope["state"]` contains `request_id`; `received`, the time when the body was complete, by `time.perf_counter`; and
+    `log`, a dictionary whose fields are added to the request's line of the log. After the body of a request, `receive`
     waits for `http.disconnect`.
 
     Raises:
@@ -70,10 +70,10 @@ def wrap(app: ASGIApp, options: ServeOptions, stopping: Stopping | None = None) 
 
 
 async def refuse(scope: Scope, receive: Receive, send: Send, problem: Problem, *, linger_s: float = _LINGER_S) -> None:
-    """Answer a request whose body has not been read.
+    """Answer a request whose body was not read, and close the connection.
 
-    The connection is closed after it, but what is still being sent is read away for a moment: closed at once, TCP would
-    reset the connection, and the client might never see the answer.
+    Before that, read and discard the body for at most `linger_s` seconds. Otherwise TCP would reset the connection, and
+    the client might not receive the response.
     """
     response = problem_response(problem, request_id(scope))
     if not _has_body(scope):
@@ -89,7 +89,7 @@ async def refuse(scope: Scope, receive: Receive, send: Send, problem: Problem, *
 
 
 def request_id(scope: Scope) -> str:
-    """The name of a request."""
+    """Return the id of a request."""
     return scope.get("state", {}).get("request_id") or new_request_id()
 
 
@@ -99,7 +99,7 @@ def _has_body(scope: Scope) -> bool:
 
 
 class _Middleware:
-    """An app around an app, for requests alone."""
+    """A middleware for HTTP requests only."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -115,7 +115,7 @@ class _Middleware:
 
 
 class _Requests(_Middleware):
-    """Names each request and writes its line into the log. Refuses WebSockets."""
+    """Set the id of each request and write its line to the log. Refuse WebSockets."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
@@ -132,7 +132,7 @@ class _Requests(_Middleware):
         name = Headers(scope=scope).get("x-request-id", "")
         name = name if _REQUEST_ID.fullmatch(name) else new_request_id()
         log: dict[str, Any] = {}
-        # A dictionary of our own: a server may give all its requests the same one.
+        # Make a new dictionary: a server may use the same one for all requests.
         scope["state"] = {**(scope.get("state") or {}), "request_id": name, "log": log}
 
         async def receive_counted() -> Message:
@@ -181,7 +181,7 @@ async def _refuse_websocket(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 class _Headers(_Middleware):
-    """Tells browsers to guess nothing, load nothing from elsewhere and keep nothing."""
+    """Add the headers that forbid browsers to guess types, to load from other hosts and to store responses."""
 
     async def http(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def send_safe(message: Message) -> None:
@@ -195,7 +195,7 @@ class _Headers(_Middleware):
 
 
 class _Origins(CORSMiddleware):
-    """CORS, whose refusals have the shape of all errors."""
+    """CORS that refuses requests with a problem, as all errors are answered."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -213,7 +213,7 @@ class _Origins(CORSMiddleware):
 
 
 class _Guard(_Middleware):
-    """Catches what nothing else caught. While the server is stopping, refuses new requests and closes connections."""
+    """Answer unhandled errors. While the server is stopping, refuse new requests and close connections."""
 
     def __init__(self, app: ASGIApp, stopping: Stopping) -> None:
         super().__init__(app)
@@ -239,7 +239,7 @@ class _Guard(_Middleware):
                 raise
             await refuse(scope, receive, send_watched, problem)
         except Exception as error:
-            # FastAPI answers what its app raises, logs it with `problems`, and raises it once more for the server.
+            # FastAPI answers an error of the app, `problems` logs it, and FastAPI raises it again for the server.
             if scope["state"].get("failure") is not error:
                 logger.error("the server failed", exc_info=error, extra={"request_id": request_id(scope)})
             if not started:
@@ -247,7 +247,7 @@ class _Guard(_Middleware):
 
 
 class _Hosts(_Middleware):
-    """Answers only to its own names, so that no page of a site that points its name here (DNS rebinding) may ask."""
+    """Accept only requests to the server's own host names, as a protection against DNS rebinding."""
 
     def __init__(self, app: ASGIApp, hosts: Iterable[str]) -> None:
         super().__init__(app)
@@ -258,7 +258,7 @@ class _Hosts(_Middleware):
         self.endings = tuple(name[1:] for name in names if name and name.startswith("*."))
 
     async def http(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["path"] == "/health":  # probes call a server by its address, and learn nothing
+        if scope["path"] == "/health":  # probes use the IP address, and the response is public
             await self.app(scope, receive, send)
             return
         given = Headers(scope=scope).getlist("host")
@@ -274,11 +274,11 @@ def _host_name(host: str) -> str | None:
 
 
 def _own_hosts(host: str) -> Sequence[str] | None:
-    """The names of a server that listens on the loopback, or None."""
+    """Return the host names of a server that listens on the loopback, or None for another server."""
     try:
         found = {str(info[4][0]).partition("%")[0] for info in socket.getaddrinfo(host or None, None)}
         loopback = bool(host) and all(ipaddress.ip_address(address).is_loopback for address in found)
-    except (OSError, UnicodeError):  # the server will not come up either
+    except (OSError, UnicodeError):  # the server cannot start either
         loopback = False
     if not loopback:
         return None
@@ -286,7 +286,7 @@ def _own_hosts(host: str) -> Sequence[str] | None:
 
 
 class _Keys(_Middleware):
-    """Lets in requests that bring a key. Everybody may see the page and the server's health."""
+    """Accept only requests with a valid API key. `OPEN_PATHS` need no key."""
 
     def __init__(self, app: ASGIApp, keys: Sequence[str]) -> None:
         super().__init__(app)
@@ -313,7 +313,7 @@ class _Keys(_Middleware):
                 scheme, _, key = value.strip().partition(b" ")
                 if scheme.lower() == b"bearer":
                     brought.append(key.strip())
-        # All keys, always: how long it takes says nothing of which were close.
+        # Always compare all keys, so that the time does not reveal anything about them.
         matches = [hmac.compare_digest(_digest(key), digest) for key in brought[:2] for digest in self.digests]
         return any(matches)
 
@@ -323,10 +323,10 @@ def _digest(key: bytes) -> bytes:
 
 
 class _Bodies(_Middleware):
-    """Reads a request's body, within its limits, before the app begins.
+    """Read the body of a request, within limits, before the app starts.
 
-    Starlette's `max_body_size` would not do: it limits the bytes of one request, not of all together nor the time that
-    they take, answers in plain text, and waits for the body if the length that its head gives is no number.
+    Starlette's `max_body_size` is not enough: it does not limit the bytes of all requests together or the time, it
+    answers in plain text, and it waits for the body if the length in the head is not a number.
     """
 
     def __init__(self, app: ASGIApp, options: ServeOptions) -> None:
@@ -389,7 +389,7 @@ def _replayed(chunks: list[bytes], receive: Receive) -> Callable[[], Awaitable[M
             chunks.clear()
             return {"type": "http.request", "body": body, "more_body": False}
         while (message := await receive())["type"] == "http.request":
-            pass  # nothing follows a body but the client's leaving
+            pass  # only the disconnection of the client can follow the body
         return message
 
     return receive_again

@@ -1,4 +1,4 @@
-"""The one shape of all errors: application/problem+json (RFC 9457)."""
+"""The format of all errors: application/problem+json (RFC 9457)."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Code = Literal[
 
 MEDIA_TYPE = "application/problem+json"
 
-# http.HTTPStatus names some of them otherwise from version to version of Python.
+# The titles in http.HTTPStatus differ between versions of Python.
 _TITLES = {
     400: "Bad Request",
     401: "Unauthorized",
@@ -69,22 +69,22 @@ _CODES: dict[int, Code] = {
     504: "deadline_exceeded",
 }
 _NO_JSON = "the body is no JSON: send one JSON object in UTF-8"
-_MOST_ERRORS = 20  # that one response tells
+_MOST_ERRORS = 20  # in one response
 _LONGEST_MESSAGE = 300
 _FIELD_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
 _OF_PYDANTIC = frozenset(get_args(ErrorType))
-_ECHOES = frozenset({"error", "tag", "encoding_error"})  # what pydantic's messages take from the input is under these
+_ECHOES = frozenset({"error", "tag", "encoding_error"})  # these keys quote the input
 
 
 class ErrorItem(BaseModel):
-    """What is wrong with one field."""
+    """The error of one field."""
 
     field: str = Field(examples=["question.3"], description="Where: the names and list indices on the way, with dots.")
     message: str = Field(examples=["Input should be a valid string"])
 
 
 class ProblemBody(BaseModel):
-    """Any error (RFC 9457)."""
+    """An error (RFC 9457)."""
 
     type: str = Field(examples=["about:blank"])
     title: str = Field(examples=["Too Many Requests"])
@@ -103,17 +103,17 @@ class FieldProblem(TypedDict):
 
 
 class FieldError(ValueError):
-    """What a pydantic validator raises to tell the client its message; so nothing of the input may be in it.
+    """An error of a pydantic validator whose message is sent to the client. It must not quote the input.
 
-    For any other ValueError the client reads only that the value is not valid.
+    For any other ValueError, the client only learns that the value is not valid.
     """
 
 
 class RequestModel(BaseModel):
-    """A body of a request: a field that is unknown is an error, and so are very many, before each of them is one.
+    """The body of a request. An unknown field is an error; too many fields are one error together.
 
-    pydantic collects every error of a body: a list of a million wrong items takes it ten seconds and a gigabyte. So
-    each list in such a model needs a `max_length`; a string needs one too, else it may hold halves of surrogate pairs.
+    pydantic collects every error of a body: a list of a million wrong items takes ten seconds and a gigabyte. So each
+    list in such a model needs a `max_length`. Each string needs one, too, otherwise it may contain lone surrogates.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -127,14 +127,14 @@ class RequestModel(BaseModel):
 
 
 class Problem(Exception):
-    """An error that a client is told.
+    """An error that is sent to the client.
 
     Attributes:
         status: The HTTP status.
-        code: What programs may decide by.
-        detail: One line that says what to do. Nothing of the request's text may be in it.
-        headers: More headers of the response.
-        errors: What is wrong with which field.
+        code: The code for programs.
+        detail: One line that says what to do. It must not quote the request.
+        headers: Additional headers of the response.
+        errors: The errors of fields.
     """
 
     def __init__(
@@ -155,11 +155,11 @@ class Problem(Exception):
 
     @property
     def title(self) -> str:
-        """What its status is called."""
+        """The title of the status."""
         return _TITLES.get(self.status, "Error")
 
     def body(self, request_id: str) -> bytes:
-        """The body of the response: ASCII, so it can be encoded whatever is in it."""
+        """Return the body of the response. It is ASCII, so any content can be encoded."""
         content: dict[str, Any] = {
             "type": "about:blank",
             "title": self.title,
@@ -174,22 +174,22 @@ class Problem(Exception):
 
 
 def new_request_id() -> str:
-    """A name for a request that did not bring one."""
+    """Return an id for a request that has none."""
     return uuid.uuid4().hex
 
 
 def problem_response(problem: Problem, request_id: str) -> Response:
-    """The response that tells a client of a problem."""
+    """Return the response for a problem."""
     return Response(problem.body(request_id), problem.status, problem.headers, MEDIA_TYPE)
 
 
 def internal() -> Problem:
-    """The problem of which a client is told nothing: the log has it."""
+    """Return the problem for an unexpected error. The details are only in the log."""
     return Problem(500, "internal", "the server failed: its log says more under this request_id")
 
 
 def install(app: FastAPI) -> None:
-    """Give every error of an app the one shape, and say so in its OpenAPI document."""
+    """Make an app answer every error with a problem, and describe this in its OpenAPI document."""
 
     def answer(request: Request, problem: Problem) -> Response:
         return problem_response(problem, request.scope.get("state", {}).get("request_id") or new_request_id())
@@ -208,7 +208,7 @@ def install(app: FastAPI) -> None:
 
     async def unhandled(request: Request, error: Exception) -> Response:
         state = request.scope.setdefault("state", {})
-        state["failure"] = error  # the middleware need not log it again
+        state["failure"] = error  # so that the middleware does not log it again
         logger.error("the server failed", exc_info=error, extra={"request_id": state.get("request_id")})
         return answer(request, internal())
 
@@ -228,7 +228,7 @@ def install(app: FastAPI) -> None:
 
 
 def _document(schema: dict[str, Any]) -> None:
-    """Put the right media type on the errors: FastAPI gives them that of the answers."""
+    """Correct the media type of the errors: FastAPI describes them with that of the answers."""
     for operations in schema.get("paths", {}).values():
         for operation in operations.values():
             for status, response in operation.get("responses", {}).items():
@@ -246,7 +246,7 @@ def _of_http(error: HTTPException) -> Problem:
         detail = "there is nothing at this path: /openapi.json lists what there is"
     elif status == 405:
         detail = f"use {headers.get('Allow', 'another method')}"
-    elif status == 400:  # FastAPI: the body could not be read, or not as JSON
+    elif status == 400:  # FastAPI cannot read the body, or it is not JSON
         detail = _NO_JSON
     return Problem(status, code, detail, headers=headers)
 
@@ -273,7 +273,7 @@ def _is_json(content_type: str | None) -> bool:
 
 
 def _field_problems(errors: Iterable[Mapping[str, Any]], body: Any) -> list[FieldProblem]:
-    """One entry for each field. Of a union's branches, the one that got further into the input is told."""
+    """Return one entry for each field. For a union, report the branch that matched the deepest part of the input."""
     messages: dict[tuple[str, ...], list[str]] = {}
     of_branch: set[tuple[str, ...]] = set()
     for item in errors:
@@ -292,7 +292,7 @@ def _field_problems(errors: Iterable[Mapping[str, Any]], body: Any) -> list[Fiel
 
 
 def _path(location: Sequence[str | int], body: Any, missing: bool) -> tuple[tuple[str, ...], bool]:
-    """The way to a field, and whether it led through a union, whose branches pydantic names among the fields."""
+    """Return the path of a field without the union branches that pydantic adds, and whether there were any."""
     where, *parts = location
     if where != "body":
         return tuple(_name(part) for part in parts) or (_name(where),), False
@@ -310,7 +310,7 @@ def _path(location: Sequence[str | int], body: Any, missing: bool) -> tuple[tupl
 
 
 def _name(part: str | int) -> str:
-    """A part of a field's path. The names of unknown fields come from the client: only what looks like one is told."""
+    """Return a part of a field's path. Unknown names come from the client: one that is not like a name becomes "?"."""
     name = str(part)
     return name if isinstance(part, int) or _FIELD_NAME.fullmatch(name) else "?"
 

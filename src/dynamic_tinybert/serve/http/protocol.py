@@ -1,4 +1,4 @@
-"""HTTP/1.1 as uvicorn speaks it by h11, with limits on what a client may hold and for how long."""
+"""HTTP/1.1 by uvicorn and h11, with limits on the connections, memory and time of clients."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
 
 MAX_HEAD_BYTES = 64 << 10
 
-_MIN_BYTES_PER_S = 1024  # that a client must take of a response that waits for it
+_MIN_BYTES_PER_S = 1024  # a client that receives its response more slowly is disconnected
 _MAX_AHEAD_BYTES = 1 << 20
-_REFUSED_S = 1.0  # that a connection too many has to take its refusal
+_REFUSED_S = 1.0  # time for a refused connection to receive its response
 _BAD = Problem(400, "invalid_request", "this is no HTTP/1.1 request")
 _LONG_HEAD = Problem(431, "too_large", "send fewer or shorter headers")
 
 
 class LimitedProtocol(H11Protocol):
-    """What uvicorn's protocols lack: an end to slow heads and unread responses, and a limit on connections.
+    """The protocol of uvicorn with timeouts for slow heads and unread responses, and a limit on connections.
 
-    A connection too many is answered 503 and closed, so that its client and a load balancer learn why and that they may
-    ask again. A second `max_connections` may wait for that at a time; beyond them they are closed without a word.
+    A connection above `max_connections` gets status 503 and is closed, so that the client or a load balancer knows why
+    and can try again. Above twice `max_connections`, connections are closed without a response.
     """
 
     config: Config
@@ -40,9 +40,9 @@ class LimitedProtocol(H11Protocol):
         self.deaf = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Take a connection, or refuse it."""
+        """Accept or refuse a connection."""
         super().connection_made(transport)
-        # Any byte that waits for the client is noticed: see pause_writing.
+        # With this limit, pause_writing is called as soon as a byte waits for the client.
         transport.set_write_buffer_limits(high=0)
         if len(self.connections) > 2 * self.options.max_connections:
             transport.abort()
@@ -61,7 +61,7 @@ class LimitedProtocol(H11Protocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Take what came, unless nothing more is read from this connection."""
+        """Process received data, unless this connection is no longer read."""
         if self.deaf:
             if self.cycle is None or self.cycle.response_complete:
                 self.transport.close()
@@ -79,43 +79,43 @@ class LimitedProtocol(H11Protocol):
             if ahead > _MAX_AHEAD_BYTES:
                 self.reject(_BAD)
             elif ahead <= MAX_HEAD_BYTES and not self.transport.is_closing():
-                # uvicorn reads nothing while another request waits for this one, and would not see the client leave.
+                # uvicorn stops reading while a pipelined request waits, so it would not notice that the client leaves.
                 self.flow.resume_reading()
 
     def ahead(self) -> int:
-        """Return how many bytes are held of requests that wait for the one that the app has."""
+        """Return the bytes of pipelined requests that wait for the request that the app is answering."""
         return len(self.conn.trailing_data[0])
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what is no HTTP, in the shape of all errors."""
-        # uvicorn calls this where it handles h11's error, which knows the better status.
+        """Answer invalid HTTP with a problem, as all errors are answered."""
+        # uvicorn calls this while it handles an error of h11, which knows a better status.
         error = sys.exc_info()[1]
         self.reject(_LONG_HEAD if getattr(error, "error_status_hint", 400) == 431 else _BAD)
 
     def reject(self, problem: Problem) -> None:
-        """Read no more from the connection, answer what came, and close it."""
+        """Stop reading from the connection, send a response, and close it."""
         self.deaf = True
         cycle = self.cycle
         if cycle is not None and not cycle.response_complete and (cycle.response_started or not cycle.more_body):
-            cycle.keep_alive = False  # something after a request that is still to be answered
+            cycle.keep_alive = False  # first the app answers the earlier request
             return
-        in_body = cycle is not None and cycle.response_complete and cycle.more_body  # of a request that has its answer
+        in_body = cycle is not None and cycle.response_complete and cycle.more_body  # the response was sent
         if not in_body:
             self.transport.write(_raw_response(problem))
         self.transport.close()
 
     def _unsupported_upgrade_warning(self) -> None:
-        # The request is answered as any other. The parser takes nothing after it.
+        # The request is answered like any other. The parser accepts no further data.
         if self.cycle is not None:
             self.cycle.keep_alive = False
 
     def pause_writing(self) -> None:
-        """Begin to time how the client takes its response."""
+        """Start to measure how fast the client receives its response."""
         super().pause_writing()
         self._time_writing()
 
     def resume_writing(self) -> None:
-        """Stop to time it."""
+        """Stop the measurement."""
         self._cancel(self.write_timer)
         self.write_timer = None
         super().resume_writing()
@@ -142,7 +142,7 @@ class LimitedProtocol(H11Protocol):
 
 
 def _raw_response(problem: Problem) -> bytes:
-    """A response of a connection that no app sees."""
+    """Return the bytes of a response that the app does not send."""
     request_id = new_request_id()
     body = problem.body(request_id)
     headers = {

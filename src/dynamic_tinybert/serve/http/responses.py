@@ -1,4 +1,4 @@
-"""Bodies of responses, made of what the engine says: see `schemas`."""
+"""Make the bodies of responses from the results of the engine: see `schemas`."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from dynamic_tinybert.serve.options import ServeOptions
 
 
 def milliseconds(seconds: float) -> float:
-    """Return milliseconds, as responses and the log have them."""
+    """Convert seconds to milliseconds, rounded for responses and the log."""
     return round(seconds * 1000, 3)
 
 
 def result_body(result: Result) -> dict[str, Any]:
-    """Return a `ResultItem`; it is made by hand, because each request pays for it."""
+    """Return a `ResultItem` as a dictionary, without pydantic, because this is faster."""
     item: dict[str, Any] = {
         "answers": [_answer(answer) for answer in result.answers],
         "configuration": result.spent.configuration,
@@ -57,7 +57,7 @@ def _answer(answer: Any) -> dict[str, Any]:
 
 
 def info_body(engine: Engine, options: ServeOptions) -> Info:
-    """Return what `/info` tells."""
+    """Return the body of `/info`."""
     model, table = engine.model, engine.model.table
     shape = model.shape
     control = None

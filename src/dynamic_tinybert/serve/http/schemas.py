@@ -1,4 +1,4 @@
-"""Requests and responses."""
+"""The schemas of requests and responses."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from dynamic_tinybert.inference import DEFAULTS
 from dynamic_tinybert.serve.http.problems import FieldError, RequestModel
 from dynamic_tinybert.serve.options import ServeOptions
 
-_MOST_TOKENS = 100_000  # of lengths that a request may name; the model's own bound is checked after it
+_MOST_TOKENS = 100_000  # for lengths in a request; the limit of the model is checked later
 _MOST_ANSWERS = 100
 _LONGEST_ANSWER = 100
-_MOST_CANDIDATES = 3000  # answers times their length: ranking takes time and memory of its square
+_MOST_CANDIDATES = 3000  # answers times length; the time and memory of ranking grow with its square
 _MOST_MS = 3_600_000.0
 
 
 def _whole(value: object) -> object:
-    """JSON has one kind of number: 64.0 is 64."""
+    """Convert 64.0 to 64: JSON has only one type of number."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
@@ -26,9 +26,9 @@ _Whole: TypeAlias = Annotated[int, BeforeValidator(_whole)]
 
 
 class AnswerRequest(RequestModel):
-    """Questions, and what to answer them from: a text, texts, or an index by name."""
+    """Questions, and their source: a text, texts, or the name of an index."""
 
-    model_config = ConfigDict(strict=True)  # "1" is no number, nor is true
+    model_config = ConfigDict(strict=True)  # "1" and true are not numbers
 
     question: str | list[str]
     text: str | list[str] | None = None
@@ -97,7 +97,7 @@ class AnswerRequest(RequestModel):
 
     @property
     def texts(self) -> list[str]:
-        """The texts, one for each question; none where an index is asked."""
+        """The texts, one for each question; empty if the source is an index."""
         if self.text is None:
             return []
         return [self.text] * len(self.questions) if isinstance(self.text, str) else self.text
@@ -108,7 +108,7 @@ def _count(value: str | list[str] | None) -> int:
 
 
 def request_model(options: ServeOptions) -> type[AnswerRequest]:
-    """Return the model of a request within a server's limits."""
+    """Return the model of a request with the limits of a server."""
     question = Annotated[str, Field(min_length=1, max_length=options.max_question_characters)]
     text = Annotated[str, Field(max_length=options.max_text_characters)]
     many: Any = Field(min_length=1, max_length=options.max_questions)
@@ -146,7 +146,7 @@ class AnswerItem(BaseModel):
 
 
 class Tokens(BaseModel):
-    """The tokens of a text and how far each went."""
+    """The tokens of a text and the layers that each passed."""
 
     start: list[int] = Field(description="Where each begins, in Unicode characters.")
     end: list[int] = Field(description="Where each ends.")
@@ -154,7 +154,7 @@ class Tokens(BaseModel):
 
 
 class ResultItem(BaseModel):
-    """What a question came to."""
+    """The result of a question."""
 
     answers: list[AnswerItem] = Field(description="The best first; none where the text has no words.")
     configuration: str = Field(description="The length configuration that it was read at.", examples=["search-0.68"])
@@ -176,7 +176,7 @@ class AnswerResponse(BaseModel):
 
 
 class Health(BaseModel):
-    """Whether the server answers."""
+    """The state of the server."""
 
     status: Literal["ok", "stopping"]
 
@@ -213,7 +213,7 @@ class IndexInfo(BaseModel):
 
 
 class LoadControlInfo(BaseModel):
-    """What load control holds, and where it stands."""
+    """The objective and the current state of load control."""
 
     slo_ms: float
     min_share: float
@@ -221,7 +221,7 @@ class LoadControlInfo(BaseModel):
 
 
 class Limits(BaseModel):
-    """What a request may be."""
+    """The limits of a request."""
 
     max_body_bytes: int
     max_text_characters: int
@@ -233,7 +233,7 @@ class Limits(BaseModel):
 
 
 class Info(BaseModel):
-    """What serves."""
+    """The server, its model, its indexes and its limits."""
 
     version: str
     model: ModelInfo

@@ -1,4 +1,4 @@
-"""Running an app: uvicorn, with limits on slow clients and many connections, and an orderly end."""
+"""Run an app with uvicorn, with limits on slow clients and connections, and a graceful shutdown."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from dynamic_tinybert.serve.options import ServeOptions
 
 logger = logging.getLogger("dynamic_tinybert.serve")
 
-_GRACE_S = 0.1  # from the end of accepting to the closing of idle connections, so that what has arrived is read
+_GRACE_S = 0.1  # after the last accept, so that requests that have arrived are read before idle connections are closed
 
 
 def serve(
@@ -32,25 +32,25 @@ def serve(
     stopping: Stopping | None = None,
     ready: Callable[[str], None] | None = None,
 ) -> None:
-    """Serve until SIGTERM or SIGINT; then answer what has been asked, and return. A second signal ends the process.
+    """Serve until SIGTERM or SIGINT, then answer the open requests and return. A second signal ends the process.
 
     Args:
         app: The app with its middleware (`wrap`). If it cannot start, the process ends with status 3, as with uvicorn.
-        options: How to serve.
-        stopping: Is set as soon as the signal comes.
-        ready: Is called with the server's URL once it takes connections.
+        options: The options of the server.
+        stopping: Set at the first signal.
+        ready: Called with the URL of the server when it accepts connections.
 
     Raises:
-        OSError: The address cannot be listened on.
+        OSError: The server cannot listen on the address.
     """
     Server(app, options, stopping=stopping, ready=ready).run()
 
 
 class Server(uvicorn.Server):
-    """A server that has its address already. It listens from `run` on.
+    """A server whose address is already bound. It listens after `run` is called.
 
     Raises:
-        OSError: The address cannot be listened on.
+        OSError: The server cannot listen on the address.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Server(uvicorn.Server):
         allow_open_files(2 * options.max_connections + 256)
 
     def run(self, sockets: list[socket.socket] | None = None) -> None:
-        """Serve until told to stop."""
+        """Serve until `stop` or a signal."""
         try:
             super().run(self.listeners)
         finally:
@@ -77,7 +77,7 @@ class Server(uvicorn.Server):
                 listener.close()
 
     def stop(self) -> None:
-        """Begin to stop, as the first signal does. Any thread may call it."""
+        """Start the shutdown, as the first signal does. Any thread may call it."""
         self.should_exit = True
         self.stopping.set()
 
@@ -90,7 +90,7 @@ class Server(uvicorn.Server):
             self.ready(self.url)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Take no more connections, close the idle ones, wait for the others, then stop the app."""
+        """Accept no more connections, close the idle ones, wait for the others, then stop the app."""
         self.stopping.set()
         logger.info("stopping", extra={"requests": len(self.server_state.tasks)})
         for server in self.servers:
@@ -99,19 +99,19 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Stop in order at the first signal, at once at the second.
+        """Shut down gracefully at the first signal, immediately at the second.
 
-        uvicorn would raise the first once more when all is done, and the process would not end with status 0.
+        uvicorn would raise the first signal again at the end, and the process would not exit with status 0.
         """
         if self.should_exit:
             signal.signal(sig, signal.SIG_DFL)
             signal.raise_signal(sig)
-            os._exit(128 + sig)  # as process 1 of a container the signal does nothing
+            os._exit(128 + sig)  # the signal does nothing if this is process 1 of a container
         self.stop()
 
 
 class Config(uvicorn.Config):
-    """What uvicorn is told."""
+    """The configuration of uvicorn."""
 
     def __init__(self, app: ASGIApp, options: ServeOptions) -> None:
         self.options = options
@@ -133,5 +133,5 @@ class Config(uvicorn.Config):
 
 
 def _log_loop(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Log what went wrong without the objects of `context`, whose representations may quote a user."""
+    """Log an error without the objects of `context`, because their representations may quote a user."""
     logger.error("%s", context.get("message", "an error in the event loop"), exc_info=context.get("exception"))

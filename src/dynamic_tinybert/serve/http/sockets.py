@@ -1,4 +1,4 @@
-"""The sockets that a server listens on, and the files that it may open."""
+"""The sockets of a server, and its limit of open files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _UNSENT_BYTES = 128 << 10
 
 
 def bind(host: str, port: int) -> list[socket.socket]:
-    """Bind a socket to each address of a host, on the same port. They do not listen yet: nobody connects too early."""
+    """Bind a socket to each address of a host, on the same port. The sockets do not listen yet."""
     listeners: list[socket.socket] = []
     missing: OSError | None = None
     try:
@@ -23,15 +23,15 @@ def bind(host: str, port: int) -> list[socket.socket]:
             try:
                 listener = socket.socket(family, kind, protocol)
             except OSError as error:
-                missing = error  # an address of IPv6 where there is none
+                missing = error  # for example an IPv6 address on a machine without IPv6
                 continue
             listeners.append(listener)
-            if sys.platform != "win32":  # there it would let two servers share a port
+            if sys.platform != "win32":  # on Windows, two servers could then share a port
                 listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if family == socket.AF_INET6:
                 listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             if hasattr(socket, "TCP_NOTSENT_LOWAT"):
-                # The kernel takes little ahead of the client: a slow one can be told from one that reads nothing.
+                # A small send buffer shows the difference between a slow client and one that reads nothing.
                 listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
             try:
                 listener.bind((address[0], port, *address[2:]))
@@ -54,14 +54,14 @@ def bind(host: str, port: int) -> list[socket.socket]:
 
 
 def url_of(listener: socket.socket) -> str:
-    """Return the URL at which this machine reaches a socket that listens."""
+    """Return the URL of a listening socket for clients on this machine."""
     host, port = listener.getsockname()[:2]
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def allow_open_files(wanted: int) -> None:
-    """Ask the system for as many open files as there may be connections."""
+    """Raise the system's limit of open files to the wanted number."""
     if sys.platform == "win32":
         return
     import resource

@@ -1,4 +1,4 @@
-"""Whether the server is stopping: the server says it, the middleware and the app ask."""
+"""The flag that the server is stopping: the server sets it, the middleware and the app read it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 
 
 class Stopping:
-    """A flag that is set once, from any thread or signal handler, and waited for in event loops."""
+    """A flag that any thread or signal handler can set, and that event loops can wait for."""
 
     def __init__(self) -> None:
         self._set = False
@@ -17,13 +17,13 @@ class Stopping:
         return self._set
 
     def set(self) -> None:
-        """Say that the server is stopping."""
+        """Set the flag."""
         self._set = True
         for loop, event in tuple(self._waiting):
             loop.call_soon_threadsafe(event.set)
 
     async def wait(self) -> None:
-        """Wait until the server is stopping."""
+        """Wait until the flag is set."""
         waiting = (asyncio.get_running_loop(), asyncio.Event())
         self._waiting.add(waiting)
         try:
