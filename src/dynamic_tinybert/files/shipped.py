@@ -15,5 +15,5 @@ def find_list(path: Path) -> Path:
 
 
 def shipped_recipes() -> dict[str, Path]:
-    """Return the recipes that came with the package, by name."""
+    """Return the paths of the recipes inside the package, by name."""
     return {file.stem: file for folder in SHIPPED for file in sorted(folder.glob("*.yaml"))}
