@@ -90,7 +90,7 @@ class Costs:
         *,
         clock: Callable[[], float] = time.perf_counter,
     ) -> Costs:
-        """Measure each configuration at a few lengths; the fastest of three rounds counts. This also warms up the model.
+        """Measure each configuration at a few lengths; the fastest of three rounds counts. It also warms up the model.
 
         Args:
             shape: The shape of the model.
