@@ -1,4 +1,4 @@
-"""The command line: doors to the road. They parse, call and print."""
+"""The command line. Each command parses its options, calls the library and prints the result."""
 
 from dynamic_tinybert.cli.app import main
 

@@ -1,4 +1,4 @@
-"""The command `dynamic-tinybert`, and what all its commands share."""
+"""The command `dynamic-tinybert`: its subcommands, and the handling of their errors."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ app.command("train")(train.train)
 app.command("search")(search.search)
 app.command("calibrate")(calibrate.calibrate)
 
-_Misuse: Any = typer.BadParameter.__base__  # click's UsageError, wherever this typer keeps it
+_Misuse: Any = typer.BadParameter.__base__  # click's UsageError; versions of typer import it from different places
 
 
 def _version(wanted: bool) -> None:
@@ -71,10 +71,10 @@ def options(
 
 def main() -> None:
     """Run the command line. Exit status: 0 done, 1 failed, 2 misuse."""
-    nowhere = open(os.devnull, "w")  # noqa: SIM115 - as long as the process, in the place of a stream that is closed
+    nowhere = open(os.devnull, "w")  # noqa: SIM115 - replaces closed streams until the process ends
     sys.stdout, sys.stderr = sys.stdout or nowhere, sys.stderr or nowhere
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a text may hold what the terminal's encoding does not
+        if isinstance(stream, io.TextIOWrapper):  # the terminal may not be able to encode a text
             stream.reconfigure(errors="replace")
     warnings.showwarning = lambda message, *_args, **_options: complain("warning", str(message))
     try:
@@ -84,7 +84,7 @@ def main() -> None:
         sys.exit(2)
     except (KeyboardInterrupt, typer.Abort):
         sys.exit(130)
-    except OSError as error:  # standard output is full, or its reader has left, as `head` does without a word
+    except OSError as error:  # the disk is full, or the reader of standard output has left, such as `head`
         if not isinstance(error, BrokenPipeError):
             complain("error", f"the output cannot be written: {error.strerror or error}")
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

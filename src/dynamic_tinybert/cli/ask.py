@@ -1,4 +1,4 @@
-"""`ask`: a question to a text."""
+"""The command `ask`: answer a question from a text or an index."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from dynamic_tinybert.corpus import CorpusAnswer
     from dynamic_tinybert.qa import Answer
 
-_LONG = 200_000  # characters; a text that takes long enough for a progress bar
-_AROUND = 160  # characters shown on each side of an answer at the most
+_LONG = 200_000  # characters; a longer text gets a progress bar
+_AROUND = 160  # the most characters to show on each side of an answer
 _SENTENCE_END = re.compile(r"[.!?][\"')\]]*\s|\n")
 
 
@@ -111,7 +111,7 @@ def ask(
 
 
 class _Shown(NamedTuple):
-    """An answer as it is printed: as JSON, or as its words, its score, what else is to say, and where it stands."""
+    """An answer for printing: as JSON, or as its words, its score, details, and its place in a text."""
 
     row: dict[str, Any]
     words: str
@@ -140,10 +140,9 @@ def _ask_index(
     precision: console.Precision,
     threads: int | None,
 ) -> list[_Shown]:
-    """Answer from an index."""
     from dynamic_tinybert.corpus import PASSAGES, Corpus
 
-    Corpus(directory).find(question, 1)  # what is wrong with the index is told before a model is loaded
+    Corpus(directory).find(question, 1)  # raises before the model is loaded if the index cannot be used
     corpus = Corpus(directory, qa=console.load(model, precision, threads))
     options |= {"max_latency_ms": max_latency_ms, "passages": passages or PASSAGES}
     return [_of_corpus(answer) for answer in corpus(question, top_k=top_k, **options)]
@@ -162,7 +161,7 @@ def _of_corpus(answer: CorpusAnswer) -> _Shown:
 
 
 def _show(number: str, answer: _Shown) -> None:
-    """Print an answer, its score, and the sentence it stands in."""
+    """Print an answer, its score, and its sentence."""
     from rich.console import Console
     from rich.text import Text
 
@@ -184,11 +183,11 @@ def _show(number: str, answer: _Shown) -> None:
 
 
 def surroundings(text: str, start: int, end: int) -> tuple[str, str]:
-    """Return what stands before and after an answer in its sentence, shortened, on one line."""
+    """Return the text before and after an answer in its sentence, shortened, on one line."""
     before = text[max(0, start - 4 * _AROUND) : start]
     after = text[end : end + 4 * _AROUND]
     before = before[max((m.end() for m in _SENTENCE_END.finditer(before)), default=0) :]
-    stop = _SENTENCE_END.search(text[end - 1 : end] + after)  # the answer may hold the full stop itself
+    stop = _SENTENCE_END.search(text[end - 1 : end] + after)  # the answer may contain the full stop
     after = after[: stop.end() - 1] if stop and end > start else after
     before, after = (console.CONTROL.sub("\ufffd", re.sub(r"\s+", " ", part)) for part in (before, after))
     if len(before) > _AROUND:

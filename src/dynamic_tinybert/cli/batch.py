@@ -1,4 +1,4 @@
-"""`batch`: a file of questions, a file of answers."""
+"""The command `batch`: answer a file of questions."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def batch(
 
 
 def _report(summary: Summary, out: Path) -> None:
-    """Print what was done on standard error, and fail if a question did."""
+    """Print the summary on standard error, and exit with status 1 if a question failed."""
     failed = summary.failed + summary.failed_before
     there = f", {summary.skipped:,} there before" if summary.skipped else ""
     why = f"; of all, {failed:,} failed, and their lines in {out} say why" if failed else ""

@@ -1,4 +1,4 @@
-"""`calibrate`: what tells a model's right answers from wrong ones."""
+"""The command `calibrate`: fit the no-answer threshold and the confidence of a model."""
 
 from __future__ import annotations
 
@@ -92,7 +92,6 @@ def calibrate(
 
 
 def _report(found: Fitted, installed: Path | None, as_json: bool) -> None:
-    """Print what was found."""
     if as_json:
         console.print_json({**found.to_dict(), "installed": None if installed is None else str(installed)})
         return

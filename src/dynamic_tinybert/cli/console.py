@@ -1,4 +1,4 @@
-"""What the commands share: options, errors in one line, progress bars, reading text."""
+"""The common parts of the commands: options, errors in one line, reading and writing."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 
 CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
-"""Characters that a terminal would obey."""
+"""Control characters, which could change the terminal."""
 
 
 class Precision(str, Enum):
-    """What `--precision` may be."""
+    """The values of `--precision`."""
 
     fp32 = "fp32"
     int8 = "int8"
@@ -66,13 +66,13 @@ def say(message: str) -> None:
 
 
 def fail(message: str, *, misuse: bool = False) -> NoReturn:
-    """End with one line on standard error, and exit status 1, or 2 for a command that was put wrongly."""
+    """Print one line on standard error and exit with status 1, or 2 for misuse of a command."""
     complain("error", message)
     raise typer.Exit(2 if misuse else 1)
 
 
 class Commands(TyperGroup):
-    """The commands. What a user can get wrong in one of them is told in one line, and ends it with status 1 or 2."""
+    """The commands. A user's mistake is reported in one line and ends the command with status 1 or 2."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run a command."""
@@ -85,23 +85,23 @@ class Commands(TyperGroup):
         except ImportError as error:
             package = (error.name or "").partition(".")[0]
             extra = _extra_of(str(ctx.invoked_subcommand), package)
-            if extra is None:  # a fault of the program, or of its installation
+            if extra is None:  # the program or its installation is broken
                 raise
             _lacks(str(ctx.invoked_subcommand), package, extra)
         except OSError as error:
-            if error.filename is None:  # of standard output: `main` tells it
+            if error.filename is None:  # standard output: `main` reports it
                 raise
             fail(f"{error.filename}: {error.strerror or error}")
 
 
 def _extra_of(command: str, package: str) -> str | None:
-    """Return the extra that brings a package; None if no extra of the command does."""
+    """Return the extra that installs a package, or None if no extra of the command does."""
     own = command if command in ("search", "serve", "train") and package not in ("", "dynamic_tinybert") else None
     return _EXTRAS.get(package, own)
 
 
 def _lacks(command: str, package: str, extra: str) -> NoReturn:
-    """Say in one line which extra brings a package that is missing."""
+    """Report in one line the extra that installs a missing package."""
     option = " --ray" if extra == "ray" else " --index" if extra in ("corpus", "milvus") and command != "index" else ""
     what = "training" if command == "train" else command + option
     fail(f"{what} needs {package}, which is not installed: pip install 'dynamic-tinybert[{extra}]'")
@@ -113,7 +113,7 @@ _EXTRAS = {**dict.fromkeys(_CORPUS, "corpus"), "pymilvus": "milvus", "ray": "ray
 
 @contextlib.contextmanager
 def failures() -> Iterator[None]:
-    """Turn a ValueError, whatever it is, into status 1: from here on the command was put rightly."""
+    """End with status 1 instead of 2 at a ValueError: it is not a misuse of the command."""
     try:
         yield
     except ValueError as error:
@@ -122,7 +122,7 @@ def failures() -> Iterator[None]:
 
 @contextlib.contextmanager
 def resumable(where: str) -> Iterator[None]:
-    """Say how to go on after an interruption, and where what is done so far lies."""
+    """After an interruption, print how to continue, and where the partial results are."""
     try:
         yield
     except KeyboardInterrupt:
@@ -131,7 +131,7 @@ def resumable(where: str) -> Iterator[None]:
 
 
 def load(model: str, precision: Precision = Precision.fp32, threads: int | None = None) -> QuestionAnswerer:
-    """Load the model that a command names."""
+    """Load the model of a command."""
     from dynamic_tinybert.qa import QuestionAnswerer
 
     with failures():
@@ -139,7 +139,7 @@ def load(model: str, precision: Precision = Precision.fp32, threads: int | None 
 
 
 def plain(text: str) -> str:
-    """Put a text on one line, and keep its control characters from the terminal."""
+    """Put a text on one line, and replace its control characters."""
     return CONTROL.sub("\ufffd", " ".join(text.split()))
 
 
@@ -149,11 +149,11 @@ def print_json(value: dict[str, Any]) -> None:
 
 
 def check_writable(path: Path, *, but_not: Path) -> None:
-    """Find out before long work that its result can be written; leave no trace.
+    """Check before long work that its result can be written. No file is created.
 
     Raises:
-        OSError: It cannot be written.
-        ValueError: It would be written over what is read.
+        OSError: The file cannot be written.
+        ValueError: The file is the same as the input `but_not`.
     """
     if path.exists() and but_not.exists() and path.samefile(but_not):
         raise ValueError(f"{path} is the data itself: give predictions a file of their own")
@@ -166,23 +166,23 @@ def check_writable(path: Path, *, but_not: Path) -> None:
 
 
 def write_result(path: Path, content: bytes) -> None:
-    """Write a result where the user wants it: through a link, into a pipe, or a whole file.
+    """Write a result to a path, which may be a link or a pipe. A regular file is replaced as a whole.
 
     Raises:
-        OSError: It cannot be written.
+        OSError: The result cannot be written.
     """
     real = Path(os.path.realpath(path))
-    if real.exists() and not real.is_file():  # a pipe, a terminal
+    if real.exists() and not real.is_file():  # a pipe or a terminal
         real.write_bytes(content)
     else:
         write_whole(real, content)
 
 
 def read_text(path: str) -> str:
-    """Read a file of text, or standard input if the path is `-`; line ends stay as they are.
+    """Read a text file, or standard input if the path is `-`. Line ends are not changed.
 
     Raises:
-        typer.Exit: It cannot be read, or is no text; one line says so.
+        typer.Exit: The file cannot be read or is not text. One line is printed that says so.
     """
     name = "standard input" if path == "-" else path
     try:

@@ -1,4 +1,4 @@
-"""`evaluate` and `score`: how good a model, or a file of predictions, is on a SQuAD file."""
+"""The commands `evaluate` and `score`: measure a model, or a file of predictions, on a SQuAD file."""
 
 from __future__ import annotations
 

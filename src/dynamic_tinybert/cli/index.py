@@ -1,4 +1,4 @@
-"""`index add|remove|list|status`: documents that questions can be asked of."""
+"""The commands `index add|remove|list|status`: manage an index of documents."""
 
 from __future__ import annotations
 

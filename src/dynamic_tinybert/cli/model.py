@@ -1,4 +1,4 @@
-"""`info` and `export`: what a model is, and handing it on."""
+"""The commands `info` and `export`: describe a model, and write it to a folder or a file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`push`: a model folder onto the Hugging Face Hub."""
+"""The command `push`: upload a model folder to the Hugging Face Hub."""
 
 from __future__ import annotations
 

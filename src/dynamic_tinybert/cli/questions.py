@@ -1,4 +1,4 @@
-"""What `search` and `calibrate` share: the questions that choose and those that confirm, and where the result goes."""
+"""The common parts of `search` and `calibrate`: the questions that select and confirm, and the check of `--install`."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ LENGTH_CONFIGS = "length_configs.json"
 def read_splits(
     data: str, titles: Path | None, confirm: str | None, confirm_titles: Path | None
 ) -> tuple[Questions, Questions]:
-    """Read the questions that choose, and those that confirm.
+    """Read the questions that select, and those that confirm.
 
     Raises:
-        SquadError: A file is not what it should be.
-        SplitError: The questions cannot be told apart.
-        typer.Exit: A list of titles cannot be read; one line says so.
+        SquadError: A file is not a valid SQuAD file.
+        SplitError: The two sets of questions are not separate, or a title is missing.
+        typer.Exit: A list of titles cannot be read. One line is printed that says so.
     """
     from dynamic_tinybert.squad import check_apart, halves
 
@@ -63,10 +63,11 @@ def _read(data: str, titles: Path | None) -> Questions:
 
 
 def check_install(install: bool, model: str, folder: ModelFolder) -> None:
-    """Find out before long work whether its result can be put into the model folder.
+    """Check before long work that its result can be installed in the model folder.
 
     Raises:
-        OSError: It cannot be written there.
+        OSError: The result cannot be written there.
+        typer.Exit: `model` is not a folder. One line is printed that says so.
     """
     from dynamic_tinybert.folder import EMBEDDED
 

@@ -1,4 +1,4 @@
-"""`search`: length configurations for a model."""
+"""The command `search`: search length configurations for a model."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ if TYPE_CHECKING:
 
 _STUDY = "study.db"
 _BEFORE = "length_configs.before.json"
-_NAME = "search"  # of the study in its own file; in a storage that others may share, the output folder's name
-_SPACE = 20_000_000  # bytes that must be free; a search leaves less than one
+_NAME = "search"  # of the study in its own file; in `--storage`, which may be shared, the output folder names it
+_SPACE = 20_000_000  # free bytes that a search requires; it writes less than 1 MB
 
 
 class Sampler(str, Enum):
-    """What `--sampler` may be."""
+    """The values of `--sampler`."""
 
     bayesian = "bayesian"
     gp = "gp"
@@ -46,7 +46,7 @@ class Sampler(str, Enum):
 
 
 class Cost(str, Enum):
-    """What `--cost` may be."""
+    """The values of `--cost`."""
 
     share = "share"
     latency = "latency"
@@ -112,7 +112,7 @@ def search(
               tpe        tree-structured Parzen estimators
               nsga2      genetic algorithm for several objectives
     """
-    import matplotlib  # noqa: F401 - so that it is missed now, and not after the search
+    import matplotlib  # noqa: F401 - fail now instead of after the search if it is missing
     import optuna  # noqa: F401
 
     from dynamic_tinybert.folder import called, open_folder
@@ -157,7 +157,7 @@ def _run(
     output: Path,
     before: Mapping[str, Any] | None,
 ) -> tuple[list[ConfirmedConfig], dict[str, Any]]:
-    """Go on with a search, confirm what it found, and write its results."""
+    """Start or continue a search, confirm the configurations that it found, and write the results."""
     from dynamic_tinybert.search import Objective, beginning, make_table, write_results
 
     cost = search.settings.cost
@@ -179,7 +179,7 @@ def _run(
 
 
 def _install(output: Path, folder: ModelFolder) -> None:
-    """Put the table into the model folder; the one that was there stays in the output folder."""
+    """Copy the table into the model folder, and save the earlier table in the output folder."""
     from dynamic_tinybert.files import write_whole
 
     table, before = folder.path / LENGTH_CONFIGS, output / _BEFORE
@@ -189,10 +189,10 @@ def _install(output: Path, folder: ModelFolder) -> None:
 
 
 def _check_output(output: Path, storage: str | None, resume: bool) -> None:
-    """Find out before the search whether its folder is free, or holds what is to be resumed, and has space.
+    """Check that the output folder is empty or has a search to resume, can be written, and has free space.
 
     Raises:
-        typer.Exit: It is not; one line says so.
+        typer.Exit: It is not so. One line is printed that says why.
     """
     if output.exists() and not output.is_dir():
         console.fail(f"{output} is a file: name a new folder with --output")
@@ -212,7 +212,7 @@ def _check_output(output: Path, storage: str | None, resume: bool) -> None:
 def _read_questions(
     data: str, titles: Path | None, confirm: str | None, confirm_titles: Path | None, number: int, seed: int
 ) -> tuple[Questions, Questions]:
-    """Read the questions that choose, and those that confirm: see `questions.read_splits`."""
+    """Read a sample of the questions that select, and those that confirm: see `questions.read_splits`."""
     from dynamic_tinybert.squad import sample
 
     select, confirming = read_splits(data, titles, confirm, confirm_titles)
@@ -227,7 +227,6 @@ def _report(
     as_json: bool,
     installed: Path | None,
 ) -> None:
-    """Print what was found."""
     from dynamic_tinybert.search import hypervolume
 
     volume = hypervolume([(c.confirm.cost, c.confirm.f1) for c in candidates])

@@ -1,4 +1,4 @@
-"""`serve`: an HTTP server, and a page to ask on."""
+"""The command `serve`: an HTTP server with a page for questions."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def serve(*, open_page: bool, **settings: Any) -> None:
 
 
 def _parameter(name: str) -> inspect.Parameter:
-    """Return a setting as an option of the command, which is also an environment variable of the same name."""
+    """Return a setting as an option of the command and as an environment variable, `DYNAMIC_TINYBERT_NAME`."""
     setting = SETTINGS[name]
     kind, default = _TYPES.get(name, setting.type), setting.default
     if isinstance(default, (list, dict)):
@@ -103,7 +103,7 @@ def _run(
     def ready(url: str) -> None:
         console.say(f"serving {engine.model.name} at {url}")
         if open_page:
-            threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()  # a browser of text would wait
+            threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()  # a text browser would block
 
     run(app, options, stopping=stopping, ready=ready)
     counted = engine.metrics.totals()
@@ -111,7 +111,7 @@ def _run(
 
 
 def _indexes(given: list[str]) -> dict[str, str]:
-    """Read NAME=DIR, or DIR, which is called as the folder is."""
+    """Parse NAME=DIR, or DIR, whose name is that of the folder."""
     found: dict[str, str] = {}
     for one in given:
         name, equals, directory = one.partition("=")
@@ -126,7 +126,6 @@ def _indexes(given: list[str]) -> dict[str, str]:
 
 
 def _keys(file: Path | None) -> tuple[str, ...]:
-    """Read the file of keys."""
     if file is None:
         return ()
     keys = parse_keys(console.read_text(str(file)))

@@ -1,4 +1,4 @@
-"""`train`: a recipe, from base weights to a model folder."""
+"""The command `train`: run a recipe, from base weights to a model folder."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def train(
         figures = run(read, folder, resume=resume, threads=threads, reporter=Reporter())
     except KeyboardInterrupt:
         console.fail(f"stopped; the same command with --resume goes on from the last checkpoint in {folder}")
-    if not figures:  # not the first process of a distributed run
+    if not figures:  # only the first process of a distributed run has figures
         return
     path = result_path(read, folder)
     if as_json:
@@ -83,7 +83,7 @@ def train(
 
 
 def _list_recipes() -> None:
-    """Print the recipes that came with the package."""
+    """Print the recipes of the package."""
     import yaml
 
     for name, file in shipped_recipes().items():
