@@ -264,6 +264,22 @@ def test_the_budget_asks_again_and_says_what_was_spent(page: Page) -> None:
         expect(page.locator("#budget")).to_have_attribute("aria-valuetext", re.compile(name))
 
 
+@pytest.mark.parametrize("width", [320, 400, 1000, 1280])
+def test_names_of_budgets_never_overlap(page: Page, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 800})
+    expect(page.locator("#budget")).to_be_enabled()
+    names = page.locator("#names button")
+    # Neighbours on the slider, as another model's table may have them.
+    names.nth(1).evaluate("(name) => { name.style.left = document.querySelector('#names button').style.left; }")
+    page.evaluate("dispatchEvent(new Event('resize'))")
+    boxes = [box for box in (names.nth(i).bounding_box() for i in range(names.count())) if box]
+    assert len(boxes) == 3
+    for one, other in itertools.combinations(boxes, 2):
+        apart_x = one["x"] + one["width"] <= other["x"] + 1 or other["x"] + other["width"] <= one["x"] + 1
+        apart_y = one["y"] + one["height"] <= other["y"] + 1 or other["y"] + other["height"] <= one["y"] + 1
+        assert apart_x or apart_y, boxes
+
+
 def test_every_stop_of_the_slider_gets_the_configuration_it_names(page: Page, server: str) -> None:
     expect(page.locator("#budget")).to_be_enabled()
     page.route("**/answer", lambda route: (asked.append(route.request.post_data_json), fake(result([]))(route)))

@@ -139,7 +139,7 @@ async function begin({ tries = 0 } = {}) {
 async function learn(signal) {
   info = await call("info", { signal });
   const { model, budgets, configurations, indexes } = info;
-  $("model").textContent = `${model.name}: ${model.layers} layers, hidden size ${model.hidden}`;
+  $("model").textContent = `finds the words of a text that answer your question, with the model ${model.name}`;
   stops = affordable(configurations, budgets.full).map((configuration) => {
     const names = Object.keys(budgets).filter((name) => budgets[name] === configuration.name);
     return { ...configuration, names, budget: names[0] ?? configuration.share };
@@ -196,8 +196,23 @@ function drawSlider() {
       return [name];
     }),
   );
+  keepNamesApart();
   sayBudget();
 }
+
+// A name that would overlap one to its left goes a row lower.
+function keepNamesApart() {
+  const ends = [];
+  for (const name of $("names").children) {
+    const { left, right } = name.getBoundingClientRect();
+    let row = ends.findIndex((end) => left >= end);
+    if (row < 0) row = ends.length;
+    ends[row] = right;
+    name.style.top = `${1.5 * row}rem`;
+  }
+  $("names").style.height = `${1.5 * Math.max(ends.length, 1) + 0.25}rem`;
+}
+addEventListener("resize", keepNamesApart);
 
 function sayBudget() {
   const stop = stops[$("budget").valueAsNumber];
