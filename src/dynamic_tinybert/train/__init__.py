@@ -1,7 +1,7 @@
-"""Training: from base weights and SQuAD to a model folder. Needs the extra `train`.
+"""Train a model folder from base weights and SQuAD. This needs the extra `train`.
 
-A recipe says what is done: `recipe`. `run` does it, stage by stage: `stages`, each a small subclass of transformers'
-Trainer (`trainer`) whose `losses` are the method. `model` is the student; `dropping` its drop-and-restore.
+A recipe (`recipe`) says what to do. `run` runs its stages (`stages`), each a small subclass of transformers' Trainer
+(`trainer`) with its own loss (`losses`). `model` has the student, `dropping` its drop-and-restore.
 """
 
 from dynamic_tinybert.train.dropping import DynamicOutput

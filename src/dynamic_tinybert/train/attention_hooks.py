@@ -1,6 +1,6 @@
-"""Attention hooks: what the attention of a model computes inside, without its help.
+"""Read queries, keys, values and attention scores of a model through hooks.
 
-transformers gives attention after the softmax only, so hooks on the projections take what goes in.
+transformers returns attention only after the softmax, so hooks on the projections keep their outputs.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ _PARTS = {  # model type -> the attention modules of its layers, and its project
 
 
 def check_attention_known(kind: str) -> None:
-    """Check that the attention of a type of model is known here.
+    """Check that the hooks support a model type.
 
     Raises:
-        TrainingError: It is not.
+        TrainingError: They do not.
     """
     if kind not in _PARTS:
         raise TrainingError(
@@ -36,14 +36,14 @@ def check_attention_known(kind: str) -> None:
 
 
 class AttentionHooks:
-    """Keeps queries, keys and values of chosen layers at each call of a model.
+    """Keep queries, keys and values of some layers at each call of a model.
 
     Args:
         model: A question-answering model of transformers.
-        layers: Which layers, from 0.
+        layers: The numbers of the layers, from 0.
 
     Raises:
-        TrainingError: It is of a kind whose attention is not known here.
+        TrainingError: The hooks do not support the model's type.
     """
 
     def __init__(self, model: Any, layers: list[int]) -> None:
@@ -62,14 +62,14 @@ class AttentionHooks:
                 self._handles.append(getattr(module, name).register_forward_hook(self._keep(layer, part)))
 
     def projections(self, layer: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values of the last call, `[batch, tokens, hidden]` each."""
+        """Return queries, keys and values of the last call, `[batch, tokens, hidden]` each."""
         query, key, value = (self._seen[layer, part] for part in range(3))
         return query, key, value
 
     def scores(self, layer: int) -> Tensor:
-        """Attention scores of the last call, before mask and softmax, `[batch, heads, tokens, tokens]`.
+        """Return the attention scores of the last call, before mask and softmax, `[batch, heads, tokens, tokens]`.
 
-        The relative position bias that some models add is part of them.
+        They include the relative position bias that some models add.
         """
         query, key = (self._seen[layer, part].unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in range(2))
         scores = query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1])
@@ -77,7 +77,7 @@ class AttentionHooks:
         return scores if bias is None else scores + bias
 
     def close(self) -> None:
-        """Take the hooks away."""
+        """Remove the hooks."""
         for handle in self._handles:
             handle.remove()
 

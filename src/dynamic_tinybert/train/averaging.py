@@ -1,4 +1,4 @@
-"""The mean of a model's weights over a part of its training."""
+"""Average a model's weights over a part of its training."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class WeightMean:
         self.count = 0
 
     def add(self) -> None:
-        """Take the weights as they are into the mean."""
+        """Add the current weights to the mean."""
         self.count += 1
         with torch.no_grad():
             for name, weight in self._model.named_parameters():
@@ -36,7 +36,7 @@ class WeightMean:
                     self._mean[name].lerp_(weight.detach(), 1 / self.count)
 
     def swap(self) -> None:
-        """Give the model the mean, and keep the weights that it had in its place; a second call undoes the first."""
+        """Exchange the model's weights and the mean; a second call undoes the first."""
         with torch.no_grad():
             for name, weight in self._model.named_parameters():
                 had = weight.detach().clone()
@@ -47,14 +47,14 @@ class WeightMean:
         """Write the mean, if there is one.
 
         Raises:
-            SafetensorError: It cannot be written.
+            SafetensorError: The file cannot be written.
         """
         if self.count:
             mean = {name: value.contiguous() for name, value in self._mean.items()}
             save_file(mean, path, metadata={_COUNT: str(self.count)})
 
     def load(self, path: Path) -> None:
-        """Read what `save` wrote; without the file there is no mean yet."""
+        """Read what `save` wrote; if there is no file, the mean is empty."""
         self._mean, self.count = {}, 0
         if not path.is_file():
             return

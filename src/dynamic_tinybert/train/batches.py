@@ -1,4 +1,4 @@
-"""Which features form a batch: those of like length, in an order that depends on seed and epoch alone."""
+"""Put features of similar length into batches, in an order that depends only on seed and epoch."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from transformers.trainer_pt_utils import get_length_grouped_indices
 
 
 class LengthGrouped(torch.utils.data.Sampler[int]):  # type: ignore[misc]
-    """Puts features of like length into one batch of a fixed number.
+    """Sample features of similar length together, for batches of a fixed number of features.
 
     Args:
-        lengths: Tokens of each feature.
-        batch: Features of a step.
+        lengths: The number of tokens of each feature.
+        batch: The number of features of a step.
         seed: The seed.
     """
 
@@ -35,19 +35,19 @@ class LengthGrouped(torch.utils.data.Sampler[int]):  # type: ignore[misc]
 
 
 class TokenBatches(torch.utils.data.Sampler[list[int]]):  # type: ignore[misc]
-    """Batches of at most so many tokens, padding counted: each takes about as long as any other.
+    """Sample batches by a maximum number of tokens with padding, so that all batches take about the same time.
 
-    Features are sorted by length, those of one length in a new order at each epoch, and cut into batches, which come in
-    a new order too. So every epoch has the same number of batches, and almost nothing is padded.
+    Features are sorted by length and cut into batches. Each epoch shuffles the features of equal length, and the
+    batches. So every epoch has the same number of batches, and there is almost no padding.
 
     Args:
-        lengths: Tokens of each feature.
-        tokens: Tokens of a batch at most; a feature that is longer is a batch by itself.
+        lengths: The number of tokens of each feature.
+        tokens: The most tokens of a batch, with padding; a longer feature is a batch by itself.
         seed: The seed.
     """
 
     batch_size = 1
-    """What is asked of a sampler of batches by accelerate, which does not use it here."""
+    """accelerate requires this attribute of a batch sampler, but does not use it here."""
 
     def __init__(self, lengths: Sequence[int], tokens: int, seed: int) -> None:
         self._lengths = torch.tensor(lengths, dtype=torch.long)
@@ -71,14 +71,14 @@ class TokenBatches(torch.utils.data.Sampler[list[int]]):  # type: ignore[misc]
 
 
 def cut_batches(lengths: Sequence[int], tokens: int) -> list[int]:
-    """Cut features into batches of at most so many tokens, padding counted, as few as can be.
+    """Cut features into as few batches as possible, each of at most `tokens` tokens with padding.
 
     Args:
-        lengths: Tokens of each feature, ascending.
-        tokens: Tokens of a batch at most; a feature that is longer is a batch by itself.
+        lengths: The number of tokens of each feature, ascending.
+        tokens: The most tokens of a batch; a longer feature is a batch by itself.
 
     Returns:
-        Where each batch ends.
+        The end of each batch, as an index into the features.
     """
     ends, begin = [], 0
     for at, length in enumerate(lengths):

@@ -1,7 +1,7 @@
-"""Drop-and-restore in PyTorch, by the runtime's contracts: one loop for every architecture that is trained.
+"""Drop-and-restore in PyTorch, with the same rules as the runtime: one loop for every architecture that is trained.
 
-Drop-and-restore, significance and layer drop are those of the Length-Adaptive Transformer (Kim and Cho, 2020), counted
-in each sequence's own tokens: padding never votes, and counts in no length.
+Drop-and-restore, significance and layer drop follow the Length-Adaptive Transformer (Kim and Cho, 2020). Lengths count
+only each sequence's own tokens; the attention of padding never counts.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ from dynamic_tinybert.model import (
 )
 
 Lengths: TypeAlias = "LengthConfig | Sequence[float] | Tensor"
-"""What a call keeps: a length configuration, its fractions, or tokens to keep as integers `[batch, layers]`."""
+"""What stays after each layer: a length configuration, its fractions, or numbers of tokens `[batch, layers]`."""
 
-_ALWAYS = float("inf")  # the first token's votes
-_HIDDEN = -1e30  # what is added to the scores of padding
+_ALWAYS = float("inf")  # significance of the first token, which always stays
+_HIDDEN = -1e30  # added to the attention scores of padding
 
 
 @dataclass
 class DynamicOutput(QuestionAnsweringModelOutput):  # type: ignore[misc]
-    """Logits as transformers gives them, and how far each token came.
+    """Logits as in transformers, and the number of layers that each token passed.
 
     Attributes:
-        layers_passed: How many of the model's layers each token passed whole, int64 `[batch, tokens]`.
+        layers_passed: How many of the model's layers each token passed completely, int64 `[batch, tokens]`.
         votes: The attention that each token received in each layer that ran, float32 `[layers, batch, tokens]`; 0 for
-            padding and for what was dropped before. Unlike the choice that is made by it, it carries a gradient. None
-            if not asked for.
+            padding and for tokens that were dropped before. It carries a gradient, but the choice of tokens does not.
+            None if it was not asked for.
     """
 
     layers_passed: Tensor | None = None
@@ -58,13 +58,13 @@ class AttentionParts(NamedTuple):
 
 
 class _State(NamedTuple):
-    """The tokens that are left, each in a slot: at first in its place, after a drop the most significant first.
+    """The tokens that are left, one per slot: at first in sequence order, after a drop by falling significance.
 
     hidden: their states, `[batch, slots, hidden]`.
-    at: where each stands in its sequence, `[batch, slots]`.
-    real: which slots hold a token that counts, `[batch, slots]`.
-    asking: which may vote, `[batch, slots]`.
-    bias: what is added to attention scores, `[batch * heads, slots or 1, slots]`.
+    at: the position of each in its sequence, `[batch, slots]`.
+    real: which slots hold a token, not padding, `[batch, slots]`.
+    asking: whose attention counts for significance, `[batch, slots]`.
+    bias: added to attention scores, `[batch * heads, slots or 1, slots]`.
     """
 
     hidden: Tensor
@@ -75,22 +75,22 @@ class _State(NamedTuple):
 
 
 class _Found(NamedTuple):
-    """What is known of every token of the batch: logits float32 `[batch, tokens, 2]`, and layers passed."""
+    """The results for every token so far: logits, float32 `[batch, tokens, 2]`, and layers passed."""
 
     logits: Tensor
     passed: Tensor
 
 
 class DropAndRestore:
-    """What makes a question-answering model of transformers drop tokens and layers: mixed in before its class.
+    """Mixin that makes a question-answering model of transformers drop tokens and layers. It comes before that class.
 
-    A class says by the methods below what its architecture calls things.
+    A subclass implements the methods below for its architecture.
 
     Attributes:
-        eager: Whether calls in training mode compute their attention as calls with a configuration do, by plain
-            products, without a configuration too. It agrees with transformers' to 1e-5 in float32, and is faster
-            backward in bfloat16 on CPUs. Such a call gives out logits in float32, and no hidden states.
-        saved_as: The class of transformers that reads its folders.
+        eager: Whether calls in training mode without a configuration compute attention by plain products, as calls
+            with a configuration do. This agrees with transformers to 1e-5 in float32, and its backward pass is faster
+            in bfloat16 on CPUs. Such a call returns logits in float32 and no hidden states.
+        saved_as: The class of transformers that reads the folders.
     """
 
     config: Any
@@ -100,33 +100,33 @@ class DropAndRestore:
     saved_as: str
 
     def embed(self, input_ids: Tensor, token_type_ids: Tensor | None) -> Tensor:
-        """The states before the first layer, `[batch, tokens, hidden]`."""
+        """Return the states before the first layer, `[batch, tokens, hidden]`."""
         raise NotImplementedError
 
     def encoder_layers(self) -> Any:
-        """The layers, modules that have `intermediate` and `output`."""
+        """Return the layers: modules with the parts `intermediate` and `output`."""
         raise NotImplementedError
 
     def attention_parts(self, layer: Any) -> AttentionParts:
-        """The parts of a layer's attention."""
+        """Return the parts of a layer's attention."""
         raise NotImplementedError
 
     def attended(self, layer: Any, context: Tensor, hidden: Tensor) -> Tensor:
-        """The states after the attention half of a layer, of what it mixed, `[batch, slots, hidden]` all."""
+        """Return a layer's states after attention, from the mixed values `context`; all `[batch, slots, hidden]`."""
         raise NotImplementedError
 
     def distances(self, tokens: int, device: torch.device) -> Tensor | None:
-        """The bucket of each place seen from each other, `[queries, keys]`; None if distances add nothing to scores."""
+        """Return the bucket of the distance of each pair, `[queries, keys]`; None if the model has no distance bias."""
         return None
 
     def bias_of(self, buckets: Tensor) -> Tensor:
-        """What buckets of distances `[...]` add to the scores, `[..., heads]`."""
+        """Return the bias that distance buckets `[...]` add to attention scores, `[..., heads]`."""
         raise NotImplementedError
 
     def whole(
         self, input_ids: Tensor, attention_mask: Tensor | None, token_type_ids: Tensor | None, **others: Any
     ) -> Any:
-        """Call the model as transformers has it."""
+        """Call the forward pass of transformers, which drops nothing."""
         raise NotImplementedError
 
     def forward(
@@ -145,22 +145,22 @@ class DropAndRestore:
         Args:
             input_ids: Tokens, `[batch, tokens]`.
             attention_mask: 1 for a token and 0 for padding, `[batch, tokens]`, each row filled from the left.
-            token_type_ids: 0 for the question and 1 for the text, `[batch, tokens]`; of an architecture that embeds
-                no types, for the votes alone.
-            length_config: What remains after each layer; see `Lengths`. A token that is dropped in a layer gets its
-                logits from its state after the last layer that it passed whole.
+            token_type_ids: 0 for the question and 1 for the text, `[batch, tokens]`. An architecture that does not
+                embed types uses them only for significance.
+            length_config: What stays after each layer; see `Lengths`. A token that a layer drops gets its logits from
+                its state after the last layer that it passed completely.
             layer_config: The layers that run, ascending, from 0; the others are skipped, and drop nothing.
-            output_votes: Give out the votes too. Without a configuration nothing is dropped.
-            others: What transformers' `forward` takes, in calls without a configuration and votes.
+            output_votes: Return `votes` too. Without a configuration nothing is dropped.
+            others: Arguments of transformers' `forward`, for calls without a configuration and `output_votes`.
 
         Returns:
-            `start_logits` and `end_logits`, `[batch, tokens]`, without meaning at padding; a `DynamicOutput` if a
-            configuration was given, votes were asked for, or the model is `eager` and in training.
+            `start_logits` and `end_logits`, `[batch, tokens]`; the values at padding mean nothing. A `DynamicOutput` if
+            a configuration or `output_votes` is given, or the model is `eager` and in training.
 
         Raises:
-            BudgetError: `length_config` is none for a model of so many layers.
-            ValueError: `layer_config` names no layer, or not in order; other options are given beside a configuration
-                or `output_votes`; or the model's configuration names no known rule of significance.
+            BudgetError: `length_config` is not valid for the model's number of layers.
+            ValueError: `layer_config` is not an ascending list of the model's layers; other arguments are given with a
+                configuration or `output_votes`; or the model's configuration names an unknown rule of significance.
         """
         asked = [name for name, value in others.items() if value is not None]
         if length_config is None and layer_config is None and not output_votes:
@@ -202,14 +202,13 @@ class DropAndRestore:
         )
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], **options: Any) -> None:
-        """Write the folder, as transformers' own class would: everything reads it."""
+        """Write the folder as `saved_as` of transformers would, so that any program can read it."""
         super().save_pretrained(save_directory, **options)  # type: ignore[misc]
         if options.get("is_main_process", True):
             self.config.architectures = [self.saved_as]
             self.config.save_pretrained(save_directory)
 
     def _begin(self, input_ids: Tensor, mask: Tensor, types: Tensor | None, buckets: Tensor | None) -> _State:
-        """All tokens of a batch, each in its place."""
         hidden = self.embed(input_ids, types).to(self.qa_outputs.weight.dtype)
         at = torch.arange(input_ids.shape[1], device=input_ids.device).expand_as(input_ids)
         real = mask.bool()
@@ -221,13 +220,13 @@ class DropAndRestore:
 
         Args:
             layer: The layer.
-            state: What it sees.
-            voting: Whether votes are counted.
-            learning: Whether they carry a gradient.
+            state: The tokens that are left.
+            voting: Whether to sum the attention that each token receives.
+            learning: Whether that sum carries a gradient.
 
         Returns:
-            What each token mixes of the others' values, `[batch, slots, hidden]`; and the attention that it receives,
-            summed over heads and the queries that count, float32 `[batch, slots]`, None without `voting`.
+            The mixed values of each token, `[batch, slots, hidden]`; and the attention that it receives, summed over
+            heads and the queries that count, float32 `[batch, slots]`, None without `voting`.
         """
         parts, heads = self.attention_parts(layer), self.config.num_attention_heads
 
@@ -236,7 +235,7 @@ class DropAndRestore:
 
         query, key, value = (split(part(state.hidden)) for part in parts[:3])
         scale = 1 / math.sqrt(query.shape[-1])
-        # One pass over the scores: scaled, and what hides padding and what distances add joins them in the product.
+        # One pass over the scores: the product also scales, hides padding and adds the distance bias.
         scores = torch.baddbmm(state.bias.to(query.dtype), query, key.transpose(1, 2), alpha=scale)
         probabilities = scores.softmax(-1)
         votes = _count(probabilities, state.asking & state.real, heads, learning=learning) if voting else None
@@ -246,7 +245,7 @@ class DropAndRestore:
     def _drop(
         self, state: _State, context: Tensor, votes: Tensor, keep: Tensor, most: int, buckets: Tensor | None
     ) -> tuple[_State, Tensor]:
-        """Let the most significant tokens through, `keep` `[batch]` of each row, and what attention mixed for them."""
+        """Keep the most significant tokens, `keep` `[batch]` of each row, and their mixed values."""
         votes = votes.detach().masked_fill(~state.real, -1.0).masked_fill(state.at == 0, _ALWAYS)
         chosen = votes.topk(most, dim=1).indices
         which = chosen[..., None].expand(-1, -1, context.shape[-1])
@@ -258,26 +257,26 @@ class DropAndRestore:
         return _State(hidden, at, real, state.asking.gather(1, chosen), bias), context.gather(1, which)
 
     def _bias(self, hidden: Tensor, real: Tensor, buckets: Tensor | None) -> Tensor:
-        """What is added to the scores of such slots, `[batch * heads, slots or 1, slots]`, once for many layers.
+        """Return the bias of attention scores, `[batch * heads, slots or 1, slots]`; it holds until the next drop.
 
         Args:
-            hidden: States, `[batch, slots, hidden]`, for the precision of the products.
+            hidden: States, `[batch, slots, hidden]`, which give device and precision.
             real: Which slots count, `[batch, slots]`.
-            buckets: Those of their distances, `[slots, slots]` or `[batch, slots, slots]`; None if there are none.
+            buckets: Buckets of distances, `[slots, slots]` or `[batch, slots, slots]`; None without a distance bias.
         """
         kind = hidden.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden.dtype
         hiding = torch.zeros(real.shape, dtype=dtype, device=real.device).masked_fill(~real, _HIDDEN)[:, None, None, :]
         if buckets is None:
             return hiding.expand(-1, self.config.num_attention_heads, -1, -1).flatten(0, 1)
-        adding = self.bias_of(buckets).to(dtype).movedim(-1, -3)  # before queries and keys
+        adding = self.bias_of(buckets).to(dtype).movedim(-1, -3)  # heads before queries and keys
         return (adding + hiding).flatten(0, 1)
 
     def _find(self, found: _Found | None, state: _State, passed: int) -> _Found:
-        """Write down what the states say that have passed so many layers; what is known of other tokens stays."""
+        """Update the results of the tokens that are left, which passed `passed` layers; keep those of other tokens."""
         logits = self.qa_outputs(state.hidden).float()
         count = torch.full_like(state.at, passed) * state.real
-        if found is None:  # every token is still in its place
+        if found is None:  # every slot is still in sequence order
             return _Found(logits, count)
         place = state.at[..., None].expand(-1, -1, 2)
         new = torch.where(state.real[..., None], logits, found.logits.gather(1, place))
@@ -286,10 +285,10 @@ class DropAndRestore:
 
 
 def significance_of(config: Any) -> Significance:
-    """The rule of significance, by a model's configuration: see `ModelShape`.
+    """Return the rule of significance in a model's configuration: see `ModelShape`.
 
     Raises:
-        ValueError: There is no such rule.
+        ValueError: The configuration names an unknown rule.
     """
     return read_significance(getattr(config, "dynamic_tinybert", {}))
 
@@ -301,12 +300,12 @@ def set_significance(config: Any, rule: Significance) -> None:
 
 
 def _count(probabilities: Tensor, queries: Tensor, heads: int, *, learning: bool) -> Tensor:
-    """The attention that each token receives, summed over heads and queries, in float32 as the runtime sums it.
+    """Sum the attention that each token receives over heads and queries, in float32 like the runtime.
 
     Args:
         probabilities: `[batch * heads, queries, keys]`.
         queries: Whose attention counts, `[batch, queries]`.
-        heads: How many heads there are.
+        heads: The number of heads.
         learning: Whether the sum carries a gradient.
 
     Returns:
@@ -318,10 +317,10 @@ def _count(probabilities: Tensor, queries: Tensor, heads: int, *, learning: bool
 
 
 def _lengths(config: Lengths | None, mask: Tensor, layers: int) -> tuple[Tensor, list[int], Sequence[float]]:
-    """Return what each row keeps, as integers `[batch, layers]`, the most that any row keeps, and levels.
+    """Return the tokens that each row keeps, `[batch, layers]`, the most that any row keeps at each layer, and levels.
 
-    Where a layer's level is below that of the layers before it, some row drops tokens there. Of fractions, all but the
-    first is told without asking the device: the longest row is as long as the batch.
+    If a layer's level is below that of the layers before it, some row drops tokens there. For fractions, the last two
+    results need no data from the device, since the longest row is as long as the batch.
     """
     real = mask.sum(1)
     if isinstance(config, Tensor):

@@ -1,4 +1,4 @@
-"""What every part of this room raises."""
+"""The error that training raises."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dynamic_tinybert.errors import DynamicTinyBertError
 
 
 class TrainingError(DynamicTinyBertError, ValueError):
-    """Something that keeps a training run from going on: one line, what is wrong and what to do."""
+    """A training run cannot start or continue; the message says in one line what is wrong and what to do."""
 
     def __init__(self, message: str) -> None:
         super().__init__(" ".join(message.split()))

@@ -1,4 +1,4 @@
-"""How good a model in training is: the very road and metric of `evaluate`, with PyTorch instead of the runtime."""
+"""Evaluate a model in training with the same code and metric as `evaluate`, but with PyTorch instead of the runtime."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from dynamic_tinybert.train.models import Inputs, shape_of
 
 
 class TorchRuntime:
-    """A PyTorch model instead of the runtime.
+    """Run a PyTorch model in place of `Runtime`.
 
     Args:
         model: A question-answering model of transformers.
-        inputs: Feeds it.
-        bf16: Whether to compute in bfloat16 where that loses little.
+        inputs: Prepares the model's inputs.
+        bf16: Whether to use automatic mixed precision in bfloat16.
     """
 
     precision: Precision = "fp32"
@@ -44,7 +44,7 @@ class TorchRuntime:
         attention_mask: npt.NDArray[np.int64],
         lengths: npt.NDArray[np.int64],
     ) -> Logits:
-        """Run a batch: see `Runtime.run`. Only a student, a `DropAndRestore`, can drop anything."""
+        """Run a batch: see `Runtime.run`. Only a `DropAndRestore` model can drop tokens."""
         device = self._model.device
         arrays = {"input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": token_type_ids}
         fed = self._inputs({name: torch.from_numpy(array).to(device) for name, array in arrays.items()})
@@ -59,7 +59,7 @@ class TorchRuntime:
 
 
 def answerer(model: Any, inputs: Inputs, tokenizer: TextTokenizer, *, bf16: bool = False) -> QuestionAnswerer:
-    """Return what answers with a model in training; the model is put into evaluation mode."""
+    """Make a `QuestionAnswerer` of a model in training; the model is put into evaluation mode."""
     model.eval()
     runtime = TorchRuntime(model, inputs, bf16=bf16)
     table = ConfigTable.read(runtime.shape, None)
@@ -67,16 +67,16 @@ def answerer(model: Any, inputs: Inputs, tokenizer: TextTokenizer, *, bf16: bool
 
 
 def measure(qa: QuestionAnswerer, data: SquadFile, retentions: Sequence[float] = (1.0,)) -> dict[str, float]:
-    """Measure a model at full and at uniform configurations.
+    """Measure a model at uniform length configurations.
 
     Args:
         qa: The model.
         data: The questions.
-        retentions: The retentions of the uniform configurations; 1 is full.
+        retentions: The retentions of the configurations; 1 is `full`.
 
     Returns:
-        `f1`, the mean F1 over the configurations, in percent; `exact_match` and `full_f1`, of the first of them; and
-        `f1_at_R` of each other.
+        In percent: `f1`, the mean F1 over the configurations; `exact_match` and `full_f1` of the first configuration;
+        and `f1_at_R` of each other retention R.
     """
     found: dict[str, float] = {}
     scores = []
@@ -93,7 +93,7 @@ def measure(qa: QuestionAnswerer, data: SquadFile, retentions: Sequence[float] =
 def evaluate_at(
     qa: QuestionAnswerer, data: SquadFile, config: LengthConfig, *, progress: Progress | None = None
 ) -> Evaluation:
-    """`evaluate` at a length configuration, without a warning for each question that is too long."""
+    """Call `evaluate` at a length configuration, without warnings about questions that are too long."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return evaluate(qa, data, budget=config, progress=progress)

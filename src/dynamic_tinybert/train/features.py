@@ -1,4 +1,4 @@
-"""Training features: the windows that answering makes, with the answers' places in them."""
+"""Make training features: the same windows as for answering, with the places of the answers."""
 
 from __future__ import annotations
 
@@ -35,24 +35,24 @@ Spans: TypeAlias = "tuple[tuple[int, int], ...]"
 Places: TypeAlias = "list[tuple[int, int]]"
 
 NO_ANSWER: Spans = ((0, 0),)
-"""The label of a window that holds no answer: [CLS]."""
+"""The label of a window without an answer: [CLS]."""
 
 NO_SPAN = -1
-"""Fills up the spans of a batch."""
+"""Pads the spans of a batch."""
 
 
 class FeatureError(TrainingError):
-    """Data that nothing can be learned from; one line that says why."""
+    """No features can be made from the data; the message says in one line why."""
 
 
 @dataclass(frozen=True, eq=False)
 class Feature:
-    """A window of a question and a text, and what is right in it.
+    """A window of a question and a text, with its correct answers.
 
     Attributes:
-        ids: The window, `[tokens]`.
-        offset: Where its text begins.
-        spans: First and last token of each correct answer, in the window; `NO_ANSWER` if it holds none.
+        ids: The token ids of the window, `[tokens]`.
+        offset: The index of the first token of the text.
+        spans: First and last token of each correct answer, in the window; `NO_ANSWER` if there is no answer in it.
     """
 
     ids: npt.NDArray[np.int32]
@@ -65,31 +65,29 @@ class Feature:
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureSettings:
-    """How features are made of questions.
+    """How features are made from questions. `articles`, `typed` and `layout` apply to questions asked again too.
 
     Attributes:
-        answers: `all` takes every occurrence of an answer's text, as whole words, for correct (the loss sums their
-            probabilities); `first` trusts the offset of the first answer alone.
-        impossible: As many questions as this share of all are asked a second time, of another paragraph of their
-            article that holds none of their answers. Above 0, or where some questions have no answer by themselves, as
-            in SQuAD 2.0, every window without an answer is kept too.
-        articles: This share of what is asked is asked in a window of its whole article: the paragraph among its
-            neighbours, in a random place. Right answers are those in the paragraph; the same words in a neighbour are
-            not labelled.
-        article_lengths: The shortest and the longest of these windows, in tokens, the question included; every length
-            is equally probable.
-        distractors: About as many questions as this share of all are asked a second time: half of the nearest other
-            paragraph of their article (BM25) that holds none of their answers, half of their own paragraph with 1 to 3
-            sentences of other paragraphs inserted that share their words. Above 0 every window without an answer is
-            kept too.
-        typed: This share of what is asked is asked as people type it: without a question mark, in lower case, in
+        answers: `all`: every occurrence of an answer's text as whole words is correct (the loss sums their
+            probabilities). `first`: only the first answer, at its offset, is correct.
+        impossible: The share of questions that are asked again with another paragraph of their article that holds none
+            of their answers. If it is above 0, or some questions have no answer by themselves (SQuAD 2.0), windows
+            without an answer are kept too.
+        articles: The share of questions asked in a window of the whole article: the paragraph with its neighbours, at a
+            random place. Only answers in the paragraph are labelled, not the same words in a neighbour.
+        article_lengths: The shortest and the longest of these windows, in tokens, with the question; every length is
+            equally probable.
+        distractors: About this share of questions is asked again: half with the nearest other paragraph of the article
+            (BM25) that holds none of their answers, half with their own paragraph and 1 to 3 inserted sentences of
+            other paragraphs that share words with the question. Above 0, windows without an answer are kept too.
+        typed: The share of questions rewritten as people type them: without a question mark, in lower case, as
             keywords, as an order, or with a typo.
-        layout: This share of what is asked is asked of a text as it comes out of PDF or HTML: broken lines, hyphens,
-            list markers, headings, feet of pages, menus.
+        layout: The share of questions whose text is laid out as extracted from PDF or HTML: broken lines, hyphens, list
+            markers, headings, page footers, menus.
         max_seq_len: The longest window, in tokens.
-        doc_stride: How much neighbouring windows overlap, in tokens.
+        doc_stride: The overlap of neighbouring windows, in tokens.
         max_question_len: The longest question, in tokens; a longer one is cut.
-        seed: Picks what is asked a second time and what is changed.
+        seed: Seeds all draws.
     """
 
     answers: Answers = "all"
@@ -117,13 +115,13 @@ def make_features(
     Args:
         tokenizer: The tokenizer of the model to be trained.
         questions: The questions.
-        settings: How.
-        progress: Called with the questions done and their number.
+        settings: How to make them.
+        progress: Called with the number of questions done and their total.
 
     Raises:
-        FeatureError: No question gives any.
-        WindowError: The lengths do not fit each other.
-        TrainingError: Nor do those of windows of articles.
+        FeatureError: No question gives a feature.
+        WindowError: The lengths of windows and questions do not fit each other.
+        TrainingError: The lengths of article windows do not fit them.
     """
     check_lengths(
         max_seq_len=settings.max_seq_len,
@@ -148,11 +146,11 @@ def make_features(
 
 
 def collate(features: Sequence[tuple[int, Feature]], pad_id: int) -> Batch:
-    """Put numbered features together.
+    """Collate numbered features into a batch.
 
     Returns:
-        `input_ids`, `attention_mask`, `token_type_ids` `[batch, tokens]`; `spans` `[batch, most spans, 2]`, filled up
-        with `NO_SPAN`; and `index` `[batch]`, their numbers.
+        `input_ids`, `attention_mask`, `token_type_ids` `[batch, tokens]`; `spans` `[batch, most spans, 2]`, padded with
+        `NO_SPAN`; and `index` `[batch]`, the numbers of the features.
     """
     longest = max(len(feature) for _, feature in features)
     ids = np.full((len(features), longest), pad_id, np.int64)
@@ -169,7 +167,7 @@ def collate(features: Sequence[tuple[int, Feature]], pad_id: int) -> Batch:
 
 
 def fingerprint(features: Sequence[Feature]) -> str:
-    """Tell features apart: a SHA-256 of their tokens, in order."""
+    """Return a SHA-256 of the features' tokens, in order."""
     digest = hashlib.sha256()
     for feature in features:
         digest.update(np.int32(len(feature)).tobytes() + feature.ids.tobytes())
@@ -178,14 +176,14 @@ def fingerprint(features: Sequence[Feature]) -> str:
 
 @dataclass(frozen=True)
 class _Ask:
-    """A question, asked of a text.
+    """A question with the text that it is asked about.
 
     Attributes:
         question: The question.
         text: A paragraph of its article.
-        possible: Whether it has its answers in it.
-        kind: Tells it from the other times that the question is asked.
-        inserted: Sentences that are inserted in the paragraph.
+        possible: Whether the paragraph holds its answers.
+        kind: Distinguishes this from other uses of the question.
+        inserted: Sentences to insert into the paragraph.
     """
 
     question: Question
@@ -196,7 +194,7 @@ class _Ask:
 
 
 def _asked(questions: Sequence[Question], settings: FeatureSettings) -> Iterator[_Ask]:
-    """Yield what is asked: each question, then those of `impossible`, then those of `distractors`."""
+    """Yield each question, then those that `impossible` asks again, then those that `distractors` asks again."""
     for question in questions:
         yield _Ask(question, question.context, not question.impossible)
     again = round(settings.impossible * len(questions))
@@ -216,8 +214,6 @@ def _asked(questions: Sequence[Question], settings: FeatureSettings) -> Iterator
 
 
 class _Maker:
-    """Makes the features of what is asked."""
-
     def __init__(self, tokenizer: TextTokenizer, questions: Sequence[Question], settings: FeatureSettings) -> None:
         self._tokenizer = tokenizer
         self._settings = settings
@@ -225,7 +221,7 @@ class _Maker:
         self._keep_empty = bool(
             settings.impossible > 0 or settings.distractors > 0 or any(question.impossible for question in questions)
         )
-        self._tokens = lru_cache(512)(self._read)  # paragraphs, each asked of again and again
+        self._tokens = lru_cache(512)(self._read)  # a paragraph has many questions
 
     def features(self, ask: _Ask) -> Iterator[Feature]:
         """Yield the features of one question about one text; none if its answer cannot be found."""
@@ -241,9 +237,9 @@ class _Maker:
         yield from _windows(self._tokenizer, ids, text, places, settings, keep_empty=self._keep_empty)
 
     def _changed(self, ask: _Ask, text: Tokens, places: Places, head: int) -> tuple[Tokens, Places]:
-        """The text after all changes that are drawn for it, and the places in it; `head` tokens are not the text's."""
+        """Return the text after all drawn changes, and the places in it; a window has `head` tokens before the text."""
         settings, question = self._settings, ask.question
-        # What a neighbour says to a question that its file calls unanswerable is not known.
+        # A neighbour might answer a question that the file calls unanswerable.
         article = None if question.impossible else self._drawn(settings.articles, "articles", ask)
         layout = self._drawn(settings.layout, "layout", ask)
         if not (ask.inserted or article or layout):
@@ -284,19 +280,19 @@ class _Maker:
 
 
 def _tokens_of(text: Tokens, start: int, end: int) -> tuple[int, int]:
-    """First and last token that have a character from `start` to `end`."""
+    """Return the first and the last token that have a character from `start` to `end`."""
     first = np.searchsorted(text.end, start, side="right")
     return int(first), int(np.searchsorted(text.start, end, side="left")) - 1
 
 
 def _places(question: Question, text: Tokens, answers: Answers) -> Iterator[tuple[int, int]]:
-    """Yield first and last token, in the text, of each correct answer, each once."""
+    """Yield first and last token of each correct answer in the text, without duplicates."""
     seen = set()
     for number, (answer, given) in enumerate(zip(question.answers, question.answer_starts, strict=True)):
         if not answer.strip() or (answers == "first" and number):
             continue
         if given is not None and not (given >= 0 and question.context.startswith(answer, given)):
-            given = None  # another text stands there
+            given = None  # the file's offset is wrong
         starts = [] if given is None else [given]
         if answers == "all" or given is None:
             starts += _occurrences(question.context, answer)
@@ -329,8 +325,8 @@ def _windows(
     *,
     keep_empty: bool,
 ) -> Iterator[Feature]:
-    """Yield the windows that hold a whole answer and, where wanted, those that touch none."""
-    start = 0  # of the window, in the text's tokens
+    """Yield the windows that hold a whole answer and, if `keep_empty`, those that hold no part of one."""
+    start = 0  # of the window, in tokens of the text
     for window in cut_windows(
         tokenizer,
         question,

@@ -1,4 +1,4 @@
-"""After everything was learned: figures, a first table of configurations, calibration, and the folder."""
+"""Finish a run after training: figures, a first table of configurations, calibration, and the model folder."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ from dynamic_tinybert.train.preflight import Sets
 from dynamic_tinybert.train.progress import Reporter
 from dynamic_tinybert.train.recipe import Recipe
 
-_UNIFORM = (0.95, 0.9, 0.8, 0.7)  # retentions of the table that a model has before any search
-_CALIBRATED_ON = 1000  # questions, and as many impossible ones
+_UNIFORM = (0.95, 0.9, 0.8, 0.7)  # retentions in the table before a search
+_CALIBRATED_ON = 1000  # questions with an answer, and as many without
 
 
 def measure_finished(
     qa: QuestionAnswerer, recipe: Recipe, sets: Sets, output: Path, reporter: Reporter
 ) -> dict[str, dict[str, float]]:
-    """Measure a finished model at full on `confirm`, and on `dev` if the recipe names it.
+    """Measure a finished model at `full` on `confirm`, and on `dev` if the recipe names it.
 
-    The predictions behind the figures are kept in `output`.
+    The predictions are written into `output`.
 
     Returns:
-        Data -> `exact_match`, `f1`, `total`.
+        Name of the data -> name of the figure -> figure: `exact_match`, `f1`, `total` and the others of `Scores`.
     """
     figures: dict[str, dict[str, float]] = {}
     for name, data in (("confirm", sets.confirm), ("dev", sets.dev)):
@@ -57,19 +57,19 @@ def measure_finished(
 def first_table(
     qa: QuestionAnswerer, recipe: Recipe, sets: Sets, full: Mapping[str, float], reporter: Reporter
 ) -> dict[str, Any]:
-    """The table that a model has before any search: full and uniform configurations, measured on `confirm`.
+    """Make the table of a model before a search: `full` and uniform configurations, measured on `confirm`.
 
-    With it go the calibration and the no-answer threshold of a model that has seen impossible questions.
+    If the training data have questions without an answer, the table also holds a calibration and a no-answer threshold.
 
     Args:
         qa: The model.
-        recipe: Its recipe.
-        sets: Its data.
-        full: What `measure_finished` found on `confirm`.
-        reporter: Says how it goes.
+        recipe: The recipe.
+        sets: The data.
+        full: The figures of `measure_finished` on `confirm`.
+        reporter: Reports progress.
 
     Returns:
-        What `length_configs.json` holds.
+        The content of `length_configs.json`.
     """
     rows = [("full", LengthConfig.full(qa.shape.layers), full["exact_match"], full["f1"])]
     for retention in _UNIFORM:
@@ -93,17 +93,17 @@ def first_table(
 def write_model(
     model: Any, tokenizer: str | Path, folder: Path, *, card: str | None = None, table: Mapping[str, Any] | None = None
 ) -> None:
-    """Write a model folder under another name, then rename it: one of its name is whole.
+    """Write a model folder under a temporary name, then rename it, so that `folder` is always complete.
 
     Args:
         model: A model of transformers.
         tokenizer: The folder of its tokenizer, or its name on the Hub.
-        folder: Where it goes; what is there is replaced.
+        folder: The folder to write; an existing one is replaced.
         card: The model card.
-        table: What `length_configs.json` holds.
+        table: The content of `length_configs.json`.
 
     Raises:
-        OSError, SafetensorError: It cannot be written.
+        OSError, SafetensorError: The folder cannot be written.
     """
     draft = folder.with_name(f".{folder.name}-draft")
     shutil.rmtree(draft, ignore_errors=True)
@@ -118,10 +118,10 @@ def write_model(
 
 
 def copy_tokenizer(source: str | Path, folder: Path) -> None:
-    """Put a model's tokenizer into a folder.
+    """Copy a model's tokenizer into a folder.
 
     Raises:
-        TrainingError: There is none.
+        TrainingError: The model folder has no tokenizer.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if Path(source).is_dir():
@@ -137,13 +137,13 @@ def copy_tokenizer(source: str | Path, folder: Path) -> None:
 
 
 def one_separator(folder: Path) -> None:
-    """Let a tokenizer put one special token between question and text, as training's features have it.
+    """Make a tokenizer put one special token between question and text, as training features have it.
 
     Args:
-        folder: That of the tokenizer, which is changed if it puts two, as MPNet's does.
+        folder: The folder of the tokenizer. It is changed if the tokenizer puts two tokens, as MPNet's does.
 
     Raises:
-        TrainingError: It cannot be read.
+        TrainingError: The tokenizer cannot be read.
     """
     file = folder / TOKENIZER
     try:
@@ -154,7 +154,7 @@ def one_separator(folder: Path) -> None:
 
         whole = Tokenizer.from_file(str(file)) if file.is_file() else AutoTokenizer.from_pretrained(folder)
         tokenizer = whole if isinstance(whole, Tokenizer) else whole.backend_tokenizer
-    except Exception as error:  # transformers and tokenizers raise what comes from below
+    except Exception as error:  # transformers and tokenizers pass on errors of any type
         raise TrainingError(f"the tokenizer of {folder} cannot be read: {error}") from None
     cls, sep = (tokenizer.id_to_token(index) for index in (made.cls, made.sep))
     tokenizer.post_processor = TemplateProcessing(
@@ -166,7 +166,7 @@ def one_separator(folder: Path) -> None:
 
 
 def write_curve(folder: Path, history: Sequence[Mapping[str, Any]]) -> None:
-    """Write what was logged as `curve.csv`, and as `curve.png` where matplotlib is."""
+    """Write the log as `curve.csv`, and as `curve.png` if matplotlib is installed."""
     rows = [row for row in history if "loss" in row or "eval_f1" in row]
     columns = list(dict.fromkeys(["step", "epoch", "loss", "learning_rate", *(key for row in rows for key in row)]))
     text = io.StringIO()
@@ -201,7 +201,7 @@ def _measure(
 def _calibrated(
     qa: QuestionAnswerer, recipe: Recipe, sets: Sets, table: dict[str, Any], reporter: Reporter
 ) -> dict[str, Any]:
-    """A table with what tells right answers from wrong ones; as it was, where the data are too few for that."""
+    """Return the table with calibration and no-answer threshold, or unchanged if there are too few data."""
     number = min(recipe.data.report_limit or _CALIBRATED_ON, _CALIBRATED_ON)
     try:
         select, confirm = (

@@ -1,4 +1,4 @@
-"""Stored logits: what a teacher says of windows, in a file that any student can learn from."""
+"""Stored logits: a teacher's greatest logits for each window, in a file that students learn from."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from dynamic_tinybert.train.features import Batch, Feature, fingerprint
 from dynamic_tinybert.train.losses import log_probabilities, stored_cross_entropy
 
 KEPT = 24
-"""How many logits of a side are kept by default."""
+"""How many start logits, and how many end logits, are kept by default."""
 
 NEVER = -1e4
-"""The logit that fills up the row of a window with fewer tokens than logits are kept; its probability is 0."""
+"""The logit that pads the row of a window with fewer tokens than logits are kept; its probability is 0."""
 
 FILE = "logits.npz"
-"""What a file of stored logits is called in the folder of a stage."""
+"""The name of the file of stored logits in the folder of a stage."""
 
 _FORM = 2
 
@@ -40,8 +40,8 @@ Words: TypeAlias = "Callable[[list[int]], str]"
 def window_keys(features: Sequence[Feature]) -> Keys:
     """Return the key of each window, `[features]`, 16 bytes each.
 
-    It is the BLAKE2b digest of 16 bytes of little-endian int32 numbers: the offset where the text begins, then the ids
-    of all tokens. Labels have no part in it: a teacher does not see them.
+    A key is the BLAKE2b digest, 16 bytes long, of little-endian int32 numbers: the offset where the text begins, then
+    the ids of all tokens. It does not depend on labels, since a teacher does not see them.
     """
     digests = (
         hashlib.blake2b(np.int32(f.offset).astype("<i4").tobytes() + f.ids.astype("<i4").tobytes(), digest_size=16)
@@ -52,15 +52,15 @@ def window_keys(features: Sequence[Feature]) -> Keys:
 
 @dataclass(frozen=True, eq=False)
 class LogitsTable:
-    """What a file of stored logits holds: a row for each window, sorted by key.
+    """The content of a file of stored logits: a row for each window, sorted by key.
 
     Attributes:
-        keys: The windows, `[rows]`, see `window_keys`; each once.
+        keys: The keys of the windows, `[rows]`, without duplicates; see `window_keys`.
         index: The tokens of the greatest logits, `[rows, 2, k]`; start, then end.
-        value: These logits, `[rows, 2, k]`, less a constant of each row and side: the log of the sum of all
-            exponentials, so that they are log-probabilities. No loss depends on that constant.
-        mass: The share of the teacher's probability that they hold, `[rows, 2]`; NaN if that is not known.
-        teachers: What the teachers are called; empty if that is not known.
+        value: The log-probabilities of these tokens, `[rows, 2, k]`: the logits minus a constant for each row and side,
+            the log of the sum of all exponentials. No loss depends on that constant.
+        mass: The share of the teacher's probability that these tokens hold, `[rows, 2]`; NaN if it is not known.
+        teachers: The names of the teachers; empty if they are not known.
     """
 
     keys: Keys
@@ -71,20 +71,20 @@ class LogitsTable:
 
     @classmethod
     def of(cls, keys: Keys, index: Any, value: Any, mass: Any, teachers: Sequence[str] = ()) -> LogitsTable:
-        """Make a table of rows in any order; of several with one key the first stays."""
+        """Make a table from rows in any order; of rows with the same key, the first stays."""
         unique, first = np.unique(keys, return_index=True)
         arrays = (index[first].astype(np.int16), value[first].astype(np.float16), mass[first].astype(np.float16))
         return cls(unique, *arrays, tuple(teachers))
 
     def find(self, keys: Keys) -> npt.NDArray[np.int64]:
-        """Return the row of each key, `[keys]`; -1 for a key that is not here."""
+        """Return the row number of each key, `[keys]`; -1 for a key that is not in the table."""
         if not len(self.keys):
             return np.full(len(keys), -1, np.int64)
         at = np.searchsorted(self.keys, keys).clip(max=len(self.keys) - 1)
         return np.where(self.keys[at] == keys, at, -1)
 
     def keep(self, k: int) -> LogitsTable:
-        """Return the k greatest logits of each row, filled up with `NEVER` if the table has fewer."""
+        """Return a table of the k greatest logits of each row, padded with `NEVER` if there are fewer."""
         index, value, mass = self.index[..., :k], self.value[..., :k], self.mass
         if k < self.value.shape[2]:
             each = _softmax(self.value)
@@ -94,10 +94,10 @@ class LogitsTable:
         return LogitsTable(self.keys, np.pad(index, more), value, mass, self.teachers)
 
     def write(self, path: Path, *, packed: bool = True) -> None:
-        """Write a file of stored logits, whole or not at all; the same table always gives the same bytes.
+        """Write a file of stored logits, completely or not at all; the same table always gives the same bytes.
 
         Raises:
-            OSError: It cannot be written.
+            OSError: The file cannot be written.
         """
         content = io.BytesIO()
         (np.savez_compressed if packed else np.savez)(
@@ -113,16 +113,16 @@ class LogitsTable:
 
 
 def read_table(path: Path, features: Sequence[Feature]) -> LogitsTable:
-    """Read a file of stored logits, in either of its forms.
+    """Read a file of stored logits, in the first or the present form.
 
-    The first form, which earlier versions wrote, has no keys: its rows are those of certain features in their order.
+    Earlier versions wrote the first form. It has no keys: its rows follow the order of the features it was made from.
 
     Args:
         path: The file.
-        features: Those that a file of the first form must be of; one of the present form may be of any.
+        features: The features that a file of the first form must be made from; the present form does not need them.
 
     Raises:
-        TrainingError: It cannot be read, or it is of the first form and of other features.
+        TrainingError: The file cannot be read, or it has the first form and was made from other features.
     """
     try:
         with path.open("rb") as content, np.load(content, allow_pickle=False) as file:
@@ -130,7 +130,7 @@ def read_table(path: Path, features: Sequence[Feature]) -> LogitsTable:
         table = _of_first_form(path, arrays, features) if "features" in arrays else _of_present_form(arrays)
     except TrainingError:
         raise
-    except Exception as error:  # numpy, zipfile and zlib each raise their own of a damaged file
+    except Exception as error:  # numpy, zipfile and zlib raise different errors for a damaged file
         raise TrainingError(f"{path} is no file of stored logits: {error}") from None
     return table
 
@@ -140,9 +140,9 @@ class StoredLogits:
 
     Attributes:
         index: The tokens, `[features, 2, k]`; start, then end.
-        value: Their logits, `[features, 2, k]`, up to a constant of each feature and side.
-        mass: The share of the teacher's probability that they hold, `[features, 2]`; NaN if that is not known.
-        teachers: What the teachers are called; empty if that is not known.
+        value: Their logits, `[features, 2, k]`, up to a constant for each feature and side.
+        mass: The share of the teacher's probability that they hold, `[features, 2]`; NaN if it is not known.
+        teachers: The names of the teachers; empty if they are not known.
     """
 
     def __init__(self, index: Tensor, value: Tensor, mass: Tensor, teachers: Sequence[str] = ()) -> None:
@@ -153,15 +153,15 @@ class StoredLogits:
 
     @classmethod
     def read(cls, path: Path, features: Sequence[Feature], words: Words | None = None) -> StoredLogits:
-        """Read the rows of features from a file of stored logits, which may hold more, in any order.
+        """Read the rows of some features from a file of stored logits, which may hold other rows too.
 
         Args:
-            path: The file, in either of its forms: see `read_table`.
+            path: The file, in the first or the present form: see `read_table`.
             features: The features.
-            words: Returns the text of token ids, so that an error can name a window; by default it names their ids.
+            words: Returns the text of token ids, with which an error names a window; by default it shows the ids.
 
         Raises:
-            TrainingError: It cannot be read, or lacks some of the features.
+            TrainingError: The file cannot be read, or lacks some of the features.
         """
         table = read_table(path, features)
         rows = table.find(window_keys(features))
@@ -183,17 +183,17 @@ class StoredLogits:
 
     @classmethod
     def from_table(cls, table: LogitsTable, rows: npt.NDArray[np.int64]) -> StoredLogits:
-        """Take rows out of a table."""
+        """Make stored logits from rows of a table."""
         index = torch.from_numpy(table.index[rows].astype(np.int64))
         value = torch.from_numpy(table.value[rows].astype(np.float32))
         mass = torch.from_numpy(table.mass[rows].astype(np.float32))
         return cls(index.masked_fill(value <= NEVER / 2, 0), value, mass, table.teachers)
 
     def write(self, path: Path, features: Sequence[Feature]) -> None:
-        """Write them for these features, 4 bytes a logit and less when packed.
+        """Write a file of stored logits for these features: at most 4 bytes a logit, since it is compressed.
 
         Raises:
-            OSError: It cannot be written.
+            OSError: The file cannot be written.
         """
         index, value, mass = (x.cpu().numpy() for x in (self.index, self.value, self.mass))
         LogitsTable.of(window_keys(features), index, value, mass, self.teachers).write(path)
@@ -206,7 +206,7 @@ class StoredLogits:
         return {"mass_mean": round(float(known.mean()), 6), "mass_min": round(float(known.min()), 6)}
 
     def loss(self, output: Any, batch: Batch, temperature: float) -> Tensor:
-        """The soft cross-entropy of a student against them: the mean of start and end."""
+        """Return the soft cross-entropy of a student against the stored logits: the mean of start and end."""
         rows = batch["index"]
         if self.index.device != rows.device:
             self.index, self.value = self.index.to(rows.device), self.value.to(rows.device)
@@ -217,19 +217,19 @@ class StoredLogits:
 
 
 def greatest_logits(outputs: Sequence[Any], mask: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the k greatest logits of a teacher, or of the mean of several.
+    """Return the k greatest logits of a teacher, or of the mean of several teachers.
 
-    Several teachers are averaged as the mean of their log-probabilities, which is the mean of their logits up to a
-    constant: the distribution is the geometric mean of theirs.
+    The mean is that of the teachers' log-probabilities. It equals the mean of their logits up to a constant, and its
+    distribution is the geometric mean of theirs.
 
     Args:
-        outputs: What each teacher says of a batch, with `start_logits` and `end_logits` `[batch, tokens]`.
+        outputs: The output of each teacher for a batch, with `start_logits` and `end_logits` `[batch, tokens]`.
         mask: 1 for a token and 0 for padding, `[batch, tokens]`.
-        k: How many are kept.
+        k: How many logits to keep.
 
     Returns:
-        Tokens and log-probabilities, `[batch, 2, k]`, and the share of the probability that they hold, `[batch, 2]`. A
-        window of fewer tokens has the token 0 and `NEVER` for the rest.
+        Tokens and log-probabilities, `[batch, 2, k]`, and the share of the probability that they hold, `[batch, 2]`. If
+        a window has fewer tokens, the rest is token 0 and `NEVER`.
 
     Raises:
         TrainingError: A logit is NaN or infinite.
@@ -270,7 +270,7 @@ def _of_present_form(arrays: dict[str, Any]) -> LogitsTable:
 
 
 def _of_first_form(path: Path, arrays: dict[str, Any], features: Sequence[Feature]) -> LogitsTable:
-    """The first form, and the part of it that a run leaves that did not end (`have` says for which features)."""
+    """Read the first form. A run that did not end leaves a part of it; `have` says for which features."""
     index, value = arrays["index"], arrays["value"]
     have = arrays.get("have", np.ones(len(index), bool))
     if str(arrays["features"]) != fingerprint(features):
@@ -291,7 +291,7 @@ def _check(index: Any, value: Any) -> None:
 
 
 def _named(feature: Feature, words: Words | None) -> str:
-    """A window, by its question, or by its ids if nobody can spell it."""
+    """Describe a window by its question, or by its ids if `words` is None."""
     question = feature.ids[1 : feature.offset - 1].tolist()
     if words is None:
         return f"has the token ids {str(feature.ids[:8].tolist())[1:-1]} ..."

@@ -1,4 +1,4 @@
-"""What training minimizes, as functions of tensors. Padding counts in none of them."""
+"""Loss functions of training. None of them counts padding."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ from torch import Tensor
 from dynamic_tinybert.train.features import NO_SPAN
 
 _TINY = 1e-6
-_NEVER = -1e4  # a logit of no probability, within float16's range
+_NEVER = -1e4  # a logit with probability 0, within float16's range
 
 
 def log_probabilities(logits: Tensor, mask: Tensor, temperature: float = 1.0) -> Tensor:
-    """Log-softmax over the real tokens, in float32.
+    """Return the log-softmax over the tokens that are not padding, in float32.
 
     Args:
         logits: Start or end logits, `[batch, tokens]`.
         mask: 1 for a token and 0 for padding, `[batch, tokens]`.
-        temperature: What logits are divided by.
+        temperature: The logits are divided by it.
     """
     return (logits.float() / temperature).masked_fill(mask == 0, _NEVER).log_softmax(-1)
 
 
 def span_loss(start: Tensor, end: Tensor, mask: Tensor, spans: Tensor) -> Tensor:
-    """Negative log of the probability of all correct spans together, halved; the mean over a batch.
+    """Return half the negative log of the summed probability of all correct spans; the mean over a batch.
 
-    With one span it is the mean of the cross-entropies of start and end; with several, the marginal likelihood of
-    Clark and Gardner (2018), over spans as pairs.
+    With one span, this is the mean of the cross-entropies of start and end. With several spans, it is half the negative
+    log of the marginal likelihood of Clark and Gardner (2018), over spans as pairs.
 
     Args:
         start: Start logits, `[batch, tokens]`.
         end: End logits, likewise.
         mask: 1 for a token and 0 for padding, `[batch, tokens]`.
-        spans: First and last token of each correct span, `[batch, spans, 2]`, filled up with `NO_SPAN`.
+        spans: First and last token of each correct span, `[batch, spans, 2]`, padded with `NO_SPAN`.
     """
     there = spans[..., 0] != NO_SPAN
     at = spans.clamp(min=0)
@@ -43,10 +43,10 @@ def span_loss(start: Tensor, end: Tensor, mask: Tensor, spans: Tensor) -> Tensor
 
 
 def soft_cross_entropy(student: Tensor, teacher: Tensor, mask: Tensor, temperature: float = 1.0) -> Tensor:
-    """Cross-entropy of a student's distribution against a teacher's; the mean over a batch.
+    """Return the cross-entropy of a student's distribution against a teacher's; the mean over a batch.
 
-    Both are softened by the temperature T, and the loss is multiplied by T squared, so that its gradient keeps its size
-    (Hinton et al., 2015).
+    The temperature T softens both, and the loss is multiplied by T squared, so that its gradient keeps its size (Hinton
+    et al., 2015).
 
     Args:
         student: Logits, `[batch, tokens]`.
@@ -61,7 +61,7 @@ def soft_cross_entropy(student: Tensor, teacher: Tensor, mask: Tensor, temperatu
 def stored_cross_entropy(
     student: Tensor, index: Tensor, value: Tensor, mask: Tensor, temperature: float = 1.0
 ) -> Tensor:
-    """`soft_cross_entropy` against the greatest logits of a teacher; the others count as no probability.
+    """Return `soft_cross_entropy` against the greatest logits of a teacher; other tokens have probability 0.
 
     Args:
         student: Logits, `[batch, tokens]`.
@@ -75,13 +75,13 @@ def stored_cross_entropy(
 
 
 def divergence(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
-    """Kullback-Leibler divergence of a student's distribution from a teacher's, which gets no gradient; in nats.
+    """Return the Kullback-Leibler divergence of a student's distribution from a teacher's, in nats.
 
-    What a sub-model learns from the full model by: in-place distillation (Kim and Cho, 2020).
+    It is the loss of in-place distillation (Kim and Cho, 2020): a sub-model learns from the full model.
 
     Args:
         student: Logits, `[batch, tokens]`.
-        teacher: Logits, likewise.
+        teacher: Logits, likewise; they get no gradient.
         mask: 1 for a token and 0 for padding, `[batch, tokens]`.
     """
     goal = log_probabilities(teacher.detach(), mask)
@@ -89,19 +89,19 @@ def divergence(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
 
 
 def significance_loss(votes: Tensor, spans: Tensor) -> Tensor:
-    """Negative log of the share of the votes that answers get: what makes attention a judge of tokens.
+    """Return the negative log of the share of the attention that answers receive, so that significance is learned.
 
-    Drop-and-restore chooses by the attention that a token receives, and the choice itself has no gradient. This gives
-    it one: in each layer, first and last tokens of correct spans are to receive attention, as far as they have come so
-    far. The first token's votes count for nothing, since it always stays.
+    Drop-and-restore chooses tokens by the attention that they receive, and this choice has no gradient. This loss has
+    one: in each layer, it rewards attention to the first and last tokens of correct spans that were not dropped before.
+    Attention to the first token of the window does not count, since that token always stays.
 
     Args:
-        votes: The attention that each token received, `[layers, batch, tokens]`, 0 for what is not there.
-        spans: First and last token of each correct span, `[batch, spans, 2]`, filled up with `NO_SPAN`; a span at 0
-            says that there is no answer, and the row has no part in this.
+        votes: The attention that each token received, `[layers, batch, tokens]`, 0 for padding and dropped tokens.
+        spans: First and last token of each correct span, `[batch, spans, 2]`, padded with `NO_SPAN`. A span at 0 means
+            that there is no answer; such a row does not count.
 
     Returns:
-        The mean over layers, over first and last tokens, and over the rows whose answer is still there; 0 if none is.
+        The mean over layers, over first and last tokens, and over the rows whose answer is left; 0 if there are none.
     """
     there = spans[..., 0] > 0
     wanted = torch.zeros(2, *votes.shape[1:], dtype=votes.dtype, device=votes.device)  # first tokens, last tokens
@@ -113,7 +113,7 @@ def significance_loss(votes: Tensor, spans: Tensor) -> Tensor:
 
 
 def hidden_loss(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
-    """Mean squared error of states, over the real tokens of a batch.
+    """Return the mean squared error of states, over the tokens of a batch that are not padding.
 
     Args:
         student: States, `[batch, tokens, hidden]`, projected to the teacher's width.
@@ -125,7 +125,9 @@ def hidden_loss(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
 
 
 def score_loss(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
-    """Mean squared error of attention scores before the softmax (Jiao et al., 2020), over heads and pairs of tokens.
+    """Return the mean squared error of attention scores before the softmax, over heads and token pairs.
+
+    Source: Jiao et al. (2020).
 
     Args:
         student: Scores, `[batch, heads, tokens, tokens]`.
@@ -138,16 +140,16 @@ def score_loss(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
 
 
 def relation_loss(student: Tensor, teacher: Tensor, mask: Tensor, heads: int) -> Tensor:
-    """Divergence of the relations among tokens, of MiniLM's second version (Wang et al., 2021).
+    """Return the divergence of the self-attention relations of MiniLMv2 (Wang et al., 2021), in nats.
 
-    The relations of a token are the softmax of the scaled products of its vector with those of all real tokens; they
-    are compared head by head, so that widths need not be equal. The mean over real tokens and heads, in nats.
+    The relations of a token are the softmax of the scaled products of its vector with those of all tokens that are not
+    padding. They are compared head by head, so the hidden sizes may differ. The loss is the mean over tokens and heads.
 
     Args:
         student: Queries, keys or values, `[batch, tokens, hidden]`.
-        teacher: Those of the teacher, of its own hidden size.
+        teacher: The same of the teacher, with its own hidden size.
         mask: 1 for a token and 0 for padding, `[batch, tokens]`.
-        heads: Into how many relation heads both are cut; both hidden sizes are multiples of it.
+        heads: The number of relation heads; both hidden sizes are multiples of it.
     """
     mine, goal = _relations(student, mask, heads), _relations(teacher.detach(), mask, heads)
     each = (goal.exp() * (goal - mine)).sum(-1).mean(1)
@@ -155,7 +157,7 @@ def relation_loss(student: Tensor, teacher: Tensor, mask: Tensor, heads: int) ->
 
 
 def _relations(x: Tensor, mask: Tensor, heads: int) -> Tensor:
-    """Log-probabilities of each token's relation to the others, `[batch, heads, tokens, tokens]`."""
+    """Return the log-probabilities of each token's relations, `[batch, heads, tokens, tokens]`."""
     split = x.unflatten(-1, (heads, -1)).transpose(1, 2).float()
     scores = split @ split.transpose(-1, -2) / math.sqrt(split.shape[-1])
     return torch.log_softmax(scores.masked_fill(mask[:, None, None, :] == 0, _NEVER), -1)

@@ -1,4 +1,4 @@
-"""Question answering with drop-and-restore, in PyTorch: the models that are trained. What they share is `dropping`."""
+"""The students: question-answering models with drop-and-restore in PyTorch. They share the code of `dropping`."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from dynamic_tinybert.train.dropping import AttentionParts, DropAndRestore
 class DynamicBertForQuestionAnswering(DropAndRestore, transformers.BertForQuestionAnswering):  # type: ignore[misc]
     """`BertForQuestionAnswering` that can drop tokens and layers. It reads and writes the same folders.
 
-    Without `length_config`, `layer_config` and `output_votes` a call is transformers' own, if the model is not `eager`.
-    With one of them, logits agree with the graph of `dynamic_tinybert.runtime` on the same weights to 1e-3, in any
-    padded batch. How it is called: `DropAndRestore.forward`.
+    Without `length_config`, `layer_config` and `output_votes`, a call is that of transformers if the model is not
+    `eager`. With one of them, the logits agree to 1e-3 with `dynamic_tinybert.runtime` on the same weights, in any
+    padded batch. For the arguments see `DropAndRestore.forward`.
     """
 
     saved_as = "BertForQuestionAnswering"
@@ -41,7 +41,7 @@ class DynamicBertForQuestionAnswering(DropAndRestore, transformers.BertForQuesti
     def whole(
         self, input_ids: Tensor, attention_mask: Tensor | None, token_type_ids: Tensor | None, **others: Any
     ) -> Any:
-        """Call the model as transformers has it."""
+        """Call the forward pass of transformers."""
         plain = transformers.BertForQuestionAnswering.forward
         return plain(self, input_ids, attention_mask, token_type_ids, **others)
 
@@ -49,14 +49,14 @@ class DynamicBertForQuestionAnswering(DropAndRestore, transformers.BertForQuesti
 class DynamicMPNetForQuestionAnswering(DropAndRestore, transformers.MPNetForQuestionAnswering):  # type: ignore[misc]
     """`MPNetForQuestionAnswering` that can drop tokens and layers, as `DynamicBertForQuestionAnswering` can.
 
-    MPNet embeds no token types: `token_type_ids` say who votes, and nothing else. The bias that distances add to the
-    attention scores is that of the tokens' own places, whatever has been dropped between them.
+    MPNet does not embed token types: `token_type_ids` only say whose attention counts for significance. The distance
+    bias of the attention scores uses the tokens' original positions, whether or not tokens between them were dropped.
     """
 
     saved_as = "MPNetForQuestionAnswering"
 
     def embed(self, input_ids: Tensor, token_type_ids: Tensor | None) -> Tensor:
-        """The states before the first layer. Places are counted from the left, as the runtime counts them."""
+        """Return the states before the first layer. Positions count from the left, as in the runtime."""
         first = self.mpnet.embeddings.padding_idx + 1
         places = torch.arange(first, first + input_ids.shape[1], device=input_ids.device)
         return self.mpnet.embeddings(input_ids=input_ids, position_ids=places.expand_as(input_ids))
@@ -76,16 +76,16 @@ class DynamicMPNetForQuestionAnswering(DropAndRestore, transformers.MPNetForQues
         return attention.LayerNorm(attention.dropout(attention.attn.o(context)) + hidden)
 
     def distances(self, tokens: int, device: torch.device) -> Tensor | None:
-        """The bucket of each place seen from each other, `[queries, keys]`."""
+        """Return the bucket of the distance of each pair, `[queries, keys]`."""
         places = torch.arange(tokens, device=device)
         return self.mpnet.encoder.relative_position_bucket(places - places[:, None])
 
     def bias_of(self, buckets: Tensor) -> Tensor:
-        """What buckets add to the scores."""
+        """Return the bias that distance buckets add to attention scores."""
         return self.mpnet.encoder.relative_attention_bias(buckets)
 
     def whole(
         self, input_ids: Tensor, attention_mask: Tensor | None, token_type_ids: Tensor | None, **others: Any
     ) -> Any:
-        """Call the model as transformers has it, which knows no token types."""
+        """Call the forward pass of transformers, which takes no token types."""
         return transformers.MPNetForQuestionAnswering.forward(self, input_ids, attention_mask, **others)

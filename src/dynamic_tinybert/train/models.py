@@ -1,4 +1,4 @@
-"""Loading teachers and students."""
+"""Load teachers and students."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from dynamic_tinybert.train.model import DynamicBertForQuestionAnswering, Dynami
 from dynamic_tinybert.train.vocabulary import Vocabulary, check_exists
 
 STUDENTS: Final[dict[str, Any]] = {"bert": DynamicBertForQuestionAnswering, "mpnet": DynamicMPNetForQuestionAnswering}
-"""What can be a student: the class that drops tokens, by `model_type`."""
+"""The classes of students, by `model_type`."""
 
 _BERT_TO_MPNET = {
     "attention.self.query": "attention.attn.q",
@@ -37,11 +37,11 @@ _BERT_TO_MPNET = {
 
 
 class Inputs:
-    """Feeds a model from features that were made with the student's tokenizer.
+    """Prepare a model's inputs from features that were made with the student's tokenizer.
 
     Args:
         model: A question-answering model of transformers.
-        ids: The model's id of each of the student's, `[student's vocabulary]`; none if they are the same.
+        ids: The model's id for each id of the student, `[student's vocabulary]`; None if they are the same.
     """
 
     def __init__(self, model: Any, ids: Tensor | None = None) -> None:
@@ -49,7 +49,7 @@ class Inputs:
         self._types = "token_type_ids" in inspect.signature(model.forward).parameters
 
     def __call__(self, batch: Batch) -> Batch:
-        """Return what to call the model with."""
+        """Return the keyword arguments to call the model with."""
         ids = batch["input_ids"]
         if self._ids is not None:
             self._ids = self._ids.to(ids.device)
@@ -66,7 +66,7 @@ class Teacher:
     Args:
         model: A model folder, or a name on the Hub.
         student: The vocabulary that features are made with.
-        bf16: Whether to compute in bfloat16; transformers does so for what is trained alone.
+        bf16: Whether to compute in bfloat16; transformers does so only for the model that is trained.
     """
 
     def __init__(self, model: str | Path, student: Vocabulary, *, bf16: bool = False) -> None:
@@ -78,7 +78,7 @@ class Teacher:
         self.hidden: int = self.model.config.hidden_size
 
     def __call__(self, batch: Batch, *, output_hidden_states: bool = False) -> Any:
-        """Read a batch, without gradients: transformers' output, logits `[batch, tokens]`."""
+        """Predict a batch without gradients; return the output of transformers, logits `[batch, tokens]`."""
         device = batch["input_ids"].device
         if self.model.device != device:
             self.model.to(device)
@@ -87,7 +87,7 @@ class Teacher:
 
 
 def shape_of(config: Any) -> ModelShape:
-    """The sizes of an encoder that are counted in multiply-accumulates, by transformers' configuration."""
+    """Return the shape of an encoder from a configuration of transformers."""
     return ModelShape(
         layers=config.num_hidden_layers,
         hidden=config.hidden_size,
@@ -103,12 +103,12 @@ def read_config(model: str | Path) -> Any:
     """Read the configuration of a model.
 
     Raises:
-        TrainingError: There is none, or it names no known rule of significance.
+        TrainingError: There is no configuration, or it names an unknown rule of significance.
     """
     check_exists(model)
     try:
         config = AutoConfig.from_pretrained(model)
-    except Exception as error:  # transformers raises what comes from below
+    except Exception as error:  # transformers passes on errors of any type
         raise TrainingError(f"there is no model at {model}: {one_line(error)}") from None
     try:
         significance_of(config)
@@ -118,12 +118,12 @@ def read_config(model: str | Path) -> Any:
 
 
 def load_model(model: str | Path) -> Any:
-    """Load a model for question answering in float32, whatever its architecture; a head that it lacks is new.
+    """Load a model for question answering in float32, of any architecture.
 
-    Weights in our INT8 are read too.
+    If it has no question-answering head, a new one is made. INT8 weights of this package are supported.
 
     Raises:
-        TrainingError: It cannot be loaded.
+        TrainingError: The model cannot be loaded.
     """
     config = read_config(model)
     if _is_int8(config):
@@ -132,7 +132,7 @@ def load_model(model: str | Path) -> Any:
 
 
 def load_student(model: str | Path) -> Any:
-    """Load a BERT or an MPNet to be trained, in float32, from a folder of transformers or of ours.
+    """Load a BERT or an MPNet as a student, in float32, from a folder of transformers or of this package.
 
     Args:
         model: The folder, a name on the Hub, or `embedded`.
@@ -141,7 +141,7 @@ def load_student(model: str | Path) -> Any:
         A `DynamicBertForQuestionAnswering` or a `DynamicMPNetForQuestionAnswering`.
 
     Raises:
-        TrainingError: It cannot be loaded, or is neither.
+        TrainingError: It cannot be loaded, or is neither BERT nor MPNet.
     """
     if str(model) == EMBEDDED:
         return _from_folder(model, DynamicBertForQuestionAnswering)
@@ -152,10 +152,10 @@ def load_student(model: str | Path) -> Any:
 
 
 def check_student(model: str | Path, config: Any) -> None:
-    """Check that a model's configuration is that of something that can drop tokens.
+    """Check by its configuration that a model can be a student.
 
     Raises:
-        TrainingError: It is not.
+        TrainingError: It cannot.
     """
     if config.model_type not in STUDENTS:
         raise TrainingError(
@@ -165,7 +165,7 @@ def check_student(model: str | Path, config: Any) -> None:
 
 
 def set_dropout(model: Any, dropout: float) -> None:
-    """Set the dropout of a student, of states and of attention, in its modules and in its configuration."""
+    """Set a student's dropout of states and of attention, in its modules and its configuration."""
     model.config.hidden_dropout_prob = model.config.attention_probs_dropout_prob = dropout
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
@@ -173,30 +173,30 @@ def set_dropout(model: Any, dropout: float) -> None:
 
 
 def student_from_teacher(teacher: Any, layers: list[int], ids: Tensor | None, form: str = "bert") -> Any:
-    """Make a student of a teacher's embeddings, some of its layers and its head, as TinyBERT6L of every second layer.
+    """Make a student from a teacher's embeddings, head and some of its layers, as TinyBERT6L from every second layer.
 
     Args:
         teacher: A fine-tuned BERT or MPNet for question answering.
-        layers: Which of its layers, from 0.
-        ids: The teacher's id of each of the student's; none if they are the same. A student in the form of MPNet has
-            the teacher's ids, whatever they are.
-        form: What the student is: a `bert`; or an `mpnet`, which keeps an MPNet's bias of distances too.
+        layers: The numbers of the layers to take, from 0.
+        ids: The teacher's id for each id of the student; None if they are the same. It is not used for `mpnet`: such a
+            student has the teacher's ids.
+        form: `bert`; or `mpnet`, which keeps the distance bias of an MPNet teacher.
 
     Returns:
         A `DynamicBertForQuestionAnswering` or a `DynamicMPNetForQuestionAnswering`.
 
     Raises:
-        TrainingError: The teacher is of another architecture, or has no such layer.
+        TrainingError: The teacher has another architecture, or has no such layer.
     """
     check_layers(teacher.config, layers, form)
     return _mpnet_of(teacher, layers) if form == "mpnet" else _bert_of(teacher, layers, ids)
 
 
 def check_layers(teacher: Any, layers: list[int], form: str) -> None:
-    """Check that a student of such a form can be made of layers of a teacher, by the teacher's configuration.
+    """Check by the teacher's configuration that a student of a form can take these layers.
 
     Raises:
-        TrainingError: The teacher is of another architecture, or has no such layer.
+        TrainingError: The teacher has another architecture, or has no such layer.
     """
     kind = teacher.model_type
     if kind not in STUDENTS:
@@ -213,7 +213,7 @@ def check_layers(teacher: Any, layers: list[int], form: str) -> None:
 
 
 def _mpnet_of(teacher: Any, layers: list[int]) -> DynamicMPNetForQuestionAnswering:
-    """Make an MPNet of an MPNet's embeddings, bias of distances, head and some of its layers."""
+    """Make an MPNet from the embeddings, distance bias, head and some layers of an MPNet."""
     config = copy.deepcopy(teacher.config)
     config.num_hidden_layers = len(layers)
     student = DynamicMPNetForQuestionAnswering(config)
@@ -221,7 +221,6 @@ def _mpnet_of(teacher: Any, layers: list[int]) -> DynamicMPNetForQuestionAnsweri
     start = "mpnet.encoder.layer."
 
     def theirs(name: str) -> str:
-        """The teacher's name of a tensor of the student's."""
         if not name.startswith(start):
             return name
         number, _, rest = name.removeprefix(start).partition(".")
@@ -232,7 +231,7 @@ def _mpnet_of(teacher: Any, layers: list[int]) -> DynamicMPNetForQuestionAnsweri
 
 
 def _bert_of(teacher: Any, layers: list[int], ids: Tensor | None) -> DynamicBertForQuestionAnswering:
-    """Make a BERT of the embeddings, the head and some layers of a BERT or an MPNet."""
+    """Make a BERT from the embeddings, head and some layers of a BERT or an MPNet."""
     config, kind = teacher.config, teacher.config.model_type
     weights = teacher.state_dict()
     offset = 2 if kind == "mpnet" else 0  # its positions begin after the padding index
@@ -276,13 +275,13 @@ def _bert_of(teacher: Any, layers: list[int], ids: Tensor | None) -> DynamicBert
 
 
 def _load(kind: Any, model: str | Path, config: Any) -> Any:
-    """Load a model, and see that all of it but a head came from its weights: transformers makes up what is missing."""
+    """Load a model; check that only its head may be new, since transformers silently initializes missing weights."""
     try:
         with _quiet():
             loaded, found = kind.from_pretrained(
                 model, config=config, dtype=torch.float32, ignore_mismatched_sizes=True, output_loading_info=True
             )
-    except Exception as error:  # transformers raises what comes from below
+    except Exception as error:  # transformers passes on errors of any type
         raise TrainingError(f"{model} cannot be loaded for question answering: {one_line(error)}") from None
     if other := sorted(name for name, *_ in found["mismatched_keys"]):
         raise TrainingError(f"{model} is damaged: {other[0]} in its weights is not of the size that config.json says")
@@ -294,13 +293,12 @@ def _load(kind: Any, model: str | Path, config: Any) -> Any:
 
 
 def _is_int8(config: Any) -> bool:
-    """Whether a folder's weights are in our INT8, by its configuration."""
     ours = getattr(config, "dynamic_tinybert", None)
     return isinstance(ours, dict) and ours.get("weights") == "int8"
 
 
 def _from_folder(model: str | Path, make: Any) -> Any:
-    """Load a model from a folder of ours. `make` makes it of a configuration."""
+    """Load a model from a folder of this package; `make` makes the model from a configuration."""
     ours = ("dynamic_tinybert", "architectures", "model_type")
     try:
         folder = open_folder(str(model))
@@ -317,7 +315,7 @@ def _from_folder(model: str | Path, make: Any) -> Any:
 
 
 class _quiet:
-    """Keeps transformers from reporting that a head is new, and from drawing bars."""
+    """Keep transformers from reporting a new head and from drawing progress bars."""
 
     def __enter__(self) -> None:
         self._level, self._bar = logging.get_verbosity(), logging.is_progress_bar_enabled()

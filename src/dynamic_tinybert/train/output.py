@@ -1,4 +1,4 @@
-"""The folder of a run: whether a run may go there, what keeps other runs out, and what is where in it."""
+"""The folder of a run: check it, lock it against other runs, and find files in it."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ from dynamic_tinybert.train.schedule import last_checkpoint
 from dynamic_tinybert.train.settings import LogitsStage, Stage
 
 _RECIPE = "recipe.yaml"
-_RESULT = "result.json"  # in the folder of a stage
+_RESULT = "result.json"  # in a stage's folder
 
 
 @dataclass(frozen=True, kw_only=True)
 class StageResult:
-    """What a stage came to.
+    """The result of a stage.
 
     Attributes:
-        name: Its name.
-        stage: Its settings.
-        figures: Of the checkpoint that was kept, on a sample of `select`; or of stored logits.
-        steps: Steps that were made.
-        epochs: Epochs that were made.
+        name: The name of the stage.
+        stage: The settings of the stage.
+        figures: Figures of the kept checkpoint on a sample of `select`; or figures of stored logits.
+        steps: The number of steps done.
+        epochs: The number of epochs done.
     """
 
     name: str
@@ -47,39 +47,39 @@ class StageResult:
 
     @classmethod
     def read(cls, folder: Path, name: str, stage: Stage | LogitsStage) -> StageResult:
-        """Read it in the folder of a stage that is done."""
+        """Read the result from the folder of a finished stage."""
         return cls(name=name, stage=stage, **json.loads((folder / _RESULT).read_text("utf-8")))
 
     def write(self, folder: Path) -> None:
-        """Write it into the folder of the stage.
+        """Write the result into the folder of the stage.
 
         Raises:
-            OSError: It cannot be written.
+            OSError: The file cannot be written.
         """
         summary = {"figures": self.figures, "steps": self.steps, "epochs": self.epochs}
         write_whole(folder / _RESULT, (json.dumps(summary, indent=1) + "\n").encode())
 
 
 def result_path(recipe: Recipe, output: Path) -> Path:
-    """Return what a run makes in `output`: a model folder, or the file of logits of a recipe that trains no model."""
+    """Return the result of a run in `output`: the model folder, or the file of logits if the recipe trains no model."""
     if recipe.trains:
         return output / "model"
     return stage_folder(output, len(recipe.stages) - 1, recipe.stage_names()[-1]) / FILE
 
 
 def is_stored(folder: Path) -> bool:
-    """Whether a `logits` stage is done."""
+    """Return whether a `logits` stage is done."""
     return (folder / _RESULT).is_file()
 
 
 def stage_folder(output: Path, number: int, name: str) -> Path:
-    """Return the folder of a stage in that of its run."""
+    """Return the folder of a stage in the folder of its run."""
     return output / f"{number + 1:02d}-{name}"
 
 
 @contextmanager
 def held(recipe: Recipe, output: Path, *, resume: bool, first: bool) -> Iterator[None]:
-    """Make the folder of a run, or check the one that is there, and keep other runs out of it."""
+    """Create or check the folder of a run, and lock it against other runs."""
     if not first:
         PartialState().wait_for_everyone()
         yield
@@ -101,11 +101,11 @@ def held(recipe: Recipe, output: Path, *, resume: bool, first: bool) -> Iterator
 
 
 def check_output(recipe: Recipe, output: Path, *, resume: bool) -> bool:
-    """Check that a run may go where it is to go, and return whether it has begun there."""
+    """Check that a run may use the folder `output`, and return whether the run has begun there already."""
     written = output / _RECIPE
     if output.exists() and not output.is_dir():
         raise TrainingError(f"{output} is a file: give --output a new folder")
-    begun = (".lock", f".{_RECIPE}.")  # what is left of a run that was killed before it wrote its recipe
+    begun = (".lock", f".{_RECIPE}.")  # left by a run that was killed before it wrote its recipe
     used = output.exists() and not all(path.name.startswith(begun) for path in output.iterdir())
     if used and not written.is_file():
         raise TrainingError(f"{output} is not empty, and no training run: give --output a new folder")
@@ -125,7 +125,7 @@ def check_output(recipe: Recipe, output: Path, *, resume: bool) -> bool:
 
 
 def _read_again(text: str) -> Recipe | None:
-    """What a run wrote down, settings that came later as they are by default; None where it is no recipe any more."""
+    """Read the recipe of an earlier run, with defaults for newer settings; None if it is no longer a valid recipe."""
     try:
         return Recipe.model_validate(yaml.safe_load(text))
     except (yaml.YAMLError, ValueError):
@@ -133,15 +133,15 @@ def _read_again(text: str) -> Recipe | None:
 
 
 def remove_checkpoints(folder: Path) -> None:
-    """Remove the checkpoints of a stage that is done."""
+    """Remove the checkpoints of a finished stage."""
     for checkpoint in folder.glob("checkpoint-*"):
         shutil.rmtree(checkpoint, ignore_errors=True)
 
 
 def explain_write_error(error: Exception, folder: Path) -> Exception:
-    """Say in one line that a checkpoint could not be written; what is no such thing stays what it is."""
+    """Return a `TrainingError` of one line if a checkpoint could not be written, otherwise the error itself."""
     text = str(error)
-    torchs = ("PytorchStreamWriter", "inline_container", "file write")  # what torch.save says of a full disk
+    torchs = ("PytorchStreamWriter", "inline_container", "file write")  # from torch.save on a full disk
     writing = isinstance(error, (OSError, SafetensorError)) or any(words in text for words in torchs)
     if not writing or isinstance(error, (FileNotFoundError, ConnectionError)):
         return error

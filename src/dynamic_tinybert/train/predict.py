@@ -1,4 +1,4 @@
-"""Computing stored logits: every window once, by one teacher or several, resumable."""
+"""Compute stored logits: predict every window once, with one or more teachers; resumable."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ from dynamic_tinybert.train.progress import Reporter
 from dynamic_tinybert.train.settings import LogitsStage
 from dynamic_tinybert.train.vocabulary import Vocabulary
 
-_MULTIPLE = 16  # tokens to a multiple of which batches are padded
+_MULTIPLE = 16  # batches are padded to a multiple of this many tokens
 _BATCH_TOKENS = 8192
 _PART = "part.npz"
-_LITTLE = 0.8  # of the probability; a fine-tuned teacher's 16 greatest logits hold more
+_LITTLE = 0.8  # share of the probability; a fine-tuned teacher's 16 greatest logits hold more
 _SAVE_EVERY = 240.0  # seconds
 
 Predict: TypeAlias = "Callable[[Batch], Any]"
@@ -44,18 +44,18 @@ Rows: TypeAlias = "npt.NDArray[np.int64]"
 
 
 class LogitsMaker:
-    """Computes the logits of windows, each once.
+    """Compute the logits of windows, each once.
 
     Args:
-        features: The windows; several with the same tokens share a row.
-        k: How many logits of a side are kept.
-        start: Logits that were computed before. Rows of windows that it holds are taken over.
+        features: The windows; windows with the same tokens share a row.
+        k: How many start logits, and how many end logits, to keep.
+        start: Logits that were computed before; the rows of windows in it are reused.
 
     Attributes:
-        taken: How many windows were taken over.
+        taken: The number of windows reused from `start`.
 
     Raises:
-        TrainingError: A window is longer than the numbers of tokens that a file holds.
+        TrainingError: A window is too long for a file, which stores token numbers as int16.
     """
 
     def __init__(self, features: Sequence[Feature], k: int, start: LogitsTable | None = None) -> None:
@@ -76,11 +76,11 @@ class LogitsMaker:
 
     @property
     def missing(self) -> int:
-        """How many windows have no logits yet."""
+        """The number of windows without logits."""
         return int((~self._have).sum())
 
     def resume(self, part: Path) -> None:
-        """Take over what a computation of the same windows had saved before it ended, if there is any.
+        """Reuse the rows that an earlier run saved for the same windows, if there are any.
 
         Raises:
             TrainingError: The file is damaged.
@@ -99,16 +99,16 @@ class LogitsMaker:
         part: Path | None = None,
         progress: Progress | None = None,
     ) -> None:
-        """Predict what is missing. Batches depend on the windows and on `start` alone, not on where a run was killed.
+        """Predict the missing windows. Batches depend only on the windows and `start`, not on where a run was killed.
 
         Args:
-            predict: Each returns what a teacher says of a batch: an output of transformers.
+            predict: Functions that predict a batch, one for each teacher; each returns an output of transformers.
             pad: The id of [PAD].
-            batch_tokens: The most tokens of a batch, padding included; a longer window makes a batch of its own.
-            positions: The most tokens that the teachers read.
-            device: Where batches are put.
-            part: Where the rows are saved every few minutes.
-            progress: Called with the windows done and their number.
+            batch_tokens: The most tokens of a batch, with padding; a longer window is a batch by itself.
+            positions: The longest window that all teachers support, in tokens.
+            device: The device of the batches.
+            part: The file in which rows are saved every few minutes.
+            progress: Called with the number of windows done and their total.
 
         Raises:
             TrainingError: A logit is NaN or infinite.
@@ -134,7 +134,7 @@ class LogitsMaker:
                 saved = time.monotonic()
 
     def table(self, teachers: Sequence[str] = ()) -> LogitsTable:
-        """Return what there is by now."""
+        """Return the rows computed so far."""
         have = self._have
         return LogitsTable(self._keys[have], self._index[have], self._value[have], self._mass[have], tuple(teachers))
 
@@ -150,9 +150,9 @@ def plan_batches(lengths: Rows, rows: Rows, batch_tokens: int) -> list[Rows]:
     """Cut windows into batches of nearly equal lengths, in a shuffled order that is always the same.
 
     Args:
-        lengths: Tokens of every window.
-        rows: Which windows.
-        batch_tokens: The most tokens of a batch when padded to a multiple of 16; one window is always allowed.
+        lengths: The number of tokens of every window.
+        rows: The indices of the windows to use.
+        batch_tokens: The most tokens of a batch after padding to a multiple of 16; one window is always allowed.
     """
     order = rows[np.argsort(lengths[rows], kind="stable")]
     padded = -(-lengths[order] // _MULTIPLE) * _MULTIPLE
@@ -164,16 +164,16 @@ def plan_batches(lengths: Rows, rows: Rows, batch_tokens: int) -> list[Rows]:
 def logits_of(
     model: Any, inputs: Inputs, features: Sequence[Feature], pad: int, k: int, *, bf16: bool, progress: Any = None
 ) -> StoredLogits:
-    """Predict all features with a model in memory, and keep its k greatest logits of each.
+    """Predict all features with a model, and keep the k greatest logits of each.
 
     Args:
         model: A question-answering model of transformers; it is left in evaluation mode.
-        inputs: Feeds it.
+        inputs: Prepares the model's inputs.
         features: The features.
         pad: The id of [PAD].
-        k: How many logits are kept.
+        k: How many logits to keep.
         bf16: Whether to compute in bfloat16.
-        progress: Called with the windows done and their number.
+        progress: Called with the number of windows done and their total.
 
     Raises:
         TrainingError: A logit is NaN or infinite.
@@ -204,28 +204,29 @@ def run_logits_stage(
     reporter: Reporter,
     start: LogitsTable | None = None,
 ) -> dict[str, float]:
-    """Compute the logits of a stage, from where an earlier run was killed, and write its file.
+    """Compute the logits of a stage and write its file; continue an earlier run that was killed.
 
     Args:
-        stage: Its settings.
-        teachers: Model folders or names on the Hub; with none, `stage.start` must hold every window.
-        features: What the recipe trains on.
+        stage: The settings of the stage.
+        teachers: Model folders or names on the Hub; if empty, `stage.start` must hold every window.
+        features: The training features of the recipe.
         vocabulary: The vocabulary that features are made with.
         pad: The id of [PAD].
-        device: Where teachers compute.
+        device: The device of the teachers.
         folder: The folder of the stage.
-        reporter: Says how it goes.
-        start: What `stage.start` holds.
+        reporter: Reports progress.
+        start: The content of `stage.start`.
 
     Returns:
-        `windows`; and `mass_mean` and `mass_min`, the share of the teachers' probability that is kept, if known.
+        `windows`, the number of windows; and `mass_mean` and `mass_min`, the share of the teachers' probability that is
+        kept, if it is known.
 
     Raises:
-        TrainingError: A teacher cannot be read, or nobody can compute what is missing.
-        OSError: Something cannot be written.
+        TrainingError: A teacher cannot be loaded; or windows are missing and there is no teacher.
+        OSError: A file cannot be written.
     """
     name, part = folder.name, folder / _PART
-    for draft in folder.glob(f".{_PART}.*"):  # what a run leaves that is killed while it saves
+    for draft in folder.glob(f".{_PART}.*"):  # left by a run that was killed while it saved
         draft.unlink()
     maker = LogitsMaker(features, stage.keep, start)
     if stage.start is not None:
@@ -264,7 +265,7 @@ def run_logits_stage(
 
 
 def say_mass(reporter: Reporter, name: str, stored: StoredLogits) -> None:
-    """Say how much of the teacher's probability was kept."""
+    """Report how much of the teacher's probability was kept."""
     found = stored.figures()
     rows, _, k = stored.value.shape
     what = f"{name}: the {k} greatest logits of {rows:,} windows"
@@ -280,18 +281,18 @@ def say_mass(reporter: Reporter, name: str, stored: StoredLogits) -> None:
 
 
 def _load(model: str | Path, vocabulary: Vocabulary, *, bf16: bool) -> Teacher:
-    """Load a teacher, with weights in bfloat16 if it computes so; its head stays in float32, for finer logits."""
+    """Load a teacher; with `bf16` its weights are bfloat16, but its head stays float32, for more precise logits."""
     teacher = Teacher(model, vocabulary)
     if bf16:
         teacher.model.bfloat16()
-        with contextlib.suppress(AttributeError):  # what is called otherwise computes in bfloat16
+        with contextlib.suppress(AttributeError):  # a head with another name stays in bfloat16
             head = teacher.model.qa_outputs.float()
             head.register_forward_pre_hook(lambda _, given: tuple(x.float() for x in given))
     return teacher
 
 
 def _padded(features: list[tuple[int, Feature]], pad: int, positions: int | None) -> dict[str, Tensor]:
-    """A batch without labels, padded to a multiple of 16 tokens, or to as many as the teachers read."""
+    """Make a batch without labels, padded to a multiple of 16 tokens, but at most to `positions`."""
     batch = collate(features, pad)
     tokens = batch["input_ids"].shape[1]
     wanted = -(-tokens // _MULTIPLE) * _MULTIPLE

@@ -1,4 +1,4 @@
-"""Before anything is learned: the data, the tokenizer, and whatever could go wrong later."""
+"""Check a recipe before training: its data, its tokenizers, its models and the disk."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from dynamic_tinybert.train.stages import check_intermediate
 from dynamic_tinybert.train.student import student_layers
 from dynamic_tinybert.train.vocabulary import Vocabulary, check_alignment
 
-_SAMPLE = 200  # questions whose tokens are compared, teacher's and student's
-_CHECKPOINTS = 3  # that may lie there at a time: two, and the one being written
+_SAMPLE = 200  # questions on which the tokens of teacher and student are compared
+_CHECKPOINTS = 3  # at most at the same time: two, and the one being written
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sets:
-    """The questions of a recipe, by what they may be used for."""
+    """The questions of a recipe, by their use."""
 
     train: tuple[Question, ...]
     select: SquadFile
@@ -39,7 +39,7 @@ class Sets:
 
     @property
     def unanswerable(self) -> bool:
-        """Whether questions to train on have no answer."""
+        """Whether some training questions have no answer."""
         return any(question.impossible for question in self.train)
 
 
@@ -47,8 +47,8 @@ def read_sets(recipe: Recipe) -> Sets:
     """Read the data of a recipe.
 
     Raises:
-        TrainingError: A file is missing, or the held-out articles make no sense.
-        SquadError: A file is no SQuAD file.
+        TrainingError: A file is missing, or the held-out articles are not valid.
+        SquadError: A file is not a SQuAD file.
     """
     data = recipe.data
     for key in ("train", "select", "confirm", "dev"):
@@ -89,13 +89,12 @@ def read_sets(recipe: Recipe) -> Sets:
 
 @dataclass(frozen=True, kw_only=True)
 class CheckedRecipe:
-    """What was read to check a recipe, and what its run goes on with.
+    """The data and vocabularies of a checked recipe, for its run.
 
     Attributes:
         sets: The data.
-        vocabulary: The vocabulary that features are made with: the student's.
-        own_vocabulary: The vocabulary whose tokens and ids a student in the form of MPNet has; None if features are
-            made with the student's own.
+        vocabulary: The vocabulary that features are made with.
+        own_vocabulary: The student's own vocabulary, if it is another one: that of a student in the form of MPNet.
     """
 
     sets: Sets
@@ -104,11 +103,11 @@ class CheckedRecipe:
 
 
 def check_recipe(recipe: Recipe, output: Path) -> CheckedRecipe:
-    """Find out, before anything is learned, what could go wrong later. Each model's configuration is read once.
+    """Check before training what could go wrong later. Each model's configuration is read once.
 
     Raises:
-        TrainingError: The data, a teacher's tokens or layers do not fit, a checkpoint is of another architecture, a
-            file is missing, or the disk is too full.
+        TrainingError: The data, or a teacher's tokens or layers, do not fit; a checkpoint has another architecture; a
+            file is missing; or the disk is too full.
         SquadError: The data cannot be read.
     """
     sets = read_sets(recipe)
@@ -126,20 +125,20 @@ def check_recipe(recipe: Recipe, output: Path) -> CheckedRecipe:
     while not existing.exists():
         existing = existing.parent
     means = any(getattr(stage, "average", False) for stage in recipe.stages)
-    # Weights with two moments each, and perhaps their mean; and finished models.
+    # Each checkpoint has weights, two moments and perhaps the mean of weights; two finished models are written too.
     check_disk(existing, largest * 4 * ((3 + means) * _CHECKPOINTS + 2))
     return checked
 
 
 class _Models:
-    """What is read of the models that a recipe names, each once."""
+    """Cached configurations and vocabularies of the models that a recipe names."""
 
     def __init__(self) -> None:
         self.config = cache(read_config)
         self.vocabulary = cache(Vocabulary)
 
     def checkpoint(self, student: Student) -> Any:
-        """Return the configuration of a student's checkpoint, which must be one that can drop tokens."""
+        """Return the configuration of a student's checkpoint; raise an error if it cannot be a student."""
         model = str(student.checkpoint)
         config = self.config(embedded_path() if model == EMBEDDED else model)
         try:
@@ -154,10 +153,10 @@ class _Models:
 
 
 def _vocabulary(recipe: Recipe, models: _Models) -> Vocabulary:
-    """The vocabulary that features are made with: the student's.
+    """Return the vocabulary that features are made with: that of the student's checkpoint, if it is a BERT.
 
-    A student of a teacher's layers, a student in the form of MPNet, and a teacher alone have the teacher's if that is
-    BERT's, and otherwise the embedded model's, that of bert-base-uncased.
+    Otherwise (teacher layers, the form of MPNet, or no student) it is that of the first teacher with BERT's special
+    tokens; if there is none, that of the embedded model (bert-base-uncased).
     """
     student = recipe.student
     if student is not None and student.checkpoint is not None and _tokenizer_source(recipe, models) is None:
@@ -176,7 +175,7 @@ def _own_vocabulary(recipe: Recipe, models: _Models) -> Vocabulary | None:
 
 
 def _tokenizer_source(recipe: Recipe, models: _Models) -> str | None:
-    """The model whose tokens and ids a student in the form of MPNet has; None of any other student."""
+    """Return the model whose tokens and ids a student in the form of MPNet has; None for other students."""
     student = recipe.student
     if student is None:
         return None
@@ -186,7 +185,7 @@ def _tokenizer_source(recipe: Recipe, models: _Models) -> str | None:
 
 
 def _check_tokens(recipe: Recipe, checked: CheckedRecipe, models: _Models) -> None:
-    """Check that teachers, and a student with ids of its own, split texts as features are made."""
+    """Check that teachers, and a student with its own vocabulary, split texts like the vocabulary of features."""
     train = checked.sets.train
     sample = random.Random(0).sample(train, min(_SAMPLE, len(train)))
     texts = [text for question in sample for text in (question.question, question.context)]
@@ -197,9 +196,9 @@ def _check_tokens(recipe: Recipe, checked: CheckedRecipe, models: _Models) -> No
 
 
 def _check_stages(recipe: Recipe, models: _Models) -> tuple[Any, int]:
-    """Check each stage, and return the student's configuration, if there is one, and the most parameters of a stage."""
+    """Check each stage; return the student's configuration or None, and the most parameters that a stage trains."""
     for model in _teachers(recipe):
-        models.config(model)  # raises, whichever stage names it
+        models.config(model)  # raises an error if the model cannot be read
     student: Any = None
     teacher: Any = None if recipe.teacher is None else models.config(recipe.teacher)
     largest = 0
@@ -229,10 +228,10 @@ def _check_stages(recipe: Recipe, models: _Models) -> tuple[Any, int]:
 
 
 def _check_lengths(recipe: Recipe, configs: list[Any]) -> None:
-    """Check that every model reads windows as long as the recipe's."""
+    """Check that every model supports the recipe's longest window."""
     data = recipe.data
     positions = [shape_of(config).positions for config in configs if config is not None]
-    longest = min(positions, default=data.max_seq_len)  # old logits are converted without any model
+    longest = min(positions, default=data.max_seq_len)  # converting old logits needs no model
     if data.max_seq_len > longest:
         raise TrainingError(f"data.max_seq_len {data.max_seq_len} is more than the {longest} that the model reads")
     try:
@@ -247,7 +246,7 @@ def _check_lengths(recipe: Recipe, configs: list[Any]) -> None:
 
 
 def embedded_path() -> str:
-    """The folder of the embedded model."""
+    """Return the folder of the embedded model."""
     return str(open_folder(EMBEDDED).path)
 
 
@@ -259,13 +258,13 @@ def _titles(file: Path) -> set[str]:
 
 
 def _teachers(recipe: Recipe) -> list[str]:
-    """The models whose tokens must be the student's."""
+    """Return the models whose tokens must be the student's."""
     named = [model for stage in recipe.stages for model in models_of(stage)]
     return named if recipe.teacher is None else [recipe.teacher, *named]
 
 
 def _first_teacher(recipe: Recipe) -> str | None:
-    """The model that a student takes layers from: what the first stage of a student names, or the last before it."""
+    """Return the model that a student takes layers from: the one that its first stage names, or the last before it."""
     teacher = recipe.teacher
     for stage in recipe.stages:
         if isinstance(stage, TeacherStage):
@@ -276,7 +275,7 @@ def _first_teacher(recipe: Recipe) -> str | None:
 
 
 def _student_config(student: Student, teacher: Any, models: _Models) -> Any:
-    """The configuration of a student, as far as it can be told before its teacher is trained."""
+    """Return the configuration of a student, as far as it is known before its teacher is trained."""
     if student.checkpoint is not None:
         return models.checkpoint(student)
     layers = student_layers(student, teacher)
@@ -287,7 +286,7 @@ def _student_config(student: Student, teacher: Any, models: _Models) -> Any:
 
 
 def _parameters(config: Any) -> int:
-    """About how many parameters an encoder has."""
+    """Return the approximate number of parameters of an encoder."""
     shape = shape_of(config)
     layer = 4 * shape.hidden**2 + 2 * shape.hidden * shape.feed_forward
     return (shape.vocabulary + shape.positions) * shape.hidden + shape.layers * layer

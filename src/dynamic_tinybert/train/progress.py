@@ -1,4 +1,4 @@
-"""What a run shows while it goes on: a bar on a terminal, now and then a line elsewhere."""
+"""Show the progress of a run: a bar on a terminal, otherwise a line every minute."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from dynamic_tinybert.progress import progress_bar
 if TYPE_CHECKING:
     from rich.console import Console
 
-_EVERY = 60.0  # seconds from line to line
+_EVERY = 60.0  # seconds between two lines
 
 
 class Reporter:
-    """Says on standard error how a run goes.
+    """Report the progress of a run on standard error.
 
     Args:
-        quiet: Say nothing.
+        quiet: Print nothing.
     """
 
     def __init__(self, *, quiet: bool = False) -> None:
         self._quiet = quiet
-        self.console: Console | None = None  # of a terminal
+        self.console: Console | None = None  # only on a terminal
         if sys.stderr.isatty() and not quiet:
             from rich.console import Console
 
@@ -42,12 +42,12 @@ class Reporter:
             print(f"{time.strftime('%H:%M:%S')} {line}", file=sys.stderr, flush=True)
 
     def bar(self, label: str) -> Bar:
-        """Return a bar, not yet shown."""
+        """Return a bar; it is shown once it is entered as a context manager."""
         return Bar(label, self)
 
 
 class Bar:
-    """How far a piece of work is, and when it is expected to end."""
+    """Show the share of a piece of work that is done, and its expected end."""
 
     def __init__(self, label: str, reporter: Reporter) -> None:
         self._label = label
@@ -65,7 +65,7 @@ class Bar:
         self._shown.__exit__(*raised)
 
     def update(self, done: float, note: str = "") -> None:
-        """Show the share that is done, with a note."""
+        """Show the share that is done, in [0, 1], with a note."""
         now = time.monotonic()
         if self._first is None:
             self._first, self._began = done, now
@@ -84,7 +84,7 @@ class Bar:
 
 
 class ShowProgress(TrainerCallback):  # type: ignore[misc]
-    """Moves a stage's bar."""
+    """Update a stage's bar."""
 
     def __init__(self, bar: Bar, reporter: Reporter, label: str) -> None:
         self._bar = bar
@@ -94,7 +94,7 @@ class ShowProgress(TrainerCallback):  # type: ignore[misc]
         self._loss: float | None = None
 
     def on_log(self, _args: TrainingArguments, state: TrainerState, _control: Any, logs: Any = None, **_: Any) -> None:
-        """Keep the loss, and say what an evaluation found."""
+        """Keep the loss, and report the figures of an evaluation."""
         if not logs:
             return
         self._loss = logs.get("loss", self._loss)
@@ -108,6 +108,6 @@ class ShowProgress(TrainerCallback):  # type: ignore[misc]
             )
 
     def on_step_end(self, _args: TrainingArguments, state: TrainerState, _control: Any, **_: Any) -> None:
-        """Move."""
+        """Update the bar."""
         note = f"epoch {state.epoch:.2f}" + ("" if self._loss is None else f", loss {self._loss:.3f}")
         self._bar.update(self.share_done(), note)

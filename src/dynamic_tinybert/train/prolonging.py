@@ -1,4 +1,4 @@
-"""Whether a run may go on with another length than it began with."""
+"""Check whether a run may continue with another length than it began with."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ _LENGTH = ("epochs", "minutes")
 
 
 def prolongs(was: Recipe, now: Recipe, output: Path) -> bool:
-    """Whether a recipe differs from that of a run in nothing but the length of plateaus that have not ended yet.
+    """Return whether a recipe changes only the length of stages with a plateau that has not ended yet.
 
-    A shorter length is allowed too, as long as the learning rate would not have begun to fall already: so a run can be
-    told to come to its end.
+    A shorter length is allowed too, if the learning rate would not have begun to fall already. So a run can be told to
+    end soon.
 
     Args:
         was: The recipe that the run began with.
-        now: The recipe that it is to go on with.
+        now: The recipe to continue with.
         output: The folder of the run.
 
     Raises:
-        TrainingError: Nothing else differs, but it is too late for the new length.
+        TrainingError: Only lengths differ, but it is too late for the new length.
     """
     if len(was.stages) != len(now.stages) or _without_lengths(was) != _without_lengths(now):
         return False
@@ -63,7 +63,7 @@ def _without_lengths(recipe: Recipe) -> dict[str, object]:
 
 
 def _done(folder: Path, stage: Stage) -> tuple[float, float]:
-    """The share of a stage that is over, by the length that its last checkpoint knew; and its epochs or minutes."""
+    """Return the share of a stage that is done, by the length in its last checkpoint; and its epochs or minutes."""
     if (folder / "model").exists():
         return 1.0, _length(stage)
     checkpoint, elapsed = last_checkpoint(folder)

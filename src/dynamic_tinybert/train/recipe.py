@@ -1,4 +1,4 @@
-"""Recipes: training runs as files, read strictly."""
+"""Read recipes: YAML files that describe training runs; unknown keys are errors."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ from dynamic_tinybert.train.settings import (
 
 
 class Recipe(Strict):
-    """A training run.
+    """A recipe: the description of a training run.
 
     Attributes:
-        name: What the model is called.
-        description: What it is, for its card.
+        name: The name of the model.
+        description: A description of the model, for its card.
         license: The licence of the model, for its card.
         data: The data.
-        teacher: A fine-tuned model, a folder or a name on the Hub, for the stages that name no other, and where no
-            `teacher` stage comes before.
-        student: What the student starts from; none in a recipe of a teacher alone.
-        stages: What is done, in order.
-        seed: Of everything that is random.
+        teacher: A fine-tuned model, a folder or a name on the Hub, for stages that name no teacher and have no
+            `teacher` stage before them.
+        student: What the student starts from; None if the recipe trains only a teacher.
+        stages: The stages, in order.
+        seed: The seed of everything that is random.
     """
 
     name: Annotated[str, Field(pattern=r"^\w[\w.-]*$")]
@@ -90,16 +90,16 @@ class Recipe(Strict):
 
     @property
     def trains(self) -> bool:
-        """Whether it trains a model: it has other stages than `logits`."""
+        """Whether the recipe trains a model: it has stages other than `logits`."""
         return not all(isinstance(stage, LogitsStage) for stage in self.stages)
 
     def stage_names(self) -> list[str]:
-        """The names of the stages, in order."""
+        """Return the names of the stages, in order."""
         return [stage.name or stage.stage for stage in self.stages]
 
 
 def models_of(stage: AnyStage) -> tuple[str, ...]:
-    """Return the models that a stage names: the teachers it learns from, or what it trains to be one."""
+    """Return the models that a stage names: the teachers that it learns from, or the model that it makes a teacher."""
     if isinstance(stage, LogitsStage):
         return stage.teachers
     named = stage.model if isinstance(stage, TeacherStage) else stage.teacher
@@ -110,18 +110,18 @@ def read_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
     """Read a recipe.
 
     Args:
-        path: A YAML file. The files of its data are looked for from the working folder, then from the recipe's.
-        changes: What is to be other than in the file, as `data.limit=1000` or `stages.teacher.minutes=4`; a stage is
-            called by its name or its number, from 0.
+        path: A YAML file. Paths of its data are relative to the working folder, or else to the recipe's folder.
+        changes: Settings to change, as `data.limit=1000` or `stages.teacher.minutes=4`. A stage is named by its name or
+            its number, from 0.
 
     Raises:
-        TrainingError: It cannot be read, or says something that is not understood; one line that says where.
+        TrainingError: The recipe cannot be read or is not valid; the message says in one line where.
     """
     try:
         value = yaml.load(Path(path).read_text("utf-8"), _Loader)
     except OSError as error:
         raise TrainingError(f"{path}: cannot be read: {error.strerror}") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # YAML lets a date of month 13 out as it comes
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date with month 13 is a ValueError
         raise TrainingError(f"{path}: is not YAML: {error}") from None
     if not isinstance(value, dict):
         raise TrainingError(f"{path}: is no recipe: it has no name, data and stages")
@@ -135,10 +135,10 @@ def read_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
 
 
 def find_recipe(name: str) -> Path:
-    """Find a recipe: a file, or by its name one of those that came with the package.
+    """Find a recipe: a file, or a recipe of this package by its name.
 
     Raises:
-        TrainingError: There is none.
+        TrainingError: There is no such recipe.
     """
     path = Path(name)
     if path.is_file() or path.suffix:
@@ -150,15 +150,15 @@ def find_recipe(name: str) -> Path:
 
 
 def dump_recipe(recipe: Recipe) -> str:
-    """Write a recipe as YAML, with every default spelled out."""
+    """Return a recipe as YAML, with all defaults."""
     return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses a key that stands twice: of the two, the reader might mean either."""
+    """A YAML loader that refuses duplicate keys."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Make a dictionary."""
+        """Make a dictionary; raise an error for a duplicate key."""
         seen = set()
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode) and key.value in seen:
@@ -168,7 +168,7 @@ class _Loader(yaml.SafeLoader):
 
 
 def _place(value: dict[str, Any], folder: Path) -> None:
-    """Let the paths of the data that are nowhere as from here be as from the recipe's folder."""
+    """Make data paths relative to the recipe's folder if they exist there, but not in the working folder."""
     data = value.get("data")
     if not isinstance(data, dict):
         return
@@ -209,7 +209,7 @@ def _change(value: dict[str, Any], change: str) -> None:
 
 
 def _explain(error: ValidationError) -> str:
-    """Put the first of pydantic's complaints into words."""
+    """Describe the first error of pydantic in one line."""
     first = error.errors()[0]
     place = [str(part) for part in first["loc"]]
     if len(place) > 2 and place[0] == "stages":  # pydantic names the kind of stage after its number
@@ -232,7 +232,7 @@ def _explain(error: ValidationError) -> str:
 
 
 def _keys(place: tuple[int | str, ...]) -> set[str]:
-    """The keys that are known where pydantic found one that is not."""
+    """Return the keys that are known at the place of an unknown key."""
     kinds: dict[str, type[Strict]] = {
         "teacher": TeacherStage,
         "logits": LogitsStage,

@@ -1,4 +1,4 @@
-"""Running a recipe: stage after stage, resumable at any moment."""
+"""Run a recipe stage by stage; a run can be resumed at any moment."""
 
 from __future__ import annotations
 
@@ -73,9 +73,9 @@ from dynamic_tinybert.train.student import make_student
 from dynamic_tinybert.train.trainer import StageContext, StageTrainer
 from dynamic_tinybert.train.vocabulary import Vocabulary
 
-_OWN_TOKENIZER = "student-tokenizer"  # of a student that has other ids than features are made with
+_OWN_TOKENIZER = "student-tokenizer"  # for a student with other ids than those of the features
 _FIGURES = "figures.json"
-_PATIENCE = datetime.timedelta(hours=12)  # of the other processes, while the first measures
+_PATIENCE = datetime.timedelta(hours=12)  # how long other processes wait while the first one measures
 
 
 def train(
@@ -88,31 +88,31 @@ def train(
 ) -> dict[str, dict[str, float]]:
     """Run a recipe.
 
-    In `output`: `model`, the folder; `recipe.yaml`; `figures.json`; the predictions behind the figures; and a folder
-    for each stage, with its checkpoints while it runs, and its curve and its model when it is done.
+    The run writes into `output`: the model folder `model`; `recipe.yaml`; `figures.json`; the predictions; and a folder
+    for each stage, with checkpoints while the stage runs, and with its curve and model when it is done.
 
     Args:
-        recipe: What to do.
-        output: Where the run goes: a new folder, or with `resume` one of the same recipe.
-        resume: Go on where an earlier run ended, whenever and however that was.
-        threads: Threads to compute with; None for as many as PyTorch takes.
-        reporter: Says how it goes.
+        recipe: The recipe.
+        output: The folder of the run: a new folder, or with `resume` that of a run of the same recipe.
+        resume: Continue an earlier run, however it ended.
+        threads: The number of threads; None for PyTorch's default.
+        reporter: Reports progress.
 
     Returns:
-        Data -> figures of the model at full; of a recipe of `logits` stages alone, stage -> figures of its file.
-        Nothing in the other processes of a distributed run.
+        Name of the data -> figures of the model at `full`. If the recipe has only `logits` stages: stage -> figures of
+        its file. Empty in the other processes of a distributed run.
 
     Raises:
-        TrainingError: Something keeps the run from going on. What an earlier run left is as it was.
+        TrainingError: The run cannot start or continue. The files of an earlier run do not change.
         SquadError: The data cannot be read.
-        OSError: Something cannot be read or written.
+        OSError: A file cannot be read or written.
     """
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     keep_freed_memory()
     if threads is not None:
         torch.set_num_threads(threads)
-    torch.set_float32_matmul_precision("high")  # on GPUs, for what a stage leaves in float32
+    torch.set_float32_matmul_precision("high")  # on GPUs, for operations that stay in float32
     first = _processes().is_main_process
     reporter = reporter if reporter is not None and first else Reporter(quiet=True)
     if first:
@@ -134,12 +134,12 @@ def train(
 
 @dataclass
 class _Run:
-    """A run of a recipe, everything having been checked and read.
+    """A run of a checked recipe.
 
     Attributes:
-        model: What is trained: the student, or the teacher of a recipe without one.
+        model: The model in training: the student, or the teacher if the recipe has no student.
         teacher: The folder of the teacher that the recipe has trained.
-        logits: The file that a `logits` stage has made, of the latest teacher.
+        logits: The file that a `logits` stage has made from the latest teacher.
     """
 
     recipe: Recipe
@@ -156,7 +156,7 @@ class _Run:
     _starts: dict[Path, LogitsTable] = field(default_factory=dict)
 
     def read_logits(self) -> None:
-        """Read the stored logits that the recipe names, before anything is learned: some may be missing or damaged."""
+        """Read the stored logits that the recipe names before training, since they may be missing or damaged."""
         for stage in self.recipe.stages:
             if (logits := getattr(stage, "logits", None)) is not None and logits not in self._stored:
                 self._stored[logits] = StoredLogits.read(logits, self.features, self.tokenizer.words)
@@ -188,7 +188,7 @@ class _Run:
         return figures
 
     def _logits_stage(self, stage: LogitsStage, name: str, folder: Path) -> StageResult:
-        """Store what teachers say of the features, unless that was done before; the first process does it."""
+        """Store the teachers' logits of the features in the first process, unless that is done already."""
         if is_stored(folder):
             self.reporter.say(f"{name}: done before")
         elif self.first:
@@ -210,7 +210,7 @@ class _Run:
         return StageResult.read(folder, name, stage)
 
     def _teacher_stage(self, stage: TeacherStage, name: str, folder: Path) -> tuple[Any, StageResult]:
-        """Fine-tune the teacher, and keep its logits; or load it, if that was done before."""
+        """Fine-tune the teacher and keep its logits; if that is done already, load it."""
         done = self._done(stage, name, folder)
         if done is not None:
             return load_model(folder / "model"), done
@@ -233,7 +233,7 @@ class _Run:
         return model, result
 
     def _student_stage(self, stage: StudentStage, name: str, folder: Path) -> tuple[Any, StageResult]:
-        """Train the student, or load it, if that was done before."""
+        """Train the student; if that is done already, load it."""
         done = self._done(stage, name, folder)
         if done is not None:
             return load_student(folder / "model"), done
@@ -261,47 +261,46 @@ class _Run:
         return model, result
 
     def _inputs(self, student: Any) -> Inputs:
-        """What feeds a student: in the form of MPNet, under its own ids."""
         own = self.checked.own_vocabulary
         return Inputs(student, None if own is None else own.map_from(self.checked.vocabulary))
 
     def _tokenizer(self) -> Path:
-        """The folder of the tokenizer that a student is written with."""
+        """Return the folder of the tokenizer to write with a student."""
         return self.output / ("tokenizer" if self.checked.own_vocabulary is None else _OWN_TOKENIZER)
 
     def _done(self, stage: Any, name: str, folder: Path) -> StageResult | None:
         if not (folder / "model" / "config.json").is_file():
             return None
         if self.first:
-            remove_checkpoints(folder)  # where it was killed between the two
+            remove_checkpoints(folder)  # if the run was killed before it removed them
         self.reporter.say(f"{name}: done before")
         return StageResult.read(folder, name, stage)
 
     def _goal(self, stage: StudentStage) -> Teacher | StoredLogits | None:
-        """What a student's stage learns from."""
+        """Return what a student's stage learns from."""
         if (logits := self._logits_of(stage)) is not None:
             return self._stored.get(logits) or StoredLogits.read(logits, self.features, self.tokenizer.words)
         named = self._teacher_of(stage)
         return None if named is None else Teacher(named, self.checked.vocabulary, bf16=uses_bf16(stage))
 
     def _logits_of(self, stage: StudentStage) -> Path | None:
-        """The file of logits that a stage learns from: its own, or the one made here."""
+        """Return the file of logits that a stage learns from: the one it names, or the one of this run."""
         own: Path | None = getattr(stage, "logits", None)
         if own is not None or stage.teacher is not None or isinstance(stage, IntermediateStage):
             return own
         return self.logits
 
     def _teacher_of(self, stage: StudentStage) -> str | Path | None:
-        """The model that a stage learns from: its own, the one trained here, or the recipe's."""
+        """Return the model that a stage learns from: its own, the one trained in this run, or the recipe's."""
         return stage.teacher or self.teacher or self.recipe.teacher
 
     def _run(
         self, make: Any, model: Any, inputs: Inputs, stage: Any, name: str, folder: Path
     ) -> tuple[StageTrainer, StageResult]:
-        """Train a stage from its last whole checkpoint, or from the beginning."""
+        """Train a stage from its last complete checkpoint, or from the beginning."""
         if self.first:
             folder.mkdir(exist_ok=True)
-            last_checkpoint(folder)  # takes away what is not whole
+            last_checkpoint(folder)  # removes incomplete checkpoints
         PartialState().wait_for_everyone()
         checkpoint, elapsed = last_checkpoint(folder)
         select = self.checked.sets.select
@@ -338,7 +337,7 @@ class _Run:
         return trainer, StageResult(name=name, stage=stage, figures=figures, steps=state.global_step, epochs=epochs)
 
     def _end(self, trainer: StageTrainer, result: StageResult, tokenizer: str | Path, folder: Path) -> None:
-        """Write what a stage came to; its folder `model` last, since that says that it is done."""
+        """Write the results of a stage; its folder `model` comes last, since it marks the stage as done."""
         if self.first:
             try:
                 write_curve(folder, trainer.state.log_history)
@@ -350,7 +349,7 @@ class _Run:
         PartialState().wait_for_everyone()
 
     def _finalize(self, results: list[StageResult], source: str | Path) -> dict[str, dict[str, float]]:
-        """Measure the model, and write its folder."""
+        """Measure the model and write its folder."""
         finished, figures_file = self.output / "model", self.output / _FIGURES
         if (finished / "config.json").is_file():
             known: dict[str, dict[str, float]] = json.loads(figures_file.read_text("utf-8"))
@@ -360,7 +359,7 @@ class _Run:
             model.to("cuda")
         alone = recipe.student is None
         inputs = Inputs(model, Vocabulary(source).map_from(self.checked.vocabulary)) if alone else self._inputs(model)
-        # A student is measured in the arithmetic in which it will answer; a teacher, which will not, fast.
+        # A student is measured in the precision in which it will answer; for a teacher, speed matters more.
         fast = recipe.student is None and uses_bf16(recipe.stages[-1])
         torch.set_float32_matmul_precision("high" if fast else "highest")
         qa = answerer(model, inputs, self.tokenizer, bf16=fast)
@@ -383,7 +382,7 @@ class _Run:
 
 
 def _processes() -> PartialState:
-    """The processes of this run: many where it was launched so, on CPUs too, where accelerate must be told."""
+    """Return the processes of this run; for several processes on CPUs, accelerate needs `cpu=True`."""
     asked = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
     launched = int(os.environ.get("WORLD_SIZE", "1")) > 1
     accelerators = getattr(torch, "accelerator", torch.cuda)

@@ -1,4 +1,4 @@
-"""When a stage saves and ends, by steps or by the clock."""
+"""Schedule a stage: its learning rate, its checkpoints and its end, by steps or by time."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from dynamic_tinybert.train.errors import TrainingError
 Schedule: TypeAlias = Literal["linear", "plateau"]
 
 COOLDOWN = 1 / 3
-"""The share of the work over which the learning rate of a plateau falls, at its end."""
+"""The share of a stage, at its end, in which the learning rate of a plateau falls."""
 
 STATE = "trainer_state.json"
 """The last file that transformers writes into a checkpoint."""
 
 
 def learning_rate_at(done: float, warmup: float, schedule: Schedule = "linear") -> float:
-    """The factor of the learning rate when a share of the work is done.
+    """Return the factor of the learning rate when a share of the stage is done.
 
-    `linear` rises in a line and falls in one to 0. `plateau` rises, stays, and falls to 0 in the last third of the work
-    (Hägele et al., 2024, arXiv 2405.18392): while it stays, the run may still be made longer.
+    `linear` rises linearly, then falls linearly to 0. `plateau` rises, stays constant, and falls to 0 in the last third
+    (Hägele et al., 2024, arXiv 2405.18392); while it stays constant, the run can still be made longer.
 
     Args:
-        done: The share of the work, in [0, 1] (a little more passes for 1).
-        warmup: The share at which the factor is 1.
-        schedule: Which of the two.
+        done: The share that is done, in [0, 1]; greater values count as 1.
+        warmup: The share at which the factor reaches 1.
+        schedule: `linear` or `plateau`.
     """
     if done < warmup:
         return done / warmup
@@ -41,19 +41,19 @@ def learning_rate_at(done: float, warmup: float, schedule: Schedule = "linear") 
 
 
 def cooling(done: float, schedule: Schedule) -> bool:
-    """Whether the learning rate of a run has begun to fall for good."""
+    """Return whether the learning rate is in its final fall; always true for `linear`."""
     return schedule == "linear" or done > 1.0 - COOLDOWN
 
 
 class Clock(TrainerCallback, ExportableState):  # type: ignore[misc]
-    """Ends a stage after its time, and asks for an evaluation and a checkpoint now and then, and at the end.
+    """End a stage after its time, and ask for an evaluation and a checkpoint at intervals and at the end.
 
-    All processes of a distributed run go by the first one's clock.
+    All processes of a distributed run use the clock of the first one.
 
     Args:
-        limit: Seconds that the stage may take, evaluations and checkpoints included; None leaves it to the epochs.
-        every: Seconds from checkpoint to checkpoint; None leaves them to the steps.
-        elapsed: Seconds that were spent before, where a stage is taken up again.
+        limit: Seconds that the stage may take, with evaluations and checkpoints; None if epochs limit it.
+        every: Seconds between checkpoints; None if steps decide.
+        elapsed: Seconds spent before, if the stage is resumed.
     """
 
     def __init__(self, limit: float | None, every: float | None, elapsed: float = 0.0) -> None:
@@ -65,30 +65,30 @@ class Clock(TrainerCallback, ExportableState):  # type: ignore[misc]
         self._began = time.monotonic() - elapsed
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint keeps of it."""
+        """Return the state to store in a checkpoint."""
         return {"args": {}, "attributes": {"elapsed": time.monotonic() - self._began}}
 
     def done(self) -> float:
-        """The share of the time that is over."""
+        """Return the share of the time that has passed, in [0, 1]; 0 without a limit."""
         return 0.0 if self.limit is None else min(1.0, self.elapsed / self.limit)
 
     def on_train_begin(self, *_: Any, **__: Any) -> None:
-        """Start to count."""
+        """Start the clock."""
         self._began = time.monotonic() - self.elapsed
 
     def on_step_begin(self, args: TrainingArguments, *_: Any, **__: Any) -> None:
-        """Look at the clock."""
+        """Update `elapsed`, from the clock of the first process."""
         now = [time.monotonic() - self._began]
         if args.world_size > 1:
             broadcast_object_list(now)
         (self.elapsed,) = now
-        if self._just_saved:  # what evaluating and saving took does not count for the next time
+        if self._just_saved:  # the time to evaluate and save does not count towards the next checkpoint
             self._saved, self._just_saved = self.elapsed, False
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> TrainerControl:
-        """Say what is due."""
+        """Set the flags to stop, evaluate and save if they are due."""
         if self.limit is not None and self.elapsed >= self.limit:
             control.should_training_stop = True
         due = self._every is not None and self.elapsed - self._saved >= self._every
@@ -99,10 +99,10 @@ class Clock(TrainerCallback, ExportableState):  # type: ignore[misc]
 
 
 def last_checkpoint(folder: Path) -> tuple[Path | None, float]:
-    """Find the last whole checkpoint of a stage, and take away those that were being written when it ended.
+    """Find the last complete checkpoint of a stage, and remove later ones that are incomplete.
 
     Returns:
-        The checkpoint, or None; and the seconds that were spent up to it.
+        The checkpoint, or None; and the seconds spent up to it.
     """
     found = [path for path in folder.glob("checkpoint-*") if path.name.removeprefix("checkpoint-").isdecimal()]
     for checkpoint in sorted(found, key=lambda path: -int(path.name.removeprefix("checkpoint-"))):
@@ -115,14 +115,14 @@ def last_checkpoint(folder: Path) -> tuple[Path | None, float]:
 
 
 def check_disk(folder: Path, needed: int) -> None:
-    """Check that there is room for a stage's checkpoints.
+    """Check that the disk has room for a stage's checkpoints.
 
     Args:
-        folder: Where they go.
-        needed: Bytes.
+        folder: The folder of the checkpoints.
+        needed: The size of the checkpoints in bytes.
 
     Raises:
-        TrainingError: There is not.
+        TrainingError: The disk does not have enough room.
     """
     free = shutil.disk_usage(folder).free
     if free < needed:

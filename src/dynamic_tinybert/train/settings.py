@@ -1,4 +1,4 @@
-"""What a recipe may say of its data, its student and its stages."""
+"""The settings of a recipe: its data, its student and its stages."""
 
 from __future__ import annotations
 
@@ -18,22 +18,23 @@ Count = Annotated[int, Field(ge=1)]
 
 
 class Strict(BaseModel):
-    """A part of a recipe: a key that it does not know is a mistake."""
+    """A part of a recipe; an unknown key is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
 
 
 class Data(Strict):
-    """What is learned from, and what is chosen by.
+    """The data to train on, to choose checkpoints by, and to report on.
 
     Attributes:
-        train: A SQuAD file; the questions of 2.0 that have no answer are learned from as such.
-        select: A file of titles, one a line: the articles of `train` by which checkpoints are chosen.
-        confirm: Likewise, those on which the chosen one is measured again. Neither is trained on.
+        train: A SQuAD file; questions of 2.0 without an answer are trained on too.
+        select: A file of titles, one per line: the articles of `train` by which checkpoints are chosen.
+        confirm: A file of titles, one per line: the articles of `train` on which the chosen checkpoint is measured
+            again. The articles of `select` and `confirm` are not trained on.
         dev: A SQuAD file to report on at the end; nothing is chosen by it.
-        limit: Train on so many questions only, the first of a shuffled order; for rehearsals.
-        report_limit: Measure the finished model on so many questions of each set only; for rehearsals.
-        answers: See `FeatureSettings`; so are `impossible` to `layout`, and the lengths.
+        limit: Train on a random sample of this many questions; for rehearsals.
+        report_limit: Measure the finished model on this many questions of each set; for rehearsals.
+        answers: See `FeatureSettings`, also for `impossible` to `max_question_len`.
     """
 
     train: Path
@@ -63,11 +64,11 @@ class Data(Strict):
 
     @property
     def without_answer(self) -> bool:
-        """Whether questions are asked of texts that do not answer them."""
+        """Whether features have questions with texts that do not answer them."""
         return self.impossible > 0 or self.distractors > 0
 
     def features(self, seed: int) -> FeatureSettings:
-        """How features are made."""
+        """Return the settings to make features with."""
         return FeatureSettings(
             answers=self.answers,
             impossible=self.impossible,
@@ -84,16 +85,16 @@ class Data(Strict):
 
 
 class Student(Strict):
-    """What the student starts from: one of the two.
+    """What the student starts from: either `checkpoint` or `teacher_layers`.
 
     Attributes:
         checkpoint: A BERT or an MPNet: a folder, a name on the Hub, or `embedded`.
-        teacher_layers: Layers of the teacher, from 0, or `every_second`; its embeddings and its head go along.
-        form: What a student of the teacher's layers is: `bert`, the default, or `mpnet`, which keeps the bias of
-            distances of an MPNet teacher. A checkpoint is what it is.
-        voters: The rule of significance, see `ModelShape.significance`; by default that of the checkpoint.
-        dropout: Of states and of attention; by default 0 if the first stage learns from stored logits, and otherwise as
-            in what it starts from.
+        teacher_layers: Layers of the teacher, from 0, or `every_second`; its embeddings and head are taken too.
+        form: The architecture of a student made from teacher layers: `bert` (the default), or `mpnet`, which keeps the
+            distance bias of an MPNet teacher. With `checkpoint`, leave it out.
+        voters: The rule of significance, see `ModelShape.significance`; by default that of the checkpoint or teacher.
+        dropout: The dropout of states and of attention. By default it is 0 if the first stage learns from stored
+            logits, otherwise that of the checkpoint or teacher.
     """
 
     checkpoint: str | None = None
@@ -110,30 +111,29 @@ class Student(Strict):
 
 
 class Stage(Strict):
-    """What all stages have.
+    """The settings that all training stages share.
 
     Attributes:
-        name: What its folder is called; by default the kind of stage.
-        epochs: How often each feature is seen; or
-        minutes: how long it takes, evaluations and checkpoints included but for the last. The learning rate falls
-            to 0 over either.
-        batch_size: Features of a batch, on each device.
-        batch_tokens: Tokens of a batch at most, instead of `batch_size`: batches take equally long, however
-            different the lengths are, and hold features of nearly equal length, so almost nothing is padded.
-        accumulate: Batches of a step.
-        learning_rate: The greatest, after the warm-up.
+        name: The name of the stage and of its folder; by default the kind of stage.
+        epochs: How often each feature is seen. Give either `epochs` or `minutes`; the learning rate falls to 0 over it.
+        minutes: How long the stage takes, with evaluations and checkpoints except the last.
+        batch_size: The number of features in a batch, on each device.
+        batch_tokens: The most tokens in a batch, instead of `batch_size`. All batches then take about the same time,
+            and hold features of nearly equal length, so there is almost no padding.
+        accumulate: The number of batches in a step.
+        learning_rate: The greatest learning rate, reached after the warm-up.
         warmup: The share of the stage in which the learning rate rises.
-        schedule: What the learning rate does then: it falls to 0 (`linear`), or stays and falls to 0 in the last third
-            (`plateau`). A plateau's stage can be prolonged until it falls: `--resume` with a greater `epochs`.
-        average: Average the weights over the fall of a plateau, step by step, and keep the mean if it is better on
+        schedule: The learning rate after the warm-up: it falls to 0 (`linear`), or stays constant and falls to 0 in the
+            last third (`plateau`). A plateau can be prolonged until it falls: `--resume` with a greater `epochs`.
+        average: Average the weights while the learning rate of a plateau falls, and keep the mean if it is better on
             `select` than every checkpoint.
-        weight_decay: Of matrices, by AdamW.
+        weight_decay: The weight decay of AdamW, for matrices.
         max_grad_norm: Gradients are scaled down to this norm.
-        precision: `auto` is bfloat16 on a GPU that has it and on a CPU that multiplies in it, and float32 elsewhere.
-        checkpoint_minutes: How often the stage is evaluated and saved.
-        checkpoint_steps: The same in steps, instead of minutes.
-        select_questions: How many questions of `select` an evaluation asks.
-        retentions: Uniform retentions at which it asks them; the best checkpoint has the greatest mean F1 of all.
+        precision: `auto` is bfloat16 on GPUs that support it and on CPUs that multiply in it, otherwise float32.
+        checkpoint_minutes: The interval, in minutes, at which the stage is evaluated and saved.
+        checkpoint_steps: The interval in steps, instead of minutes.
+        select_questions: The number of questions of `select` in an evaluation.
+        retentions: Uniform retentions at which an evaluation asks them; the best checkpoint has the greatest mean F1.
     """
 
     name: Annotated[str, Field(pattern=r"^\w[\w.-]*$")] | None = None
@@ -168,11 +168,12 @@ class Stage(Strict):
 
 
 class TeacherStage(Stage):
-    """Fine-tunes an encoder to be the teacher of the stages after it.
+    """Fine-tune an encoder to be the teacher of the stages after it.
 
     Attributes:
         model: An encoder: a folder, or a name on the Hub.
-        keep_logits: Keep this many greatest start and end logits of every feature; later runs can distil from them.
+        keep_logits: How many of the greatest start and end logits of every feature to store; later runs can distil from
+            them. 0 stores none.
     """
 
     stage: Literal["teacher"]
@@ -181,19 +182,19 @@ class TeacherStage(Stage):
 
 
 class LogitsStage(Strict):
-    """Stores what teachers say of every training feature; the stages after it learn from that file.
+    """Store the teachers' logits of every training feature in a file; the stages after it learn from the file.
 
-    It is `logits.npz` in the folder of the stage: see `logits.LogitsTable`. A recipe of such stages alone trains no
-    model; its `student.checkpoint`, if it has one, says whose tokenizer makes the features.
+    The file is `logits.npz` in the folder of the stage: see `logits.LogitsTable`. A recipe with only such stages trains
+    no model; its `student.checkpoint`, if there is one, only gives the tokenizer for the features.
 
     Attributes:
-        name: What its folder is called; by default the kind of stage.
+        name: The name of the stage and of its folder; by default the kind of stage.
         teachers: Fine-tuned models, folders or names on the Hub; by default that of the `teacher` stage before, or the
-            recipe's. Of several, the mean of their log-probabilities is stored.
-        keep: How many greatest start and end logits of every feature are kept.
-        start: A file of stored logits. The windows that it holds are not computed again.
-        precision: As in the other stages; weights are in bfloat16 too.
-        batch_tokens: The most tokens of a batch, padding included.
+            recipe's. For several teachers, the mean of their log-probabilities is stored.
+        keep: How many of the greatest start and end logits of every feature to store.
+        start: A file of stored logits. The windows in it are not computed again.
+        precision: As in the other stages, but weights are in bfloat16 too.
+        batch_tokens: The most tokens in a batch, with padding.
     """
 
     stage: Literal["logits"]
@@ -206,7 +207,7 @@ class LogitsStage(Strict):
 
 
 class StudentStage(Stage):
-    """What the stages of a student have.
+    """The settings that all stages of a student share.
 
     Attributes:
         teacher: A fine-tuned model, a folder or a name on the Hub; by default that of the `teacher` stage before,
@@ -217,28 +218,28 @@ class StudentStage(Stage):
 
 
 class IntermediateStage(StudentStage):
-    """Distils what is inside a teacher.
+    """Distil the intermediate states of a teacher.
 
     Attributes:
-        match: `attention`: hidden states, and attention scores before the softmax, layer by layer (Jiao et al., 2020);
-            `relations`: those of queries, keys and values of the last layer (Wang et al., 2021).
-        hidden_states: Whether hidden states are matched too; by default with `attention`.
-        relation_heads: Into how many heads queries, keys and values are cut; by default as many as the teacher has.
+        match: `attention`: attention scores before the softmax, layer by layer (Jiao et al., 2020). `relations`: the
+            self-attention relations of queries, keys and values of the last layer (Wang et al., 2021).
+        hidden_states: Whether to match hidden states too; by default only with `attention`.
+        relation_heads: The number of relation heads of queries, keys and values; by default the teacher's heads.
     """
 
     stage: Literal["intermediate"]
     match: Literal["attention", "relations"] = "attention"
     hidden_states: bool | None = None
-    select_questions: Count = 100  # nothing is chosen by them
+    select_questions: Count = 100  # they choose nothing in this stage
     relation_heads: Count | None = None
 
 
 class PredictionStage(StudentStage):
-    """Distils a teacher's start and end logits; without a teacher, learns from the labels.
+    """Distil a teacher's start and end logits; without a teacher, train on the labels.
 
     Attributes:
-        temperature: What softens both distributions.
-        labels: The share of the true labels in the loss.
+        temperature: The temperature that softens both distributions.
+        labels: The weight of the labels in the loss, in [0, 1]; the rest is the weight of the teacher.
         logits: A file of stored logits, instead of a teacher.
     """
 
@@ -249,31 +250,30 @@ class PredictionStage(StudentStage):
 
 
 class LengthDropStage(StudentStage):
-    """Teaches a student to do without tokens and layers (Kim and Cho, 2020).
+    """Train a student with LengthDrop and layer drop (Kim and Cho, 2020), so that it can answer at lower cost.
 
-    By the `sandwich` rule each step trains the full model as `prediction` does, the smallest sub-model, and random
-    ones, which learn from the full model or from the teacher. By the rule `single` each step trains one model as
-    `prediction` does, the full one or a random sub-model: for where arithmetic is short, since a step costs less than
-    one without LengthDrop, where the sandwich's costs some three times as much.
+    With the rule `sandwich`, each step trains the full model as `prediction` does, and the smallest and some random
+    sub-models, which learn from the full model or the teacher. It costs about three times as much as a step without
+    LengthDrop. With the rule `single`, each step trains one model as `prediction` does, the full model or a random
+    sub-model. It costs less than a step without LengthDrop; use it if compute is scarce.
 
     Attributes:
         temperature: As in `prediction`, for the full model; so are `labels` and `logits`.
-        rule: `sandwich` or `single`. `samples` and `learn_from` are the sandwich's alone, `full` and `untyped`
-            the other's.
-        full: By the rule `single`, the share of the steps that train the full model.
-        untyped: Of these, the share that is not told which tokens are the question's: a model that has learned to say
-            that a text holds no answer says so of every text whose caller leaves `token_type_ids` out, as many model
-            cards' lines do, unless it has met such inputs.
-        length_drop: A random sub-model keeps between 1 less this and 1 of what is left, layer by layer; the smallest
-            keeps 1 less this at each. By the rule `single`, the greatest: each step draws its own, from 0 on. At least
-            0.02 of the tokens stay.
-        whole: The probability with which a random sub-model drops nothing in a layer; above 0 it meets steeper
-            configurations, few layers of which drop much.
+        rule: `sandwich` or `single`. `samples` and `learn_from` are only for `sandwich`, `full` and `untyped` only for
+            `single`.
+        full: With the rule `single`, the share of the steps that train the full model.
+        untyped: The share of these steps without `token_type_ids`. Many callers leave them out, as many model cards do.
+            A model that has learned to give no answer then gives none for every text, unless it has seen such inputs.
+        length_drop: A random sub-model keeps a share of the tokens at each layer, drawn between 1 - `length_drop` and
+            1; the smallest keeps 1 - `length_drop` at each. With the rule `single`, each step first draws its own
+            value between 0 and `length_drop`. At least 0.02 of the tokens stay.
+        whole: The probability with which a random sub-model drops nothing in a layer. Above 0, there are steeper
+            configurations, in which few layers drop many tokens.
         significance: The weight of a loss by which sub-models learn to attend to the answer's tokens, so that these are
             not dropped; see `losses.significance_loss`.
         layer_drop: The probability with which a random sub-model skips a layer.
-        samples: Random sub-models of a step; 0 leaves the sandwich with its two slices.
-        learn_from: Whom sub-models learn from: the `full` model at the same step, or the `teacher`.
+        samples: The number of random sub-models in a step; with 0, only the full and the smallest model are trained.
+        learn_from: What sub-models learn from: the `full` model in the same step, or the `teacher`.
     """
 
     stage: Literal["lengthdrop"]

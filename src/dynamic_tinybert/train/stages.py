@@ -1,4 +1,4 @@
-"""The stages: each a trainer whose loss is the method."""
+"""The training stages: one trainer for each, with its loss."""
 
 from __future__ import annotations
 
@@ -27,37 +27,36 @@ from dynamic_tinybert.train.models import Teacher
 from dynamic_tinybert.train.settings import IntermediateStage, LengthDropStage, PredictionStage, TeacherStage
 from dynamic_tinybert.train.trainer import StageContext, StageTrainer
 
-_LEAST = 0.02  # of its tokens a random sub-model keeps
+_LEAST = 0.02  # least share of tokens that a random sub-model keeps
 
 
 class TeacherTrainer(StageTrainer):
-    """Fine-tunes an encoder on the labels."""
+    """Fine-tune an encoder on the labels."""
 
     stage: TeacherStage
 
     def stage_loss(self, model: Any, batch: Batch) -> Tensor:
-        """The negative log-probability of the correct spans."""
+        """Return the negative log-probability of the correct spans, see `span_loss`."""
         return label_loss(model(**self.context.inputs(batch)), batch)
 
 
 class IntermediateTrainer(StageTrainer):
-    """Distils hidden states and attention, or the relations of the last layer.
+    """Distil hidden states and attention, or the relations of the last layer.
 
-    Student layer i of n learns from layer (i + 1) N / n - 1 of the teacher's N, and the embeddings from the embeddings.
+    Student layer i of n learns from teacher layer (i + 1) N / n - 1 of N, and embeddings learn from embeddings.
 
     Args:
-        model: The student. Where its width is not the teacher's it is given projections, which are taken away again by
-            `close`.
-        stage: Its settings.
-        context: What it is given.
+        model: The student. If its hidden size is not the teacher's, it gets projections, which `close` removes.
+        stage: The settings of the stage.
+        context: The context of the stage.
         teacher: The teacher.
 
     Raises:
-        TrainingError: The teacher's layers, heads or width do not fit the student's and what is to be matched.
+        TrainingError: The teacher's layers, heads or hidden size do not fit the student's for this `match`.
     """
 
     stage: IntermediateStage
-    by_f1 = False  # the span head has no part in it
+    by_f1 = False  # the stage does not train the span head
 
     def __init__(self, model: Any, stage: IntermediateStage, context: StageContext, teacher: Teacher) -> None:
         check_intermediate(stage, model.config, teacher.model.config)
@@ -76,7 +75,7 @@ class IntermediateTrainer(StageTrainer):
         super().__init__(model, stage, context)
 
     def stage_loss(self, model: Any, batch: Batch) -> Tensor:
-        """The sum of what is matched, each averaged over layers."""
+        """Return the sum of the losses of what is matched, each averaged over layers."""
         student = model(**self.context.inputs(batch), output_hidden_states=self._hidden)
         teacher = self._teacher(batch, output_hidden_states=self._hidden)
         mine, theirs = self._hooks
@@ -95,11 +94,11 @@ class IntermediateTrainer(StageTrainer):
             if project is not None:
                 states = [p(x) for p, x in zip(project, states, strict=True)]
             loss = loss + torch.stack([hidden_loss(a, b, mask) for a, b in zip(states, goals, strict=True)]).mean()
-        # The span head has no part in this; where processes wait for each other's gradients, it needs one.
+        # The span head is not trained, but in a distributed run every weight needs a gradient.
         return loss + 0.0 * (student.start_logits.float().mean() + student.end_logits.float().mean())
 
     def close(self) -> None:
-        """Leave the student as it was, but for what it learned."""
+        """Remove the hooks and the projections."""
         for hooks in self._hooks:
             hooks.close()
         if hasattr(self.model, "projections"):
@@ -107,12 +106,12 @@ class IntermediateTrainer(StageTrainer):
 
 
 class PredictionTrainer(StageTrainer):
-    """Distils start and end logits; without a teacher, learns from the labels.
+    """Distil start and end logits; without a teacher, train on the labels.
 
     Args:
         model: The student.
-        stage: Its settings.
-        context: What it is given.
+        stage: The settings of the stage.
+        context: The context of the stage.
         teacher: The teacher, or its stored logits, or None.
     """
 
@@ -129,16 +128,16 @@ class PredictionTrainer(StageTrainer):
         super().__init__(model, stage, context)
 
     def stage_loss(self, model: Any, batch: Batch) -> Tensor:
-        """The soft cross-entropy against the teacher, and the share of the labels."""
+        """Return the weighted sum of the soft cross-entropy against the teacher and the loss of the labels."""
         return self.prediction_loss(model(**self.context.inputs(batch)), batch, self.goal(batch))
 
     def goal(self, batch: Batch) -> Any:
-        """What a live teacher says of a batch, or None where nobody asks."""
+        """Return the teacher's prediction of a batch; None if logits are stored or only labels count."""
         teacher = self._teacher
         return teacher(batch) if isinstance(teacher, Teacher) and self.stage.labels < 1 else None
 
     def prediction_loss(self, output: Any, batch: Batch, goal: Any) -> Tensor:
-        """The loss of a student's logits."""
+        """Return the loss of a student's logits."""
         share = self.stage.labels
         if self._teacher is None or share == 1:
             return label_loss(output, batch)
@@ -150,15 +149,15 @@ class PredictionTrainer(StageTrainer):
 
 
 class LengthDropTrainer(PredictionTrainer):
-    """Trains the full model, the smallest and random sub-models at once, by the sandwich rule (Kim and Cho, 2020).
+    """Train the full model, the smallest and random sub-models at each step: the sandwich rule (Kim and Cho, 2020).
 
-    Or one of them a step, by the rule `single`.
+    With the rule `single`, train one model at each step: the full one or a random sub-model.
     """
 
     stage: LengthDropStage
 
     def stage_loss(self, model: Any, batch: Batch) -> Tensor:
-        """The mean of the full model's loss and of those of its sub-models; or that of one of them."""
+        """Return the mean loss of the full model and its sub-models; with the rule `single`, the loss of one model."""
         inputs = self.context.inputs(batch)
         goal = self.goal(batch)
         if self.stage.rule == "single":
@@ -182,13 +181,13 @@ class LengthDropTrainer(PredictionTrainer):
         return torch.stack(losses).mean()
 
     def _sub_models(self) -> list[tuple[LengthConfig, list[int]]]:
-        """The smallest sub-model and random ones; the same for all processes, and again after a resumption."""
+        """Return the smallest sub-model and random ones, the same in all processes and after a resumption."""
         layers, draw = self.model.config.num_hidden_layers, self._draw()
         smallest = LengthConfig.uniform(layers, 1 - self.stage.length_drop), list(range(layers))
         return [smallest, *(self.sample(layers, draw) for _ in range(self.stage.samples))]
 
     def _single(self) -> dict[str, Any]:
-        """The one model of a step: nothing for the full one, or what a call drops."""
+        """Draw the one model of a step; return the options of its call, empty for the full model."""
         draw = self._draw()
         if draw.random() < self.stage.full:
             return {}
@@ -196,30 +195,30 @@ class LengthDropTrainer(PredictionTrainer):
         return self._dropping(*self.sample(self.model.config.num_hidden_layers, draw, drop))
 
     def _dropping(self, lengths: LengthConfig, layers: list[int]) -> dict[str, Any]:
-        """How a sub-model is called."""
+        """Return the options of the call of a sub-model."""
         return {"length_config": lengths, "layer_config": layers, "output_votes": self.stage.significance > 0}
 
     def _significance(self, output: Any, batch: Batch) -> Tensor | float:
-        """What a sub-model learns about which tokens matter."""
+        """Return the weighted significance loss of a sub-model; 0 if its weight is 0."""
         weight = self.stage.significance
         return weight * significance_loss(output.votes, batch["spans"]) if weight else 0.0
 
     def _draw(self, what: str = "") -> random.Random:
-        """What is drawn at a step: the same for all processes, and again after a resumption."""
+        """Return the generator of a step, the same in all processes and after a resumption."""
         return random.Random(f"{self.context.seed} {self.state.global_step}{what}")
 
     def sample(self, layers: int, draw: random.Random, drop: float | None = None) -> tuple[LengthConfig, list[int]]:
-        """Draw a sub-model: LengthDrop and layer drop. A layer that is skipped drops nothing.
+        """Draw a sub-model by LengthDrop and layer drop. A skipped layer drops nothing.
 
         Args:
-            layers: How many the model has.
-            draw: Draws it.
-            drop: The most that is dropped of what is left, at each layer; by default the stage's `length_drop`.
+            layers: The number of layers of the model.
+            draw: Draws the sub-model.
+            drop: The greatest share of the tokens left that a layer drops; by default the stage's `length_drop`.
         """
         drop = self.stage.length_drop if drop is None else drop
         running = [layer for layer in range(layers) if draw.random() >= self.stage.layer_drop]
         running = running or [draw.randrange(layers)]
-        whole = self.stage.whole  # where it is 0 nothing is drawn, as before it was there: such a run may be resumed
+        whole = self.stage.whole  # at 0 nothing is drawn, so runs from before this setting can be resumed
         dropping = {layer for layer in running if not whole or draw.random() >= whole}
         ratios = [draw.uniform(1 - drop, 1) if layer in dropping else 1.0 for layer in range(layers)]
         fractions = itertools.accumulate(ratios, lambda a, b: a * b)
@@ -227,11 +226,11 @@ class LengthDropTrainer(PredictionTrainer):
 
 
 def check_intermediate(stage: IntermediateStage, student: Any, teacher: Any) -> None:
-    """Check that a teacher fits a student, by their configurations.
+    """Check by their configurations that a teacher fits a student.
 
     Raises:
-        TrainingError: Layers, heads or widths do not fit what is to be matched, or the teacher is of a kind whose
-            attention is not known.
+        TrainingError: Layers, heads or hidden sizes do not fit the stage's `match`; or `AttentionHooks` does not
+            support the teacher's type.
     """
     check_attention_known(teacher.model_type)
     layers, of = student.num_hidden_layers, teacher.num_hidden_layers
@@ -251,12 +250,12 @@ def check_intermediate(stage: IntermediateStage, student: Any, teacher: Any) -> 
 
 
 def label_loss(output: Any, batch: Batch) -> Tensor:
-    """`span_loss` of a model's output."""
+    """Return `span_loss` of a model's output."""
     return span_loss(output.start_logits, output.end_logits, batch["attention_mask"], batch["spans"])
 
 
 def soft_loss(output: Any, goal: Any, batch: Batch, temperature: float) -> Tensor:
-    """`soft_cross_entropy` of start and end, their mean."""
+    """Return the mean of `soft_cross_entropy` of start and end."""
     mask = batch["attention_mask"]
     start = soft_cross_entropy(output.start_logits, goal.start_logits, mask, temperature)
     return (start + soft_cross_entropy(output.end_logits, goal.end_logits, mask, temperature)) / 2

@@ -1,4 +1,4 @@
-"""Making the student that a recipe begins with."""
+"""Make the student that a recipe begins with."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from dynamic_tinybert.train.vocabulary import Vocabulary
 
 
 def make_student(student: Student, teacher: str | Path | None, vocabulary: Vocabulary, *, stored: bool) -> Any:
-    """Make a student by its settings.
+    """Make a student from its settings.
 
     Args:
         student: The settings.
-        teacher: The model that it takes layers from, if the settings name some.
+        teacher: The model that it takes layers from, if the settings name `teacher_layers`.
         vocabulary: The vocabulary that features are made with.
-        stored: Whether its first stage learns from stored logits: then it has no dropout, unless the settings say so.
+        stored: Whether the first stage learns from stored logits; if so, dropout is 0 unless the settings give it.
     """
     if student.checkpoint is not None:
         model = load_student(student.checkpoint)
@@ -35,7 +35,7 @@ def make_student(student: Student, teacher: str | Path | None, vocabulary: Vocab
 
 
 def student_layers(student: Student, teacher: Any) -> list[int]:
-    """Return which layers of its teacher a student is made of, by the teacher's configuration."""
+    """Return the numbers of the teacher's layers that a student takes, by the teacher's configuration."""
     if student.teacher_layers == "every_second":
         return list(range(1, teacher.num_hidden_layers, 2))
     return list(student.teacher_layers or ())

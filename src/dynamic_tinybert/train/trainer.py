@@ -1,4 +1,4 @@
-"""What the stages share: transformers' Trainer, with our features, schedule and evaluation."""
+"""The base of all stages: transformers' Trainer with our features, schedule and evaluation."""
 
 from __future__ import annotations
 
@@ -32,25 +32,25 @@ from dynamic_tinybert.train.settings import LengthDropStage, Stage
 _ENDLESS = 10_000  # epochs of a stage that the clock ends
 _NEVER = 10**9  # steps
 _AVERAGE = "average.safetensors"  # in a checkpoint
-_AVERAGED = 10  # steps from weights to weights that are averaged
-_LOOK = 10  # steps from look to look at whether the loss is finite, on a GPU
+_AVERAGED = 10  # steps between weights that are averaged
+_LOOK = 10  # steps between checks that the loss is finite, on a GPU
 
 Select = Callable[[], "dict[str, float]"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class StageContext:
-    """What a stage is given.
+    """What a stage needs besides its model and settings.
 
     Attributes:
-        folder: Where its checkpoints go.
-        features: What it learns from.
+        folder: The folder of the checkpoints.
+        features: The features to train on.
         pad: The id of [PAD].
-        inputs: Feeds the model.
-        select: Evaluates the model as it is: figures by name, `f1` among them.
-        seed: Of its order, dropout and samples.
-        elapsed: Seconds that were spent on it before.
-        callbacks: For progress.
+        inputs: Prepares the model's inputs.
+        select: Evaluates the current model; returns figures by name, with `f1`.
+        seed: The seed of the order, of dropout and of sub-models.
+        elapsed: Seconds spent on the stage before.
+        callbacks: Callbacks that show progress.
     """
 
     folder: Path
@@ -64,10 +64,10 @@ class StageContext:
 
 
 class _SetEpoch(TrainerCallback):  # type: ignore[misc]
-    """Tells the sampler which epoch begins.
+    """Tell the sampler which epoch begins.
 
-    The loader does so too, but not after a resumption of several processes in the middle of an epoch, where it has
-    wrapped the sampler once more than it looks.
+    The data loader does so too, but not if several processes resume in the middle of an epoch: the sampler is then
+    wrapped once more than the loader expects.
     """
 
     def __init__(self, sampler: LengthGrouped | TokenBatches) -> None:
@@ -78,7 +78,7 @@ class _SetEpoch(TrainerCallback):  # type: ignore[misc]
 
 
 class _Average(TrainerCallback):  # type: ignore[misc]
-    """Averages the weights while the learning rate falls."""
+    """Average the weights while the learning rate falls."""
 
     def __init__(self, trainer: StageTrainer) -> None:
         self._trainer = trainer
@@ -90,15 +90,16 @@ class _Average(TrainerCallback):  # type: ignore[misc]
 
 
 class StageTrainer(Trainer):  # type: ignore[misc]
-    """A stage of training. A subclass says what the loss is: `stage_loss`.
+    """Train a stage. A subclass defines the loss: `stage_loss`.
 
     Args:
-        model: What is trained.
-        stage: Its settings.
-        context: What it is given.
+        model: The model to train.
+        stage: The settings of the stage.
+        context: The context of the stage.
 
     Attributes:
-        by_f1: Whether the checkpoint with the greatest F1 is kept; else the last, of a stage that answers nothing yet.
+        by_f1: Whether to keep the checkpoint with the greatest F1; otherwise the last one is kept, for a stage that
+            does not train the span head.
 
     Raises:
         TrainingError: (while training) The loss is NaN or infinite.
@@ -123,7 +124,7 @@ class StageTrainer(Trainer):  # type: ignore[misc]
         self._sampler = _sampler(stage, context, max(1, arguments.world_size))
         arguments.logging_steps = _logging_steps(stage, len(self._sampler))
         self._bfloat16 = arguments.bf16 and arguments.device.type == "cpu" and arguments.world_size == 1
-        model.eager = self._bfloat16  # of those models that know it: see `DropAndRestore`
+        model.eager = self._bfloat16  # only `DropAndRestore` models use it
         super().__init__(
             model=model,
             args=arguments,
@@ -135,7 +136,7 @@ class StageTrainer(Trainer):  # type: ignore[misc]
         self.mean = WeightMean(model)
         if stage.average:
             self.add_callback(_Average(self))
-        self.model_accepts_loss_kwargs = False  # the name by which older versions go
+        self.model_accepts_loss_kwargs = False  # for older versions of transformers
         self.remove_callback(PrinterCallback)
         self.remove_callback(ProgressCallback)
 
@@ -143,18 +144,18 @@ class StageTrainer(Trainer):  # type: ignore[misc]
         """Return the loss of a batch, the mean over its features.
 
         Args:
-            model: What to call: the model, wrapped if the run is distributed.
+            model: The model to call; it is wrapped if the run is distributed.
             batch: See `features.collate`.
         """
         raise NotImplementedError
 
     def learn(self, checkpoint: Path | None) -> None:
-        """Train, from a checkpoint if there is one, to the end; then the model is as the best checkpoint has it."""
+        """Train to the end, from a checkpoint if there is one; then load the best weights into the model."""
         if checkpoint is not None:
             state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
             timed = self.clock.limit is not None
             if self.clock.done() >= 1 if timed else state.global_step >= state.max_steps:
-                # Everything was learned; transformers would make a step more of a broken epoch.
+                # Training is done, but transformers would do one more step if the last epoch is incomplete.
                 self.state = state
                 self.state.best_model_checkpoint = str(self.context.folder / f"checkpoint-{state.best_global_step}")
                 self._load_best_model()
@@ -163,24 +164,24 @@ class StageTrainer(Trainer):  # type: ignore[misc]
                 return
             self.mean.load(checkpoint / _AVERAGE)
         with warnings.catch_warnings():
-            # Older versions know no other.
+            # Older versions of transformers have no other option.
             warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated")
             self.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
         self._choose_average()
-        # Its forward, accelerate's over that of the class, computes in the stage's precision; the next stage, and the
-        # last measuring, say their own. The mark goes too: a model that bears it is not wrapped again by accelerate, so
-        # that the next stage would train in float32, whatever it says.
+        # accelerate replaced the model's forward by one that computes in this stage's precision. Remove it, since later
+        # stages and the final measurement set their own. Remove accelerate's mark too: it would not wrap a marked model
+        # again, and the next stage would always train in float32.
         for name in ("forward", "_original_forward", "_is_accelerate_prepared"):
             self.model.__dict__.pop(name, None)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """Write the weights of a checkpoint, and the mean so far beside them."""
+        """Write the weights of a checkpoint and the mean of weights so far."""
         super().save_model(output_dir, _internal_call=_internal_call)
         if output_dir is not None and self.is_world_process_zero():
             self.mean.save(Path(output_dir) / _AVERAGE)
 
     def _choose_average(self) -> None:
-        """Take the mean of the weights if it is better than the best checkpoint, which the model has now."""
+        """Use the mean of the weights if it is better than the best checkpoint, which the model holds now."""
         if not self.mean.count:
             return
         best = self.state.best_metric
@@ -189,7 +190,7 @@ class StageTrainer(Trainer):  # type: ignore[misc]
             self.mean.swap()
 
     def done(self) -> float:
-        """The share of the stage that is over."""
+        """Return the share of the stage that is done, in [0, 1]."""
         if self.clock.limit is not None:
             return self.clock.done()
         return float(self.state.global_step / max(self.state.max_steps, 1))
@@ -197,13 +198,13 @@ class StageTrainer(Trainer):  # type: ignore[misc]
     def compute_loss(
         self, model: Any, inputs: Batch, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """Compute the stage's loss, and refuse to go on from one that is no number."""
+        """Compute the stage's loss; raise an error if it is NaN or infinite."""
         loss = self.stage_loss(InBfloat16(model) if self._bfloat16 else model, inputs)
-        if isinstance(self._sampler, TokenBatches):  # each feature counts the same, whatever the size of its batch
+        if isinstance(self._sampler, TokenBatches):  # each feature has the same weight in batches of any size
             loss = loss * (len(inputs["input_ids"]) * len(self._sampler) / len(self.context.features))
         finite = torch.isfinite(loss.detach())
         self._finite = finite if self._finite is None else self._finite & finite
-        # To look at a number on a GPU is to wait for it, so there one looks now and then.
+        # Reading a number from a GPU waits for it, so on a GPU this happens only every few steps.
         if (loss.device.type == "cpu" or self.state.global_step % _LOOK == 0) and not bool(self._finite):
             raise TrainingError(
                 f"the loss is NaN or infinite at step {self.state.global_step + 1}: lower learning_rate, or set "
@@ -212,7 +213,7 @@ class StageTrainer(Trainer):  # type: ignore[misc]
         return (loss, None) if return_outputs else loss
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
-        """Make the learning rate follow the share of the stage that is over, in steps or in time."""
+        """Make the learning rate follow the share of the stage that is done, in steps or in time."""
         if self.lr_scheduler is None:
 
             def factor(step: int) -> float:
@@ -225,7 +226,7 @@ class StageTrainer(Trainer):  # type: ignore[misc]
         return self.lr_scheduler
 
     def evaluate(self, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> dict[str, float]:
-        """Ask the questions of `select`, in the first process, by the road that answering takes."""
+        """Evaluate on the questions of `select` in the first process, with the same code as for answering."""
         if self._finite is not None and not bool(self._finite):
             raise TrainingError(
                 f"the loss became NaN or infinite before step {self.state.global_step}: lower learning_rate, or set "
@@ -250,7 +251,7 @@ class StageTrainer(Trainer):  # type: ignore[misc]
         return metrics
 
     def get_train_dataloader(self) -> Any:
-        """Make what gives batches; of batches by tokens transformers does not know."""
+        """Make the data loader; transformers does not support batches by tokens."""
         if isinstance(self._sampler, LengthGrouped):
             return super().get_train_dataloader()
         pin = self.args.dataloader_pin_memory
@@ -274,7 +275,7 @@ def _arguments(stage: Stage, context: StageContext) -> TrainingArguments:
     every = stage.checkpoint_steps or _NEVER
     arguments = TrainingArguments(
         output_dir=str(context.folder),
-        use_cpu=PartialState().device.type == "cpu",  # else transformers refuses bfloat16 there
+        use_cpu=PartialState().device.type == "cpu",  # otherwise transformers refuses bfloat16 on a CPU
         per_device_train_batch_size=stage.batch_size,
         gradient_accumulation_steps=stage.accumulate,
         learning_rate=stage.learning_rate,
@@ -303,22 +304,22 @@ def _arguments(stage: Stage, context: StageContext) -> TrainingArguments:
         ddp_find_unused_parameters=_leaves_layers_out(stage),
         ddp_broadcast_buffers=False,
     )
-    # One process uses one device: several would each see a part of a batch only, and hooks and projections none of it.
+    # One process uses one device: with several, each would get only a part of a batch, and hooks would get nothing.
     arguments._n_gpu = min(arguments.n_gpu, 1)
     return arguments
 
 
 def _leaves_layers_out(stage: Stage) -> bool:
-    """Whether some steps give layers no gradient, which distributed training must be told."""
+    """Return whether some layers get no gradient at some steps; distributed training must know this."""
     return isinstance(stage, LengthDropStage) and stage.rule == "single" and stage.layer_drop > 0
 
 
 def _logging_steps(stage: Stage, samples: int) -> int:
-    """About 200 points of the curve, whatever the length of the stage; every 10 steps by the clock.
+    """Return the steps between two points of the curve: about 200 points in all, or every 10 steps with `minutes`.
 
     Args:
-        stage: Its settings.
-        samples: What the sampler gives in an epoch: batches by tokens, and features otherwise.
+        stage: The settings of the stage.
+        samples: The length of the sampler: batches of an epoch with `batch_tokens`, otherwise features.
     """
     if stage.epochs is None:
         return 10

@@ -1,4 +1,4 @@
-"""Whether a teacher sees the tokens that a student does, and under which ids."""
+"""Check that a teacher and a student split texts into the same tokens, and map their ids."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _ROLES = ("cls_token", "sep_token", "pad_token", "unk_token", "mask_token")
 
 
 class Vocabulary:
-    """The tokenizer of a model, as training needs it.
+    """The tokenizer of a model, for training.
 
     Args:
         model: A model folder, or a name on the Hub.
@@ -25,10 +25,10 @@ class Vocabulary:
     Attributes:
         name: The model.
         ids: Token -> id.
-        roles: Special tokens by role, as `cls_token`; those that it has.
+        roles: Role -> special token, as `cls_token`; only roles that the tokenizer has.
 
     Raises:
-        TrainingError: It cannot be loaded, or is not of the kind of which offsets and tokens can be had.
+        TrainingError: The tokenizer cannot be loaded, or is not a fast tokenizer.
     """
 
     def __init__(self, model: str | Path) -> None:
@@ -36,9 +36,9 @@ class Vocabulary:
         check_exists(model)
         try:
             loaded = AutoTokenizer.from_pretrained(model)
-            file = Path(model) / "tokenizer.json"  # what features are made with; loaded is made from the settings too
+            file = Path(model) / "tokenizer.json"  # features use this file; `loaded` also depends on settings
             self._tokenizer: Tokenizer = Tokenizer.from_file(str(file)) if file.is_file() else loaded.backend_tokenizer
-        except Exception as error:  # transformers raises what comes from below
+        except Exception as error:  # transformers passes on errors of any type
             raise TrainingError(f"the tokenizer of {model} cannot be loaded: {error}") from None
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
@@ -48,18 +48,18 @@ class Vocabulary:
 
     @property
     def reads_as_bert(self) -> bool:
-        """Whether its special tokens are BERT's, so that windows can be made with it."""
+        """Whether the special tokens are BERT's, so that windows can be made with this tokenizer."""
         return self.roles.get("cls_token") == "[CLS]" and self.roles.get("sep_token") == "[SEP]"
 
     def tokens(self, text: str) -> list[str]:
-        """The tokens of a text, without special ones."""
+        """Return the tokens of a text, without special tokens."""
         encoding = self._tokenizer.encode(text, add_special_tokens=False)
         return list(encoding.tokens)
 
     def map_from(self, student: Vocabulary) -> Tensor | None:
-        """Return the id here of each of a student's ids, `[student's vocabulary]`; None if they are the same.
+        """Return this vocabulary's id for each id of a student, `[student's vocabulary]`; None if they are the same.
 
-        Tokens correspond by what they spell, special ones by their role. An id of -1 has no counterpart.
+        Tokens are matched by their text, special tokens by their role. -1 means that there is no such token here.
         """
         table = torch.full((max(student.ids.values()) + 1,), -1, dtype=torch.long)
         for token, index in student.ids.items():
@@ -71,7 +71,7 @@ class Vocabulary:
 
 
 def check_exists(model: str | Path) -> None:
-    """Check that a model is a folder that is there, or may be on the Hub.
+    """Check that a model is an existing folder, or that its name may be one on the Hub.
 
     Raises:
         TrainingError: It is neither.
@@ -86,13 +86,13 @@ def check_alignment(
     """Check, on real texts, that teacher and student split them into the same tokens.
 
     Args:
-        teacher: The tokenizer of what reads features under ids of its own.
+        teacher: The tokenizer of the model that gets features under its own ids.
         student: The tokenizer that features are made with.
         texts: The texts.
-        role: What the first belongs to, for the message.
+        role: How the message calls the model of `teacher`.
 
     Raises:
-        TrainingError: They do not, so the teacher's logits would belong to other tokens than the student's.
+        TrainingError: They split differently, so the teacher's logits would belong to other tokens than the student's.
     """
     for text in texts:
         mine, his = student.tokens(text), teacher.tokens(text)

@@ -1,8 +1,8 @@
-"""Training data as in use: windows of whole articles, near distractors, questions as typed, text as extracted.
+"""Make training data realistic: windows of whole articles, near distractors, questions as typed, text as extracted.
 
-Each of the four is a share of a recipe's `data`, and 0 by default. What is drawn for a question depends on the seed,
-the setting and the question's id alone: one setting does not change what another draws, and a greater share changes
-the same questions as a smaller one, and more.
+A recipe's `data` sets a share for each of the four, 0 by default. A draw depends only on the seed, the setting and the
+question's id: settings do not change each other's draws, and a larger share changes the same questions as a smaller
+one, and others too.
 """
 
 from dynamic_tinybert.train.data.articles import Articles, check_article_lengths, place_window

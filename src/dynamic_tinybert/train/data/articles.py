@@ -1,4 +1,4 @@
-"""Windows of a whole article: a paragraph among its neighbours, in the article's order."""
+"""Make windows of a whole article: a paragraph with its neighbours, in the article's order."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from dynamic_tinybert.train.errors import TrainingError
 
 
 def check_article_lengths(lengths: tuple[int, int], *, max_seq_len: int, max_question_len: int) -> None:
-    """Check that windows of articles can have the lengths that are wanted.
+    """Check the lengths of article windows.
 
     Args:
-        lengths: The shortest and the longest window, in tokens.
-        max_seq_len: The longest window of all, in tokens.
+        lengths: The shortest and the longest article window, in tokens.
+        max_seq_len: The longest window of any kind, in tokens.
         max_question_len: The longest question, in tokens.
 
     Raises:
-        TrainingError: They are in the wrong order, too long, or leave no room for a text.
+        TrainingError: The lengths are in the wrong order, too long, or leave too little room for the text.
     """
     shortest, longest = lengths
     if shortest > longest:
@@ -34,10 +34,10 @@ def check_article_lengths(lengths: tuple[int, int], *, max_seq_len: int, max_que
 
 
 class Articles:
-    """The paragraphs of articles, by their titles, in order.
+    """The paragraphs of articles, by title, in order.
 
     Args:
-        questions: Those whose paragraphs they are.
+        questions: The questions about the paragraphs.
     """
 
     def __init__(self, questions: Sequence[Question]) -> None:
@@ -47,18 +47,19 @@ class Articles:
     def surround(
         self, passage: Passage, question: Question, text: str, tokens: int, length: Callable[[str], int], separator: str
     ) -> Passage:
-        """Put the neighbours of a paragraph around it.
+        """Add the neighbours of a paragraph before and after it.
 
-        A paragraph that holds a right answer may have any neighbours: an occurrence of the answer in them is not
-        labelled. One that holds none gets neighbours up to the first that holds one, or that is the question's own.
+        If the paragraph holds a right answer, any neighbours are added; an occurrence of the answer in them is not
+        labelled. If it does not, neighbours are added up to the first one that holds an answer or is the question's own
+        paragraph; that one is left out.
 
         Args:
             passage: The paragraph, perhaps changed.
             question: The question.
             text: The paragraph as it is in the article.
-            tokens: On each side neighbours are added until they have this many tokens, or there are no more.
-            length: How many tokens a text has.
-            separator: What stands between paragraphs.
+            tokens: Add neighbours on each side until they have this many tokens, or there are no more.
+            length: Returns the number of tokens of a text.
+            separator: The text between paragraphs.
         """
         texts = self._texts[question.title]
         at = self._at[question.title][text]
@@ -88,20 +89,20 @@ class Articles:
 def place_window(
     total: int, paragraph: tuple[int, int], answer: tuple[int, int], room: int, draw: random.Random
 ) -> tuple[int, int]:
-    """Draw where a window lies in a text.
+    """Draw the place of a window in a text.
 
-    Every place is equally probable at which the window holds the whole paragraph; or, if the paragraph is longer than
-    the window, at which it lies in the paragraph and holds the whole answer.
+    The window holds the whole paragraph. If the paragraph is longer than the window, the window lies in the paragraph
+    and holds the whole answer. All such places are equally probable.
 
     Args:
         total: The length of the text, in tokens.
-        paragraph: First token of the paragraph, and the one after its last.
-        answer: The same of the answer; if there is no answer, of any part of the paragraph.
-        room: The length of the window, in tokens. The window is longer if the answer is.
+        paragraph: Start and end of the paragraph, in tokens; the end is exclusive.
+        answer: Start and end of the answer, likewise; if there is no answer, of any part of the paragraph.
+        room: The length of the window, in tokens. The window is longer if the answer is longer.
         draw: Draws the place.
 
     Returns:
-        The first token of the window, and the one after its last.
+        Start and end of the window, in tokens; the end is exclusive.
     """
     room = min(total, max(room, answer[1] - answer[0]))
     begin, end = paragraph

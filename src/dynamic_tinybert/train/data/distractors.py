@@ -1,4 +1,4 @@
-"""Text that shares a question's words and does not answer it."""
+"""Find text that shares words with a question but does not answer it."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ import numpy as np
 from dynamic_tinybert.squad import Article, Bm25, Question, normalize_answer, paragraphs_of
 from dynamic_tinybert.train.data.passage import Edit, Passage, sentence_gaps
 
-_NEAREST = 6  # sentences, of which some are drawn
-_LEAST = 0.3  # of the greatest score of a sentence: one that shares only common words is no distractor
-_LENGTHS = 40, 400  # characters of a sentence
+_NEAREST = 6  # sentences to draw from
+_LEAST = 0.3  # of the greatest score: a sentence below it shares only common words, so it is not a distractor
+_LENGTHS = 40, 400  # shortest and longest sentence, in characters
 _REFERS_BACK = re.compile(
     r"[\"“‘'(\[]*(?:he|she|it|they|this|these|that|those|such|his|her|its|their|him|them|there|here|however|but|and|"
     r"or|so|thus|therefore|then|also|another|other|others|both|each|one|instead|later|afterwards|moreover|furthermore|"
     r"in addition|for example|for instance|as a result|the (?:latter|former|same|two))\b",
     re.IGNORECASE,
 )
-"""The beginning of a sentence that cannot stand without the one before it."""
+"""The beginning of a sentence that refers to the one before it."""
 
 
 class Distractors:
-    """The paragraphs and sentences of articles, ranked for their questions by BM25.
+    """Rank the paragraphs and sentences of articles for their questions, by BM25.
 
-    An article is ranked when the first question about it is asked, so ask about one article after another.
+    Only the index of the latest article is kept, so ask about one article after another.
 
     Args:
-        questions: Those whose paragraphs they are.
+        questions: The questions about the paragraphs.
     """
 
     def __init__(self, questions: Sequence[Question]) -> None:
@@ -38,15 +38,15 @@ class Distractors:
         self._title: str | None = None
 
     def nearest(self, question: Question) -> str | None:
-        """Return the nearest other paragraph of a question's article that holds none of its answers, if any."""
+        """Return the nearest other paragraph of the article that holds none of the answers, or None."""
         self._rank(question.title)
         return self._article.nearest(question)
 
     def sentences(self, question: Question, draw: random.Random) -> tuple[str, ...]:
-        """Draw 1 to 3 of the nearest sentences of other paragraphs: they share a word with the question.
+        """Draw 1 to 3 of the nearest sentences of other paragraphs; each shares a word with the question.
 
-        No sentence holds an answer, and none begins with a word that refers back ("It", "However"): beside another
-        paragraph it would say something else. Empty if there is no such sentence.
+        No sentence holds an answer. No sentence begins with a word that refers back ("It", "However"), since it would
+        mean something else in another paragraph. The result is empty if there is no such sentence.
         """
         self._rank(question.title)
         scores = self._ranking.scores(question.question)
@@ -73,13 +73,13 @@ class Distractors:
 
 
 def beside(passage: Passage, sentences: Sequence[str], draw: random.Random) -> Passage:
-    """Insert sentences into a passage: before it, after it, or between two sentences of it.
+    """Insert sentences into a passage: before it, after it, or between two of its sentences.
 
-    None comes before a sentence that refers back, or inside a right answer.
+    No sentence is inserted before a sentence that refers back, or inside a right answer.
 
     Args:
         passage: The passage.
-        sentences: What to insert.
+        sentences: The sentences to insert.
         draw: Draws the place of each.
     """
     text = passage.text
@@ -99,7 +99,7 @@ def beside(passage: Passage, sentences: Sequence[str], draw: random.Random) -> P
 
 
 def _standing_alone(text: str) -> list[str]:
-    """The sentences of a text that can stand elsewhere."""
+    """Return the sentences of a text that do not refer back and are neither too short nor too long."""
     gaps = [*sentence_gaps(text), (len(text), len(text))]
     begins = [0, *(end for _, end in gaps)]
     sentences = [text[begin:end].strip() for begin, (end, _) in zip(begins, gaps, strict=False)]

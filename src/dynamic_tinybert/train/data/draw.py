@@ -1,4 +1,4 @@
-"""Which questions a setting changes, and what it draws for them."""
+"""Decide which questions a setting changes, and seed its draws for them."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import random
 
 
 def drawn(share: float, setting: str, seed: int, question: str) -> random.Random | None:
-    """Return what draws for a question if it is of the share; otherwise None.
+    """Return a generator for a question if the question is in the share; otherwise None.
 
     Args:
-        share: The share of all questions, in [0, 1]; each question is of it with this probability.
+        share: The probability with which each question is in the share, in [0, 1].
         setting: The name of the setting.
         seed: The seed of the recipe.
-        question: What tells the question from others: its id.
+        question: The id of the question.
     """
     if share <= 0:
         return None

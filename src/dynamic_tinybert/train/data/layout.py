@@ -1,4 +1,4 @@
-"""Text as it comes out of PDF and HTML files: lines, hyphens, list markers, headings, page numbers, menus."""
+"""Lay out text as it is extracted from PDF and HTML: lines, hyphens, list markers, headings, page footers, menus."""
 
 from __future__ import annotations
 
@@ -29,19 +29,20 @@ _BREAK = re.compile(r"(?<=[A-Za-z]{3})(?<=[aeiouynrlstmcd])(?=[bcdfghjklmnpqrstv
 
 
 def lay_out(passage: Passage, title: str, answers: Iterable[str], draw: random.Random) -> Passage:
-    """Return a passage as it comes out of a PDF or an HTML file, each with probability 1/2.
+    """Return a passage as it is extracted from a PDF or an HTML file, each with probability 1/2.
 
-    - PDF: lines of at most 60 to 100 characters, most often with words hyphenated at their ends; sometimes a heading
-      before, list markers, and the foot of a page between two lines.
-    - HTML: list markers before sentences, a heading before, lines of a menu before or after; no lines of fixed width.
+    - PDF: lines of at most 60 to 100 characters, most often with hyphenated words at their ends; sometimes with a
+      heading at the start, list markers, and a page footer between two lines.
+    - HTML: one or more of list markers before sentences, a heading at the start, and menu lines at the start or end.
+      There are no lines of fixed width.
 
-    Nothing is inserted in a right answer or broken in it, and what is inserted holds no answer.
+    A right answer is never broken, and inserted text holds no answer.
 
     Args:
         passage: The passage.
-        title: That of its article, for headings.
+        title: The title of the article, for headings.
         answers: The question's answers.
-        draw: Draws all of it.
+        draw: Draws the changes.
     """
     title = " ".join(unquote(title).replace("_", " ").split())
     answers = list(answers)
@@ -65,7 +66,7 @@ def lay_out(passage: Passage, title: str, answers: Iterable[str], draw: random.R
 
 
 def _listed(passage: Passage, answers: list[str], draw: random.Random) -> Passage:
-    """Each sentence, or each from some sentence on, as an item of a list."""
+    """Make each sentence, or each from some sentence on, an item of a list."""
     gaps = [gap for gap in sentence_gaps(passage.text) if passage.is_free(*gap)]
     marker = draw.choice(_MARKERS)
     edits: list[Edit] = [(start, end, "\n") for start, end in gaps]
@@ -89,7 +90,7 @@ def _headed(passage: Passage, title: str, answers: list[str], draw: random.Rando
 
 
 def _footed(passage: Passage, title: str, answers: list[str], draw: random.Random) -> Passage:
-    """The foot of a page between two lines; not in a word that is hyphenated."""
+    """Insert a page footer between two lines, but not inside a hyphenated word."""
     page = draw.randint(1, 400)
     foot = draw.choice(_FOOTERS).format(page=page, pages=page + draw.randint(0, 300), title=title)
     places = [found.start() for found in re.finditer("(?<!-)\n", passage.text) if passage.is_free(*found.span())]
@@ -107,7 +108,7 @@ def _with_menu(passage: Passage, title: str, answers: list[str], draw: random.Ra
 
 
 def _wrapped(passage: Passage, width: int, hyphens: bool, draw: random.Random) -> Passage:
-    """Lines of at most `width` characters, longer only for a right answer, or a word, that would be broken."""
+    """Break a passage into lines of at most `width` characters, longer only to keep a right answer or a word whole."""
     text = passage.text
     edits: list[Edit] = []
     begin = 0
@@ -130,7 +131,7 @@ def _wrapped(passage: Passage, width: int, hyphens: bool, draw: random.Random) -
 
 
 def _space(passage: Passage, begin: int, width: int) -> int | None:
-    """The last space of a line at which it may end; if there is no such space, the first after it."""
+    """Return the last space at which a line may end; if there is none within `width`, the first one after it."""
     text = passage.text
     at = text.rfind(" ", begin + 1, begin + width + 1)
     while at > begin and not passage.is_free(at, at + 1):
@@ -144,7 +145,7 @@ def _space(passage: Passage, begin: int, width: int) -> int | None:
 
 
 def _hyphen(passage: Passage, begin: int, limit: int) -> int | None:
-    """Where the word at `begin` is hyphenated, before `limit`: before a consonant and a vowel."""
+    """Return the last place before `limit` to hyphenate the word at `begin`; a consonant and a vowel follow it."""
     word = _LONG_WORD.match(passage.text, begin)
     if word is None or not passage.is_free(*word.span()):
         return None

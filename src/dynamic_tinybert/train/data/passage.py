@@ -1,4 +1,4 @@
-"""A text with the places of right answers in it, which stay right when the text is changed around them."""
+"""Edit a text and keep track of the places of right answers in it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TypeAlias
 from dynamic_tinybert.squad import normalize_answer, words_of
 
 Edit: TypeAlias = "tuple[int, int, str]"
-"""Where the replaced characters start and end, and what comes in their place. Start is end for an insertion."""
+"""Start and end of the replaced characters, and the replacement. For an insertion, start equals end."""
 
 _END = re.compile(r"(?<=[.!?])[\"”’')\]]*(?:\[\d+\])*(\s+)(?=[\"“‘'(\[]*[A-Z0-9])")
 _ABBREVIATION = re.compile(
@@ -34,14 +34,14 @@ class Passage:
     paragraph: tuple[int, int]
 
     def is_free(self, start: int, end: int) -> bool:
-        """Whether an edit there would leave every right answer as it is."""
+        """Return whether an edit from `start` to `end` leaves every right answer unchanged."""
         return not any(start < b and a < end if start < end else a < start < b for a, b in self.right)
 
     def edited(self, edits: Iterable[Edit]) -> Passage:
-        """Return the passage after edits, with the same right answers in their new places.
+        """Return the passage after edits, with the same right answers at their new places.
 
         Args:
-            edits: They do not overlap. Of insertions at one place, the first in this order comes first.
+            edits: Edits that do not overlap. Insertions at the same place keep their order.
 
         Raises:
             ValueError: Two edits overlap, or one is inside a right answer.
@@ -60,7 +60,7 @@ class Passage:
         def start_of(place: int) -> int:
             return place + sum(more for _, end, more in moves if end <= place)
 
-        def end_of(place: int) -> int:  # what is inserted there is outside
+        def end_of(place: int) -> int:  # text that is inserted at the end is outside
             return place + sum(more for start, end, more in moves if end <= place and start < place)
 
         right = tuple((start_of(a), start_of(a) + b - a) for a, b in self.right)
@@ -70,7 +70,7 @@ class Passage:
 def sentence_gaps(text: str) -> Iterator[tuple[int, int]]:
     """Yield start and end of the white space between sentences, by simple rules for English.
 
-    A full stop after an initial or a usual abbreviation ends no sentence.
+    A full stop after an initial or a common abbreviation does not end a sentence.
     """
     for found in _END.finditer(text):
         if not _ABBREVIATION.search(text[max(0, found.start() - 8) : found.start()]):
@@ -78,9 +78,10 @@ def sentence_gaps(text: str) -> Iterator[tuple[int, int]]:
 
 
 def holds(text: str, answers: Iterable[str]) -> bool:
-    """Whether a text holds one of the answers, as whole words: as they are written, or as SQuAD's metrics read them.
+    """Return whether a text holds one of the answers as whole words.
 
-    "4.1" holds "4" and "1" as well as "4.1" and "41".
+    Words are compared in two ways: as `words_of` splits them, and as `normalize_answer` of SQuAD's metrics does. So
+    "4.1" holds "4", "1", "4.1" and "41".
     """
     forms = (normalize_answer, lambda words: " ".join(words_of(words)))
     answers = list(answers)

@@ -1,4 +1,4 @@
-"""Questions as people type them: without a question mark, in keywords, as an order, with a typo."""
+"""Rewrite questions as people type them: without a question mark, as keywords, as an order, with a typo."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ _DROP = """
     a an the is are was were be been being do does did has have had what which that this these those of in on at for
     it its there and also
 """
-# Words that say what kind of answer is wanted, who or when, stay; so do `by`, `from`, `to` and `not`, without which
-# another thing is asked.
+# "who" and "when" stay, since they say what kind of answer is wanted; `by`, `from`, `to` and `not` stay, since the
+# question means something else without them.
 _DROPPED = frozenset(_DROP.split())
 
 _AUXILIARIES = """
@@ -40,16 +40,18 @@ _LEFT_HANGING = re.compile(
 
 
 def as_typed(question: str, draw: random.Random) -> str:
-    """Return a question as somebody may type it; one of the variants that are possible, each equally probable.
+    """Return a question as somebody may type it. Each variant that is possible is equally probable.
+
+    The variants:
 
     - without its question mark;
-    - that, and in lower case (to an uncased tokenizer, the same);
-    - its keywords alone;
+    - in lower case without its question mark (the same for an uncased tokenizer);
+    - only its keywords;
     - as an order: "Tell me who built the tower";
-    - with one typo, which is in no number: two letters swapped, or one missing, or one doubled.
+    - with one typo in a word, never in a number: two letters swapped, one missing, or one doubled.
 
     Args:
-        question: The question. One that has no such variant comes back as it is.
+        question: The question. If it has no variant, it is returned unchanged.
         draw: Draws the variant.
     """
     ways: list[Callable[[str, random.Random], str | None]] = [_unmarked, _lower, _keywords, _order, _typo]
@@ -70,7 +72,7 @@ def _lower(question: str, _: random.Random) -> str | None:
 
 
 def _keywords(question: str, draw: random.Random) -> str | None:
-    """Its words without stop words, in their order; None if they are fewer than two, or none was dropped."""
+    """Return the words without stop words, in order; None if fewer than two stay, or none is dropped."""
     words = question.strip().rstrip(_MARKS).split()
     kept = [word for word in words if word.lower().strip("\"“”'(),;:") not in _DROPPED]
     if len(kept) < 2 or len(kept) == len(words):
@@ -80,7 +82,7 @@ def _keywords(question: str, draw: random.Random) -> str | None:
 
 
 def _order(question: str, draw: random.Random) -> str | None:
-    """An order. Where that would need another order of the words, the question is left behind a colon."""
+    """Return an order. If the words would need to be rearranged, a colon and the unchanged question follow instead."""
     asked = question.strip().rstrip(_MARKS)
     if not asked:
         return None
@@ -97,7 +99,7 @@ def _order(question: str, draw: random.Random) -> str | None:
 
 
 def _typo(question: str, draw: random.Random) -> str | None:
-    """One slip in a word of at least 4 letters, not in its first; None if there is no such word."""
+    """Make one typo in a word of at least 4 letters, not in its first letter; None if there is no such word."""
     words = list(_LETTERS.finditer(question))
     if not words:
         return None
