@@ -44,7 +44,7 @@ _SHARED = """
 _Shared: Any = create_model(
     "_Shared",
     __config__=ConfigDict(extra="forbid", protected_namespaces=()),
-    workers=_field("workers", kind=int, default=1, description="Batches that a replica reads at once."),
+    workers=_field("workers", kind=int, default=1, description="How many batches a replica predicts at the same time."),
     **{name: _field(name) for name in _SHARED},
 )
 

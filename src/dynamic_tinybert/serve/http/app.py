@@ -116,19 +116,19 @@ def _add_server(app: FastAPI, engine: Engine, options: ServeOptions, stopping: S
 
     @app.get("/health", response_model=Health, responses={503: {"model": Health}}, tags=["server"])
     async def health() -> Response:
-        """Say whether the server takes questions: 503 while it stops."""
+        """Return whether the server accepts questions; status 503 while it stops."""
         if stopping.is_set():
             return JSONResponse({"status": "stopping"}, 503)
         return JSONResponse({"status": "ok"})
 
     @app.get("/info", response_model=Info, responses=everywhere, tags=["server"])
     def info() -> Info:
-        """Tell the model, what it offers, the indexes and the limits."""
+        """Return the model, its length configurations, the indexes and the limits."""
         return info_body(engine, options)
 
     @app.get("/metrics", response_class=Response, responses=everywhere, tags=["server"])
     def metrics() -> Response:
-        """Tell the metrics, as Prometheus reads them."""
+        """Return the metrics in the format of Prometheus."""
         return Response(engine.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 

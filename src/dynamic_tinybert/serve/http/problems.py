@@ -79,7 +79,7 @@ _ECHOES = frozenset({"error", "tag", "encoding_error"})  # these keys quote the 
 class ErrorItem(BaseModel):
     """The error of one field."""
 
-    field: str = Field(examples=["question.3"], description="Where: the names and list indices on the way, with dots.")
+    field: str = Field(examples=["question.3"], description="The path to the field: names and list indices, with dots.")
     message: str = Field(examples=["Input should be a valid string"])
 
 
@@ -90,9 +90,9 @@ class ProblemBody(BaseModel):
     title: str = Field(examples=["Too Many Requests"])
     status: int = Field(examples=[429])
     detail: str = Field(description="One line that says what to do.")
-    code: Code = Field(description="What programs may decide by.")
+    code: Code = Field(description="The code for programs.")
     request_id: str
-    errors: list[ErrorItem] | None = Field(None, description="What is wrong with which field; only with status 422.")
+    errors: list[ErrorItem] | None = Field(None, description="The errors of fields; only with status 422.")
 
 
 class FieldProblem(TypedDict):

@@ -42,21 +42,21 @@ class AnswerRequest(RequestModel):
         "balanced, the cheapest measured configuration within 1 F1 of full; or fast, within 3. Load control may give "
         "less. By default the server's.",
     )
-    top_k: _Whole = Field(1, ge=1, le=_MOST_ANSWERS, description="How many answers to give, none overlapping a better.")
+    top_k: _Whole = Field(1, ge=1, le=_MOST_ANSWERS, description="How many answers to give. They do not overlap.")
     max_latency_ms: Annotated[float, Field(gt=0, le=_MOST_MS)] | None = Field(
         None,
-        description="Milliseconds that the answer may take: the budget is chosen so that it holds, and a request that "
-        "still waits then is given up, with status 504.",
+        description="The time limit for the answer, in milliseconds. Load control chooses a budget that meets it. When "
+        "it has passed, the request ends with status 504.",
     )
-    handle_impossible_answer: bool = Field(False, description="Let the answer be that the text holds none: text ''.")
+    handle_impossible_answer: bool = Field(False, description="Allow the answer '': the text contains no answer.")
     no_answer_threshold: Annotated[float, Field(ge=-1e6, le=1e6)] | None = Field(
-        None, description="With that: none where its logit exceeds the best span's by more; by default the model's own."
+        None, description="No answer if its logit exceeds the best span's by more than this; by default the model's."
     )
     max_seq_len: Annotated[_Whole, Field(ge=1, le=_MOST_TOKENS)] | None = Field(
-        None, description="The longest window, in tokens; by default 384, or what the model can read if that is less."
+        None, description="The longest window, in tokens; by default 384, or the limit of the model if that is less."
     )
     doc_stride: Annotated[_Whole, Field(ge=0, le=_MOST_TOKENS)] | None = Field(
-        None, description="How much windows of a long text overlap, in tokens; by default 128."
+        None, description="The overlap of the windows of a long text, in tokens; by default 128."
     )
     max_question_len: _Whole = Field(
         DEFAULTS["max_question_len"], ge=1, le=_MOST_TOKENS, description="The longest question, in tokens; then cut."
@@ -65,7 +65,7 @@ class AnswerRequest(RequestModel):
         DEFAULTS["max_answer_len"], ge=1, le=_LONGEST_ANSWER, description="The longest answer, in tokens."
     )
     explain: bool = Field(
-        False, description="Tell of each token of the text how many layers it passed before it was dropped; no index."
+        False, description="Return how many layers each token passed before it was dropped; not for an index."
     )
 
     @model_validator(mode="after")
@@ -115,11 +115,11 @@ def request_model(options: ServeOptions) -> type[AnswerRequest]:
     fields: dict[str, Any] = {
         "question": (
             question | Annotated[list[question], many],
-            Field(description="The question, or questions; one goes with each of many texts."),
+            Field(description="The question or questions. A single question is asked of each text."),
         ),
         "text": (
             text | Annotated[list[text], many] | None,
-            Field(None, description="The text, or texts; one goes with each of many questions."),
+            Field(None, description="The text or texts. A single text is used for each question."),
         ),
         "context": (text | Annotated[list[text], many] | None, Field(None, description="Another name of `text`.")),
     }
@@ -130,49 +130,49 @@ def request_model(options: ServeOptions) -> type[AnswerRequest]:
 class AnswerItem(BaseModel):
     """An answer."""
 
-    text: str = Field(description="The words that answer, as they stand in the text.", examples=["Paris"])
-    start: int = Field(description="Where they begin, in Unicode characters of the text, or of the index's document.")
-    end: int = Field(description="Where they end.")
+    text: str = Field(description="The words of the answer, exactly as in the text.", examples=["Paris"])
+    start: int = Field(description="The start of the answer, in Unicode characters of the text or the document.")
+    end: int = Field(description="The end of the answer, in the same unit.")
     score: float = Field(description="Softmax over the candidate spans of the whole text, in [0, 1].")
     logit: float | None = Field(description="Start plus end logit, raw.")
     confidence: float | None = Field(
         description="Calibrated probability that the text answers the question and this is the answer."
     )
-    document: str | None = Field(None, description="Of an index: the document.")
-    title: str | None = Field(None, description="Of an index: the document's title.")
-    passage: str | None = Field(None, description="Of an index: the passage that holds the answer.")
-    passage_start: int | None = Field(None, description="Of an index: where the passage begins in its document.")
-    retrieval: float | None = Field(None, description="Of an index: the passage's BM25 score.")
+    document: str | None = Field(None, description="For an index: the document.")
+    title: str | None = Field(None, description="For an index: the title of the document.")
+    passage: str | None = Field(None, description="For an index: the passage that contains the answer.")
+    passage_start: int | None = Field(None, description="For an index: the start of the passage in its document.")
+    retrieval: float | None = Field(None, description="For an index: the BM25 score of the passage.")
 
 
 class Tokens(BaseModel):
     """The tokens of a text and the layers that each passed."""
 
-    start: list[int] = Field(description="Where each begins, in Unicode characters.")
-    end: list[int] = Field(description="Where each ends.")
-    layers: list[int] = Field(description="How many layers each passed before it was dropped; all: it never was.")
+    start: list[int] = Field(description="The start of each token, in Unicode characters.")
+    end: list[int] = Field(description="The end of each token.")
+    layers: list[int] = Field(description="How many layers each token passed; all layers if it was never dropped.")
 
 
 class ResultItem(BaseModel):
     """The result of a question."""
 
-    answers: list[AnswerItem] = Field(description="The best first; none where the text has no words.")
-    configuration: str = Field(description="The length configuration that it was read at.", examples=["search-0.68"])
-    share: float = Field(description="Its share of the full model's arithmetic.", examples=[0.6775])
-    windows: int = Field(description="Windows that were read.")
-    macs: int = Field(description="Multiply-accumulates that were spent.")
-    bert_base_macs: int = Field(description="What BERT-base would have spent on the same windows.")
-    queue_ms: float = Field(description="From the request's arrival to the question's first batch.")
-    read_ms: float = Field(description="From there to its answer.")
-    tokens: Tokens | None = Field(None, description="With explain: the text's tokens.")
+    answers: list[AnswerItem] = Field(description="The answers, the best first; empty if the text has no words.")
+    configuration: str = Field(description="The length configuration that the question got.", examples=["search-0.68"])
+    share: float = Field(description="The configuration's share of the full model's arithmetic.", examples=[0.6775])
+    windows: int = Field(description="The number of windows.")
+    macs: int = Field(description="The number of multiply-accumulates.")
+    bert_base_macs: int = Field(description="The multiply-accumulates of BERT-base on the same windows.")
+    queue_ms: float = Field(description="The time from the request's arrival to the question's first batch.")
+    read_ms: float = Field(description="The time from the first batch to the answer.")
+    tokens: Tokens | None = Field(None, description="With explain: the tokens of the text.")
 
 
 class AnswerResponse(BaseModel):
     """The answers."""
 
     model: str = Field(examples=["embedded"])
-    total_ms: float = Field(description="From the request's arrival to the response.")
-    results: list[ResultItem] = Field(description="One for each question, in order.")
+    total_ms: float = Field(description="The time from the request's arrival to the response.")
+    results: list[ResultItem] = Field(description="One result per question, in order.")
 
 
 class Health(BaseModel):
@@ -189,7 +189,7 @@ class ModelInfo(BaseModel):
     hidden: int
     heads: int
     feed_forward: int
-    positions: int = Field(description="The longest sequence that it reads, in tokens.")
+    positions: int = Field(description="The longest sequence, in tokens.")
     calibrated: bool = Field(description="Whether answers have a confidence.")
     no_answer_threshold: float | None
 
@@ -208,7 +208,7 @@ class IndexInfo(BaseModel):
     """An index."""
 
     name: str
-    documents: int | None = Field(description="None where it cannot be used just now.")
+    documents: int | None = Field(description="null if the index cannot be used now.")
     passages: int | None
 
 
@@ -217,7 +217,7 @@ class LoadControlInfo(BaseModel):
 
     slo_ms: float
     min_share: float
-    configuration: str = Field(description="What a question would get now.")
+    configuration: str = Field(description="The length configuration that a question would get now.")
 
 
 class Limits(BaseModel):
@@ -237,9 +237,9 @@ class Info(BaseModel):
 
     version: str
     model: ModelInfo
-    measured_on: str | None = Field(description="What the figures were measured on.")
+    measured_on: str | None = Field(description="The data on which EM and F1 were measured.")
     configurations: list[Configuration]
-    budgets: dict[str, str] = Field(description="What the named budgets buy.")
+    budgets: dict[str, str] = Field(description="The length configuration of each named budget.")
     indexes: list[IndexInfo]
     load_control: LoadControlInfo | None
     limits: Limits
