@@ -121,7 +121,7 @@ class Corpus:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Let the index go. The next call opens it again."""
+        """Release the index. The next call opens it again."""
         with self._lock:
             self._opened = None
 
