@@ -1,4 +1,4 @@
-"""Model cards: the `README.md` of a model folder, written from what is known, and completed where somebody wrote it."""
+"""Write the model card (`README.md`) of a model folder, or complete one that somebody wrote."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ SPANS_ONLY: Final = """\
 
 _BLOCK: Final = re.compile(
     r"\A(\ufeff?\s*---\r?\n)(.*?)^(---[ \t]*(?:\r?\n|\Z))", re.DOTALL | re.MULTILINE
-)  # as the Hub
+)  # the same rule as on the Hub
 _OF_SQUAD: Final = r"dev-v[12]|train-v[12]|heldout-(?:select|confirm)"
 _FENCED: Final = re.compile(r"^(```|~~~).*?^\1", re.DOTALL | re.MULTILINE)
 _MARK: Final = re.compile(r"\n<!-- Written by dynamic-tinybert push[^\n]* sha256:([0-9a-f]{64}) -->\n\Z")
-_USUAL: Final = ("language", "datasets")  # what a card says beside its licence, and no folder knows; and headings:
+_USUAL: Final = ("language", "datasets")  # keys and headings that only an author can write
 _SAID: Final = (("intended use", "intended|uses?$"), ("training", "train"))
 
 
@@ -44,10 +44,10 @@ class Card:
     """A model card.
 
     Attributes:
-        text: The card.
-        added: What was added to the words that were there: keys of the metadata, and titles of sections.
-        missing: What a card should say and no folder knows.
-        has_figures: Whether it has the F1 of `full` that the folder's table has; true where there is no table.
+        text: The content of the card.
+        added: What was added to the existing card: keys of the metadata, and titles of sections.
+        missing: What the author of the model should still write; the folder does not tell it.
+        has_figures: Whether the card has the F1 of `full` from the folder's table; true if the table has none.
     """
 
     text: str
@@ -57,10 +57,10 @@ class Card:
 
 
 def card_evaluation(dataset: Mapping[str, str], exact_match: float, f1: float) -> dict[str, Any]:
-    """Return one of the `results` of `model-index`.
+    """Return one entry of the `results` of `model-index`.
 
     Args:
-        dataset: `type`, `name`, perhaps `split`, as the Hub has them.
+        dataset: `type`, `name` and perhaps `split`, with the names of the Hub.
         exact_match: In percent.
         f1: In percent.
     """
@@ -77,13 +77,13 @@ def card_evaluation(dataset: Mapping[str, str], exact_match: float, f1: float) -
 def card_metadata(
     name: str, results: Sequence[Mapping[str, Any]], *, family: str = "bert", squad: bool = True
 ) -> dict[str, Any]:
-    """Return the metadata that a model has by being one of ours: library, task, tags and `model-index`.
+    """Return the metadata that every model of this library has: library, task, tags and `model-index`.
 
     Args:
-        name: What the model is called.
-        results: What `evaluation` made; there is no `model-index` without.
-        family: Its architecture, as `model_type` of `config.json` says.
-        squad: Whether it is of SQuAD.
+        name: The name of the model.
+        results: Entries made by `card_evaluation`; if empty, there is no `model-index`.
+        family: The architecture: `model_type` of `config.json`.
+        squad: Whether to tag the model with SQuAD.
     """
     tags = [TASK, "extractive-qa", family, *(["squad"] if squad else [])]
     values: dict[str, Any] = {"library_name": LIBRARY, "pipeline_tag": TASK, "tags": tags}
@@ -93,25 +93,26 @@ def card_metadata(
 
 
 def compose_card(values: Mapping[str, Any], body: str) -> str:
-    """Put metadata and text together."""
+    """Return a card with this metadata and text."""
     return f"---\n{_dump(values)}---\n{body}"
 
 
 def complete_card(text: str | None, folder: ModelFolder, name: str, *, license: str | None = None) -> Card:
-    """Write the card of a model that is published, or complete the one that it has.
+    """Write the card of a model to publish, or complete an existing card.
 
-    What is there stays as it is, byte for byte: metadata is added at the end of the block, sections at the end of the
-    text. A card that this function wrote, and nobody has changed, is written again.
+    The existing text does not change, byte for byte: metadata is added at the end of the block, sections at the end of
+    the text. But a card that this function wrote, and nobody has changed, is written again.
 
     Args:
-        text: The card that is there, or None.
+        text: The existing card, or None.
         folder: The model.
-        name: What it is called on the Hub, `owner/name`.
-        license: Its licence, where the card states none.
+        name: The name of the model on the Hub, `owner/name`.
+        license: The licence of the model, if the card states none.
 
     Raises:
-        ModelFolderError: The card's metadata cannot be read, it states another licence, or nobody states one.
-        BudgetError: `length_configs.json` is no table of this model.
+        ModelFolderError: The card's metadata cannot be read; it states another licence than `license`; or neither
+            states a licence.
+        BudgetError: `length_configs.json` is not a table of this model.
     """
     if text is not None and _is_untouched(text):
         license = license or _read_block(text)[1].get("license")
@@ -149,7 +150,7 @@ def complete_card(text: str | None, folder: ModelFolder, name: str, *, license: 
 
 
 def _lacking(words: str, body: str, folder: ModelFolder, table: ConfigTable, name: str) -> dict[str, str]:
-    """Write the sections that a card lacks: title -> content. `words` is `body` without its blocks of code."""
+    """Write the sections that a card lacks: title -> content. `words` is `body` without code blocks."""
     usage = "From the Hub" if _has(words, "how to use|usage|use it|started") else "How to use it"
     there = {
         "Architecture": re.search(r"\barchitecture|\blayers\b", words, re.IGNORECASE),
@@ -181,7 +182,7 @@ def _metadata_of(folder: ModelFolder, table: ConfigTable, name: str) -> dict[str
     results = []
     full = next((c for c in table.choices if c.share == 1), None)
     if measured and full and full.exact_match is not None and full.f1 is not None:
-        # A file of anybody's questions may be in the format of SQuAD: these names are of SQuAD's own.
+        # Other data may be in the format of SQuAD too, so only these names count as SQuAD itself.
         own = re.search(rf"squad\D{{0,3}}([12]).*\b(?:{_OF_SQUAD})", measured, re.IGNORECASE)
         kind = {"1": "rajpurkar/squad", "2": "rajpurkar/squad_v2"}[own[1]] if own else "other"
         results = [card_evaluation({"type": kind, "name": measured}, full.exact_match, full.f1)]
@@ -255,7 +256,7 @@ def _cell(text: str) -> str:
 
 
 def _has(text: str, heading: str) -> bool:
-    """Tell whether a text in Markdown has a heading of some words."""
+    """Return whether a Markdown text has a heading that matches the pattern `heading`."""
     return re.search(rf"^#+[ \t].*\b(?:{heading})", text, re.MULTILINE | re.IGNORECASE) is not None
 
 
@@ -274,10 +275,10 @@ def _dump(values: Mapping[str, Any]) -> str:
 
 
 def _read_block(text: str) -> tuple[str, dict[str, Any]]:
-    """Find the metadata of a card: the block as it stands, empty if there is none, and its values.
+    """Return the metadata of a card: the block as written, empty if there is none, and its values.
 
     Raises:
-        ModelFolderError: It is no YAML, or no mapping.
+        ModelFolderError: The block is not YAML, or not a mapping.
     """
     block = _BLOCK.match(text)
     if block is None:
@@ -292,7 +293,7 @@ def _read_block(text: str) -> tuple[str, dict[str, Any]]:
 
 
 def _with_values(block: str, known: Mapping[str, Any], values: Mapping[str, Any]) -> str:
-    """Add values at the end of a block of metadata, or make one."""
+    """Add values at the end of a block of metadata; if it is empty, make a new block."""
     if not values:
         return block
     if not block:
