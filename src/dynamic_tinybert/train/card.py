@@ -1,4 +1,4 @@
-"""The model card, written from what a run knows."""
+"""Write the model card of a training run."""
 
 from __future__ import annotations
 
@@ -72,12 +72,12 @@ def model_card(
 
     Args:
         recipe: The recipe.
-        shape: The sizes of the model.
-        stages: What was done.
-        figures: Data -> `exact_match`, `f1`, `total`, as measured at full.
-        features: How many windows it was trained on.
-        version: Of the SQuAD file that it was trained on.
-        unanswerable: Whether questions of that file have no answer.
+        shape: The shape of the model.
+        stages: The results of the stages.
+        figures: Name of the data -> `exact_match`, `f1`, `total`, measured at `full`.
+        features: The number of windows in the training data.
+        version: The version of the SQuAD file of the training data.
+        unanswerable: Whether some questions of that file have no answer.
     """
     base = _base(recipe)
     dropping = any(isinstance(stage, LengthDropStage) for stage in recipe.stages)
@@ -138,7 +138,7 @@ def model_card(
 
 
 def _base(recipe: Recipe) -> str:
-    """What the model started from: the student's checkpoint, or the first model that a stage names."""
+    """Return what the model started from: the student's checkpoint, or the first model that a stage names."""
     stages = (stage for stage in recipe.stages if not isinstance(stage, LogitsStage))
     named = (model for stage in stages for model in models_of(stage))
     return called((recipe.student and recipe.student.checkpoint) or next(named, str(recipe.teacher)))
@@ -165,7 +165,7 @@ def _metadata(
 
 
 def _stored(stages: Sequence[StageResult]) -> list[str]:
-    """What the stages that store logits came to, a line each, with an empty one behind."""
+    """Return a line for each stage that stored logits, each followed by an empty line."""
     lines = []
     for result in stages:
         if not isinstance(stage := result.stage, LogitsStage):
@@ -182,7 +182,7 @@ def _stored(stages: Sequence[StageResult]) -> list[str]:
 
 
 def _without_folders(recipe: Recipe) -> Recipe:
-    """A recipe whose data and models are named, and not where they lay."""
+    """Return the recipe with the names of its data and models, without their folders."""
     parts = {key: getattr(recipe.data, key) for key in ("train", "select", "confirm", "dev")}
     data = recipe.data.model_copy(update={key: Path(file.name) for key, file in parts.items() if file is not None})
     changes: dict[str, Any] = {"data": data}

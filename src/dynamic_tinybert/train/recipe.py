@@ -110,7 +110,7 @@ def read_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
     """Read a recipe.
 
     Args:
-        path: A YAML file. Paths of its data are relative to the working folder, or else to the recipe's folder.
+        path: A YAML file. Its data are looked for relative to the working folder, then relative to the recipe's folder.
         changes: Settings to change, as `data.limit=1000` or `stages.teacher.minutes=4`. A stage is named by its name or
             its number, from 0.
 
