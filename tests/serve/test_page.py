@@ -256,6 +256,7 @@ def test_the_budget_asks_again_and_says_what_was_spent(page: Page) -> None:
     expect(page.locator("#share")).to_have_text(f"{round(row['share'] * 100)}% of full")
     expect(page.locator("#total")).to_have_text(re.compile(r"^[\d.,]+ ms$"))
     expect(page.locator("#times")).to_have_text(re.compile(r"^queue [\d.,]+, read [\d.,]+$"))
+    expect(page.locator("#measured-on")).to_have_text("on " + info["measured_on"])  # F1 never stands alone
     expect(page.locator("#less")).to_be_hidden()
     for name in ("fast", "balanced"):
         spent = replied(page, page.get_by_role("button", name=name).click)

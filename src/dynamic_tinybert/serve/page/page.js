@@ -139,7 +139,7 @@ async function begin({ tries = 0 } = {}) {
 async function learn(signal) {
   info = await call("info", { signal });
   const { model, budgets, configurations, indexes } = info;
-  $("model").textContent = `finds the words of a text that answer your question, with the model ${model.name}`;
+  $("model").textContent = `finds the words of a text that answer your question, with the model “${model.name}”`;
   stops = affordable(configurations, budgets.full).map((configuration) => {
     const names = Object.keys(budgets).filter((name) => budgets[name] === configuration.name);
     return { ...configuration, names, budget: names[0] ?? configuration.share };
@@ -470,7 +470,7 @@ function showSpent() {
     typeof row?.f1 === "number" && typeof full?.f1 === "number"
       ? `F1 ${row.f1.toFixed(1)}${row === full ? "" : ` (full: ${full.f1.toFixed(1)})`}`
       : "not measured";
-  $("accuracy").title = info.measured_on ?? "";
+  $("measured-on").textContent = info.measured_on ? `on ${info.measured_on}` : "";
   const saved = result.macs ? result.bert_base_macs / result.macs : 0;
   $("saved").textContent = saved > 1 ? ` · 1/${saved.toFixed(saved < 10 ? 1 : 0)} of BERT\u2011base` : "";
   const less = result.share < stop.share - 5e-4;
