@@ -1,0 +1,63 @@
+"""What all commands share: which extra brings a package that is missing."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from dynamic_tinybert.cli.app import app
+from support.commands import complaint
+
+
+@pytest.mark.parametrize(
+    ("arguments", "missing", "needs"),
+    [
+        (["ask", "Who?", "--index", "i"], "tantivy", "ask --index needs tantivy"),
+        (["index", "list", "--index", "i"], "tantivy", "index needs tantivy"),
+        (["batch", "q.jsonl", "--out", "a.jsonl", "--index", "i"], "tantivy", "batch --index needs tantivy"),
+    ],
+)
+def test_a_package_that_an_extra_brings_is_told_with_the_extra(
+    arguments: list[str], missing: str, needs: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in [name for name in sys.modules if name.startswith("dynamic_tinybert.corpus")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, missing, None)
+    monkeypatch.chdir(tmp_path)
+    message = complaint(CliRunner().invoke(app, arguments))
+    assert message.endswith(f"{needs}, which is not installed: pip install 'dynamic-tinybert[corpus]'")
+
+
+@pytest.mark.parametrize("command", ["ask", "batch", "evaluate", "export", "info", "index", "serve", "train"])
+@pytest.mark.parametrize("name", [None, "dynamic_tinybert.qa", "dynamic_tinybert"])
+def test_an_import_that_fails_by_our_fault_is_not_taken_for_a_missing_extra(
+    command: str, name: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check(command, name, monkeypatch)
+
+
+@pytest.mark.parametrize("command", ["ask", "evaluate", "export", "info", "push", "calibrate"])
+def test_a_part_of_the_core_that_fails_is_not_taken_for_a_missing_extra(
+    command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check(command, "onnxruntime.capi.onnxruntime_pybind11_state", monkeypatch)  # as on Windows, without its libraries
+
+
+def check(command: str, name: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command during which an import fails ends with that error, not with advice to install something."""
+
+    def fails(*_arguments: object, **_options: object) -> None:
+        raise ImportError("DLL load failed", name=name)
+
+    monkeypatch.setattr("typer.core.TyperCommand.invoke", fails)
+    group = {"index": ["index", "list", "--index", "i"]}.get(command)
+    required = {
+        "ask": ["Who?"], "batch": ["q", "--out", "a"], "evaluate": ["d"], "export": ["m", "t"], "push": ["m", "a/b"],
+        "calibrate": ["m", "--data", "d"], "train": ["r"],
+    }  # fmt: skip
+    result = CliRunner().invoke(app, group or [command, *required.get(command, [])])
+    assert isinstance(result.exception, ImportError), result.stderr
+    assert not result.stderr
