@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dynamic_tinybert.corpus.formats import Reading, read
+from dynamic_tinybert.corpus.formats import text as text_format
 from support.formats import PLAIN, TEXT, Read, pdf, unreadable, write
 
 
@@ -105,6 +106,18 @@ def test_the_title_of_markdown_is_its_first_heading(tmp_path: Path, source: str,
 def test_lines_that_take_long_to_match_are_passed_over(tmp_path: Path) -> None:
     for line in ("# " + " " * 900_000 + "x", "[" * 900_000, "---\ntitle: " + " " * 900_000 + "\n---"):
         assert Read(write(tmp_path / "a.md", line)).only[1] == line
+
+
+def test_markdown_without_headings_is_not_parsed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(text_format, "_heading", lambda source: pytest.fail(f"{source[:20]!r} is parsed"))
+    for source in ("Text.\n\n" * 100_000, "#hashtag\n\n---\n", "    # code\n", ""):
+        assert Read(write(tmp_path / "a.md", source)).only[0] == ""
+
+
+@given(st.lists(st.sampled_from(["# ", "===", "---", "a", "[a]: b", "- ", "> ", "```", "\n", "\r\n", "  ", "\t"])))
+def test_parts_of_markdown_that_cannot_be_headings_change_no_title(parts: list[str]) -> None:
+    source = "".join(parts)
+    assert text_format._title(" \n" + source) == text_format._heading(" \n" + source)
 
 
 def test_a_draft_outlives_the_reading(tmp_path: Path) -> None:

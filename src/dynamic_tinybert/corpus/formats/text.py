@@ -22,6 +22,9 @@ _LONGEST_HEADING = 1000  # characters
 _BEGINNINGS = (1 << 14, 1 << 17, 1 << 30)  # characters in which to look for a heading, tried in this order
 _REFERENCE = re.compile(r"!?\[([^\]]*)\]\[[^\]]*\]")  # its target may be at the end of the file
 _ATTRIBUTES = re.compile(r"[ \t]*\{#[^}]*\}$")
+_MAY_BE_HEADING = re.compile(  # parsing a megabyte takes ten seconds, so not without need
+    r"(?:\A|[\r\n]) {0,3}#{1,6}(?:[ \t\r\n]|\Z)|[^ \t\r\n][ \t]*(?:\r\n|[\r\n]) {0,3}(?:=+|-+)[ \t]*(?:[\r\n]|\Z)"
+)
 _FRONT_MATTER = re.compile(r"---[ \t]*\r?\n(.*?\n)?(?:---|\.\.\.)[ \t]*(?:\r?\n|\Z)", re.DOTALL)
 _FRONT_TITLE = re.compile(r"^title:[ \t]*(?![>|][-+\d]*[ \t\r]*$)(\S.*)$", re.MULTILINE | re.IGNORECASE)
 
@@ -44,6 +47,8 @@ def _title(source: str) -> str:
         if named:
             return named[1].strip().strip("\"'")
         source = source[matter.end() :]
+    if not _MAY_BE_HEADING.search(source):
+        return ""
     for size in _BEGINNINGS:
         title = _heading(source[: source.find("\n", size) + 1 or len(source)])
         if title or size >= len(source):
