@@ -213,7 +213,6 @@ def check_layers(teacher: Any, layers: list[int], form: str) -> None:
 
 
 def _mpnet_of(teacher: Any, layers: list[int]) -> DynamicMPNetForQuestionAnswering:
-    """Make an MPNet from the embeddings, distance bias, head and some layers of an MPNet."""
     config = copy.deepcopy(teacher.config)
     config.num_hidden_layers = len(layers)
     student = DynamicMPNetForQuestionAnswering(config)
@@ -231,7 +230,6 @@ def _mpnet_of(teacher: Any, layers: list[int]) -> DynamicMPNetForQuestionAnsweri
 
 
 def _bert_of(teacher: Any, layers: list[int], ids: Tensor | None) -> DynamicBertForQuestionAnswering:
-    """Make a BERT from the embeddings, head and some layers of a BERT or an MPNet."""
     config, kind = teacher.config, teacher.config.model_type
     weights = teacher.state_dict()
     offset = 2 if kind == "mpnet" else 0  # its positions begin after the padding index

@@ -228,7 +228,6 @@ def _check_stages(recipe: Recipe, models: _Models) -> tuple[Any, int]:
 
 
 def _check_lengths(recipe: Recipe, configs: list[Any]) -> None:
-    """Check that every model supports the recipe's longest window."""
     data = recipe.data
     positions = [shape_of(config).positions for config in configs if config is not None]
     longest = min(positions, default=data.max_seq_len)  # converting old logits needs no model

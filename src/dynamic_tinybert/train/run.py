@@ -277,7 +277,6 @@ class _Run:
         return StageResult.read(folder, name, stage)
 
     def _goal(self, stage: StudentStage) -> Teacher | StoredLogits | None:
-        """Return what a student's stage learns from."""
         if (logits := self._logits_of(stage)) is not None:
             return self._stored.get(logits) or StoredLogits.read(logits, self.features, self.tokenizer.words)
         named = self._teacher_of(stage)
@@ -349,7 +348,6 @@ class _Run:
         PartialState().wait_for_everyone()
 
     def _finalize(self, results: list[StageResult], source: str | Path) -> dict[str, dict[str, float]]:
-        """Measure the model and write its folder."""
         finished, figures_file = self.output / "model", self.output / _FIGURES
         if (finished / "config.json").is_file():
             known: dict[str, dict[str, float]] = json.loads(figures_file.read_text("utf-8"))

@@ -78,8 +78,6 @@ class _SetEpoch(TrainerCallback):  # type: ignore[misc]
 
 
 class _Average(TrainerCallback):  # type: ignore[misc]
-    """Average the weights while the learning rate falls."""
-
     def __init__(self, trainer: StageTrainer) -> None:
         self._trainer = trainer
 
