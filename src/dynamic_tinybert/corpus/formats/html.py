@@ -107,7 +107,6 @@ def _row(cells: list[str]) -> str:
 
 
 def _markup(data: bytes, reading: Reading, complain: Complain) -> str:
-    """Decode an HTML file."""
     declared = _declared_encoding(data)
     if declared is None or _is_utf8(data):
         return "".join(decoded(io.BytesIO(data), "utf-8" if declared else reading.encoding))

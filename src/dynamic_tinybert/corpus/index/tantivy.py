@@ -329,7 +329,6 @@ def _term(field: str, value: str) -> tantivy.Query:
 
 
 def _all(searcher: tantivy.Searcher, query: tantivy.Query, order: str | None = None) -> Iterator[tantivy.DocAddress]:
-    """Yield the addresses of all documents that match a query."""
     most = max(1, searcher.num_docs)
     hits = searcher.search(query, most, count=False, order_by_field=order, order=tantivy.Order.Asc).hits
     return (address for _, address in hits)
