@@ -284,7 +284,7 @@ def answer_lines(answer: Answering, records: Sequence[Question | BadLine]) -> li
 
 
 def _ask(answer: Answering, questions: Sequence[Question]) -> list[Line]:
-    """Answer questions together; if that fails, one by one."""
+    """Answer questions together. If that fails, answer them one by one, to find the wrong question."""
     if not questions:
         return []
     try:

@@ -53,8 +53,7 @@ def answer_file_on_ray(
         out: The file of answers; only this process writes it.
         setup: The options for each worker. The model and the index must be on the worker's machine.
         address: The address of the cluster for `ray.init`: `HOST:PORT` or `auto` on a machine of the cluster, or
-            `local` to start a cluster on this machine alone. If the process is already connected, the address is
-            ignored.
+            `local` to start a cluster on this machine alone. Ignored if the process is already connected.
         workers: The most processes that answer at the same time; by default one for each core of the cluster.
         chunk: The most questions that a worker takes at a time; by default `setup.chunk`.
         resume: Continue after the complete lines in `out`, if there are any.
@@ -96,7 +95,6 @@ def _wherever_it_works(setup: Setup) -> Setup:
 
 @contextlib.contextmanager
 def _cluster(address: str) -> Iterator[None]:
-    """Connect this process with a cluster."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # for a cluster that starts here: the user was not asked
     if ray.is_initialized():
         yield

@@ -107,8 +107,7 @@ class Output:
     """The file of answers. Only one process at a time writes it.
 
     Raises:
-        BatchError: The file has answers and `resume` is false, another process is writing it, or it is not a regular
-            file.
+        BatchError: The file has answers and `resume` is false, another process is writing it, or it is not regular.
         OSError: The file cannot be written.
     """
 
