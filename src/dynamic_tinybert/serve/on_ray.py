@@ -63,8 +63,7 @@ class RaySettings(_Shared):  # type: ignore[misc]
         target_ongoing_requests: The average number of open requests per replica above which Ray adds replicas. By
             default one per worker: this is between half and all of the load that a replica can serve at `full`, before
             load control starts. Ray's own default of 2 would lose F1 before it adds machines.
-        look_back_period_s: Seconds over which Ray averages the open requests; above 10, because Ray gets the number
-            every 10 seconds.
+        look_back_period_s: Seconds over which Ray averages the open requests; above 10, the interval of its reports.
         upscale_delay_s: Seconds of higher load before Ray adds replicas.
         downscale_delay_s: Seconds of lower load before Ray removes replicas.
     """

@@ -34,8 +34,7 @@ class Objective:
         margin: The share of `seconds` that a new question may wait, by estimate; the rest covers errors of estimates.
         own_margin: The share of `seconds` in which waiting questions should be predicted, by estimate.
         horizon: How far ahead arrivals are considered, in multiples of `seconds`.
-        longest_wait: The share of `seconds` that a new question may wait, if more questions arrive than can be
-            answered.
+        longest_wait: The share of `seconds` that a new question may wait, if more arrive than can be answered.
         longest_burst: The same if fewer arrive: the rest of a burst is answered late instead of refused.
     """
 

@@ -157,8 +157,7 @@ class Engine:
         """Accept the questions of a request; call `release` when they have ended.
 
         Raises:
-            TooBusy: There are too many questions, or a new one would wait too long even with the cheapest
-                configuration.
+            TooBusy: Too many questions wait, or a new one would wait too long even with the cheapest configuration.
         """
         now = self._clock()
         with self._workers.lock:
