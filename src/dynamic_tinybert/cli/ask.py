@@ -161,7 +161,6 @@ def _of_corpus(answer: CorpusAnswer) -> _Shown:
 
 
 def _show(number: str, answer: _Shown) -> None:
-    """Print an answer, its score, and its sentence."""
     from rich.console import Console
     from rich.text import Text
 

@@ -83,7 +83,6 @@ def train(
 
 
 def _list_recipes() -> None:
-    """Print the recipes of the package."""
     import yaml
 
     for name, file in shipped_recipes().items():
