@@ -112,7 +112,6 @@ def test_examples_of_docstrings_run(serve: bool, tmp_path: Path, monkeypatch: py
         "dynamic-tinybert aks Where",
         "dynamic-tinybert ask Where --bugdet 0.5",
         "dynamic-tinybert index add documents",
-        "dynamic-tinybert train",
         "pip install 'dynamic-tinybert[corpsu]'",
         "make tset",
         "python scripts/average_models.py RUN --wieghts 3",
