@@ -214,6 +214,26 @@ def test_a_trailer_is_no_header() -> None:
         assert served.ask(head + b"1\r\nx\r\n0\r\nX-API-Key: key\r\n\r\n").status == 401
 
 
+def test_a_body_of_two_lengths_is_refused_and_hides_no_request(served: Served) -> None:
+    head = b"POST /bytes HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n"
+    with served.connect() as client:
+        client.send(head + b"0\r\n\r\n" + get("/health"))
+        reply = client.read()
+        assert (reply.status, reply.json()["code"]) == (400, "invalid_request")
+        client.is_closed()
+
+
+def test_very_many_small_headers_are_refused(served: Served) -> None:
+    head = b"GET /health HTTP/1.1\r\nHost: localhost\r\n"
+    assert served.ask(head + b"a: b\r\n" * 200 + b"\r\n").status == 200
+    assert served.ask(head + b"a: b\r\n" * 3000 + b"\r\n").status == 431
+
+
+def test_a_target_with_a_host_is_that_path(served: Served) -> None:
+    assert served.ask(b"GET http://localhost/health HTTP/1.1\r\nHost: localhost\r\n\r\n").status == 200
+    assert served.ask(b"GET http://localhost/nowhere HTTP/1.1\r\nHost: localhost\r\n\r\n").status == 404
+
+
 def test_pipelined_requests_are_answered_in_order(served: Served) -> None:
     with served.connect() as client:
         client.send(b"".join(post("/bytes", b"x" * size) for size in range(20)))

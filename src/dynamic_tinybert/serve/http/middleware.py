@@ -38,6 +38,7 @@ SECURITY_HEADERS = {
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^:\[\]/@\s]+)(?::[0-9]{0,5})?")
+_MOST_HEADERS = 256
 _LINGER_S = 1.0
 
 
@@ -212,6 +213,23 @@ class _Origins(CORSMiddleware):
         return response
 
 
+def _check_head(scope: Scope) -> None:
+    """Check what h11 lets pass, and make an absolute target (RFC 9112, 3.2.2) relative.
+
+    Raises:
+        Problem: There are very many headers, or two headers disagree about the length of the body. A proxy before this
+            server could then see another request in it (request smuggling; RFC 9112, 6.1).
+    """
+    names = [name for name, _ in scope["headers"]]
+    if len(names) > _MOST_HEADERS:
+        raise Problem(431, "too_large", "send fewer or shorter headers")
+    if b"transfer-encoding" in names and b"content-length" in names:
+        raise Problem(400, "invalid_request", "send Transfer-Encoding or Content-Length, not both")
+    if scope["path"].startswith(("http://", "https://")):
+        scope["path"] = "/" + scope["path"].partition("://")[2].partition("/")[2]
+        scope["raw_path"] = b"/" + scope["raw_path"].partition(b"://")[2].partition(b"/")[2]
+
+
 class _Guard(_Middleware):
     """Answer unhandled errors. While the server is stopping, refuse new requests and close connections."""
 
@@ -231,6 +249,7 @@ class _Guard(_Middleware):
             await send(message)
 
         try:
+            _check_head(scope)
             if self.stopping.is_set() and scope["path"] != "/health":
                 raise Problem(503, "stopping", "the server is stopping: ask again", headers={"Retry-After": "1"})
             await self.app(scope, receive, send_watched)
