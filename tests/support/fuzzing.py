@@ -28,6 +28,8 @@ def fitting(body: dict[str, Any]) -> dict[str, Any]:
     """Return a request like `body` whose fields go together, and fit a model of 512 positions."""
     body = dict(body)
     body["question"] = each(body["question"], lambda question: question if readable(question) else f"Who {question}")
+    if (given := body.pop("context", None)) is not None and body.get("text") is None:
+        body["text"] = given  # the two are the same
     if body.get("text") is None or (body.get("index") is not None and len(body["index"]) % 2):
         body.pop("text", None)
         body["index"] = INDEX

@@ -3,7 +3,7 @@
 from dynamic_tinybert.corpus.answering import PASSAGES
 from dynamic_tinybert.corpus.answers import CorpusAnswer
 from dynamic_tinybert.corpus.corpus import Corpus, CorpusOptions, Status
-from dynamic_tinybert.corpus.errors import CorpusError
+from dynamic_tinybert.corpus.errors import CorpusError, UnknownDocumentError
 from dynamic_tinybert.corpus.formats import Reading
 from dynamic_tinybert.corpus.index import DocumentInfo, Hit, Passage, absolute_location
 from dynamic_tinybert.corpus.ingest import Report
@@ -20,5 +20,6 @@ __all__ = [
     "Reading",
     "Report",
     "Status",
+    "UnknownDocumentError",
     "absolute_location",
 ]
