@@ -33,7 +33,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import common
-from benchmarks.parity.pipeline_parity import Remembering, shown_options
+from benchmarks.parity.pipeline_parity import Remembering, demonstrations, shown_options
 
 os.environ["HAYSTACK_TELEMETRY_ENABLED"] = "False"
 
@@ -282,7 +282,11 @@ def compare(args: argparse.Namespace) -> None:
         *(details or ["Nowhere."]),
         "",
         *token_types(reference, first),
-        *demonstrations(reference["demonstrated"], demonstrated),
+        "## Differences on purpose",
+        "",
+        "[Why](../../docs/haystack.md). Answers as text, document:start-end, score.",
+        "",
+        *demonstrations("TransformersExtractiveReader", DEMONSTRATIONS, reference["demonstrated"], demonstrated, brief),
     ]
     common.write_page("\n".join(lines).strip() + "\n", args.output)
 
@@ -382,20 +386,6 @@ def token_types(reference: dict[str, Any], first: dict[tuple[str, bool], list[An
             )
             lines.append(f"- `token_types={told}`: exact match {em:.1f}, F1 {f1:.1f} of the first answers to `single`.")
     return [*lines, ""]
-
-
-def demonstrations(theirs: Sequence[Any], ours: Sequence[Any]) -> list[str]:
-    lines = [
-        "## Differences on purpose",
-        "",
-        "[Why](../../docs/haystack.md). Answers as text, document:start-end, score.",
-        "",
-        "| what | parameters | TransformersExtractiveReader | here |",
-        "| --- | --- | --- | --- |",
-    ]
-    for (what, _, _, options), a, b in zip(DEMONSTRATIONS, theirs, ours, strict=True):
-        lines.append(f"| {what} | {shown_options(options)} | {brief(a)} | {brief(b)} |")
-    return lines
 
 
 def brief(result: Any) -> str:

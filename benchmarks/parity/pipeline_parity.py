@@ -147,7 +147,9 @@ def compare(args: argparse.Namespace) -> None:
         *first.rows,
         "",
         *explained("## Where they do not agree", first.details),
-        *demonstrations(first.reference["demonstrated"], first.demonstrated),
+        "## Differences on purpose",
+        "",
+        *demonstrations("transformers 5.2", DEMONSTRATIONS, first.reference["demonstrated"], first.demonstrated, brief),
     ]
     if found[1:]:
         lines += others(found[1:])
@@ -367,15 +369,12 @@ def others(found: Sequence[Comparison]) -> list[str]:
     return lines
 
 
-def demonstrations(theirs: Sequence[Any], ours: Sequence[Any]) -> list[str]:
-    lines = [
-        "## Differences on purpose",
-        "",
-        "| what | parameters | transformers 5.2 | here |",
-        "| --- | --- | --- | --- |",
-    ]
-    for (what, _, _, options), a, b in zip(DEMONSTRATIONS, theirs, ours, strict=True):
-        lines.append(f"| {what} | {shown_options(options)} | {brief(a)} | {brief(b)} |")
+def demonstrations(
+    whose: str, cases: Sequence[Any], theirs: Sequence[Any], ours: Sequence[Any], show: Callable[[Any], str]
+) -> list[str]:
+    lines = [f"| what | parameters | {whose} | here |", "| --- | --- | --- | --- |"]
+    for (what, _, _, options), a, b in zip(cases, theirs, ours, strict=True):
+        lines.append(f"| {what} | {shown_options(options)} | {show(a)} | {show(b)} |")
     return lines
 
 

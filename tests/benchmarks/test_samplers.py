@@ -14,30 +14,12 @@ from hypothesis import strategies as st
 from benchmarks.train.samplers import EvolutionSampler
 from dynamic_tinybert.model import LengthConfig
 from dynamic_tinybert.search import SearchSpace, beginning, hypervolume, make_sampler
-
-SPACE = SearchSpace(3, 0.4)
+from support.studies import SPACE, go_on, new_study, values
 
 
 @pytest.fixture(autouse=True)
 def quiet() -> None:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-
-
-def values(ratios: dict[str, float]) -> tuple[float, float]:
-    """F1 and cost of a model to which late layers matter little."""
-    fractions = SPACE.config([ratios[name] for name in SPACE.names]).fractions
-    return 70 * fractions[0] ** 2 * fractions[1] ** 0.5, sum(fractions) / 3
-
-
-def new_study(sampler: Any) -> Any:
-    return optuna.create_study(directions=["maximize", "minimize"], sampler=sampler)
-
-
-def go_on(study: Any, trials: int) -> list[dict[str, float]]:
-    for _ in range(trials):
-        trial = study.ask()
-        study.tell(trial, values({name: trial.suggest_float(name, SPACE.low, 1.0) for name in SPACE.names}))
-    return [dict(trial.params) for trial in study.trials]
 
 
 def test_evolution_proposes_what_is_in_the_range_and_follows_from_the_seed() -> None:

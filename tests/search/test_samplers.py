@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import optuna
 import pytest
 
@@ -12,36 +10,18 @@ from dynamic_tinybert.search import (
     DEFAULT_SAMPLER,
     SAMPLERS,
     SearchError,
-    SearchSpace,
     beginning,
     hypervolume,
     make_sampler,
 )
+from support.studies import SPACE, go_on, new_study, values
 
-SPACE = SearchSpace(3, 0.4)
 FAST = [name for name in SAMPLERS if name not in ("bayesian", "gp")]
 
 
 @pytest.fixture(autouse=True)
 def quiet() -> None:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-
-
-def values(ratios: dict[str, float]) -> tuple[float, float]:
-    """F1 and cost of a model to which late layers matter little."""
-    fractions = SPACE.config([ratios[name] for name in SPACE.names]).fractions
-    return 70 * fractions[0] ** 2 * fractions[1] ** 0.5, sum(fractions) / 3
-
-
-def new_study(sampler: Any) -> Any:
-    return optuna.create_study(directions=["maximize", "minimize"], sampler=sampler)
-
-
-def go_on(study: Any, trials: int) -> list[dict[str, float]]:
-    for _ in range(trials):
-        trial = study.ask()
-        study.tell(trial, values({name: trial.suggest_float(name, SPACE.low, 1.0) for name in SPACE.names}))
-    return [dict(trial.params) for trial in study.trials]
 
 
 @pytest.mark.parametrize("name", [*FAST, "random", "multivariate"])

@@ -34,7 +34,8 @@ class Precision(str, Enum):
     int8 = "int8"
 
 
-Model = Annotated[str, typer.Option(metavar="M", help='A model folder, a name on the Hub, or "embedded".')]
+MODEL_HELP = 'A model folder, a name on the Hub, or "embedded".'
+Model = Annotated[str, typer.Option(metavar="M", help=MODEL_HELP)]
 Budget = Annotated[
     str, typer.Option(metavar="B", help="What to spend: a share of the full model in (0, 1], or full, balanced, fast.")
 ]

@@ -9,15 +9,11 @@ import typer
 
 from dynamic_tinybert.cli import console
 
-ModelArgument = Annotated[
-    str, typer.Argument(metavar="MODEL", help='A model folder, a name on the Hub, or "embedded".')
-]
+ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help=console.MODEL_HELP)]
 
 
 def info(
-    folder_or_name: Annotated[
-        str | None, typer.Argument(metavar="MODEL", help='A model folder, a name on the Hub, or "embedded".')
-    ] = None,
+    folder_or_name: Annotated[str | None, typer.Argument(metavar="MODEL", help=console.MODEL_HELP)] = None,
     model: console.Model = "embedded",
     as_json: console.AsJson = False,
 ) -> None:

@@ -18,7 +18,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from dynamic_tinybert.serve.http.problems import Problem, internal, new_request_id, problem_response
+from dynamic_tinybert.serve.http.problems import Problem, internal, long_head, new_request_id, problem_response
 from dynamic_tinybert.serve.http.stopping import Stopping
 from dynamic_tinybert.serve.options import ServeOptions
 
@@ -222,7 +222,7 @@ def _check_head(scope: Scope) -> None:
     """
     names = [name for name, _ in scope["headers"]]
     if len(names) > _MOST_HEADERS:
-        raise Problem(431, "too_large", "send fewer or shorter headers")
+        raise long_head()
     if b"transfer-encoding" in names and b"content-length" in names:
         raise Problem(400, "invalid_request", "send Transfer-Encoding or Content-Length, not both")
     if scope["path"].startswith(("http://", "https://")):

@@ -183,6 +183,11 @@ def problem_response(problem: Problem, request_id: str) -> Response:
     return Response(problem.body(request_id), problem.status, problem.headers, MEDIA_TYPE)
 
 
+def long_head() -> Problem:
+    """Return the problem of a request whose headers are too long or too many."""
+    return Problem(431, "too_large", "send fewer or shorter headers")
+
+
 def internal() -> Problem:
     """Return the problem for an unexpected error. The details are only in the log."""
     return Problem(500, "internal", "the server failed: its log says more under this request_id")

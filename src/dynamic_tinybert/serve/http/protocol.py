@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from dynamic_tinybert.serve.http.middleware import SECURITY_HEADERS
-from dynamic_tinybert.serve.http.problems import MEDIA_TYPE, Problem, new_request_id
+from dynamic_tinybert.serve.http.problems import MEDIA_TYPE, Problem, long_head, new_request_id
 
 if TYPE_CHECKING:
     from dynamic_tinybert.serve.http.server import Config
@@ -20,7 +20,6 @@ _MIN_BYTES_PER_S = 1024  # a client that receives its response more slowly is di
 _MAX_AHEAD_BYTES = 1 << 20
 _REFUSED_S = 1.0  # time for a refused connection to receive its response
 _BAD = Problem(400, "invalid_request", "this is no HTTP/1.1 request")
-_LONG_HEAD = Problem(431, "too_large", "send fewer or shorter headers")
 
 
 class LimitedProtocol(H11Protocol):
@@ -90,7 +89,7 @@ class LimitedProtocol(H11Protocol):
         """Answer invalid HTTP with a problem, as all errors are answered."""
         # uvicorn calls this while it handles an error of h11, which knows a better status.
         error = sys.exc_info()[1]
-        self.reject(_LONG_HEAD if getattr(error, "error_status_hint", 400) == 431 else _BAD)
+        self.reject(long_head() if getattr(error, "error_status_hint", 400) == 431 else _BAD)
 
     def reject(self, problem: Problem) -> None:
         """Stop reading from the connection, send a response, and close it."""
