@@ -15,14 +15,14 @@ def test_a_whole_number_of_any_type_is_an_int() -> None:
 
 @pytest.mark.parametrize("value", [True, 1.0, "1", None])
 def test_what_is_no_whole_number_is_refused_by_name(value: object) -> None:
-    with pytest.raises(ValueError, match=f"^n is a whole number, not {value!r}$"):
+    with pytest.raises(ValueError, match=f"^n must be a whole number, not {value!r}$"):
         whole_number(value, "n")
-    with pytest.raises(ValueError, match=f"^n is a whole number from 1, not {value!r}$"):
+    with pytest.raises(ValueError, match=f"^n must be a whole number from 1, not {value!r}$"):
         check_from_one(m=1, n=value)
 
 
 def test_a_number_below_the_least_is_refused_by_name() -> None:
-    with pytest.raises(ValueError, match="n is at least 5, not 4"):
+    with pytest.raises(ValueError, match="n must be at least 5, not 4"):
         whole_number(4, "n", least=5)
-    with pytest.raises(ValueError, match="n is a whole number from 1, not 0"):
+    with pytest.raises(ValueError, match="n must be a whole number from 1, not 0"):
         check_from_one(n=0)

@@ -219,7 +219,7 @@ def test_a_model_s_threshold_holds_unless_the_caller_gives_another(embedded: Pat
 
 @pytest.mark.parametrize("value", ["0", True, [1], math.nan, math.inf])
 def test_a_threshold_without_sense_is_refused(qa: QuestionAnswerer, value: Any) -> None:
-    with pytest.raises(BudgetError, match="a no-answer threshold is a difference of logits") as error:
+    with pytest.raises(BudgetError, match="a no-answer threshold must be a difference of logits") as error:
         qa(QUESTION, TEXT, handle_impossible_answer=True, no_answer_threshold=value)
     assert "\n" not in str(error.value)
 
@@ -486,7 +486,7 @@ def test_what_is_no_string_is_refused(tiny: QuestionAnswerer, bad: Any) -> None:
         with pytest.raises(TypeError):
             tiny(*arguments)
     for arguments in ((iter([QUESTION, bad]), TEXT), (QUESTION, iter([TEXT, bad]))):
-        with pytest.raises(TypeError, match=r"^a (question|text) is a string, not "):
+        with pytest.raises(TypeError, match=r"^a (question|text) must be a string, not "):
             list(tiny(*arguments))
 
 
@@ -818,7 +818,7 @@ def test_an_array_of_strings_is_a_list(tiny: QuestionAnswerer) -> None:
 
 @pytest.mark.parametrize("question", [{"question": QUESTION}, {QUESTION}, None, 3])
 def test_what_is_no_list_of_questions_is_refused(tiny: QuestionAnswerer, question: Any) -> None:
-    with pytest.raises(TypeError, match="question is a string"):
+    with pytest.raises(TypeError, match="question must be a string"):
         tiny(question, "The tower stands in Paris.")
 
 

@@ -42,9 +42,9 @@ def whole_number(value: object, name: str, *, least: int | None = None) -> int:
             raise TypeError
         number = operator.index(value)  # type: ignore[arg-type]
     except TypeError:
-        raise ValueError(f"{name} is a whole number, not {value!r:.50}") from None
+        raise ValueError(f"{name} must be a whole number, not {value!r:.50}") from None
     if least is not None and number < least:
-        raise ValueError(f"{name} is at least {least}, not {number}")
+        raise ValueError(f"{name} must be at least {least}, not {number}")
     return number
 
 
@@ -52,4 +52,4 @@ def check_from_one(**numbers: object) -> None:
     """Raise ValueError if a value is not a whole number of at least 1."""
     for name, value in numbers.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"{name} is a whole number from 1, not {value!r:.50}")
+            raise ValueError(f"{name} must be a whole number from 1, not {value!r:.50}")

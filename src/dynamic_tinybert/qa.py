@@ -235,9 +235,7 @@ class QuestionAnswerer:
 def _many(value: object, name: str) -> str | Iterable[str]:
     """Check that a value is a string or an iterable of strings, and return it."""
     if isinstance(value, (bytes, bytearray, Mapping, Set)) or not isinstance(value, Iterable):
-        raise TypeError(
-            f"a {name} is a string, or many are a list or a generator of strings, not {type(value).__name__}"
-        )
+        raise TypeError(f"a {name} must be a string, or a list or generator of strings, not {type(value).__name__}")
     return value
 
 
@@ -252,5 +250,5 @@ def _pairs(questions: str | Iterable[str], texts: str | Iterable[str]) -> Iterat
         for pair in itertools.zip_longest(questions, texts, fillvalue=nothing):
             if any(value is nothing for value in pair):
                 more, fewer = ("questions", "texts") if pair[1] is nothing else ("texts", "questions")
-                raise ValueError(f"there are more {more} than {fewer}: give as many of one as of the other")
+                raise ValueError(f"there are more {more} than {fewer}: give the same number of each")
             yield pair

@@ -111,17 +111,17 @@ BROKEN: list[tuple[object, str]] = [
     (b'{"question": "a", "text": "\xff"}', "is not UTF-8 (byte 28 of"),
     (b"\xff\xfe{", "is not UTF-8"),
     (b"\x1f\x8b\x08", "is not UTF-8"),
-    ([1], "no JSON object"),
-    ("a", "no JSON object"),
-    (None, "no JSON object"),
+    ([1], "not a JSON object"),
+    ("a", "not a JSON object"),
+    (None, "not a JSON object"),
     ({}, "has no 'question'"),
     ({"text": "b"}, "has no 'question'"),
-    ({"question": None, "text": "b"}, "the question is no string"),
+    ({"question": None, "text": "b"}, "the question is not a string"),
     ({"question": "", "text": "b"}, "the question is empty"),
     ({"question": " \u3000\n", "text": "b"}, "the question is empty"),
     ({"question": "a"}, "has no 'text'"),
-    ({"question": "a", "text": ["b"]}, "the text is no string"),
-    ({"question": "a", "context": None}, "the context is no string"),
+    ({"question": "a", "text": ["b"]}, "the text is not a string"),
+    ({"question": "a", "context": None}, "the context is not a string"),
     ({"question": "a", "text": "b", "context": "b"}, "both 'text' and 'context'"),
     ({"question": "a", "text": "b", "id": True}, "the id is neither"),
     ({"question": "a", "text": "b", "id": ["c"]}, "the id is neither"),
@@ -148,7 +148,7 @@ def test_a_broken_line_is_an_error_in_its_place_and_stops_nothing(tmp_path: Path
 
 def test_a_broken_line_keeps_its_id_if_it_has_one(tmp_path: Path) -> None:
     assert answers(tmp_path, [{"id": "x", "question": 3}]) == [
-        {"id": "x", "error": "line 1: the question is no string"}
+        {"id": "x", "error": "line 1: the question is not a string"}
     ]
 
 
@@ -293,7 +293,7 @@ def test_progress_is_in_bytes_of_the_questions(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("options", [{"workers": 0}, {"chunk": 0}])
 def test_options_without_sense_are_refused(tmp_path: Path, options: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="is a whole number from 1"):
+    with pytest.raises(ValueError, match="must be a whole number from 1"):
         answers(tmp_path, asked(1), **options)
 
 
@@ -315,14 +315,14 @@ def test_the_questions_are_never_written_over(tmp_path: Path) -> None:
     before = source.read_bytes()
     (tmp_path / "link").symlink_to(source)
     for out in (source, tmp_path / "link"):
-        with pytest.raises(ValueError, match="the file of questions itself"):
+        with pytest.raises(ValueError, match="is the file of questions"):
             run(source, out, resume=True)
     assert source.read_bytes() == before
 
 
 def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
     source = write(tmp_path / "questions.jsonl", asked(2))
-    with pytest.raises(BatchError, match="is no file"):
+    with pytest.raises(BatchError, match="is not a regular file"):
         run(source, Path("/dev/null"))
     with pytest.raises(IsADirectoryError):
         run(source, tmp_path)
@@ -388,14 +388,14 @@ def test_questions_that_are_added_are_answered_by_resume(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b'{"id": "q0", "said": ""}\n{"id": "q2", "said": ""}\n', "its line 2 is no answer to 'q1', line 2 of"),
-        (b'{"id": 0, "said": ""}\n', "its line 1 is no answer to 'q0'"),
-        (b"\n", "its line 1 is no answer"),
-        (b"Dear diary\n", "its line 1 is no answer"),
-        (b"Dear diary", "its line 1 is no answer"),
-        (b"\0\0\0", "its line 1 is no answer"),
-        (b'{"id": "q0", "said": ""}\n{"id": "q7"', "its line 2 is no answer to 'q1'"),
-        (b'["q0"]\n', "its line 1 is no answer"),
+        (b'{"id": "q0", "said": ""}\n{"id": "q2", "said": ""}\n', "its line 2 does not answer 'q1', line 2 of"),
+        (b'{"id": 0, "said": ""}\n', "its line 1 does not answer 'q0'"),
+        (b"\n", "its line 1 does not answer"),
+        (b"Dear diary\n", "its line 1 does not answer"),
+        (b"Dear diary", "its line 1 does not answer"),
+        (b"\0\0\0", "its line 1 does not answer"),
+        (b'{"id": "q0", "said": ""}\n{"id": "q7"', "its line 2 does not answer 'q1'"),
+        (b'["q0"]\n', "its line 1 does not answer"),
         (b"".join(b'{"id": "q%d", "said": ""}\n' % i for i in range(4)), "holds more answers than"),
         (b"".join(b'{"id": "q%d", "said": ""}\n' % i for i in range(3)) + b"{", "holds more answers than"),
     ],
@@ -413,7 +413,7 @@ def test_other_questions_without_ids_are_noticed(tmp_path: Path) -> None:
     out = tmp_path / "answers.jsonl"
     run(write(tmp_path / "old.jsonl", [{"question": f"old {i}", "text": "b"} for i in range(3)]), out)
     new = write(tmp_path / "new.jsonl", [{"question": f"new {i}", "text": "b"} for i in range(5)])
-    with pytest.raises(BatchError, match="was made of other questions"):
+    with pytest.raises(BatchError, match="belongs to other questions"):
         run(new, out, resume=True)
     assert [row["question"] for row in read(out)] == ["old 0", "old 1", "old 2"]
 
@@ -530,5 +530,5 @@ def test_texts_are_read_by_the_model(tmp_path: Path, qa: QuestionAnswerer) -> No
 
 
 def test_a_budget_without_sense_is_one_error(qa: QuestionAnswerer) -> None:
-    with pytest.raises(ValueError, match="a budget is"):
+    with pytest.raises(ValueError, match="a budget must be"):
         from_texts(qa, budget=2)

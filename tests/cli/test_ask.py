@@ -128,8 +128,8 @@ def test_options_are_passed_on(ask: Ask, qa: QuestionAnswerer) -> None:
 
 def test_there_may_be_no_answer_by_a_threshold(ask: Ask) -> None:
     arguments = ["Who designed it?", "--context", TEXT, "--handle-impossible-answer", "--no-answer-threshold"]
-    assert "(the text holds no answer)" in ask(*arguments, "-1e9").stdout
-    assert "(the text holds no answer)" not in ask(*arguments, "1e9").stdout
+    assert "(the text contains no answer)" in ask(*arguments, "-1e9").stdout
+    assert "(the text contains no answer)" not in ask(*arguments, "1e9").stdout
 
 
 def test_a_model_is_named(ask: Ask, tiny: QuestionAnswerer, tiny_folder: Path) -> None:
@@ -187,15 +187,15 @@ def test_offsets_count_the_characters_of_a_file(ask: Ask, tmp_path: Path, encode
 
 
 BROKEN = {
-    "a binary file": (bytes(range(256)) * 8, "is no text in UTF-8"),
+    "a binary file": (bytes(range(256)) * 8, "is not text in UTF-8"),
     "a file of Latin-1": ("The café stands in Paris.".encode("latin-1"), "iconv"),
     "a file with NULs": (b"The tower\0stands in Paris.", "NUL"),
     "a PDF": (b"%PDF-1.7\nThe tower stands in Paris.", "a PDF"),
     "a gzip file": (gzip.compress(TEXT.encode(), mtime=0), "gzip"),
     "an office document": (b"PK\x03\x04" + TEXT.encode(), "ZIP"),
     "a picture": (b"\x89PNG\r\n\x1a\n", "PNG"),
-    "half a UTF-16 character": (b"\xff\xfea", "is no text"),
-    "a file cut inside a character": ("Paris é".encode()[:-1], "is no text in UTF-8 (byte 6 of 7)"),
+    "half a UTF-16 character": (b"\xff\xfea", "is not text"),
+    "a file cut inside a character": ("Paris é".encode()[:-1], "is not text in UTF-8 (byte 6 of 7)"),
 }
 
 
@@ -245,7 +245,7 @@ def test_a_file_without_a_name_is_refused(ask: Ask) -> None:
         ([QUESTION, "--context", TEXT, "--budget", "cheap"], "'cheap'"),
         ([QUESTION, "--context", TEXT, "--budget", ""], "budget"),
         ([QUESTION, "--context", TEXT, "--max-seq-len", "60"], "max_seq_len 60"),
-        ([QUESTION, "--context", TEXT, "--no-answer-threshold", "-5"], "goes with --handle-impossible-answer"),
+        ([QUESTION, "--context", TEXT, "--no-answer-threshold", "-5"], "needs --handle-impossible-answer"),
         ([QUESTION, "--context", TEXT, "--handle-impossible-answer", "--no-answer-threshold", "nan"], "threshold"),
         ([QUESTION, "--context", TEXT, "--max-seq-len", "9999"], "512"),
         ([QUESTION, "--context", TEXT, "--doc-stride", "500"], "doc_stride 500"),

@@ -107,14 +107,14 @@ def test_batch_says_how_many_failed_and_fails(run: Run, questions: Path, out: Pa
     assert (result.exit_code, result.stdout) == (1, "")
     (line,) = result.stderr.splitlines()
     assert line.startswith("dynamic-tinybert: 6 answered, 2 failed, in ")
-    assert line.endswith(f"; of all, 2 failed, and their lines in {out} say why")
+    assert line.endswith(f"; 2 of all failed: see their lines in {out}")
     assert [row["error"] for row in read(out)[6:]] == [
         "line 7: is not JSON: Expecting value (character 1)",
         "line 8: the question is empty",
     ]
     again = run(questions, "--out", out, "--resume")
     assert again.exit_code == 1
-    assert again.stderr.startswith("dynamic-tinybert: 0 answered, 0 failed, 8 there before, in ")
+    assert again.stderr.startswith("dynamic-tinybert: 0 answered, 0 failed, 8 already done, in ")
 
 
 def test_batch_goes_on_with_resume_alone(run: Run, questions: Path, out: Path) -> None:
@@ -135,14 +135,14 @@ def test_batch_refuses_what_cannot_be_in_one_line(run: Run, questions: Path, out
     assert "directory" in complaint(run(tmp_path, "--out", out), 1)
     assert "directory" in complaint(run(questions, "--out", tmp_path), 1)
     assert "No such file" in complaint(run(questions, "--out", tmp_path / "no" / "answers.jsonl"), 1)
-    assert "the file of questions itself" in complaint(run(questions, "--out", questions, "--resume"), 2)
-    assert "a budget is" in complaint(run(questions, "--out", out, "--budget", "cheap"), 2)
-    assert "goes with --index" in complaint(run(questions, "--out", out, "--max-latency-ms", 5), 2)
+    assert "is the file of questions" in complaint(run(questions, "--out", questions, "--resume"), 2)
+    assert "a budget must be" in complaint(run(questions, "--out", out, "--budget", "cheap"), 2)
+    assert "needs --index" in complaint(run(questions, "--out", out, "--max-latency-ms", 5), 2)
     assert "above 0" in complaint(run(questions, "--out", out, "--max-latency-ms", "nan", "--index", tmp_path), 2)
     assert "no such folder" in complaint(run(questions, "--out", out, "--model", tmp_path / "nowhere"), 1)
     assert not out.exists()
     out.write_text("Dear diary")
-    assert "was made of other questions" in complaint(run(questions, "--out", out, "--resume"), 1)
+    assert "belongs to other questions" in complaint(run(questions, "--out", out, "--resume"), 1)
 
 
 @pytest.mark.parametrize("arguments", [[], ["q.jsonl"], ["q.jsonl", "--out", "a", "--workers", "0"], ["a", "b"]])
@@ -172,7 +172,7 @@ def test_batch_interrupted_says_how_to_go_on(out: Path, tmp_path: Path) -> None:
         _, said = process.communicate()
     assert process.returncode == 130
     assert said.splitlines() == [
-        f"dynamic-tinybert: interrupted: the same command with --resume goes on where it was; answers are in {out}"
+        f"dynamic-tinybert: interrupted: run the same command with --resume to continue; answers are in {out}"
     ]
     assert 0 < len(read(out)) < 5000
 

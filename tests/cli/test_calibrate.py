@@ -117,7 +117,7 @@ def test_what_stands_beside_it_stays(run: Run, home: Path) -> None:
     assert stored["configs"] == [full]
     assert (stored["measured_on"], stored["more"]) == ("Łódź", [1])
     assert "threshold" in stored["no_answer"]
-    stays = "the model's own is as good, and stays" in result.stdout
+    stays = "not better than the model's own, which stays" in result.stdout
     assert (stored["calibration"] == sure) == stays
 
 
@@ -149,11 +149,11 @@ def test_a_share_and_a_budget_are_heeded(run: Run) -> None:
 @pytest.mark.parametrize(
     ("options", "status", "named"),
     [
-        (["--share", "1"], 2, "--share is between 0 and 1"),
-        (["--share", "nan"], 2, "--share is between 0 and 1"),
-        (["--budget", "2"], 2, "a budget is"),
+        (["--share", "1"], 2, "--share must be between 0 and 1"),
+        (["--share", "nan"], 2, "--share must be between 0 and 1"),
+        (["--budget", "2"], 2, "a budget must be"),
         (["--titles", "nowhere.txt"], 1, "nowhere.txt"),
-        (["--titles", "select.txt", "--confirm-titles", "select.txt"], 2, "what chooses must not confirm"),
+        (["--titles", "select.txt", "--confirm-titles", "select.txt"], 2, "select and confirm must be different"),
         (["--confirm", "nowhere.json"], 1, "nowhere.json"),
     ],
 )

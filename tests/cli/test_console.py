@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from dynamic_tinybert.cli.app import app
+from dynamic_tinybert.files import install_command
 from support.commands import complaint
 
 
@@ -28,7 +29,7 @@ def test_a_package_that_an_extra_brings_is_told_with_the_extra(
     monkeypatch.setitem(sys.modules, missing, None)
     monkeypatch.chdir(tmp_path)
     message = complaint(CliRunner().invoke(app, arguments))
-    assert message.endswith(f"{needs}, which is not installed: pip install 'dynamic-tinybert[corpus]'")
+    assert message.endswith(f"{needs}, which is not installed: {install_command('corpus')}")
 
 
 @pytest.mark.parametrize("command", ["ask", "batch", "evaluate", "export", "info", "index", "serve", "train"])

@@ -143,18 +143,18 @@ def test_evaluate_of_2_tells_the_threshold_and_the_oracle(run: Run, tmp_path: Pa
     assert tuned["f1"] == pytest.approx(scored["best_f1"])
     shown = run("evaluate", path, *options[:2]).stdout
     assert "oracle_f1" in shown
-    assert "the threshold best for these very questions" in shown
+    assert "the best threshold for these same questions" in shown
     assert f"best_f1      {scored['best_f1']:.3f}" in run("score", path, answers, "--na-probs", na_probs).stdout
 
 
 def test_what_goes_with_2_is_refused_with_1(run: Run, data: Path, tmp_path: Path) -> None:
     for option, value in (("--na-probs", tmp_path / "na.json"), ("--no-answer-threshold", "0")):
         line = complaint(run("evaluate", data, option, value), 2)
-        assert f"{option} goes with data of SQuAD 2.0" in line
+        assert f"{option} needs SQuAD 2.0 data" in line
     assert not (tmp_path / "na.json").exists()
     answers = write(tmp_path / "answers.json", {"a": "Agnes Moreau"})
     na_probs = write(tmp_path / "na.json", {"a": 0.5})
-    assert "goes with --na-probs" in complaint(run("score", data, answers, "--na-prob-thresh", "0.5"), 2)
+    assert "needs --na-probs" in complaint(run("score", data, answers, "--na-prob-thresh", "0.5"), 2)
     assert "not nan" in complaint(run("score", data, answers, "--na-probs", na_probs, "--na-prob-thresh", "nan"), 2)
     both = ("--predictions", tmp_path / "x.json", "--na-probs", tmp_path / "x.json")
     assert "name the same file" in complaint(run("evaluate", data, *both), 2)
@@ -166,7 +166,7 @@ def test_score_refuses_what_is_no_probability(run: Run, tmp_path: Path, value: o
     path = write(tmp_path / "dev.json", document("v2.0"))
     answers = write(tmp_path / "answers.json", {"ç": "nobody"})
     na_probs = write(tmp_path / "na.json", {"ç": value})
-    assert "has 'ç', but it is no number" in complaint(run("score", path, answers, "--na-probs", na_probs), 1)
+    assert "has 'ç', but it is not a probability" in complaint(run("score", path, answers, "--na-probs", na_probs), 1)
     assert "not an object" in complaint(run("score", path, answers, "--na-probs", write(na_probs, [0.5])), 1)
     assert "no probability of no answer" in complaint(run("score", path, answers, "--na-probs", write(na_probs, {})), 1)
 
@@ -194,7 +194,7 @@ def test_evaluate_refuses_what_is_not_there_or_no_squad(run: Run, data: Path, tm
 
 @pytest.mark.parametrize("budget", ["0", "2", "cheap", "nan"])
 def test_evaluate_refuses_a_budget_without_sense(run: Run, data: Path, budget: str) -> None:
-    assert "a budget is" in complaint(run("evaluate", data, "--budget", budget), 2)
+    assert "a budget must be" in complaint(run("evaluate", data, "--budget", budget), 2)
 
 
 @pytest.mark.parametrize("arguments", [[], ["dev.json", "--limit", "0"], ["dev.json", "--limit", "x"], ["a", "b"]])
@@ -221,7 +221,7 @@ def test_evaluate_finds_at_once_that_predictions_cannot_be_written(
 
 def test_predictions_never_replace_the_data(run: Run, data: Path) -> None:
     before = data.read_bytes()
-    assert "the data itself" in complaint(run("evaluate", data, "--predictions", data), 2)
+    assert "is the data file" in complaint(run("evaluate", data, "--predictions", data), 2)
     assert data.read_bytes() == before
 
 

@@ -87,7 +87,7 @@ def test_records_by_the_names_of_their_fields(folder: Path) -> None:
 def test_no_word_in_common_is_said(folder: Path) -> None:
     run("index", "add", "documents", "--index", "i")
     asked = run("ask", "Xyzzy?", "--index", "i")
-    assert (asked.exit_code, asked.stdout) == (0, "(no document holds a word of the question)\n")
+    assert (asked.exit_code, asked.stdout) == (0, "(no document contains a word of the question)\n")
     assert rows(run("ask", "Xyzzy?", "--index", "i", "--json")) == []
 
 
@@ -96,7 +96,7 @@ def test_a_file_named_that_cannot_be_read_is_failure(folder: Path) -> None:
     result = run("index", "add", "binary.txt", "documents", "--index", "i")
     assert result.exit_code == 1
     assert "2 added" in result.stdout
-    assert "binary.txt: is no text" in result.stderr
+    assert "binary.txt: is not text" in result.stderr
     assert run("index", "add", "documents", "--index", "i").exit_code == 0
     assert "empty" in complaint(run("index", "remove", "", "--index", "i"), 2)
 
@@ -122,9 +122,9 @@ def test_a_name_with_control_characters_does_not_reach_the_terminal(folder: Path
         (["index", "add", "documents", "--index", "documents/paris.txt"], 1, "is a file"),
         (["index", "add", "documents", "--index", "i", "--encoding", "klingon"], 2, "klingon"),
         (["ask", "Who?", "--index", "i", "--context", "text"], 2, "give one text"),
-        (["ask", "Who?", "--context", "text", "--passages", "3"], 2, "go with --index"),
-        (["ask", "Who?", "--context", "text", "--max-latency-ms", "3"], 2, "go with --index"),
-        (["ask", "Who?", "--index", "i", "--handle-impossible-answer"], 2, "goes with a text"),
+        (["ask", "Who?", "--context", "text", "--passages", "3"], 2, "need --index"),
+        (["ask", "Who?", "--context", "text", "--max-latency-ms", "3"], 2, "need --index"),
+        (["ask", "Who?", "--index", "i", "--handle-impossible-answer"], 2, "needs a text"),
         (["ask", " ", "--index", "i"], 2, "the question is empty"),
     ],
 )
@@ -135,7 +135,7 @@ def test_mistakes_are_one_clear_line(folder: Path, arguments: list[str], status:
 def test_bad_options_of_a_question_are_misuse(folder: Path) -> None:
     run("index", "add", "documents", "--index", "i")
     assert "max_latency_ms" in complaint(run("ask", "Where is it?", "--index", "i", "--max-latency-ms", "0"), 2)
-    assert "a budget is" in complaint(run("ask", "Where is it?", "--index", "i", "--budget", "7"), 2)
+    assert "a budget must be" in complaint(run("ask", "Where is it?", "--index", "i", "--budget", "7"), 2)
     assert "one size" in complaint(run("index", "add", "documents", "--index", "i", "--passage-size", "70"), 1)
 
 

@@ -85,7 +85,7 @@ def test_info_says_whose_attention_counts(tiny_folder: Path, tmp_path: Path, vot
     (folder / "config.json").write_text(json.dumps({**config, "dynamic_tinybert": {"voters": voters}}), "utf-8")
     assert described("--model", folder)["architecture"]["voters"] == voters
     lines = run("info", "--model", folder).stdout.splitlines()
-    assert f"drops          what receives least attention from {whose}" in lines
+    assert f"drops          the tokens with the least attention from {whose}" in lines
 
 
 def test_info_says_where_nothing_was_measured(tiny_folder: Path) -> None:

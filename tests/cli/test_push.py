@@ -103,7 +103,7 @@ def test_the_card_goes_up_complete(hub: FakeHub, model: Path) -> None:
     assert "\n# Engine\n\nWörter, 言葉 ✓\n" in card
     assert f'QuestionAnswerer("{NAME}")' in card
     (warning,) = [line for line in result.stderr.splitlines() if "warning" in line]
-    assert warning.endswith("the card says nothing of language, datasets, intended use, training: add it to README.md")
+    assert warning.endswith("the card does not state language, datasets, intended use, training: add it to README.md")
 
 
 def test_int8_goes_up_as_float32_that_transformers_reads(hub: FakeHub, tiny_folder: Path, tmp_path: Path) -> None:
@@ -141,7 +141,7 @@ def test_pushing_again_uploads_nothing_new(hub: FakeHub, model: Path) -> None:
     pushed(model, NAME)
     commits = len(hub.models[NAME].commits)
     result = run(model, NAME)
-    assert "all of it was there already" in result.stderr
+    assert "all files are there already" in result.stderr
     assert len(hub.models[NAME].commits) == commits
 
 
@@ -242,8 +242,8 @@ def test_a_folder_that_is_no_sound_model_is_refused_before_anybody_is_asked(
     ("card", "said"),
     [
         (b"# Engine\n", "--license"),
-        (b"---\nlicense: [mit\n---\n", "no YAML"),
-        (b"\xff\xfe\x00", "no UTF-8"),
+        (b"---\nlicense: [mit\n---\n", "not YAML"),
+        (b"\xff\xfe\x00", "not UTF-8"),
         (b"", "--license"),
     ],
 )
@@ -264,7 +264,7 @@ def test_a_broken_table_is_a_failure(hub: FakeHub, model: Path) -> None:
     "name", ["engine", "ada/", "a/b/c", "ada/eng ine", "ada/ein--e", "ada/x.git", "ada/" + "x" * 97, "", "ä/ö"]
 )
 def test_a_name_that_the_hub_refuses_is_misuse(hub: FakeHub, model: Path, name: str) -> None:
-    assert "no name on the Hub" in complaint(run(model, name), 2)
+    assert "not a name on the Hub" in complaint(run(model, name), 2)
     assert hub.asked == []
 
 
@@ -299,7 +299,7 @@ def test_another_owners_name(hub: FakeHub, model: Path) -> None:
 
 def test_a_public_model_is_not_taken_for_private(hub: FakeHub, model: Path) -> None:
     hub.make(NAME)
-    assert "is there and public" in complaint(run(model, NAME, "--private"))
+    assert "exists and is public" in complaint(run(model, NAME, "--private"))
     assert len(hub.models[NAME].commits) == 1
     hub.make("ada/other", private=True)
     assert pushed(model, "ada/other", "--private")["private"] is True
@@ -310,7 +310,7 @@ def test_a_public_model_is_not_taken_for_private(hub: FakeHub, model: Path) -> N
     [
         ("GET /api/models/ada/engine", 500, "the Hub answers 500"),
         ("POST /api/repos/create", 402, "the Hub answers 402"),
-        ("POST /api/repos/create", 429, "asks for patience"),
+        ("POST /api/repos/create", 429, "limits the number of requests"),
         ("POST */batch", 400, "the Hub answers 400"),
         ("POST */commit/main", 412, "somebody else has pushed meanwhile"),
         ("POST */commit/main", 413, "the Hub answers 413"),

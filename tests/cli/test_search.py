@@ -23,6 +23,7 @@ from typer.testing import CliRunner, Result
 from dynamic_tinybert import LengthConfig, QuestionAnswerer
 from dynamic_tinybert.cli.app import app
 from dynamic_tinybert.evaluation import evaluate
+from dynamic_tinybert.files import install_command
 from dynamic_tinybert.model import share
 from dynamic_tinybert.search import Measurement, Objective
 from dynamic_tinybert.squad import read_squad
@@ -277,7 +278,7 @@ def test_ctrl_c_tells_how_to_go_on_and_leaves_what_there_is(started: subprocess.
     assert started.returncode == 130
     assert stdout == ""
     assert stderr.splitlines() == [
-        "dynamic-tinybert: interrupted: the same command with --resume goes on where it was; the trials are in out"
+        "dynamic-tinybert: interrupted: run the same command with --resume to continue; the trials are in out"
     ]
     done = complete(Path("out"))
     assert printed(run("--output", "out", "--resume", "--json", trials=done + 1))["trials"] == done + 1
@@ -362,16 +363,16 @@ def test_two_processes_share_a_storage(run: Run, model: Path, data: Path, home: 
 @pytest.mark.parametrize(
     ("options", "status", "reason"),
     [
-        (["--low", "1"], 2, "the least ratio is between 0 and 1, not 1.0"),
-        (["--low", "nan"], 2, "the least ratio is between 0 and 1"),
+        (["--low", "1"], 2, "the least ratio must be between 0 and 1, not 1.0"),
+        (["--low", "nan"], 2, "the least ratio must be between 0 and 1"),
         (["--data", "nowhere.json"], 1, "nowhere.json: cannot be read: No such file"),
         (["--data", "empty.json"], 1, "empty.json: is not JSON"),
         (["--data", "none.json"], 1, "none.json: no questions"),
         (["--titles", "nowhere.txt"], 1, "nowhere.txt cannot be read: No such file"),
-        (["--titles", "latin.txt"], 1, "latin.txt is no text in UTF-8"),
+        (["--titles", "latin.txt"], 1, "latin.txt is not text in UTF-8"),
         (["--titles", "strange.txt"], 1, "no questions under the given titles"),
         (["--confirm", "nowhere.json"], 1, "nowhere.json: cannot be read"),
-        (["--confirm", "frågor.json"], 2, "what chooses must not confirm: 6 paragraphs are in both"),
+        (["--confirm", "frågor.json"], 2, "select and confirm must be different: 6 paragraphs are in both"),
         (["--data", "single.json"], 2, "single has a single article"),
         (["--output", "frågor.json"], 1, "frågor.json is a file: name a new folder"),
         (["--output", "full"], 1, "full is not empty: add --resume"),
@@ -430,13 +431,13 @@ def test_a_study_of_something_else_is_not_resumed(run: Run, model: Path, home: P
     ):
         message = complaint(run("--output", "out", "--resume", *options))
         assert message.startswith(
-            f"dynamic-tinybert: error: the search in sqlite:///{home}/out/study.db was begun with"
+            f"dynamic-tinybert: error: the search in sqlite:///{home}/out/study.db was started with"
         )
         assert reason in message
     weights = bytearray((model / "model.safetensors").read_bytes())
     weights[-1] ^= 1
     (model / "model.safetensors").write_bytes(weights)
-    assert "was begun with another model:" in complaint(run("--output", "out", "--resume"))
+    assert "was started with another model:" in complaint(run("--output", "out", "--resume"))
     after = contents(home / "out")
     assert {name: after[name] for name in before if name != "study.db"} == {
         name: before[name] for name in before if name != "study.db"
@@ -448,7 +449,7 @@ def test_only_a_folder_gets_a_table_installed(run: Run, embedded: Path, home: Pa
     (home / "embedded").mkdir()  # which is not what "embedded" means
     before = contents(embedded)
     message = complaint(run("--install", of="embedded"), 2)
-    assert "--install needs a model folder, and embedded is none: dynamic-tinybert export embedded DIR" in message
+    assert "--install needs a model folder, not embedded: make one with dynamic-tinybert export embedded DIR" in message
     assert contents(embedded) == before
 
 
@@ -497,7 +498,7 @@ def test_a_disk_that_fills_up_during_the_search_is_one_line(model: Path, data: P
 def test_what_is_not_installed_is_named(run: Run, monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
     monkeypatch.setitem(sys.modules, missing, None)
     message = complaint(run())
-    assert message.endswith(f"search needs {missing}, which is not installed: pip install 'dynamic-tinybert[search]'")
+    assert message.endswith(f"search needs {missing}, which is not installed: {install_command('search')}")
 
 
 def test_the_help_teaches() -> None:

@@ -26,6 +26,7 @@ pytest.importorskip("fastapi", reason="needs the extra: pip install 'dynamic-tin
 
 from dynamic_tinybert.cli.app import app
 from dynamic_tinybert.corpus import Corpus
+from dynamic_tinybert.files import install_command
 from dynamic_tinybert.qa import QuestionAnswerer
 from dynamic_tinybert.serve import ServeOptions
 from support.commands import complaint
@@ -304,7 +305,7 @@ def test_a_missing_extra_is_told_in_a_line(missing: str) -> None:
     status, lines = failed(code=code)
     assert status == 1
     assert lines == [
-        f"dynamic-tinybert: error: serve needs {missing}, which is not installed: pip install 'dynamic-tinybert[serve]'"
+        f"dynamic-tinybert: error: serve needs {missing}, which is not installed: {install_command('serve')}"
     ]
 
 

@@ -22,6 +22,7 @@ from typer.testing import CliRunner, Result
 from conftest import quiet
 from dynamic_tinybert import QuestionAnswerer
 from dynamic_tinybert.cli.app import app
+from dynamic_tinybert.files import install_command
 from support.commands import complaint, heed_interrupts
 from support.training import hashes, write_data, write_model
 
@@ -183,7 +184,7 @@ def test_a_recipe_without_sense(
 def test_what_is_no_recipe(run: Run, tmp_path: Path) -> None:
     assert "cannot be read" in complaint(run(tmp_path / "nothing.yaml"))
     (tmp_path / "list.yaml").write_text("- a\n")
-    assert "is no recipe" in complaint(run(tmp_path / "list.yaml"))
+    assert "is not a recipe" in complaint(run(tmp_path / "list.yaml"))
     (tmp_path / "bad.yaml").write_text("a: [1\nb: {")
     assert "is not YAML" in complaint(run(tmp_path / "bad.yaml"))
     assert run("--resume", "--output").exit_code == 2
@@ -306,7 +307,7 @@ main()
     assert "checkpoint-2 is whole: make room, then --resume" in line
     result = run(write(value), "--output", tmp_path / "run", "--resume")
     assert result.exit_code == 0, result.stderr
-    assert "going on from checkpoint-2" in result.stderr
+    assert "continuing from checkpoint-2" in result.stderr
 
 
 def test_a_loss_that_is_no_number(
@@ -380,9 +381,8 @@ def test_what_the_extra_brings_is_named(
     for name in [name for name in sys.modules if name.startswith("dynamic_tinybert.train")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "torch", None)
-    assert "training needs torch, which is not installed: pip install 'dynamic-tinybert[train]'" in complaint(
-        run(write(value))
-    )
+    message = complaint(run(write(value)))
+    assert message.endswith(f"training needs torch, which is not installed: {install_command('train')}")
 
 
 # Several processes

@@ -32,6 +32,7 @@ from haystack.document_stores.in_memory import InMemoryDocumentStore
 from haystack.utils import ComponentDevice, Secret
 
 from dynamic_tinybert import BudgetError, ModelFolderError
+from dynamic_tinybert.files import install_command
 from dynamic_tinybert.haystack import ExtractiveReader
 
 pytestmark = pytest.mark.haystack
@@ -225,7 +226,7 @@ def test_what_transformers_reader_saved_loads_by_the_other_name(tiny_folder: Pat
 def test_a_token_is_never_saved() -> None:
     with pytest.raises(ValueError, match="Cannot serialize token"):
         ExtractiveReader(token=Secret.from_token("hf_secret")).to_dict()
-    with pytest.raises(ValueError, match="model_kwargs holds a token"):
+    with pytest.raises(ValueError, match="model_kwargs contains a token"):
         ExtractiveReader(model_kwargs={"token": "hf_secret"}).to_dict()
     with pytest.raises(TypeError, match="Secret") as raised:
         ExtractiveReader(token="hf_secret")
@@ -265,16 +266,16 @@ def test_many_threads_get_what_one_gets(tiny_folder: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "error", "says"),
     [
-        ({"device": ComponentDevice.from_str("mps")}, ValueError, "device is 'cpu'"),
+        ({"device": ComponentDevice.from_str("mps")}, ValueError, "device must be 'cpu'"),
         ({"device": "cuda:0"}, TypeError, "ComponentDevice"),
         ({"model_kwargs": {"device_map": {"a": "cpu", "b": 0}}}, ValueError, "one device"),
-        ({"top_k": 0}, ValueError, "top_k is at least 1"),
-        ({"top_k": 2.5}, ValueError, "top_k is a whole number"),
-        ({"stride": -1}, ValueError, "stride is at least 0"),
+        ({"top_k": 0}, ValueError, "top_k must be at least 1"),
+        ({"top_k": 2.5}, ValueError, "top_k must be a whole number"),
+        ({"stride": -1}, ValueError, "stride must be at least 0"),
         ({"stride": 384}, ValueError, "stride 384"),
-        ({"max_seq_length": 4}, ValueError, "max_seq_length is at least 5"),
-        ({"max_batch_size": 0}, ValueError, "max_batch_size is at least 1"),
-        ({"answers_per_seq": 0}, ValueError, "answers_per_seq is at least 1"),
+        ({"max_seq_length": 4}, ValueError, "max_seq_length must be at least 5"),
+        ({"max_batch_size": 0}, ValueError, "max_batch_size must be at least 1"),
+        ({"answers_per_seq": 0}, ValueError, "answers_per_seq must be at least 1"),
         ({"calibration_factor": 0}, ValueError, "calibration_factor"),
         ({"calibration_factor": math.nan}, ValueError, "calibration_factor"),
         ({"overlap_threshold": -0.1}, ValueError, "overlap_threshold"),
@@ -300,7 +301,7 @@ def test_without_haystack_one_line_names_the_extra() -> None:
     code = "import sys; sys.modules['haystack'] = None; import dynamic_tinybert.haystack"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stderr.splitlines()[-1] == (
-        "ImportError: dynamic_tinybert.haystack needs haystack-ai 3 or later: pip install 'dynamic-tinybert[haystack]'"
+        f"ImportError: dynamic_tinybert.haystack needs haystack-ai 3 or later: {install_command('haystack')}"
     )
     assert "During handling" not in done.stderr
 

@@ -159,7 +159,7 @@ def test_one_slow_reading_does_not_keep_later_ones_from_being_read_again(corpus:
     corpus(question)
     full = corpus.qa.table.select(corpus.qa.shape, "full")
     for _ in range(50):
-        corpus._pace.saw(full, 1000, 60.0)  # as if the machine had slept
+        corpus._pace.observe(full, 1000, 60.0)  # as if the machine had slept
     spent = corpus(question, max_latency_ms=60_000).spent
     assert spent.read > 3
     assert spent.read_again == 2

@@ -484,14 +484,14 @@ def test_corpus_is_counted_iterated_shown_and_released(corpus: Corpus) -> None:
 def test_texts_in_another_form_are_refused_in_a_line(tmp_path: Path) -> None:
     corpus = Corpus(tmp_path / "index")
     for wrong in (None, 7, b"x"):
-        with pytest.raises(TypeError, match="a text is given as its name, its title and itself, three strings"):
+        with pytest.raises(TypeError, match="a text must be given as three strings, its name, its title and the text itself"):
             corpus.put(wrong, "A text.")  # type: ignore[arg-type]
     for texts in ({"name": "A text."}, "name"):
-        with pytest.raises(TypeError, match=r"texts are tuples of name, title and text, not a (dict|str)"):
+        with pytest.raises(TypeError, match=r"texts must be tuples of name, title and text, not a (dict|str)"):
             corpus.put_many(texts)  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match=r"three strings, not \('name', 'A text.'\)"):
+    with pytest.raises(TypeError, match=r"the text itself, not \('name', 'A text.'\)"):
         corpus.put_many([("name", "A text.")])  # type: ignore[list-item]
-    with pytest.raises(TypeError, match=r"a path is a string or a Path, not list: write add\(\*paths\)"):
+    with pytest.raises(TypeError, match=r"a path must be a string or a Path, not list: write add\(\*paths\)"):
         corpus.add([tmp_path])  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match=r"a path is a string or a Path, not int$"):
+    with pytest.raises(TypeError, match=r"a path must be a string or a Path, not int$"):
         corpus.add(7)  # type: ignore[arg-type]

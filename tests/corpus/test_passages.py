@@ -61,7 +61,7 @@ def test_no_text_has_no_passages() -> None:
 
 @pytest.mark.parametrize("size", [0, 49, 1_000_001, True, 60.0, "100"])
 def test_sizes_that_make_no_sense_are_refused(size: int) -> None:
-    with pytest.raises(ValueError, match="a passage has from 50"):
+    with pytest.raises(ValueError, match="the passage size must be from 50"):
         list(cut(["text"], size))
 
 

@@ -274,7 +274,7 @@ def test_a_text_without_words_has_no_answer_at_any_threshold() -> None:
     assert threshold_figures(found, 1e9)["NoAns_f1"] == 100.0
     assert math.isfinite(fit_threshold(found))
     for fitting in (fit_threshold, best_threshold):
-        with pytest.raises(CalibrationError, match="not one text has words"):
+        with pytest.raises(CalibrationError, match="none of the texts has words"):
             fitting(seen((-math.inf, 0.0, False), (-math.inf, 0.0, True)))
 
 

@@ -80,7 +80,7 @@ def test_bytes_that_are_no_text_are_told_with_their_place(data: bytes, encoding:
     with pytest.raises(UndecodableError) as caught:
         read(data, size=size)
     assert (caught.value.encoding, caught.value.position) == (encoding, position)
-    assert str(caught.value) == f"is no text in {encoding} (byte {position:,})"
+    assert str(caught.value) == f"is not text in {encoding} (byte {position:,})"
 
 
 def test_text_before_the_wrong_bytes_is_given() -> None:

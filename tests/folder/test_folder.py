@@ -378,7 +378,7 @@ def test_truncated_anywhere(checkpoint: Path) -> None:
         file.write_bytes(whole[:size])
         line = refusal(open_folder, checkpoint)
         assert str(file) in line
-        assert "fetch it again" in line
+        assert "download it again" in line
 
 
 def test_damaged_anywhere(checkpoint: Path) -> None:
@@ -422,7 +422,7 @@ def test_wrong_shape(checkpoint: Path, name: str) -> None:
     edit_tensors(checkpoint, lambda t: t.update({name: np.zeros((3, 8), np.float32)}))
     line = refusal(open_folder, checkpoint)
     assert f"{name} has shape [3, 8]" in line
-    assert re.search(r"asks for \[(2, )?8\]", line)
+    assert re.search(r"requires \[(2, )?8\]", line)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -451,7 +451,7 @@ def test_other_dtypes(checkpoint: Path) -> None:
 
 def test_pickle_under_the_name_of_safetensors(checkpoint: Path) -> None:
     (checkpoint / "model.safetensors").write_bytes(pickle.dumps({"weights": [1.0] * 1000}))
-    assert "no safetensors file" in refusal(open_folder, checkpoint)
+    assert "not a safetensors file" in refusal(open_folder, checkpoint)
 
 
 def test_git_lfs_pointer(checkpoint: Path) -> None:
@@ -548,7 +548,7 @@ def test_no_tokenizer(checkpoint: Path) -> None:
 
 def test_vocabulary_larger_than_the_embeddings(checkpoint: Path) -> None:
     (checkpoint / "vocab.txt").write_text("".join(f"word{i}\n" for i in range(41)))
-    assert "vocab.txt has 41 tokens, where the model has embeddings for 40" in refusal(open_folder, checkpoint)
+    assert "vocab.txt has 41 tokens, but the model has embeddings for 40" in refusal(open_folder, checkpoint)
     tokenizer = {"model": {"vocab": {"a": 0, "b": 39}}, "added_tokens": [{"id": 40, "content": "[X]"}]}
     (checkpoint / "tokenizer.json").write_text(json.dumps(tokenizer))
     assert "tokenizer.json has 41 tokens" in refusal(open_folder, checkpoint)
@@ -736,7 +736,7 @@ def test_cached_model(cache: Path, revision: str | None) -> None:
 
 def test_not_in_the_cache(cache: Path) -> None:
     line = refusal(open_folder, "ada/other", cache_dir=cache, local_files_only=True)
-    assert "ada/other is neither a folder here nor, whole, in the Hub's cache" in line
+    assert "ada/other is neither a folder here nor complete in the Hub's cache" in line
     line = refusal(open_folder, "ada/engine", revision="v2", cache_dir=cache, local_files_only=True)
     assert "ada/engine at revision 'v2'" in line
     assert "local_files_only" in line
@@ -770,7 +770,7 @@ except ModelFolderError as error:
         text=True,
     )
     assert result.returncode == 0, result.stderr
-    assert "HF_HUB_OFFLINE forbids to fetch it" in result.stdout
+    assert "HF_HUB_OFFLINE forbids the download" in result.stdout
 
 
 class HubHandler(http.server.BaseHTTPRequestHandler):
@@ -899,7 +899,7 @@ def test_hub_out_of_reach(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         raise RuntimeError("\nthe transfer broke\nat length")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)
-    assert "could not be fetched from the Hub: the transfer broke" in refusal(open_folder, "ada/engine")
+    assert "could not be downloaded from the Hub: the transfer broke" in refusal(open_folder, "ada/engine")
 
 
 def test_names_of_the_hub() -> None:

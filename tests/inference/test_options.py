@@ -45,10 +45,10 @@ def test_options_reach_the_ranking() -> None:
         ({"max_len": 3}, TypeError, "there is no option 'max_len'; there are budget"),
         ({"progress": print}, TypeError, "there is no option 'progress'"),
         ({"max_seq_len": 200}, ValueError, "max_seq_len 200 is more than the 128 tokens that the model can read"),
-        ({"max_answer_len": 1.5}, ValueError, "max_answer_len is a whole number, not 1.5"),
-        ({"max_answer_len": 0}, ValueError, "max_answer_len is at least 1 token, not 0"),
-        ({"top_k": True}, ValueError, "top_k is a whole number, not True"),
-        ({"top_k": 0}, ValueError, "top_k is at least 1, not 0"),
+        ({"max_answer_len": 1.5}, ValueError, "max_answer_len must be a whole number, not 1.5"),
+        ({"max_answer_len": 0}, ValueError, "max_answer_len must be at least 1 token, not 0"),
+        ({"top_k": True}, ValueError, "top_k must be a whole number, not True"),
+        ({"top_k": 0}, ValueError, "top_k must be at least 1, not 0"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(options: dict[str, Any], error: type[Exception], message: str) -> None:

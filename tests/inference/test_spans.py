@@ -407,5 +407,5 @@ def test_enormous_logits_give_sound_scores() -> None:
 
 @pytest.mark.parametrize("options", [{"top_k": 0}, {"top_k": -3}, {"max_answer_len": 0}, {"max_answer_len": -1}])
 def test_options_out_of_range_are_refused_by_name(options: dict[str, int]) -> None:
-    with pytest.raises(ValueError, match=f"{next(iter(options))} is at least 1"):
+    with pytest.raises(ValueError, match=f"{next(iter(options))} must be at least 1"):
         SpanRanker(**{"top_k": 1, "max_answer_len": 30} | options)

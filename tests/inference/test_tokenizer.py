@@ -239,7 +239,7 @@ def test_a_vocabulary_that_is_no_text_or_has_broken_settings_is_refused(tmp_path
 
 def test_a_tokenizer_of_another_kind_is_refused(tmp_path: Path) -> None:
     Tokenizer(models.BPE({"a": 0, "b": 1, "ab": 2}, [("a", "b")])).save(str(tmp_path / "tokenizer.json"))
-    assert "no [PAD] or <pad>: it is no tokenizer of a model that is read here" in refusal(tmp_path)
+    assert "no [PAD] or <pad>: it is not the tokenizer of a supported model" in refusal(tmp_path)
 
 
 def test_the_whole_tokenizer_goes_before_the_vocabulary(

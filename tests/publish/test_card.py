@@ -26,7 +26,7 @@ def parts(text: str) -> tuple[dict[str, Any], str]:
     found = re.match(r"(\s*---(?:\r\n|\r|\n))([\S\s]*?)((?:\r\n|\r|\n)---[ \t]*(\r\n|\n|$))", text)
     assert found, text[:200]
     keys = re.findall(r"^([\w-]+):", found[2], re.MULTILINE)
-    assert len(keys) == len(set(keys)), "a key stands twice, which the Hub refuses"
+    assert len(keys) == len(set(keys)), "a key is given twice, which the Hub refuses"
     values = yaml.safe_load(found[2])
     assert isinstance(values, dict)
     return values, text[found.end() :]
@@ -117,7 +117,7 @@ def test_nothing_is_claimed_that_nobody_measured(tiny_model: ModelFolder) -> Non
     _, values, body = finished(None, tiny_model, license="mit")
     assert "model-index" not in values
     assert "squad" not in values["tags"]
-    assert "Nobody measured any" in body
+    assert "None was measured" in body
 
 
 @pytest.mark.parametrize("line_end", ["\n", "\r\n"])
@@ -165,11 +165,11 @@ def test_a_written_card_is_written_anew_until_somebody_changes_it(tiny_model: Mo
     _, values, body = finished(first, later)  # the licence is taken over
     assert values["license"] == "mit"
     assert "model-index" in values
-    assert "Nobody measured any" not in body
+    assert "None was measured" not in body
     changed = first.replace("# engine", "# Engine No. 1")
     _, values, body = finished(changed, later)
     assert body.startswith("# Engine No. 1")
-    assert "Nobody measured any" in body
+    assert "None was measured" in body
     assert "model-index" in values
 
 
@@ -193,13 +193,13 @@ def test_a_licence_must_be_stated(tiny_model: ModelFolder) -> None:
 @pytest.mark.parametrize(
     ("block", "said"),
     [
-        ("license: [mit", "no YAML"),
+        ("license: [mit", "not YAML"),
         ("- license\n- mit", "no keys with values"),
         ("mit", "no keys with values"),
         ("{license: mit}", "add library_name"),
-        ("license: mit\nx: !!python/object:os.system 1", "no YAML"),
-        ("[" * 5000, "no YAML"),
-        ("license: mit\n\t- x", "no YAML"),
+        ("license: mit\nx: !!python/object:os.system 1", "not YAML"),
+        ("[" * 5000, "not YAML"),
+        ("license: mit\n\t- x", "not YAML"),
     ],
 )
 def test_metadata_that_cannot_be_read_or_added_to_is_named(tiny_model: ModelFolder, block: str, said: str) -> None:

@@ -60,7 +60,7 @@ def test_many_layers_never_come_to_nothing() -> None:
 
 @pytest.mark.parametrize("low", [0, 1, -0.1, 1.5, float("nan")])
 def test_a_range_without_room_is_refused(low: float) -> None:
-    with pytest.raises(SearchError, match="least ratio is between 0 and 1"):
+    with pytest.raises(SearchError, match="least ratio must be between 0 and 1"):
         SearchSpace(6, low)
 
 

@@ -144,6 +144,6 @@ def test_an_unknown_architecture_is_refused_in_one_line() -> None:
         config = Config()
 
     for attempt in (lambda: AttentionHooks(Model(), [0]), lambda: check_attention_known("longformer")):
-        with pytest.raises(TrainingError, match=r"a longformer model cannot be looked into.*bert.*mpnet") as error:
+        with pytest.raises(TrainingError, match=r"a longformer model cannot be recorded.*bert.*mpnet") as error:
             attempt()
         assert "\n" not in str(error.value)

@@ -252,7 +252,7 @@ def test_a_damaged_start_is_found_before_anything_is_learned(
 ) -> None:
     (tmp_path / "start.npz").write_bytes(b"PK")
     stages = [{"stage": "prediction"}, {"stage": "logits", "teachers": [bert], "start": str(tmp_path / "start.npz")}]
-    with pytest.raises(TrainingError, match="is no file of stored logits"):
+    with pytest.raises(TrainingError, match="is not a file of stored logits"):
         go(tmp_path, data, stages, student={"checkpoint": student})
     assert not list((tmp_path / "run").glob("0*"))
 

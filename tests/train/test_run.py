@@ -256,7 +256,7 @@ def test_the_card_says_what_the_run_knows(whole: Ran) -> None:
     values = yaml.safe_load(head)
     assert values["license"] == "apache-2.0"
     assert values["datasets"] == ["rajpurkar/squad"]
-    assert "base_model" not in values  # a folder is no name on the Hub
+    assert "base_model" not in values  # a folder is not a name on the Hub
     (index,) = values["model-index"]
     assert index["name"] == "tiny"
     for result, (name, figures) in zip(index["results"], whole.figures.items(), strict=True):

@@ -280,7 +280,7 @@ def test_a_damaged_file_is_one_line(damage: str, path: Path) -> None:
     elif damage != "missing":
         size = len(content)
         path.write_bytes({"empty": b"", "text": b"{}", "half": content[: size // 2], "most": content[:-30]}[damage])
-    with pytest.raises(TrainingError, match="is no file of stored logits") as error:
+    with pytest.raises(TrainingError, match="is not a file of stored logits") as error:
         StoredLogits.read(path, FEATURES)
     assert "\n" not in str(error.value)
     assert str(path) in str(error.value)
@@ -290,7 +290,7 @@ def test_a_file_with_a_wrong_byte_is_one_line(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[120] ^= 0xFF
     path.write_bytes(bytes(content))
-    with pytest.raises(TrainingError, match="is no file of stored logits"):
+    with pytest.raises(TrainingError, match="is not a file of stored logits"):
         StoredLogits.read(path, FEATURES)
 
 
@@ -303,7 +303,7 @@ def test_a_file_with_a_wrong_byte_is_one_line(path: Path) -> None:
         ("mass", np.zeros((4, 2)), "mass is float64"),
         ("index", np.full((4, 2, 8), -1, np.int16), "below 0"),
         ("value", np.full((4, 2, 8), np.nan, np.float16), "NaN"),
-        ("teachers", np.array("{"), "is no file of stored logits"),
+        ("teachers", np.array("{"), "is not a file of stored logits"),
     ],
 )
 def test_a_file_of_a_wrong_form_is_one_line(name: str, value: Any, says: str, path: Path) -> None:
@@ -371,7 +371,7 @@ def test_a_first_form_whose_arrays_do_not_fit_is_one_line(tmp_path: Path) -> Non
     with np.load(tmp_path / "old.npz") as file:
         arrays = {**file, "have": np.ones(4, bool)}
     np.savez(tmp_path / "old.npz", **arrays)
-    with pytest.raises(TrainingError, match="arrays do not fit each other"):
+    with pytest.raises(TrainingError, match="arrays do not match each other"):
         StoredLogits.read(tmp_path / "old.npz", FEATURES)
 
 

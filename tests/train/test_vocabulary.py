@@ -137,7 +137,7 @@ def test_a_text_of_nothing_is_aligned(student: Vocabulary, mpnet: Vocabulary) ->
 
 def test_a_cased_teacher_is_refused(tmp_path: Path, embedded: Path, student: Vocabulary) -> None:
     cased = Vocabulary(like_mpnet(tmp_path / "cased", embedded, lowercase=False))
-    refused(cased, student, "not token-aligned.*'Who built the lighthouse.*take one with the student's WordPiece")
+    refused(cased, student, "not token-aligned.*'Who built the lighthouse.*use one with the student's WordPiece")
 
 
 def test_a_teacher_of_another_vocabulary_is_refused(tmp_path: Path, embedded: Path, student: Vocabulary) -> None:

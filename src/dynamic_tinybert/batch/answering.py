@@ -252,7 +252,7 @@ def run(
     began = time.perf_counter()
     with questions.open("rb") as source:
         if out.exists() and out.samefile(questions):
-            raise ValueError(f"{out} is the file of questions itself: give answers a file of their own")
+            raise ValueError(f"{out} is the file of questions: name another file for the answers with --out")
         with Output(out, resume=resume) as output:
             meter = _Meter(progress, os.fstat(source.fileno()).st_size)
             records = read_questions(source, needs_text=needs_text)

@@ -120,7 +120,8 @@ def _check_reachable(address: str) -> None:
     host, colon, port = address.rpartition(":")
     if not colon or not host or "/" in host or not port.isdecimal() or not 0 < int(port) < 1 << 16:
         raise ValueError(
-            f"the address of a Ray cluster is HOST:PORT, auto or local, from one of its machines; not {address!r:.80}"
+            "the address of a Ray cluster must be HOST:PORT, auto or local, as seen from one of its machines, not "
+            f"{address!r:.80}"
         )
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=_PATIENCE).close()

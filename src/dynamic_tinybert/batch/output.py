@@ -98,7 +98,7 @@ def _read_answer(line: bytes) -> tuple[object, bool]:
 
 def _no_answer(path: Path, number: int, record: Record, questions: Path) -> BatchError:
     return BatchError(
-        f"{path} was made of other questions: its line {number} is no answer to {record.id!r:.60}, line {record.line} "
+        f"{path} belongs to other questions: its line {number} does not answer {record.id!r:.60}, line {record.line} "
         f"of {questions}; name another --out"
     )
 
@@ -117,7 +117,7 @@ class Output:
         try:
             state = os.fstat(self._file)
             if not stat.S_ISREG(state.st_mode):
-                raise BatchError(f"{path} is no file that could be resumed: name a file with --out")
+                raise BatchError(f"{path} is not a regular file, so it cannot be resumed: name a file with --out")
             self._lock()
             if os.fstat(self._file).st_size and not resume:
                 raise BatchError(f"{path} is not empty: add --resume to go on with it, or name another --out")

@@ -102,7 +102,7 @@ def _string(value: Mapping[str, Any], name: str) -> str:
     if name not in value:
         raise LineError(f"has no {name!r}")
     if not isinstance(value[name], str):
-        raise LineError(f"the {name} is no string")
+        raise LineError(f"the {name} is not a string")
     return _encodable(value[name], name)
 
 

@@ -25,7 +25,7 @@ _HELP = """Ask questions of texts, at any computational budget.
 
 A budget is a share of the full model's multiply-accumulates in (0, 1], or full, balanced (the cheapest measured
 configuration within 1 F1 of full) or fast (within 3). A model is a folder, a name on the Hugging Face Hub, or
-"embedded", the one that came with the package.
+"embedded", the one in the package.
 """
 
 app = typer.Typer(
@@ -63,7 +63,7 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     """Take the options that stand before a command; there is only `--version`."""

@@ -27,7 +27,7 @@ def ask(
     context: Annotated[str | None, typer.Option(metavar="TEXT", help="The text itself.")] = None,
     text: Annotated[str | None, typer.Option(metavar="FILE", help="A file of text, in UTF-8.")] = None,
     index: Annotated[
-        str | None, typer.Option(metavar="DIR", help="An index of documents, as `index add` makes it.")
+        str | None, typer.Option(metavar="DIR", help="An index of documents, made by `index add`.")
     ] = None,
     top_k: Annotated[int, typer.Option(metavar="N", min=1, help="How many answers to give.")] = 1,
     budget: console.Budget = "full",
@@ -37,16 +37,16 @@ def ask(
         int | None, typer.Option(metavar="N", min=1, help="The longest window, in tokens.  [default: 384]")
     ] = None,
     doc_stride: Annotated[
-        int | None, typer.Option(metavar="N", min=0, help="How much windows overlap, in tokens.  [default: 128]")
+        int | None, typer.Option(metavar="N", min=0, help="The overlap of the windows, in tokens.  [default: 128]")
     ] = None,
     max_question_len: Annotated[int, typer.Option(metavar="N", min=1, help="The longest question, in tokens.")] = 64,
     max_answer_len: Annotated[int, typer.Option(metavar="N", min=1, help="The longest answer, in tokens.")] = 30,
     handle_impossible_answer: Annotated[
-        bool, typer.Option("--handle-impossible-answer", help="Let the answer be that the text holds none.")
+        bool, typer.Option("--handle-impossible-answer", help="Allow an empty answer: the text contains none.")
     ] = False,
     no_answer_threshold: console.NoAnswerThreshold = None,
     max_latency_ms: Annotated[
-        float | None, typer.Option(metavar="MS", help="With --index: milliseconds that the answer may take.")
+        float | None, typer.Option(metavar="MS", help="With --index: the time limit for the answer, in milliseconds.")
     ] = None,
     passages: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="With --index: passages to retrieve.  [default: 20]")
@@ -64,16 +64,19 @@ def ask(
     """
     if source not in (None, "-"):
         console.fail(
-            f"what is {source!r}? Give the text as --text FILE, as --context TEXT, or - for standard input", misuse=True
+            f"unexpected argument {source!r}: give the text as --text FILE, as --context TEXT, or - for standard input",
+            misuse=True,
         )
     if sum(x is not None for x in (source, context, text, index)) != 1:
         console.fail("give one text: --text FILE, --context TEXT, or - for standard input; or --index DIR", misuse=True)
     if index is None and (max_latency_ms is not None or passages is not None):
-        console.fail("--max-latency-ms and --passages go with --index", misuse=True)
+        console.fail("--max-latency-ms and --passages need --index", misuse=True)
     if index is not None and handle_impossible_answer:
-        console.fail("--handle-impossible-answer goes with a text: --index shows a confidence instead", misuse=True)
+        console.fail(
+            "--handle-impossible-answer needs a text: with --index, an answer has a confidence instead", misuse=True
+        )
     if no_answer_threshold is not None and not handle_impossible_answer:
-        console.fail("--no-answer-threshold goes with --handle-impossible-answer", misuse=True)
+        console.fail("--no-answer-threshold needs --handle-impossible-answer", misuse=True)
     from dynamic_tinybert.model import parse_budget
 
     spend = parse_budget(budget)
@@ -102,7 +105,7 @@ def ask(
             )
         shown = [_of_text(answer, content) for answer in answers]
     if not shown and not as_json:
-        print("(the text holds no answer)" if index is None else "(no document holds a word of the question)")
+        print("(the text contains no answer)" if index is None else "(no document contains a word of the question)")
     for number, answer in enumerate(shown, 1):
         if as_json:
             console.print_json(answer.row)
@@ -167,7 +170,7 @@ def _show(number: str, answer: _Shown) -> None:
     out = Console(highlight=False, soft_wrap=True)
     words = console.plain(answer.words)
     head = Text(number)
-    head.append(words or "(the text holds no answer)", style="bold green")
+    head.append(words or "(the text contains no answer)", style="bold green")
     head.append(f"   {answer.score}", style="cyan")
     head.append(f"   {answer.details}", style="dim")
     out.print(head)

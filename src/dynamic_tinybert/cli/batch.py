@@ -20,67 +20,71 @@ if TYPE_CHECKING:
 
 def batch(
     questions: Annotated[
-        Path, typer.Argument(metavar="QUESTIONS", help="A file of JSON Lines: an object with a question on each.")
+        Path, typer.Argument(metavar="QUESTIONS", help="A JSON Lines file: one object with a question per line.")
     ],
-    out: Annotated[Path, typer.Option(metavar="FILE", help="Where the answers go, one line each, in order.")],
+    out: Annotated[
+        Path, typer.Option(metavar="FILE", help="The file for the answers: one line per question, in order.")
+    ],
     index: Annotated[
         str | None,
-        typer.Option(metavar="DIR", help="Answer from this index; without it each question brings its own text."),
+        typer.Option(metavar="DIR", help="Answer from this index. Without it, each question comes with its own text."),
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on after the answers that are in FILE, however that run ended.")
+        bool, typer.Option("--resume", help="Continue after the answers that are already in FILE.")
     ] = False,
     top_k: Annotated[int, typer.Option(metavar="N", min=1, help="How many answers to give.")] = 1,
     budget: console.Budget = "full",
     max_latency_ms: Annotated[
-        float | None, typer.Option(metavar="MS", help="Milliseconds that an answer may take, with --index.")
+        float | None, typer.Option(metavar="MS", help="With --index: the time limit for an answer, in milliseconds.")
     ] = None,
     model: console.Model = "embedded",
     workers: Annotated[
         int | None,
-        typer.Option(metavar="N", min=1, max=1024, help="Threads that answer.  [default: one for each core]"),
+        typer.Option(metavar="N", min=1, max=1024, help="The number of threads.  [default: one per core]"),
     ] = None,
     ray: Annotated[
         str | None,
-        typer.Option(metavar="ADDRESS", help="Answer on this Ray cluster; --workers are then its processes."),
+        typer.Option(
+            metavar="ADDRESS", help="Answer on this Ray cluster; --workers is then the number of its processes."
+        ),
     ] = None,
     precision: console.PrecisionOption = console.Precision.fp32,
 ) -> None:
-    """Answer a file of questions, on all cores, and write the answers as they come.
+    """Answer a file of questions on all cores, and write each answer when it is ready.
 
     \b
       dynamic-tinybert batch questions.jsonl --out answers.jsonl
       dynamic-tinybert batch questions.jsonl --out answers.jsonl --resume
       dynamic-tinybert batch questions.jsonl --index my-index --out answers.jsonl --budget balanced --top-k 3
 
-    QUESTIONS has a JSON object on each line: the question; its text, or context, which is left aside with --index; and
-    perhaps an id, by default the line's number:
+    Each line of QUESTIONS is a JSON object: a question, its text (or context; with --index it is ignored), and
+    optionally an id. The default id is the number of the line.
 
     \b
       {"id": "q1", "question": "Where is the tower?", "text": "The tower stands in Paris."}
 
-    FILE gets a line for each, in the same order, with its id (and the question, if it has no id of its own) and what
-    `ask --json` prints; with --top-k above 1, a list
-    of that under "answers". For a line that holds no question, or a question that cannot be answered, it has the id and
-    an "error"; the others are answered, and the exit status is 1.
+    FILE has one line per question, in the same order: the id, the question if it has no id, and the fields that `ask
+    --json` prints. With --top-k above 1 they are a list under "answers". If a line is not valid or a question cannot be
+    answered, its line in FILE has the id and an "error", the other questions are still answered, and the exit status is
+    1.
 
-    With --ray the machines of a Ray cluster answer, and FILE is the same. The command runs on one of them; ADDRESS is
-    HOST:PORT or auto, or local for this machine alone. QUESTIONS and FILE lie here; the model and the index must be on
-    each machine under the same path. A machine that is lost loses no question.
+    With --ray the machines of a Ray cluster answer, and FILE is the same. Run the command on one of these machines.
+    ADDRESS is HOST:PORT, auto, or local for this machine only. QUESTIONS and FILE are on this machine; the model and
+    the index must be on each machine, under the same path. If a machine is lost, its questions are answered by others.
 
     \b
       dynamic-tinybert batch questions.jsonl --out answers.jsonl --ray auto
 
-    After an interruption or a kill the same command with --resume goes on: no question is lost, and none is written
-    twice. Give it the same options: the answers do not say which made them.
+    After an interruption, run the same command with --resume to continue. No question is lost and none is answered
+    twice. Use the same options: FILE does not record them.
     """
     from dynamic_tinybert.model import parse_budget
 
     spend = parse_budget(budget)
     if max_latency_ms is not None and index is None:
-        raise ValueError("--max-latency-ms goes with --index: a text of a question's own is read whole")
+        raise ValueError("--max-latency-ms needs --index: a text given with its question is always read whole")
     if max_latency_ms is not None and not max_latency_ms > 0:
-        raise ValueError(f"--max-latency-ms is a number above 0, not {max_latency_ms:g}")
+        raise ValueError(f"--max-latency-ms must be a number above 0, not {max_latency_ms:g}")
     from dynamic_tinybert.batch import Setup, answer_file
 
     setup = Setup(
@@ -109,8 +113,8 @@ def batch(
 def _report(summary: Summary, out: Path) -> None:
     """Print the summary on standard error, and exit with status 1 if a question failed."""
     failed = summary.failed + summary.failed_before
-    there = f", {summary.skipped:,} there before" if summary.skipped else ""
-    why = f"; of all, {failed:,} failed, and their lines in {out} say why" if failed else ""
+    there = f", {summary.skipped:,} already done" if summary.skipped else ""
+    why = f"; {failed:,} of all failed: see their lines in {out}" if failed else ""
     print(
         f"dynamic-tinybert: {summary.answered:,} answered, {summary.failed:,} failed{there}, in "
         f"{summary.seconds:.1f} s{why}",

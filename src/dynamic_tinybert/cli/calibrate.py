@@ -26,45 +26,47 @@ if TYPE_CHECKING:
 
 def calibrate(
     model: ModelArgument,
-    data: Annotated[str, typer.Option(metavar="DATA", help="A SQuAD file, of 2.0 or 1.1, whose questions choose.")],
+    data: Annotated[str, typer.Option(metavar="DATA", help="A SQuAD file (2.0 or 1.1) to fit on.")],
     titles: Titles = None,
     confirm: Confirm = None,
     confirm_titles: ConfirmTitles = None,
     questions: Annotated[
-        int, typer.Option(metavar="N", min=2, help="So many questions with an answer, and as many without.")
+        int, typer.Option(metavar="N", min=2, help="Use this many questions with an answer, and as many without.")
     ] = 1000,
     share: Annotated[
-        float, typer.Option(metavar="P", help="The share of your questions that has no answer, as far as you know.")
+        float, typer.Option(metavar="P", help="The share of your questions that have no answer, if you know it.")
     ] = 0.5,
     budget: console.Budget = "full",
-    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Another seed, other questions.")] = 0,
+    seed: Annotated[int, typer.Option(metavar="N", min=0, help="The seed of the choice of questions.")] = 0,
     precision: console.PrecisionOption = console.Precision.fp32,
     threads: console.Threads = None,
     install: Annotated[
-        bool, typer.Option("--install", help="Put what was found into the MODEL folder, so that answers use it.")
+        bool, typer.Option("--install", help="Write the result into the MODEL folder, so that answers use it.")
     ] = False,
     as_json: console.AsJson = False,
 ) -> None:
-    """Fit when a model says that a text holds no answer, and how sure it is of the others.
+    """Fit the no-answer threshold of a model, and the confidence of its answers.
 
     \b
       dynamic-tinybert calibrate ./my-model --data train-v2.0.json --titles heldout-select.txt \\
           --confirm-titles heldout-confirm.txt --install
       dynamic-tinybert calibrate ./my-model --data my-questions.json --share 0.2 --budget balanced
 
-    With --handle-impossible-answer, and on data of SQuAD 2.0, there is no answer where its logit exceeds that of the
-    best span by more than a threshold. The threshold fitted here is the one of the best F1 by the rules of SQuAD 2.0
-    on DATA, of whose questions --share have no answer. The confidence is a logistic regression; it takes the place of
-    the model's own where its Brier score is lower. Both are measured again on questions that chose nothing, beside
-    what the model has had, and beside the threshold that would have been best there, which is an upper bound. Take
-    questions that the model was not trained on. Without --confirm or --confirm-titles, the articles of DATA are split
-    by a hash of their titles: one half chooses, the other confirms.
+    The prediction is "no answer" if its logit exceeds that of the best span by more than a threshold, with
+    --handle-impossible-answer and on SQuAD 2.0 data. This command fits the threshold with the best F1 of SQuAD 2.0 on
+    DATA, if --share of its questions have no answer. The confidence is a logistic regression; it replaces the model's
+    own if its Brier score is lower. Both are measured on the confirm questions, beside the model's own and beside the
+    best threshold for these same questions, which is an upper bound. Use questions that the model was not trained on.
+    Without --confirm and --confirm-titles, the articles of DATA are split in two halves by a hash of their titles: one
+    to fit, one to confirm.
 
-    Questions without an answer are those of DATA. A file of 1.1 has none, so they are made of its others: for the
-    threshold, half of them asked of the paragraph of their article that is nearest to them and lacks the answer, half
-    with a name, a number or a word exchanged; for the confidence, asked of any other paragraph. People's are harder.
+    Questions without an answer come from DATA. A file of SQuAD 1.1 has none, so they are made from its other questions.
+    For the threshold, half of them are asked of the most similar paragraph of their article without the answer, and
+    half have a name, a number or a word exchanged; for the confidence, they are asked of any other paragraph. Questions
+    that people write are harder.
 
-    --install writes no_answer and calibration into length_configs.json; the rest of it stays, and `search` keeps both.
+    --install writes no_answer and calibration into length_configs.json and changes nothing else there; `search` keeps
+    both.
     """
     from dynamic_tinybert.evaluation import calibrate as run
     from dynamic_tinybert.evaluation import draw_sample
@@ -75,7 +77,7 @@ def calibrate(
         folder = open_folder(model)
     spend = parse_budget(budget)
     if not 0 < share < 1:
-        raise ValueError(f"--share is between 0 and 1, not {share:g}")
+        raise ValueError(f"--share must be between 0 and 1, not {share:g}")
     check_install(install, model, folder)
     parts = read_splits(data, titles, confirm, confirm_titles)
     select, confirming = (draw_sample(part.name, part.data, questions, seed=seed) for part in parts)
@@ -97,7 +99,7 @@ def _report(found: Fitted, installed: Path | None, as_json: bool) -> None:
         return
     print(f"fitted on {found.fitted_on}")
     print(f"measured on {found.measured_on}, at {found.configuration}")
-    print(f"\nno answer where its logit exceeds the best span's by more than {found.threshold:g}")
+    print(f"\nno answer if its logit exceeds the best span's by more than {found.threshold:g}")
     print(f"  {'threshold':<28} {'EM':>7} {'F1':>7} {'HasAns F1':>10} {'NoAns F1':>9}")
     for name, figures in (
         (f"{found.threshold:g}", found.figures),
@@ -117,7 +119,7 @@ def _report(found: Fitted, installed: Path | None, as_json: bool) -> None:
         if row is not None:
             print(f"  {name:<28} {row['brier']:7.4f} {row['expected_error']:15.4f} {row['right']:7.1%}")
     if not found.better:
-        print("  the model's own is as good, and stays")
+        print("  not better than the model's own, which stays")
     print(
         f"\ninstalled in {installed}" if installed else f"\nto use it, give --install, or put it into {LENGTH_CONFIGS}"
     )

@@ -17,7 +17,7 @@ import typer
 from typer.core import TyperGroup
 
 from dynamic_tinybert.errors import DynamicTinyBertError
-from dynamic_tinybert.files import NoTextError, UndecodableError, text_blocks, write_whole
+from dynamic_tinybert.files import NoTextError, UndecodableError, install_command, text_blocks, write_whole
 
 if TYPE_CHECKING:
     from dynamic_tinybert.qa import QuestionAnswerer
@@ -37,22 +37,22 @@ class Precision(str, Enum):
 MODEL_HELP = 'A model folder, a name on the Hub, or "embedded".'
 Model = Annotated[str, typer.Option(metavar="M", help=MODEL_HELP)]
 Budget = Annotated[
-    str, typer.Option(metavar="B", help="What to spend: a share of the full model in (0, 1], or full, balanced, fast.")
+    str, typer.Option(metavar="B", help="The budget: a share of the full model in (0, 1], or full, balanced, fast.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")]
 PrecisionOption = Annotated[
-    Precision, typer.Option(help="Arithmetic: int8 is faster where the processor has VNNI, and less accurate.")
+    Precision, typer.Option(help="Arithmetic: int8 is faster if the processor has VNNI, and less accurate.")
 ]
 NoAnswerThreshold = Annotated[
     float | None,
     typer.Option(
         metavar="X",
-        help="No answer where its logit exceeds the best span's by more than X; the lower, the more often.  "
+        help="No answer if its logit exceeds the best span's by more than X: the lower X, the more empty answers.  "
         "[default: the model's own, or 0]",
     ),
 ]
 Threads = Annotated[
-    int | None, typer.Option(metavar="N", min=1, max=1024, help="Threads to use.  [default: one for each core]")
+    int | None, typer.Option(metavar="N", min=1, max=1024, help="The number of threads.  [default: one per core]")
 ]
 
 
@@ -105,7 +105,7 @@ def _lacks(command: str, package: str, extra: str) -> NoReturn:
     """Report in one line the extra that installs a missing package."""
     option = " --ray" if extra == "ray" else " --index" if extra in ("corpus", "milvus") and command != "index" else ""
     what = "training" if command == "train" else command + option
-    fail(f"{what} needs {package}, which is not installed: pip install 'dynamic-tinybert[{extra}]'")
+    fail(f"{what} needs {package}, which is not installed: {install_command(extra)}")
 
 
 _CORPUS = ("inscriptis", "lxml", "mammoth", "markdown_it", "pypdfium2", "tantivy", "webencodings")
@@ -127,7 +127,7 @@ def resumable(where: str) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        complain("interrupted", f"the same command with --resume goes on where it was; {where}")
+        complain("interrupted", f"run the same command with --resume to continue; {where}")
         raise typer.Exit(130) from None
 
 
@@ -157,7 +157,7 @@ def check_writable(path: Path, *, but_not: Path) -> None:
         ValueError: The file is the same as the input `but_not`.
     """
     if path.exists() and but_not.exists() and path.samefile(but_not):
-        raise ValueError(f"{path} is the data itself: give predictions a file of their own")
+        raise ValueError(f"{path} is the data file: name another file for the predictions")
     real = Path(os.path.realpath(path))
     try:
         os.close(os.open(real, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
@@ -198,7 +198,7 @@ def read_text(path: str) -> str:
         return "".join(text_blocks(io.BytesIO(data)))
     except UndecodableError as error:
         fail(
-            f"{name} is no text in {error.encoding} (byte {error.position:,} of {len(data):,}): if it is text in "
+            f"{name} is not text in {error.encoding} (byte {error.position:,} of {len(data):,}): if it is text in "
             "another encoding, convert it, for example with iconv -f latin1 -t utf-8"
         )
     except NoTextError as error:

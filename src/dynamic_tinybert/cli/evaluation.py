@@ -19,16 +19,17 @@ Data = Annotated[str, typer.Argument(metavar="DATA", help="A SQuAD file, .json o
 def evaluate(
     data: Data,
     budget: console.Budget = "full",
-    limit: Annotated[int | None, typer.Option(metavar="N", min=1, help="Only the first so many questions.")] = None,
+    limit: Annotated[int | None, typer.Option(metavar="N", min=1, help="Use only the first N questions.")] = None,
     model: console.Model = "embedded",
     predictions: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write the answers here, as the official script reads them.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Write the answers to this file, in the format of the official script."),
     ] = None,
     na_probs: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="With data of 2.0: write the probabilities of no answer here, as the official script reads them.",
+            help="With SQuAD 2.0 data: write the probabilities of no answer to this file.",
         ),
     ] = None,
     no_answer_threshold: console.NoAnswerThreshold = None,
@@ -43,10 +44,11 @@ def evaluate(
       dynamic-tinybert evaluate dev-v2.0.json.gz --limit 500 --predictions answers.json --json
       dynamic-tinybert evaluate dev-v2.0.json --predictions answers.json --na-probs na.json --no-answer-threshold 1e9
 
-    On data of 2.0 the answer may be that there is none: where its logit exceeds that of the best span by more than the
-    threshold, which the model brings along (`calibrate` finds it) or --no-answer-threshold gives. What the best
-    threshold for these very questions would have given is printed too, as the oracle: an upper bound, no result. With a
-    threshold of 1e9 every question has an answer, and evaluate-v2.0.py, or `score`, given --na-probs, finds the same.
+    SQuAD 2.0 has questions without an answer. The prediction is "no answer" if its logit exceeds that of the best span
+    by more than a threshold: that of the model (`calibrate` fits it) or --no-answer-threshold. The command also prints
+    the scores with the best threshold for these same questions, as the oracle. They are an upper bound, not a result.
+    With a threshold of 1e9 every question gets an answer; `score` or evaluate-v2.0.py with --na-probs then computes the
+    same oracle.
     """
     from dynamic_tinybert.evaluation import evaluate as run
     from dynamic_tinybert.model import parse_budget
@@ -63,7 +65,7 @@ def evaluate(
         console.check_writable(na_probs, but_not=Path(data))
     given = {"--na-probs": na_probs, "--no-answer-threshold": no_answer_threshold}
     for name in (name for name, value in given.items() if value is not None and questions.version == "1.1"):
-        raise ValueError(f"{name} goes with data of SQuAD 2.0: in {data} every question has an answer")
+        raise ValueError(f"{name} needs SQuAD 2.0 data: in {data} every question has an answer")
     qa = console.load(model, precision, threads)
     with progress_bar("answering", "questions") as progress, console.failures():
         result = run(qa, questions, budget=spend, no_answer_threshold=no_answer_threshold, progress=progress)
@@ -79,12 +81,10 @@ def evaluate(
     print(f"speedup      {result.speedup:.2f}x over BERT-base, in multiply-accumulates on the same windows")
     print(f"seconds      {result.seconds:.1f}")
     if result.no_answer_threshold is not None:
-        print(
-            f"threshold    {result.no_answer_threshold:g}   (no answer where its logit exceeds the best span's by more)"
-        )
+        print(f"threshold    {result.no_answer_threshold:g}   (no answer if its logit exceeds the best span's by more)")
     for name, (value, threshold) in (result.oracle or {}).items():
         at = "always none" if threshold is None else f"at {threshold:g}"
-        print(f"oracle_{name:<5} {value:.3f}   ({at}: the threshold best for these very questions)")
+        print(f"oracle_{name:<5} {value:.3f}   ({at}: the best threshold for these same questions)")
 
 
 def score(
@@ -96,7 +96,7 @@ def score(
         str | None,
         typer.Option(
             metavar="FILE",
-            help="With data of 2.0: a JSON object of question ids and probabilities of no answer. Adds the best "
+            help="With SQuAD 2.0 data: a JSON object of question ids and probabilities of no answer. Adds the best "
             "figures that a threshold on them gives.",
         ),
     ] = None,
@@ -104,27 +104,27 @@ def score(
         float | None,
         typer.Option(
             metavar="P",
-            help="With --na-probs: where the probability is greater, the answer is none.  [default: 1.0]",
+            help="With --na-probs: above this probability, the answer is empty.  [default: 1.0]",
         ),
     ] = None,
     as_json: console.AsJson = False,
 ) -> None:
-    """Score a file of predictions by the official metric of its data set, SQuAD 1.1 or 2.0.
+    """Score a file of predictions with the official metric of its data set, SQuAD 1.1 or 2.0.
 
     \b
       dynamic-tinybert score dev-v1.1.json predictions.json
       dynamic-tinybert score dev-v2.0.json predictions.json --na-probs na_probs.json
 
-    With --na-probs it prints best_exact and best_f1 and their thresholds, as evaluate-v2.0.py does: the thresholds are
-    chosen on the very questions that they are measured on, so these are upper bounds, and no results.
+    With --na-probs it prints best_exact and best_f1 and their thresholds, as evaluate-v2.0.py does. These thresholds
+    are chosen on the same questions that they are measured on, so the scores are upper bounds, not results.
     """
     from dynamic_tinybert.squad import read_na_probs, read_predictions, read_squad
     from dynamic_tinybert.squad import score as run
 
     if na_prob_thresh is not None and na_probs is None:
-        console.fail("--na-prob-thresh goes with --na-probs", misuse=True)
+        console.fail("--na-prob-thresh needs --na-probs", misuse=True)
     if na_prob_thresh is not None and math.isnan(na_prob_thresh):
-        console.fail("--na-prob-thresh is a number, not nan", misuse=True)
+        console.fail("--na-prob-thresh must be a number, not nan", misuse=True)
 
     scores = run(
         read_squad(data),

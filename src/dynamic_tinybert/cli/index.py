@@ -30,29 +30,31 @@ app = typer.Typer(
 
 @app.command("add")
 def add(
-    paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="Files, and folders with all below them.")],
+    paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="Files, or folders with everything in them.")],
     directory: Directory,
     text_field: Annotated[
-        str, typer.Option(metavar="NAME", help="JSON Lines: the field of the text; a.b is b in a.")
+        str, typer.Option(metavar="NAME", help="JSON Lines: the field of the text; a.b means b inside a.")
     ] = "text",
     title_field: Annotated[str, typer.Option(metavar="NAME", help="JSON Lines: the field of the title.")] = "title",
     id_field: Annotated[str, typer.Option(metavar="NAME", help="JSON Lines: the field of the name.")] = "id",
     encoding: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Of text files that are not in UTF-8, for example latin-1.")
+        str | None,
+        typer.Option(metavar="NAME", help="The encoding of text files that are not UTF-8, for example latin-1."),
     ] = None,
     passage_size: Annotated[
         int | None,
-        typer.Option(metavar="N", min=50, help="Characters of a passage, of a new index.  [default: 1200]"),
+        typer.Option(metavar="N", min=50, help="For a new index: the most characters in a passage.  [default: 1200]"),
     ] = None,
     prune: Annotated[
-        bool, typer.Option("--prune", help="Remove what came from these folders and is there no longer.")
+        bool, typer.Option("--prune", help="Remove documents whose files are no longer in these folders.")
     ] = False,
     as_json: console.AsJson = False,
 ) -> None:
     """Add documents to an index, or make one: text, Markdown, HTML, PDF, DOCX, JSON Lines.
 
-    Files that are in the index as they are, are left alone; changed ones are replaced. What cannot be read is reported
-    and skipped; the exit status is 1 if that is a file named here. After an interruption the same command goes on.
+    Files that did not change are not read again; files that changed are replaced. A file that cannot be read is
+    reported and skipped. The exit status is 1 if such a file was given by name. After an interruption, run the same
+    command to continue.
 
     \b
       dynamic-tinybert index add my-documents --index my-index
@@ -90,12 +92,12 @@ def add(
 @app.command("remove")
 def remove(
     names: Annotated[
-        list[str], typer.Argument(metavar="NAME...", help="Documents as `index list` names them, or files, or folders.")
+        list[str], typer.Argument(metavar="NAME...", help="Names from `index list`, or files, or folders.")
     ],
     directory: Directory,
     as_json: console.AsJson = False,
 ) -> None:
-    """Remove documents from an index: all that are named, or none if one is not there.
+    """Remove documents from an index. If one of the names is not in it, nothing is removed.
 
     \b
       dynamic-tinybert index remove my-documents/old.txt --index my-index
@@ -129,7 +131,7 @@ def list_(directory: Directory, as_json: console.AsJson = False) -> None:
 
 @app.command("status")
 def status(directory: Directory, as_json: console.AsJson = False) -> None:
-    """Say what an index holds, and what was left unfinished.
+    """Show the size of an index, and which files were only partly added.
 
     \b
       dynamic-tinybert index status --index my-index
@@ -143,11 +145,11 @@ def status(directory: Directory, as_json: console.AsJson = False) -> None:
     print(f"index        {found.directory}")
     print(f"files        {found.files:,}")
     print(f"documents    {found.documents:,}")
-    print(f"passages     {found.passages:,}, of {found.passage_size:,} characters at the most")
+    print(f"passages     {found.passages:,}, of {found.passage_size:,} characters at most")
     print(f"characters   {found.characters:,}")
     print(f"on disk      {_megabytes(found.bytes) or 'Milvus does not say'}")
     for name in found.incomplete:
-        print(f"incomplete   {console.plain(name)}: add it again, and it goes on")
+        print(f"incomplete   {console.plain(name)}: add it again to finish it")
 
 
 def _megabytes(size: int | None, before: str = "") -> str:

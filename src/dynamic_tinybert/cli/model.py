@@ -17,7 +17,7 @@ def info(
     model: console.Model = "embedded",
     as_json: console.AsJson = False,
 ) -> None:
-    """Tell what a model is: its architecture, size and licence, and the configurations it offers.
+    """Show the architecture, size and licence of a model, and the configurations that it offers.
 
     \b
       dynamic-tinybert info
@@ -66,13 +66,13 @@ def info(
     print(f"size           {parameters / 1e6:.1f} million parameters, {folder.source_bytes / 1e6:.1f} MB on disk")
     print(f"reads          up to {s.positions} tokens at a time, from a vocabulary of {s.vocabulary:,}")
     whose = "the question's tokens" if s.significance == "question" else "all tokens"
-    print(f"drops          what receives least attention from {whose}")
+    print(f"drops          the tokens with the least attention from {whose}")
     print(f"licence        {folder.license or 'not stated'}")
     print(f"cost           {full / 1e9:.2f} billion multiply-accumulates for {SHARE_TOKENS} tokens: "
           f"{described['speedup_over_bert_base']}x less than BERT-base")  # fmt: skip
     print(f"confidence     {'calibrated' if folder.calibration else 'not calibrated: answers have none'}")
     threshold = "0, not tuned" if table.no_answer_threshold is None else f"{table.no_answer_threshold:g}"
-    print(f"no answer      where its logit exceeds the best span's by more than {threshold}")
+    print(f"no answer      if its logit exceeds the best span's by more than {threshold}")
     print(f"\nlength configurations, {table.measured_on or 'not measured: a geometric series'}")
     print(f"  {'name':<16} {'share':>6} {'EM':>7} {'F1':>7}   kept after each layer")
     for c in table.choices:
@@ -83,7 +83,7 @@ def info(
 def export(
     model: ModelArgument,
     target: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder, or a file that ends in .onnx.")],
-    force: Annotated[bool, typer.Option("--force", help="Write over what is there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite what is there.")] = False,
 ) -> None:
     """Write a model as a folder that transformers reads, or as an ONNX file.
 
@@ -105,7 +105,7 @@ def export(
         console.fail(f"{target} is a file: give a new folder, or a file that ends in .onnx")
     there = target.is_symlink() or target.is_file() or (target.is_dir() and any(target.iterdir()))
     if there and not force:
-        console.fail(f"{target} is there already; --force writes over it, if it is a model")
+        console.fail(f"{target} already exists; --force overwrites it if it is a model")
     if onnx:
         target.parent.mkdir(parents=True, exist_ok=True)
         export_onnx(folder.shape, folder.weights, target)

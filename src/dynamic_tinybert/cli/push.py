@@ -11,22 +11,22 @@ import typer
 from dynamic_tinybert.cli import console
 
 Folder = Annotated[str, typer.Argument(metavar="FOLDER", help='A model folder, or "embedded".')]
-Name = Annotated[str, typer.Argument(metavar="NAME", help="What it is called on the Hub: owner/name.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The name on the Hub: owner/name.")]
 
 
 def push(
     folder: Folder,
     name: Name,
-    private: Annotated[bool, typer.Option("--private", help="Make it visible to its owner alone.")] = False,
+    private: Annotated[bool, typer.Option("--private", help="Make it private.")] = False,
     revision: Annotated[
         str | None, typer.Option(metavar="BRANCH", help="The branch to write.  [default: main]")
     ] = None,
-    message: Annotated[str | None, typer.Option(metavar="TEXT", help="The message of the commit.")] = None,
+    message: Annotated[str | None, typer.Option(metavar="TEXT", help="The commit message.")] = None,
     license: Annotated[
-        str | None, typer.Option(metavar="ID", help="The licence, where the model card states none: apache-2.0, say.")
+        str | None, typer.Option(metavar="ID", help="The licence, if the model card has none; for example apache-2.0.")
     ] = None,
     token: Annotated[
-        str | None, typer.Option(metavar="T", help="Access token.  [default: of HF_TOKEN or hf auth login]")
+        str | None, typer.Option(metavar="T", help="Access token.  [default: from HF_TOKEN or hf auth login]")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show files, sizes and the card; upload nothing.")] = False,
     as_json: console.AsJson = False,
@@ -37,9 +37,9 @@ def push(
       dynamic-tinybert push my-model ada/engine --dry-run
       dynamic-tinybert push my-model ada/engine --private
 
-    The folder is checked first and stays as it is. What its README.md lacks is filled from the folder: metadata, the
-    architecture, the length configurations, how to use it. What is written there stays. Only the files of a model are
-    uploaded, in one commit; INT8 goes up as float32, which transformers reads.
+    The folder is checked first, and is not changed. What README.md lacks is added from the folder: metadata, the
+    architecture, the length configurations, how to use it. What is written in it stays. Only the files of a model are
+    uploaded, in one commit; INT8 weights become float32, which transformers can load.
     """
     from dynamic_tinybert.publish import push_model, without_bars
 
@@ -56,7 +56,7 @@ def push(
             say=lambda line: print(line, file=sys.stderr),
         )
     if done.card.missing:
-        console.complain("warning", f"the card says nothing of {', '.join(done.card.missing)}: add it to README.md")
+        console.complain("warning", f"the card does not state {', '.join(done.card.missing)}: add it to README.md")
     described: dict[str, Any] = {
         "name": done.name,
         "url": done.url,
@@ -75,7 +75,7 @@ def push(
         for file, size in done.files.items():
             print(f"{size:>14,}  {file}")
         print(f"{described['bytes']:>14,}  bytes in all")
-        print(f"\nREADME.md, to which was added: {', '.join(done.card.added) or 'nothing'}\n\n{done.card.text}")
-        print(f"nothing was uploaded; {done.url} is where it would be")
+        print(f"\nREADME.md, with these additions: {', '.join(done.card.added) or 'nothing'}\n\n{done.card.text}")
+        print(f"nothing was uploaded; it would go to {done.url}")
         return
     print(done.url)

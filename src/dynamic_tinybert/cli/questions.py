@@ -15,14 +15,16 @@ if TYPE_CHECKING:
     from dynamic_tinybert.squad import Questions
 
 Titles = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="Only the articles of DATA with these titles, one a line.")
+    Path | None,
+    typer.Option(metavar="FILE", help="Use only the articles of DATA with these titles (a file, one per line)."),
 ]
 Confirm = Annotated[
     str | None,
-    typer.Option(metavar="DATA", help="A SQuAD file whose questions confirm.  [default: half of DATA's articles]"),
+    typer.Option(metavar="DATA", help="A SQuAD file to measure the result on.  [default: half of DATA's articles]"),
 ]
 ConfirmTitles = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="Only the articles with these titles confirm, one a line.")
+    Path | None,
+    typer.Option(metavar="FILE", help="Measure only on the articles with these titles (a file, one per line)."),
 ]
 
 LENGTH_CONFIGS = "length_configs.json"
@@ -75,7 +77,7 @@ def check_install(install: bool, model: str, folder: ModelFolder) -> None:
         return
     if model == EMBEDDED or not Path(os.path.expanduser(model)).is_dir():
         console.fail(
-            f"--install needs a model folder, and {model} is none: dynamic-tinybert export {model} DIR makes one",
+            f"--install needs a model folder, not {model}: make one with dynamic-tinybert export {model} DIR",
             misuse=True,
         )
     console.check_writable(folder.path / LENGTH_CONFIGS, but_not=Path(os.devnull))

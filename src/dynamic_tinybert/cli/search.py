@@ -54,22 +54,28 @@ class Cost(str, Enum):
 
 def search(
     model: ModelArgument,
-    data: Annotated[str, typer.Option(metavar="DATA", help="A SQuAD file whose questions choose.")],
+    data: Annotated[str, typer.Option(metavar="DATA", help="A SQuAD file to choose configurations by.")],
     titles: Titles = None,
     confirm: Confirm = None,
     confirm_titles: ConfirmTitles = None,
-    questions: Annotated[int, typer.Option(metavar="N", min=1, help="Choose by so many questions, drawn once.")] = 500,
-    trials: Annotated[int, typer.Option(metavar="N", min=1, help="Configurations to measure in all.")] = 150,
-    sampler: Annotated[Sampler, typer.Option(help="Who proposes the next configuration.")] = Sampler.bayesian,
+    questions: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Choose by this many questions, drawn at random once.")
+    ] = 500,
+    trials: Annotated[int, typer.Option(metavar="N", min=1, help="The number of configurations to measure.")] = 150,
+    sampler: Annotated[Sampler, typer.Option(help="The sampler that proposes configurations.")] = Sampler.bayesian,
     cost: Annotated[
         Cost,
-        typer.Option(help="What to spare: multiply-accumulates, or seconds on this machine (takes twice as long)."),
+        typer.Option(
+            help="The cost to reduce: multiply-accumulates, or seconds on this machine (takes twice as long)."
+        ),
     ] = Cost.share,
-    low: Annotated[float, typer.Option(metavar="R", help="The least share of its tokens that a layer keeps.")] = 0.4,
+    low: Annotated[
+        float, typer.Option(metavar="R", help="The smallest share of its tokens that a layer may keep.")
+    ] = 0.4,
     within: Annotated[
         float | None,
         typer.Option(
-            metavar="F1", min=0, help="Of no interest is what loses more than so many points of F1.  [default: 20]"
+            metavar="F1", min=0, help="Ignore configurations that lose more than this many points of F1.  [default: 20]"
         ),
     ] = None,
     output: Annotated[
@@ -79,36 +85,39 @@ def search(
         str | None,
         typer.Option(metavar="URL", help="A database for the trials, as Optuna names it.  [default: study.db in DIR]"),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the search in DIR, or lend it a hand.")] = False,
-    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Another seed, another search.")] = 0,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue the search in DIR, or join one that is running.")
+    ] = False,
+    seed: Annotated[int, typer.Option(metavar="N", min=0, help="The seed of the search.")] = 0,
     threads: console.Threads = None,
     install: Annotated[
-        bool, typer.Option("--install", help="Put the table into the MODEL folder, so that its budgets use it.")
+        bool, typer.Option("--install", help="Write the table into the MODEL folder, so that its budgets use it.")
     ] = False,
     as_json: console.AsJson = False,
 ) -> None:
-    """Search length configurations for a model: which tokens it can spare, layer by layer, at what loss of F1.
+    """Search length configurations for a model: which tokens it can drop, layer by layer, at what loss of F1.
 
     \b
       dynamic-tinybert search ./my-model --data train-v1.1.json.gz --titles select.txt --confirm-titles confirm.txt
       dynamic-tinybert search ./my-model --data dev.json --trials 60 --questions 200 --install
       dynamic-tinybert search ./my-model --data dev.json --trials 300 --resume
 
-    Each trial measures one configuration on the same questions: F1, and the cost. The first are full, uniform and late
-    ones, and those of the model's own table; then the sampler proposes. What loses more than --within points of F1 is
-    of no interest, and gp and tpe look elsewhere; of the rest, what no cheaper one equals is the front. It is measured
-    again on questions that chose nothing, and what stands becomes length_configs.json, from which a budget picks. Take
-    questions that the model was not trained on. Without --confirm or --confirm-titles, the articles of DATA are split
-    by a hash of their titles: one half chooses, the other confirms.
+    Each trial measures F1 and cost of one configuration on the same questions. The first trials are the full model,
+    uniform configurations, configurations that drop late, and those of the model's own table; then the sampler proposes
+    new ones. Configurations that lose more than --within points of F1 are ignored. The others that no cheaper
+    configuration equals are the Pareto front. The front is measured again on the confirm questions, and the
+    configurations that are still on it are written to length_configs.json, from which a budget selects. Use questions
+    that the model was not trained on. Without --confirm and --confirm-titles, the articles of DATA are split in two
+    halves by a hash of their titles: one to choose, one to confirm.
 
-    DIR also gets trials.csv, front.csv and front.png, the front beside the uniform configurations. Every trial is kept
-    at once: after an interruption, a kill or a power cut, the same command with --resume goes on, and with more
-    --trials it goes on further. Several such commands at a time share one search; on several machines, with --storage
-    and the same name of DIR.
+    DIR also gets trials.csv, front.csv and front.png, a plot of the front and the uniform configurations. Every trial
+    is saved at once: after an interruption, run the same command with --resume to continue, with more --trials to
+    search longer. Several such commands share one search; on several machines, give them --storage and the same name of
+    DIR.
 
     \b
-    Samplers: bayesian   gp where PyTorch and SciPy are installed, else tpe
-              gp         Gaussian processes; finds most in fewest trials
+    Samplers: bayesian   gp if PyTorch and SciPy are installed, otherwise tpe
+              gp         Gaussian processes; finds most in the fewest trials
               tpe        tree-structured Parzen estimators
               nsga2      genetic algorithm for several objectives
     """

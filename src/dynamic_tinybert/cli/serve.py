@@ -24,31 +24,31 @@ _TYPES = {"budget": str, "min_budget": str | None, "log_level": str, "precision"
 
 
 def serve(*, open_page: bool, **settings: Any) -> None:
-    """Serve answers over HTTP, and a page to ask on (extra `serve`).
+    """Serve answers over HTTP, with a web page to ask questions on (extra `serve`).
 
     \b
       dynamic-tinybert serve --open
       dynamic-tinybert serve --index docs=my-index --slo-ms 100 --min-budget 0.5
       curl -s 127.0.0.1:8000/answer --json '{"question": "Where is it?", "text": "The tower stands in Paris."}'
 
-    Idle, it answers at the full model; as the load grows, each question gets the most accurate length configuration
-    with which all are answered within --slo-ms. Each answer says what it got. What cannot be answered in time even at
-    the cheapest is refused at once, with status 429.
+    An idle server answers with the full model. As the load grows, each question gets the most accurate length
+    configuration with which all questions are answered within --slo-ms. Each answer says which configuration it got. If
+    a question cannot be answered in time even with the cheapest configuration, it is refused at once, with status 429.
 
-    POST /answer answers; /info, /health, /metrics and /openapi.json tell of the server; / is the page. It serves this
-    machine alone unless --host says otherwise: then give it keys, and put it behind a proxy that speaks TLS.
+    POST /answer answers questions; / is the page; /info, /health, /metrics and /openapi.json describe the server. It
+    listens on this machine only, unless --host says otherwise: then use API keys, and a proxy that adds TLS.
 
-    Each option is also an environment variable, as DYNAMIC_TINYBERT_SLO_MS for --slo-ms; of an option that may be
-    repeated, the values stand side by side, with spaces between. It logs JSON, a line a request, to standard error;
-    SIGTERM ends it when all that it accepted is answered.
+    Each option is also an environment variable, for example DYNAMIC_TINYBERT_SLO_MS for --slo-ms. If an option may be
+    repeated, separate its values by spaces. The log is JSON on standard error, one line per request. SIGTERM stops the
+    server after all accepted questions are answered.
     """
     if not math.isfinite(settings["slo_ms"]) or not math.isfinite(settings["timeout_ms"]):
-        console.fail("--slo-ms and --timeout-ms are numbers of milliseconds", misuse=True)
+        console.fail("--slo-ms and --timeout-ms must be numbers of milliseconds", misuse=True)
     indexes, keys = _indexes(settings["index"] or []), _keys(settings["api_key_file"])
     options = ServeOptions.from_settings(settings, indexes=indexes, api_keys=keys)
     log_level = settings["log_level"]
     if log_level.lower() not in ("debug", "info", "warning", "error"):
-        console.fail(f"--log-level is debug, info, warning or error, not {log_level!r}", misuse=True)
+        console.fail(f"--log-level must be debug, info, warning or error, not {log_level!r}", misuse=True)
     workers = settings["workers"] or os.cpu_count() or 1
     _run(options, settings["model"], settings["precision"], settings["threads"], workers, log_level, open_page)
 
@@ -118,9 +118,9 @@ def _indexes(given: list[str]) -> dict[str, str]:
         if not equals:
             name, directory = Path(one).resolve().name, one
         if not name or not directory:
-            console.fail(f"--index is NAME=DIR, not {one!r}", misuse=True)
+            console.fail(f"--index must be NAME=DIR, not {one!r}", misuse=True)
         if name in found:
-            console.fail(f"--index: there are two of the name {name!r}", misuse=True)
+            console.fail(f"--index: the name is given twice: {name!r}", misuse=True)
         found[name] = directory
     return found
 
@@ -130,5 +130,5 @@ def _keys(file: Path | None) -> tuple[str, ...]:
         return ()
     keys = parse_keys(console.read_text(str(file)))
     if not keys:
-        console.fail(f"{file} holds no key: without --api-key-file everybody may ask")
+        console.fail(f"{file} contains no key; without --api-key-file, everybody may send questions")
     return keys

@@ -16,26 +16,25 @@ def train(
         str | None,
         typer.Argument(
             metavar="RECIPE",
-            help="A recipe: a YAML file, or the name of one that came along. Without it they are listed.",
+            help="A recipe: a YAML file, or the name of a shipped one. Without it, the shipped recipes are listed.",
         ),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where the run goes.  [default: train-NAME, of the recipe]")
+        Path | None,
+        typer.Option(metavar="DIR", help="The folder of the run.  [default: train-NAME, by the name of the recipe]"),
     ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on where an earlier run in DIR ended, however it did.")
-    ] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an earlier run in DIR, however it ended.")] = False,
     changes: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change a setting of the recipe (may be repeated)."),
     ] = None,
     check: Annotated[
-        bool, typer.Option("--check", help="Print the recipe in full, check it and all that it names, and leave.")
+        bool, typer.Option("--check", help="Print the full recipe, check it and the files it names, and exit.")
     ] = False,
     threads: console.Threads = None,
     as_json: console.AsJson = False,
 ) -> None:
-    """Train a model by a recipe: teacher, distillation, LengthDrop, in the stages that it names.
+    """Train a model by a recipe: teacher, distillation, LengthDrop, in the stages that the recipe lists.
 
     \b
       dynamic-tinybert train cpu --output my-run
@@ -43,14 +42,13 @@ def train(
       dynamic-tinybert train recipes/paper.yaml --set data.train=train-v1.1.json --set stages.teacher.epochs=1
       accelerate launch --num_processes 2 -m dynamic_tinybert train paper
 
-    Recipes that came along: smoke (every stage on 1,000 questions), cpu, mpnet-teacher, h384, h384-more, tinybert6l,
-    paper.
+    Shipped recipes: smoke (every stage on 1,000 questions), cpu, mpnet-teacher, h384, h384-more, tinybert6l, paper.
 
-    DIR/model is the finished folder, with its card and a first table of configurations; `search` finds better ones.
-    Checkpoints are chosen by the held-out articles `data.select`, and the model is measured on `data.confirm`. A run
-    that was killed at any moment goes on with --resume; an earlier run is never written over. A recipe of `logits`
-    stages alone makes a file of a teacher's logits, and no model. Needs the extra: pip install
-    'dynamic-tinybert[train]'.
+    DIR/model is the trained model folder, with a model card and a first table of configurations; `search` finds better
+    ones. Checkpoints are chosen on the held-out articles of `data.select`, and the model is measured on those of
+    `data.confirm`. A run that was interrupted at any moment continues with --resume; an earlier run is never
+    overwritten. A recipe that has only `logits` stages writes a file of a teacher's logits, and no model. Needs the
+    extra `train`.
     """
     if recipe is None:
         _list_recipes()
@@ -68,7 +66,7 @@ def train(
             return
         figures = run(read, folder, resume=resume, threads=threads, reporter=Reporter())
     except KeyboardInterrupt:
-        console.fail(f"stopped; the same command with --resume goes on from the last checkpoint in {folder}")
+        console.fail(f"stopped; run the same command with --resume to continue from the last checkpoint in {folder}")
     if not figures:  # only the first process of a distributed run has figures
         return
     path = result_path(read, folder)

@@ -15,6 +15,7 @@ from dynamic_tinybert.compat.haystack_ranking import Candidate, CandidateRanker,
 from dynamic_tinybert.compat.readers import QueryReader
 from dynamic_tinybert.compat.torch_arguments import check_dtype, loading_options, providers_of
 from dynamic_tinybert.errors import whole_number
+from dynamic_tinybert.files import install_command
 from dynamic_tinybert.inference import AnswerStream, Settings
 from dynamic_tinybert.model import Budget, parse_budget
 from dynamic_tinybert.qa import QuestionAnswerer
@@ -25,7 +26,7 @@ try:
     from haystack.utils import ComponentDevice, Secret
 except ImportError:
     raise ImportError(
-        "dynamic_tinybert.haystack needs haystack-ai 3 or later: pip install 'dynamic-tinybert[haystack]'"
+        f"dynamic_tinybert.haystack needs haystack-ai 3 or later: {install_command('haystack')}"
     ) from None
 
 __all__ = ["ExtractiveReader"]
@@ -66,9 +67,9 @@ class _Options:
             value = getattr(self, name)
             number = isinstance(value, numbers.Real) and not isinstance(value, bool)
             if value is not None and not (number and 0 <= value < math.inf):
-                raise ValueError(f"{name} is a number of at least 0, not {value!r:.50}")
+                raise ValueError(f"{name} must be a number of at least 0, not {value!r:.50}")
         if not self.calibration_factor:
-            raise ValueError("calibration_factor is more than 0")
+            raise ValueError("calibration_factor must be more than 0")
 
 
 _NAMES = tuple(option.name for option in fields(_Options))
@@ -147,9 +148,11 @@ class ExtractiveReader:
         providers: Sequence[Provider] | None = None,
     ) -> None:
         if token is not None and not isinstance(token, Secret):
-            raise TypeError("token is a Secret, so that no saved pipeline has it: Secret.from_env_var('HF_TOKEN')")
+            raise TypeError(
+                "token must be a Secret, so that no saved pipeline contains it: Secret.from_env_var('HF_TOKEN')"
+            )
         if device is not None and not isinstance(device, ComponentDevice):
-            raise TypeError("device is a ComponentDevice, as ComponentDevice.from_str('cuda:0')")
+            raise TypeError("device must be a ComponentDevice, for example ComponentDevice.from_str('cuda:0')")
         self.model = None if model is None else str(model)
         self.device = device
         self.token = token
@@ -179,7 +182,9 @@ class ExtractiveReader:
             ValueError: The token is a value, not the name of an environment variable; or it is in `model_kwargs`.
         """
         if "token" in (self.model_kwargs or {}):
-            raise ValueError("model_kwargs holds a token, which no saved pipeline has: give token, a Secret")
+            raise ValueError(
+                "model_kwargs contains a token, which would be saved with the pipeline: give token, a Secret"
+            )
         model_kwargs = {name: _plain(value) for name, value in (self.model_kwargs or {}).items()}
         data: dict[str, Any] = default_to_dict(
             self,
@@ -262,7 +267,7 @@ class ExtractiveReader:
             budget=budget,
         )
         if not isinstance(query, str):
-            raise TypeError(f"a query is a string, not {type(query).__name__}")
+            raise TypeError(f"a query must be a string, not {type(query).__name__}")
         if not query.strip():
             raise ValueError("the query is empty")
         self.warm_up()
@@ -303,7 +308,7 @@ class ExtractiveReader:
         options = _Options(**{**values, "budget": parse_budget(str(values["budget"]))})
         options.check()
         if not self.token_types and options.budget != "full":
-            raise ValueError("token_types=False goes with the budget 'full' alone: dropping needs to know the query")
+            raise ValueError("token_types=False needs the budget 'full': dropping needs to know the query")
         return options
 
     def _candidates(self, query: str, documents: list[Document], options: _Options) -> list[Candidate]:
@@ -362,7 +367,7 @@ def _extracted(query: str, candidate: Candidate, *, spent: bool) -> ExtractedAns
     if isinstance(page, int):
         meta["answer_page_number"] = page + (document.content or "").count("\f", 0, answer.start)
     elif page is not None:
-        _log.warning("The page_number of document {id} is no whole number: its answers have none.", id=document.id)
+        _log.warning("The page_number of document {id} is not a whole number: its answers have none.", id=document.id)
     if spent:
         meta |= {"configuration": answer.spent.configuration, "share": answer.spent.share}
     return ExtractedAnswer(

@@ -18,7 +18,7 @@ def check_dtype(dtype: object) -> None:
     """Warn if a PyTorch dtype is not float32, because arithmetic is in float32."""
     name = "float32" if dtype is None else str(dtype).rpartition(".")[2]
     if name not in ("auto", "float32", "float", "None"):
-        warn(f"arithmetic is in float32, not {name}; precision='int8' is what is faster")
+        warn(f"the arithmetic is float32, not {name}; precision='int8' is faster")
 
 
 def loading_options(
@@ -30,7 +30,7 @@ def loading_options(
     if isinstance(loading.get("token"), bool):  # True means the stored token, which is the default
         del loading["token"]
     if ignored := sorted(set(given) - {"dtype", "torch_dtype"}):
-        warn(f"model_kwargs {', '.join(ignored)} mean nothing without PyTorch")
+        warn(f"model_kwargs {', '.join(ignored)} have no effect without PyTorch")
     return loading, given
 
 
@@ -49,5 +49,5 @@ def providers_of(device: object) -> list[Provider] | None:
         device = f"cuda:{device}"
     found = re.fullmatch(r"cuda(?::(\d+))?", str(device))
     if not found:
-        raise ValueError(f"device is 'cpu', or 'cuda:0' or the like, not {device!r:.50}: for others give providers")
+        raise ValueError(f"device must be 'cpu' or like 'cuda:0', not {device!r:.50}: for other devices give providers")
     return [("CUDAExecutionProvider", {"device_id": int(found[1] or 0)}), "CPUExecutionProvider"]

@@ -161,7 +161,7 @@ class QuestionAnsweringPipeline:
 
         at_least(1, "batch_size"), at_least(0, "num_workers")  # checked, although they have no effect
         if options["padding"] not in _PADDINGS:
-            raise ValueError(f"padding is one of {', '.join(map(str, _PADDINGS))}, not {options['padding']!r:.50}")
+            raise ValueError(f"padding must be one of {', '.join(map(str, _PADDINGS))}, not {options['padding']!r:.50}")
         positions = self.model.shape.positions
         longest = min(_LONGEST_WINDOW if options["max_seq_len"] is None else at_least(1, "max_seq_len"), positions)
         fixed = options["doc_stride"] is not None
@@ -241,18 +241,18 @@ def pipeline(
             (`ModelFolderError`).
     """
     if task not in (None, TASK):
-        raise ValueError(f"the task is {TASK!r}, not {task!r:.50}: for others there is transformers")
+        raise ValueError(f"the task must be {TASK!r}, not {task!r:.50}: for other tasks use transformers")
     if isinstance(model, QuestionAnswerer):
         return QuestionAnsweringPipeline(model, **options)
     if model is not None and not isinstance(model, (str, os.PathLike)):
         raise TypeError(
-            f"a model is a folder or a name on the Hub, not {type(model).__name__}: "
+            f"a model must be a folder or a name on the Hub, not {type(model).__name__}: "
             "model.save_pretrained and tokenizer.save_pretrained write a folder"
         )
     for name, value in (("config", config), ("tokenizer", tokenizer)):
         _check_own(name, value, model)
     if device_map not in (None, "auto", "cpu"):
-        raise ValueError(f"device_map is 'auto' or 'cpu', not {device_map!r:.50}: give device, as 'cuda:0'")
+        raise ValueError(f"device_map must be 'auto' or 'cpu', not {device_map!r:.50}: give device, as 'cuda:0'")
     loading, rest = loading_options(model_kwargs or {}, revision=revision, token=token)
     check_dtype(next((x for x in (dtype, torch_dtype, rest.get("dtype"), rest.get("torch_dtype")) if x), None))
     qa = QuestionAnswerer(
@@ -269,7 +269,7 @@ def _pairs(inputs: tuple[Inputs, ...], question: object, context: object) -> Ite
         ValueError: The numbers of questions and contexts differ.
     """
     if inputs and (question is not None or context is not None):
-        raise TypeError("give questions and contexts by name or by place, not both")
+        raise TypeError("give questions and contexts by name or by position, not both")
     if not inputs:
         if question is None or context is None:
             raise TypeError("give question= and context=, or dicts with these two keys")
@@ -294,7 +294,7 @@ def _items(many: object) -> list[Any] | Iterator[Any]:
     try:
         items: Iterator[Any] = iter(many)  # type: ignore[call-overload]
     except TypeError:
-        raise TypeError(f"an input is a dict or a list of dicts, not {type(many).__name__}") from None
+        raise TypeError(f"an input must be a dict or a list of dicts, not {type(many).__name__}") from None
     return list(items) if isinstance(many, Sized) else items
 
 
@@ -307,12 +307,12 @@ def _together(question: object, context: object) -> list[dict[str, Any]]:
             sides.append(list(value))  # a list, or a column of a table
         else:
             raise TypeError(
-                f"a {name} is a string or a list of strings, not {type(value).__name__}; "
+                f"a {name} must be a string or a list of strings, not {type(value).__name__}; "
                 'for a generator let it yield dicts of "question" and "context"'
             )
     counts = [len(side) for side in sides if isinstance(side, list)] or [1]
     if counts[0] != counts[-1]:
-        raise ValueError(f"there are {counts[0]} questions and {counts[1]} contexts: give as many of each")
+        raise ValueError(f"there are {counts[0]} questions and {counts[1]} contexts: give the same number of each")
     questions, contexts = (side if isinstance(side, list) else [side] * counts[0] for side in sides)
     return [{"question": q, "context": c} for q, c in zip(questions, contexts, strict=True)]
 
@@ -336,7 +336,7 @@ def _pair(item: object, number: int) -> tuple[str, str]:
     elif _is_input(item):
         question, context = item.question_text, item.context_text  # type: ignore[attr-defined]
     else:
-        raise TypeError(f"input {number} is a dict of 'question' and 'context', not {type(item).__name__}")
+        raise TypeError(f"input {number} must be a dict of 'question' and 'context', not {type(item).__name__}")
     if context is None or question is None:
         raise ValueError(f"the {'question' if question is None else 'context'} of input {number} is None")
     check_pair(question, context, number)

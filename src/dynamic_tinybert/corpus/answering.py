@@ -41,7 +41,7 @@ class Pace:
     def __init__(self) -> None:
         self._seconds: dict[str, float] = {}  # per character
 
-    def saw(self, choice: MeasuredConfig, characters: int, seconds: float) -> None:
+    def observe(self, choice: MeasuredConfig, characters: int, seconds: float) -> None:
         """Record how long a prediction took."""
         now, before = seconds / characters, self._seconds.get(choice.name)
         self._seconds[choice.name] = now if before is None else 0.7 * before + 0.3 * now
@@ -205,7 +205,7 @@ class Asking:
             top_k=self._plan.answers,
             **self._plan.options,
         )
-        self._pace.saw(choice, _weight(hits), time.perf_counter() - began)
+        self._pace.observe(choice, _weight(hits), time.perf_counter() - began)
         candidates = []
         for hit, answers in zip(hits, found, strict=True):
             candidates += [_Candidate(hit, answer, _value(answer, hit)) for answer in answers]

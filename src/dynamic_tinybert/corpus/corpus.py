@@ -178,7 +178,7 @@ class Corpus:
         for path in paths:
             if not isinstance(path, (str, os.PathLike)):
                 hint = ": write add(*paths)" if isinstance(path, Iterable) else ""
-                raise TypeError(f"a path is a string or a Path, not {type(path).__name__}{hint}")
+                raise TypeError(f"a path must be a string or a Path, not {type(path).__name__}{hint}")
             os.stat(path)
         index = self._open(create=True)
         return add_files(
@@ -316,10 +316,10 @@ class Corpus:
         check_pair(question, "", None)
         unknown = options.keys() - CorpusOptions.__annotations__
         if unknown:
-            raise TypeError(f"no option of a corpus: {', '.join(sorted(unknown))}")
+            raise TypeError(f"unknown options of a corpus: {', '.join(sorted(unknown))}")
         check_from_one(passages=passages, top_k=1 if top_k is None else top_k)
         if max_latency_ms is not None and not (isinstance(max_latency_ms, numbers.Real) and max_latency_ms > 0):
-            raise ValueError(f"max_latency_ms is a number of milliseconds above 0, not {max_latency_ms!r:.50}")
+            raise ValueError(f"max_latency_ms must be a number of milliseconds above 0, not {max_latency_ms!r:.50}")
         index, qa = self.index, self.qa
         plan = make_plan(
             qa,

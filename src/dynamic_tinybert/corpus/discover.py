@@ -51,9 +51,9 @@ def find_files(
 def _sized(path: str, skip: Callable[[str, str], None]) -> Iterator[tuple[str, int]]:
     try:
         if not is_readable(Path(path)):
-            skip(path, f"is of no known type: {os.path.splitext(path)[1] or 'it has no suffix'}")
+            skip(path, f"has an unknown type: {os.path.splitext(path)[1] or 'it has no suffix'}")
         elif not os.path.isfile(path):  # a pipe or a device may never end
-            skip(path, "is no file" if os.path.exists(path) else "is a link to nothing")
+            skip(path, "is not a file" if os.path.exists(path) else "is a broken link")
         else:
             yield path, os.stat(path).st_size
     except OSError as error:

@@ -120,15 +120,17 @@ def add_texts(index: Index, passage_size: int, texts: Iterable[tuple[str, str, s
         ValueError: A name is empty or too long.
     """
     if isinstance(texts, (str, Mapping)):
-        raise TypeError(f"texts are tuples of name, title and text, not a {type(texts).__name__}")
+        raise TypeError(f"texts must be tuples of name, title and text, not a {type(texts).__name__}")
     with index.writer() as writer:
         count = 0
         for each in texts:
             if isinstance(each, str) or len(each) != 3 or not all(isinstance(part, str) for part in each):
-                raise TypeError(f"a text is given as its name, its title and itself, three strings, not {each!r:.80}")
+                raise TypeError(
+                    f"a text must be given as three strings, its name, its title and the text itself, not {each!r:.80}"
+                )
             name, title, text = each
             if not name or len(name) > LONGEST_NAME:
-                raise ValueError(f"a document's name has 1 to {LONGEST_NAME} characters, not {len(name)}")
+                raise ValueError(f"a document's name must have 1 to {LONGEST_NAME} characters, not {len(name)}")
             version = _new_version()
             name, title, text = encodable(name), encodable(title), encodable(text)
             passages, characters = _add_document(writer, version, name, title, [text], passage_size)
@@ -351,7 +353,7 @@ def remove(index: Index, names: Sequence[str]) -> Mapping[str, int]:
     with index.writer() as writer:
         for name in dict.fromkeys(names):
             if not name:
-                raise ValueError("the name of what is to be removed is empty")
+                raise ValueError("the name of the document to remove is empty")
             removed[name] = _remove(index, writer, name)
         writer.commit()
     return removed
@@ -370,7 +372,7 @@ def _remove(index: Index, writer: Writer, name: str) -> int:
         if next(index.document(document), None) is not None:
             writer.remove_document(document)
             return 1
-    raise CorpusError(f"the index holds nothing named {name}: `index list` names what there is")
+    raise CorpusError(f"the index contains nothing named {name}: `index list` shows what it contains")
 
 
 def _new_version() -> str:

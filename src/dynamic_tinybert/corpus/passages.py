@@ -25,7 +25,7 @@ def check_size(size: int) -> int:
         ValueError: It is not a whole number from 50 to a million.
     """
     if isinstance(size, bool) or not isinstance(size, int) or not _LEAST <= size <= _MOST:
-        raise ValueError(f"a passage has from {_LEAST} to {_MOST:,} characters at the most, not {size!r:.50}")
+        raise ValueError(f"the passage size must be from {_LEAST} to {_MOST:,} characters, not {size!r:.50}")
     return size
 
 

@@ -26,9 +26,7 @@ def fit_calibration(rows: npt.NDArray[np.float64], *, ridge: float = 1e-3, steps
         CalibrationError: There are no rows.
     """
     if not len(rows):
-        raise CalibrationError(
-            "nothing can be calibrated: not one of the questions has an answer to tell right or wrong"
-        )
+        raise CalibrationError("cannot calibrate: none of the questions has an answer to compare with")
     x = np.column_stack([rows[:, :2], np.ones(len(rows))])
     scale = np.maximum(np.abs(x).max(0), 1e-3)  # so a column of values near 0 gets no large coefficient
     x, y = x / scale, rows[:, 2]
@@ -63,7 +61,7 @@ def calibration_figures(calibration: Calibration, rows: npt.NDArray[np.float64])
         CalibrationError: There are no rows.
     """
     if not len(rows):
-        raise CalibrationError("no calibration can be measured: not one of the questions has an answer")
+        raise CalibrationError("cannot measure a calibration: none of the questions has an answer")
     said = np.array([calibration.confidence(logit=m, null=0.0, score=math.exp(s)) for m, s, _ in rows])
     right = rows[:, 2]
     bins = np.minimum((said * _BINS).astype(int), _BINS - 1)

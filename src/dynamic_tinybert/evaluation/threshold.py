@@ -54,7 +54,7 @@ def best_threshold(found: Observations, *, share: float = 0.5) -> float:
     gains = np.where(has, weights * found.f1, -weights)
     there = np.isfinite(found.margin)  # texts without words get no answer at any threshold
     if not there.any():
-        raise CalibrationError("no threshold can be fitted: not one text has words")
+        raise CalibrationError("cannot fit a threshold: none of the texts has words")
     differences, which = np.unique(-found.margin[there], return_inverse=True)
     # The gain if the questions up to each difference are answered; the first entry is the gain of answering nothing.
     gained = np.append(0.0, np.cumsum(np.bincount(which, gains[there])))
@@ -92,12 +92,12 @@ def threshold_figures(found: Observations, threshold: float, *, share: float = 0
 def _weights(found: Observations, share: float) -> npt.NDArray[np.float64]:
     """Return weights that sum to 1 and give questions without an answer their share."""
     if not 0 < share < 1:
-        raise CalibrationError(f"the share of questions without an answer is between 0 and 1, not {share}")
+        raise CalibrationError(f"the share of questions without an answer must be between 0 and 1, not {share}")
     with_answer = int(found.answerable.sum())
     if not 0 < with_answer < len(found):
         lacking = "with an answer" if not with_answer else "without one"
         raise CalibrationError(
-            f"a no-answer threshold needs questions with an answer and without, and none is {lacking}"
+            f"a no-answer threshold needs questions with and without an answer, and there are none {lacking}"
         )
     return np.where(found.answerable, (1 - share) / with_answer, share / (len(found) - with_answer))
 

@@ -62,12 +62,12 @@ def parse_object(line: str | bytes, *, example: str = "", constants: bool = True
     except RecursionError:
         raise LineError("is nested too deeply") from None
     if not isinstance(value, dict):
-        raise LineError("is no JSON object" + (f", as {example}" if example else ""))
+        raise LineError("is not a JSON object" + (f", as {example}" if example else ""))
     return value
 
 
 def _refuse(constant: str) -> None:
-    raise LineError(f"is not JSON: {constant} is no number there")
+    raise LineError(f"is not JSON: {constant} is not a number there")
 
 
 _STRICT = json.JSONDecoder(parse_constant=_refuse)

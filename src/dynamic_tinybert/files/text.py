@@ -14,7 +14,7 @@ SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class NoTextError(DynamicTinyBertError, ValueError):
-    """A file is not text. The message follows the file's name: "is no text but a PDF: ..."."""
+    """A file is not text. The message follows the file's name: "is not text but a PDF: ..."."""
 
 
 class UndecodableError(NoTextError):
@@ -28,7 +28,7 @@ class UndecodableError(NoTextError):
     def __init__(self, encoding: str, position: int) -> None:
         self.encoding = encoding
         self.position = position
-        super().__init__(f"is no text in {encoding} (byte {position:,})")
+        super().__init__(f"is not text in {encoding} (byte {position:,})")
 
 
 def text_blocks(
@@ -53,7 +53,7 @@ def text_blocks(
     block = file.read(max(size, _LONGEST_MAGIC))
     kind = next((kind for magic, kind in _MAGIC.items() if block.startswith(magic)), None)
     if kind:
-        raise NoTextError(f"is no text but {kind}: extract its text first")
+        raise NoTextError(f"is not text but {kind}: extract its text first")
     encoding = next((name for mark, name in _MARKS.items() if block.startswith(mark)), encoding or "utf-8")
     decoder = codecs.getincrementaldecoder(encoding)(errors)
     done = 0
@@ -65,7 +65,7 @@ def text_blocks(
             position = done - len(error.object) + error.start
             raise UndecodableError(encoding.removesuffix("-sig").upper(), position) from None
         if "\0" in text:
-            raise NoTextError("is no text: it holds NUL bytes")
+            raise NoTextError("is not text: it contains NUL bytes")
         if text:
             yield text
         if not block:

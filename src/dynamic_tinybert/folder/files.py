@@ -40,7 +40,7 @@ def read_object(file: Path) -> dict[str, Any]:
     try:
         value = json.loads(file.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        raise ModelFolderError(f"{file} is not JSON ({error}): mend it or fetch it again") from error
+        raise ModelFolderError(f"{file} is not JSON ({error}): repair it or download it again") from error
     if not isinstance(value, dict):
-        raise ModelFolderError(f"{file} is JSON, but no object: mend it or fetch it again")
+        raise ModelFolderError(f"{file} is JSON, but not an object: repair it or download it again")
     return value

@@ -65,15 +65,15 @@ def fetch(
     except errors.RevisionNotFoundError as error:
         raise ModelFolderError(f"{model} has no revision {revision!r} on the Hub: check its name") from error
     except errors.LocalEntryNotFoundError as error:
-        absent = f"{name} is neither a folder here nor, whole, in the Hub's cache"
+        absent = f"{name} is neither a folder here nor complete in the Hub's cache"
         if offline:
             raise ModelFolderError(
-                f"{absent}, and local_files_only or HF_HUB_OFFLINE forbids to fetch it: allow that once"
+                f"{absent}, and local_files_only or HF_HUB_OFFLINE forbids the download: allow it once"
             ) from error
         why = one_line(error.__cause__ or error)
         raise ModelFolderError(f"{absent}, and {constants.ENDPOINT} fails ({why}): check the network") from error
     except Exception as error:  # the libraries below huggingface_hub, and so its errors, differ between versions
-        raise ModelFolderError(f"{name} could not be fetched from the Hub: {one_line(error)}") from error
+        raise ModelFolderError(f"{name} could not be downloaded from the Hub: {one_line(error)}") from error
     source = f"{model!r}, revision={revision!r}" if revision else repr(model)
     refuse_pickle(f"{name} on the Hub", others, source, PurePath(model).name)
     return path

@@ -162,7 +162,9 @@ def open_folder(
                 model, revision=revision, cache_dir=cache_dir, local_files_only=local_files_only, token=token
             )
         elif revision is not None:
-            raise ModelFolderError(f"{name} is no model of the Hub, so it has no revision {revision!r}: leave that out")
+            raise ModelFolderError(
+                f"{name} is not a model of the Hub, so it has no revision {revision!r}: leave revision out"
+            )
         return _read_folder(name, path)
     except OSError as error:
         raise ModelFolderError(f"{name} cannot be read: {error}") from error
@@ -289,8 +291,8 @@ def _check_vocabulary(path: Path, shape: ModelShape) -> None:
         )
     if tokens > shape.vocabulary:
         raise ModelFolderError(
-            f"{file} has {tokens} tokens, where the model has embeddings for {shape.vocabulary}: take the tokenizer"
-            " from the same model"
+            f"{file} has {tokens} tokens, but the model has embeddings for {shape.vocabulary}: use the tokenizer"
+            " of the same model"
         )
 
 

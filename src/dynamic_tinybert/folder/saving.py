@@ -74,13 +74,13 @@ def _check_target(target: Path, overwrite: bool) -> None:
     weights = any(entry.match(pattern) for entry in inside for pattern in FETCHED if pattern.startswith("model"))
     if inside and not (weights and (target / CONFIG).is_file()):
         raise ModelFolderError(
-            f"{target} is not overwritten: without {CONFIG} and {WEIGHTS} it is no model folder; name a new folder"
+            f"{target} is not overwritten: without {CONFIG} and {WEIGHTS} it is not a model folder; name a new folder"
         )
     for entry in inside:
         if entry.is_dir() or not any(entry.match(pattern) for pattern in (CONFIG, *FETCHED)):
             raise ModelFolderError(
-                f"{target} is not overwritten: {entry.name} in it is no file of a model, and would be lost; name a new"
-                " folder, or move it away"
+                f"{target} is not overwritten: {entry.name} in it is not a file of a model, and would be lost; name a"
+                " new folder, or move it away"
             )
 
 

@@ -89,15 +89,15 @@ def find_weight_files(path: Path) -> list[Path]:
         raise ModelFolderError(f"{path} has no {WEIGHTS}: save the model there with save_pretrained of transformers")
     shards = read_object(index).get("weight_map")
     if not isinstance(shards, dict) or not shards:
-        raise ModelFolderError(f"{index} has no weight_map from tensors to files: fetch it again")
+        raise ModelFolderError(f"{index} has no weight_map from tensors to files: download it again")
     files = []
     for shard in sorted({str(shard) for shard in shards.values()}):
         if PurePath(shard).name != shard or not shard.endswith(".safetensors"):
             raise ModelFolderError(
-                f"{index} names {shard!r}, which is no safetensors file in the same folder: use a model you trust"
+                f"{index} names {shard!r}, which is not a safetensors file in the same folder: use a model you trust"
             )
         if not (path / shard).is_file():
-            raise ModelFolderError(f"{index} names {shard}, which is missing: fetch or copy it too")
+            raise ModelFolderError(f"{index} names {shard}, which is missing: download or copy it too")
         files.append(path / shard)
     return files
 
@@ -149,8 +149,8 @@ def find_tensors(path: Path, shape: ModelShape, kind: str, files: Iterable[Path]
         where = f"{tensor.file}: {tensor.name}"
         if tensor.shape != sizes:
             raise ModelFolderError(
-                f"{where} has shape {list(tensor.shape)}, where {CONFIG} asks for {list(sizes)}: take the two files"
-                " from the same model"
+                f"{where} has shape {list(tensor.shape)}, but {CONFIG} requires {list(sizes)}: use the two files"
+                " of the same model"
             )
         if tensor.dtype not in _DTYPES:
             raise ModelFolderError(f"{where} has dtype {tensor.dtype}: save it in float32, float16 or bfloat16")
@@ -170,7 +170,7 @@ def find_tensors(path: Path, shape: ModelShape, kind: str, files: Iterable[Path]
     if missing:
         raise ModelFolderError(
             f"{path} lacks {len(missing)} of the model's {len(missing) + len(found)} tensors:"
-            f" {', '.join(missing[:3])}{' ...' if len(missing) > 3 else ''}; fetch it again, or take {CONFIG} from the"
+            f" {', '.join(missing[:3])}{' ...' if len(missing) > 3 else ''}; download it again, or use {CONFIG} of the"
             " same model"
         )
     return found
@@ -190,7 +190,7 @@ def _read_header(file: Path) -> dict[str, StoredTensor]:
         with file.open("rb") as stream:
             if stream.read(24) == b"version https://git-lfs.":
                 raise ModelFolderError(f"{file} is a Git LFS pointer and not the weights: run git lfs pull") from None
-        raise ModelFolderError(f"{file} is damaged or no safetensors file ({error}): fetch it again") from error
+        raise ModelFolderError(f"{file} is damaged or not a safetensors file ({error}): download it again") from error
     with file.open("rb") as stream:
         size = int.from_bytes(stream.read(8), "little")
         header = json.loads(stream.read(size))

@@ -49,9 +49,9 @@ class SpanPool:
 
     def __init__(self, *, top_k: int, max_answer_len: int, align_to_words: bool) -> None:
         if top_k < 1:
-            raise ValueError(f"top_k is at least 1, not {top_k}")
+            raise ValueError(f"top_k must be at least 1, not {top_k}")
         if max_answer_len < 1:
-            raise ValueError(f"max_answer_len is at least 1 token, not {max_answer_len}")
+            raise ValueError(f"max_answer_len must be at least 1 token, not {max_answer_len}")
         self.total = -np.inf
         self._align = align_to_words
         # At most (2m - 1) m different spans overlap a span of m words, including itself.

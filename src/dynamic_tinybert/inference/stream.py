@@ -197,7 +197,7 @@ def check_pair(question: object, text: object, number: int | None) -> None:
     which = "" if number is None else f" (number {number})"
     for name, value in (("question", question), ("text", text)):
         if not isinstance(value, str):
-            raise TypeError(f"a {name} is a string, not {type(value).__name__}{which}")
+            raise TypeError(f"a {name} must be a string, not {type(value).__name__}{which}")
     if not str(question).strip():
         raise EmptyQuestionError(f"the question is empty{which}")
 

@@ -127,7 +127,7 @@ class TextTokenizer:
             if index is not None:
                 return index
         usual = " or ".join(_USUAL[name])
-        raise WindowError(f"the tokenizer of {folder} has no {usual}: it is no tokenizer of a model that is read here")
+        raise WindowError(f"the tokenizer of {folder} has no {usual}: it is not the tokenizer of a supported model")
 
     def question(self, question: str, *, longest: int | None = None) -> Ints:
         """Return the token ids of a question. If it is longer than `longest`, cut it and warn."""
@@ -180,9 +180,9 @@ def _settings(folder: Path) -> dict[str, Any]:
     try:
         found = [json.loads(file.read_text("utf-8")) for file in files if file.is_file()]
     except (ValueError, RecursionError) as error:
-        raise WindowError(f"the tokenizer of {folder} cannot be read: its settings are no JSON ({error})") from None
+        raise WindowError(f"the tokenizer of {folder} cannot be read: its settings are not JSON ({error})") from None
     if not all(isinstance(settings, dict) for settings in found):
-        raise WindowError(f"the tokenizer of {folder} cannot be read: its settings are no object")
+        raise WindowError(f"the tokenizer of {folder} cannot be read: its settings are not an object")
     return {name: value for settings in found for name, value in settings.items() if value is not None}
 
 

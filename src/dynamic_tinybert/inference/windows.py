@@ -50,9 +50,9 @@ def check_lengths(
         WindowError: A length is out of range, or the longest question leaves no more room for text than the overlap.
     """
     if max_question_len < 1:
-        raise WindowError(f"max_question_len is at least 1 token, not {max_question_len}")
+        raise WindowError(f"max_question_len must be at least 1 token, not {max_question_len}")
     if doc_stride < 0:
-        raise WindowError(f"doc_stride, the overlap of windows, is at least 0 tokens, not {doc_stride}")
+        raise WindowError(f"doc_stride, the overlap of windows, must be at least 0 tokens, not {doc_stride}")
     if max_seq_len > positions:
         raise WindowError(f"max_seq_len {max_seq_len} is more than the {positions} tokens that the model can read")
     room = max_seq_len - max_question_len - specials

@@ -54,9 +54,9 @@ class LengthConfig:
         values = tuple(float(f) for f in self.fractions)
         object.__setattr__(self, "fractions", values)
         if not values or not all(0 < f <= 1 for f in values):
-            raise BudgetError(f"a length configuration is of fractions in (0, 1], one for each layer: {values}")
+            raise BudgetError(f"a length configuration must have one fraction in (0, 1] for each layer: {values}")
         if any(b > a for a, b in itertools.pairwise(values)):
-            raise BudgetError(f"a length configuration never grows from one layer to the next: {values}")
+            raise BudgetError(f"a length configuration must not grow from one layer to the next: {values}")
 
     @classmethod
     def full(cls, layers: int) -> LengthConfig:
@@ -71,7 +71,7 @@ class LengthConfig:
             BudgetError: `retention` is out of range.
         """
         if not 0 < retention <= 1:
-            raise BudgetError(f"a retention is in (0, 1], not {retention}")
+            raise BudgetError(f"a retention must be in (0, 1], not {retention}")
         return cls(tuple(max(round(retention ** (i + 1), 6), 1e-6) for i in range(layers)))
 
     def lengths(self, tokens: npt.ArrayLike) -> npt.NDArray[np.int64]:
@@ -133,5 +133,5 @@ def parse_budget(text: str) -> Budget:
     except ValueError:
         value = math.nan
     if not 0 < value <= 1:
-        raise BudgetError(f"a budget is a share in (0, 1], 'full', 'balanced' or 'fast', not {text!r}")
+        raise BudgetError(f"a budget must be a share in (0, 1], 'full', 'balanced' or 'fast', not {text!r}")
     return value

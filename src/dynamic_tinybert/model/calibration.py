@@ -53,7 +53,7 @@ class Calibration:
         for name, value in values.items():
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= _MOST:
                 raise CalibrationError(
-                    f"length_configs.json: calibration: {name} is {value!r:.50}, no number that it could be"
+                    f"length_configs.json: calibration: {name} is {value!r:.50}, which is not a valid number"
                 )
         return cls(**{name: float(value) for name, value in values.items()})
 

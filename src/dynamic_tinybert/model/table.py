@@ -84,10 +84,12 @@ class ConfigTable:
             why = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
             raise BudgetError(f"length_configs.json is not a table of length configurations: {why}") from None
         if not any(c.config == LengthConfig.full(shape.layers) for c in choices):
-            raise BudgetError("length_configs.json does not measure the full configuration, which others are held to")
+            raise BudgetError(
+                "length_configs.json does not measure the full configuration, which others are compared with"
+            )
         for choice in choices:
             if not (0 <= (choice.f1 or 0) <= 100 and 0 <= (choice.exact_match or 0) <= 100):
-                raise BudgetError(f"length_configs.json: the figures of {choice.name!r} are no percentages")
+                raise BudgetError(f"length_configs.json: the figures of {choice.name!r} are not percentages")
         return cls(sorted(choices, key=lambda c: -c.share), measured_on, threshold)
 
     def threshold(self, given: float | None = None) -> float:
@@ -111,14 +113,14 @@ class ConfigTable:
             if budget == "full":
                 return full
             if budget not in _WITHIN:
-                raise BudgetError(f"a budget is a share in (0, 1], 'full', 'balanced' or 'fast', not {budget!r}")
+                raise BudgetError(f"a budget must be a share in (0, 1], 'full', 'balanced' or 'fast', not {budget!r}")
             self._warn()
             if full.f1 is None:
                 return full
             floor = full.f1 - _WITHIN[budget] - 1e-9
             return min((c for c in self.choices if c.f1 is not None and c.f1 >= floor), key=lambda c: c.share)
         if isinstance(budget, bool) or not isinstance(budget, numbers.Real) or not 0 < budget <= 1:
-            raise BudgetError(f"a budget is a share in (0, 1], 'full', 'balanced' or 'fast', not {budget!r}")
+            raise BudgetError(f"a budget must be a share in (0, 1], 'full', 'balanced' or 'fast', not {budget!r}")
         if budget == 1 and self.measured_on is None:
             return full
         self._warn()
@@ -177,7 +179,7 @@ def _rows(table: Mapping[str, Any], key: str) -> list[Any]:
 
 def _number(value: object, what: str) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or abs(value) > _MOST:
-        raise BudgetError(f"{what} is {value!r:.50}, no number that it could be")
+        raise BudgetError(f"{what} is {value!r:.50}, which is not a valid number")
     return float(value)
 
 
@@ -208,7 +210,9 @@ def check_threshold(value: Any) -> float:
         BudgetError: It is not a number, or it is too large.
     """
     if isinstance(value, bool) or not isinstance(value, numbers.Real) or not -_MOST <= cast("float", value) <= _MOST:
-        raise BudgetError(f"a no-answer threshold is a difference of logits, such as -10 or 0, not {value!r:.50}")
+        raise BudgetError(
+            f"a no-answer threshold must be a difference of logits, for example -10 or 0, not {value!r:.50}"
+        )
     return float(value)
 
 

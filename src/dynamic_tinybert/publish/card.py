@@ -124,10 +124,10 @@ def complete_card(text: str | None, folder: ModelFolder, name: str, *, license: 
     body = old[len(block) :]
     stated = known.get("license")
     if license and stated and license != stated:
-        raise ModelFolderError(f"the card (README.md) says license: {stated}, not {license}: say one thing")
+        raise ModelFolderError(f"the card (README.md) says license: {stated}, not {license}: make the two agree")
     if not stated and (not license or "license" in known):
         raise ModelFolderError(
-            "the card says nothing of a licence: give one (--license apache-2.0, say), or write it into README.md as"
+            "the card states no licence: give one (for example --license apache-2.0), or write it into README.md as"
             " license: apache-2.0 between two lines of ---"
         )
     table = ConfigTable.read(folder.shape, folder.length_configs)
@@ -143,7 +143,7 @@ def complete_card(text: str | None, folder: ModelFolder, name: str, *, license: 
     new = _with_values(block, known, values) + whole
     if text is None:
         digest = hashlib.sha256(new.encode()).hexdigest()
-        new += f"\n<!-- Written by dynamic-tinybert push, and anew until somebody changes it. sha256:{digest} -->\n"
+        new += f"\n<!-- Written by dynamic-tinybert push, at each push until somebody changes it. sha256:{digest} -->\n"
     full = next((c.f1 for c in table.choices if c.share == 1), None)
     shown = full is None or f"{full:.2f}" in whole
     return Card(text=new, added=[*values, *sections], missing=missing, has_figures=shown)
@@ -238,8 +238,8 @@ model = AutoModelForQuestionAnswering.from_pretrained("{name}")
 def _lengths(table: ConfigTable) -> str:
     if table.measured_on is None:
         return (
-            "Nobody measured any: a budget below full buys one of a geometric series, and what it costs in F1 is not\n"
-            "known. `dynamic-tinybert search` finds and measures configurations.\n"
+            "None was measured: a budget below full selects one of a geometric series, and its cost in F1 is unknown.\n"
+            "`dynamic-tinybert search` finds and measures configurations.\n"
         )
     return (
         f"Measured on {_cell(table.measured_on)}. Share is that of the full model's multiply-accumulates.\n\n"
@@ -286,9 +286,9 @@ def _read_block(text: str) -> tuple[str, dict[str, Any]]:
     try:
         values = yaml.safe_load(block[2])
     except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise ModelFolderError(f"the metadata of the card (README.md) is no YAML ({error}): mend it") from error
+        raise ModelFolderError(f"the metadata of the card (README.md) is not YAML ({error}): correct it") from error
     if not isinstance(values or {}, dict):
-        raise ModelFolderError("the metadata of the card (README.md) is YAML, but no keys with values: mend it")
+        raise ModelFolderError("the metadata of the card (README.md) is YAML, but has no keys with values: correct it")
     return block[0], values or {}
 
 

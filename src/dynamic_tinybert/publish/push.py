@@ -77,7 +77,7 @@ def push_model(
         name: `owner/name` on the Hub. The model is created if it does not exist.
         revision: The branch; by default `main`. It is created if it does not exist.
         private: Make the model visible to its owner only. An existing public model is refused.
-        message: The message of the commit.
+        message: The commit message.
         license: The licence of the model, if its card states none.
         token: The access token for the Hub; by default that of `HF_TOKEN` or `hf auth login`.
         dry_run: Do not contact the Hub, and upload nothing.
@@ -90,7 +90,7 @@ def push_model(
     """
     check_hub_name(name)
     if message is not None and not message.strip():
-        raise ValueError("the message of the commit is empty: leave it out, or say something")
+        raise ValueError("the commit message is empty: leave it out, or write one")
     with tempfile.TemporaryDirectory(prefix="dynamic-tinybert-") as draft:
         try:
             folder = open_folder(model)
@@ -114,7 +114,7 @@ def push_model(
             raise ModelFolderError(str(error)) from error
         files[CARD] = card.text.encode()
         if not card.has_figures:
-            say(f"{folder.name}: the card has other figures than length_configs.json: bring it up to date")
+            say(f"{folder.name}: the figures in the card differ from length_configs.json: update the card")
         sizes = {file: len(x) if isinstance(x, bytes) else x.stat().st_size for file, x in files.items()}
         url = _page(name) if there is None else there.url
         done = Push(name=name, url=url, commit=None, private=None, files=sizes, removed=(), card=card)
@@ -147,7 +147,7 @@ def read_card(folder: ModelFolder) -> str | None:
     try:
         return file.read_bytes().decode("utf-8") if file.is_file() else None
     except UnicodeDecodeError as error:
-        raise ModelFolderError(f"{file} is no UTF-8 (byte {error.start:,}): convert it") from error
+        raise ModelFolderError(f"{file} is not UTF-8 (byte {error.start:,}): convert it") from error
 
 
 def _upload(
@@ -163,7 +163,7 @@ def _upload(
         say(f"{push.name}: {', '.join(removed)} of the model before is removed")
     commit = there.commit(files, message or f"Model from dynamic-tinybert {__version__}")
     if commit is None:
-        say(f"{push.name}: all of it was there already")
+        say(f"{push.name}: all files are there already")
     return replace(push, commit=commit, private=there.private, removed=removed)
 
 

@@ -23,11 +23,11 @@ def check_hub_name(name: str) -> None:
     from huggingface_hub import errors
 
     if not is_hub_name(name):
-        raise ValueError(f"{name!r} is no name on the Hub: give owner/name, for example ada/engine")
+        raise ValueError(f"{name!r} is not a name on the Hub: give owner/name, for example ada/engine")
     try:
         _utils().validate_repo_id(name)
     except errors.HFValidationError as error:
-        raise ValueError(f"{name!r} is no name on the Hub: {error}") from None
+        raise ValueError(f"{name!r} is not a name on the Hub: {error}") from None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +66,9 @@ class HubModel:
         try:
             return content.decode("utf-8")
         except UnicodeDecodeError as error:
-            raise ModelFolderError(f"{CARD} of {self.name} is no UTF-8 (byte {error.start:,}): mend it there") from None
+            raise ModelFolderError(
+                f"{CARD} of {self.name} is not UTF-8 (byte {error.start:,}): correct it there"
+            ) from None
 
     def superseded(self, files: Mapping[str, Any]) -> list[str]:
         """Return the model files on the Hub that are not in `files`; with them, the old model could still be loaded."""
@@ -113,7 +115,7 @@ class Hub:
         from huggingface_hub import HfApi, constants, get_token
 
         if constants.HF_HUB_OFFLINE:
-            raise ModelFolderError("HF_HUB_OFFLINE forbids to ask the Hub: unset it to push")
+            raise ModelFolderError("HF_HUB_OFFLINE forbids access to the Hub: unset it to push")
         with _in_one_line("the model", token):
             token = token or get_token()
         if not token:
@@ -140,8 +142,8 @@ class Hub:
                 there = self._api.model_info(name)
                 if private and not there.private:
                     raise ModelFolderError(
-                        f"{name} is there and public: make it private in its settings on the Hub first, or push without"
-                        " --private"
+                        f"{name} exists and is public: make it private in its settings on the Hub first, or push "
+                        "without --private"
                     )
                 there = self._api.model_info(name, revision=revision) if revision is not None else there
             except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError):
@@ -170,7 +172,7 @@ class Hub:
                 self._api.create_branch(name, branch=revision, exist_ok=True)
         made = self.find(name, revision=revision, private=private)
         if made is None:
-            raise ModelFolderError(f"{name} could not be made on the Hub: choose another name")
+            raise ModelFolderError(f"{name} could not be created on the Hub: choose another name")
         return made
 
 
@@ -216,11 +218,11 @@ def _of_status(name: str, status: int, said: str) -> str:
     owner = name.partition("/")[0]
     why = {
         401: f"the Hub does not accept the token ({said}): run hf auth login, or give another one",
-        403: f"the token may not write there ({said}): take one that may write to {owner}, or choose another owner",
-        404: f"the Hub finds no such thing ({said}): check the name, and that the token may write to {owner}",
+        403: f"the token may not write there ({said}): use one that may write to {owner}, or choose another owner",
+        404: f"the Hub does not find it ({said}): check the name, and that the token may write to {owner}",
         409: f"the name is taken ({said}): choose another",
         412: f"somebody else has pushed meanwhile ({said}): look at it, and push again",
-        429: f"the Hub asks for patience ({said}): wait, and push again",
+        429: f"the Hub limits the number of requests ({said}): wait, and push again",
     }.get(status, f"the Hub answers {status} ({said})" + (": push again later" if status >= 500 else ""))
     return f"{name} could not be pushed: {why}"
 

@@ -64,11 +64,11 @@ class Runtime:
         providers: Sequence[Provider] | None = None,
     ) -> None:
         if precision not in ("fp32", "int8"):
-            raise ValueError(f"precision is 'fp32' or 'int8', not {precision!r}")
+            raise ValueError(f"precision must be 'fp32' or 'int8', not {precision!r}")
         if threads is not None and (not isinstance(threads, int) or not 1 <= threads <= _MOST_THREADS):
-            raise ValueError(f"threads is a number from 1 to {_MOST_THREADS}, not {threads!r}")
+            raise ValueError(f"threads must be a number from 1 to {_MOST_THREADS}, not {threads!r}")
         if isinstance(providers, str):
-            raise ValueError(f"providers is a list of execution providers, as [{providers!r}]")
+            raise ValueError(f"providers must be a list of execution providers, like [{providers!r}]")
         providers = list(providers or ["CPUExecutionProvider"])
         known = onnxruntime.get_available_providers()
         names = [provider if isinstance(provider, str) else provider[0] for provider in providers]
@@ -120,21 +120,21 @@ class Runtime:
         feeds = dict(zip(INPUTS, values, strict=True))
         ids, mask, types, lengths = feeds.values()
         if ids.ndim != 2 or not ids.size or ids.shape[1] > self.shape.positions:
-            raise ValueError(f"a batch is of rows of 1 to {self.shape.positions} tokens, not of shape {ids.shape}")
+            raise ValueError(f"a batch must have rows of 1 to {self.shape.positions} tokens, not the shape {ids.shape}")
         if types.shape != ids.shape or mask.shape != ids.shape:
             raise ValueError("input_ids, token_type_ids and attention_mask differ in shape")
         if not np.isin(mask, (0, 1)).all() or (np.diff(mask, axis=1) > 0).any():
             raise ValueError(
-                "attention_mask is 1 for a row's tokens, from the left on, and 0 for the padding after them"
+                "attention_mask must be 1 for a row's tokens, from the left, and 0 for the padding after them"
             )
         if lengths.shape != (len(ids), self.shape.layers):
             raise ValueError(f"lengths is of shape {(len(ids), self.shape.layers)}, not {lengths.shape}")
         steps = np.diff(np.concatenate([mask.sum(1, keepdims=True), lengths], axis=1), axis=1)
         if (steps > 0).any() or (lengths < 1).any():
-            raise ValueError("each length is at least 1 and not greater than the one before it")
+            raise ValueError("each length must be at least 1 and not greater than the one before it")
         kinds = self.shape.token_types if self.shape.typed else 2
         if min(ids.min(), types.min()) < 0 or ids.max() >= self.shape.vocabulary or types.max() >= kinds:
-            raise ValueError(f"token ids are from 0 to {self.shape.vocabulary - 1}, token types to {kinds - 1}")
+            raise ValueError(f"token ids must be from 0 to {self.shape.vocabulary - 1}, token types to {kinds - 1}")
         return Logits(*self._session.run(list(OUTPUTS), feeds))
 
 

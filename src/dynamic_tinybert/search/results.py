@@ -169,14 +169,14 @@ def draw_front(candidates: Sequence[ConfirmedConfig], cost: Cost) -> bytes:
     on_confirm = [(c.confirm.cost, c.confirm.f1) for c in chosen]
     lines = (
         (
-            "search, on the questions that chose",
+            "search, on the select questions",
             sorted((c.select.cost, c.select.f1) for c in chosen if c.select),
             "0.6",
             "--",
         ),
-        ("search, measured again", [on_confirm[i] for i in pareto_front(on_confirm)], "#0072b2", "-"),
+        ("search, on the confirm questions", [on_confirm[i] for i in pareto_front(on_confirm)], "#0072b2", "-"),
         (
-            "uniform, measured again",
+            "uniform, on the confirm questions",
             sorted((c.confirm.cost, c.confirm.f1) for c in candidates if c.kind in ("full", "uniform")),
             "#d55e00",
             "-",

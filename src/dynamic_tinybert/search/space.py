@@ -35,7 +35,7 @@ class SearchSpace:
         if self.layers < 1:
             raise SearchError(f"a model has at least one layer, not {self.layers}")
         if not (math.isfinite(self.low) and 0 < self.low < 1):
-            raise SearchError(f"the least ratio is between 0 and 1, not {self.low}")
+            raise SearchError(f"the least ratio must be between 0 and 1, not {self.low}")
 
     @property
     def names(self) -> tuple[str, ...]:

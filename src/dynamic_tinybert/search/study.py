@@ -40,7 +40,7 @@ class StudySettings:
         cost: What is minimized.
         seed: The seed.
         within: How much F1, in points, a configuration may lose and still be of interest. None: the value that the
-            study was begun with, or 20 for a new study.
+            study was started with, or 20 for a new study.
     """
 
     model: str
@@ -114,8 +114,8 @@ class Study:
             elif known != asdict(settings):
                 others = [what for key, what in _NAMES.items() if known.get(key) != getattr(settings, key)]
                 raise SearchError(
-                    f"the search in {self._where} was begun with {' and '.join(others)}: "
-                    "give what it was begun with, or name another --output"
+                    f"the search in {self._where} was started with {' and '.join(others)}: "
+                    "give the same settings, or name another --output"
                 )
 
     def _open(self, name: str, resume: bool) -> Any:

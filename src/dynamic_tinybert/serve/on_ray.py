@@ -100,7 +100,9 @@ class RaySettings(_Shared):  # type: ignore[misc]
         if self.api_key_file is not None:
             keys = parse_keys(self.api_key_file.read_text("utf-8"))
             if not keys:
-                raise ValueError(f"{self.api_key_file} holds no key: without api_key_file everybody may ask")
+                raise ValueError(
+                    f"{self.api_key_file} contains no key; without api_key_file, everybody may send questions"
+                )
         # Ray Serve listens instead of us, and its machines have many names.
         return ServeOptions.from_settings({**dict(self), "host": ""}, indexes=self.index, api_keys=keys)
 

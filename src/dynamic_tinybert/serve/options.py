@@ -56,29 +56,31 @@ class ServeOptions:
     """The options of a server."""
 
     host: str = _option(Setting(str, "127.0.0.1", "The address to listen on.", "HOST"))
-    port: int = _option(Setting(int, 8000, "0 takes a free one.", "N", 0, 65535))
+    port: int = _option(Setting(int, 8000, "0 chooses a free port.", "N", 0, 65535))
     indexes: Mapping[str, Path | str] = _option(
         Setting(dict[str, str], {}, "An index that questions may name; may be repeated.", "NAME=DIR"),
         name="index",
         default_factory=dict,
     )
-    budget: Budget = _option(Setting(str | float, "full", "The most that a question may cost that does not say.", "B"))
+    budget: Budget = _option(Setting(str | float, "full", "The budget of questions that do not give one.", "B"))
     slo_ms: float | None = _option(
         Setting(
             float,
             200.0,
-            "The objective: milliseconds in which questions are answered, by cheaper configurations as the load grows; "
+            "The target time for an answer, in milliseconds: under load, cheaper configurations are used to meet it; "
             "0 turns load control off.",
             "MS",
             0,
         )
     )
     min_budget: Budget | None = _option(
-        Setting(str | float | None, None, "Load control goes no lower.  [default: the cheapest there is]", "B")
+        Setting(str | float | None, None, "The lowest budget that load control uses.  [default: the cheapest]", "B")
     )
-    max_batch_tokens: int = _option(Setting(int, 128, "Tokens of a batch at full; at a cheaper one, more.", "N", 1))
+    max_batch_tokens: int = _option(
+        Setting(int, 128, "The most tokens in a batch at full; more at a cheaper configuration.", "N", 1)
+    )
     max_waiting: int = _option(Setting(int, 256, "Questions that may wait; more are refused with 429.", "N", 1))
-    timeout_ms: float = _option(Setting(float, 30_000.0, "A request that waits longer is given up with 504.", "MS", 1))
+    timeout_ms: float = _option(Setting(float, 30_000.0, "The time limit of a request; after it, status 504.", "MS", 1))
     max_body_bytes: int = _option(Setting(int, 8 << 20, "The largest body of a request.", "N", 1))
     max_text_characters: int = _option(Setting(int, 1_000_000, "The longest text.", "N", 1))
     max_question_characters: int = _option(Setting(int, 10_000, "The longest question.", "N", 1))
@@ -100,13 +102,13 @@ class ServeOptions:
         )
     )
     api_keys: Sequence[str] = _option(
-        Setting(Path | None, None, "Keys, one a line: each request must bring one of them.", "FILE"),
+        Setting(Path | None, None, "A file of API keys, one per line: each request must send one of them.", "FILE"),
         name="api_key_file",
         default=(),
         repr=False,
     )
     allow_origins: Sequence[str] = _option(
-        Setting(list[str], [], "A web origin whose pages may ask (CORS); may be repeated.", "ORIGIN"),
+        Setting(list[str], [], "A web origin whose pages may send requests (CORS); may be repeated.", "ORIGIN"),
         name="allow_origin",
         default=(),
     )
@@ -114,14 +116,14 @@ class ServeOptions:
         Setting(
             list[str],
             [],
-            "A name by which the server may be called; may be repeated.  [default: any, or on a loopback address only "
+            "A host name that requests may use; may be repeated.  [default: any, or on a loopback address only "
             "its own]",
             "NAME",
         ),
         name="allowed_host",
         default=None,
     )
-    log_text: bool = _option(Setting(bool, False, "Write questions and texts into the log; without, it holds none."))
+    log_text: bool = _option(Setting(bool, False, "Write questions and texts to the log, which has none otherwise."))
 
     @classmethod
     def from_settings(
@@ -160,10 +162,10 @@ SETTINGS: Mapping[str, Setting] = {
     "precision": Setting(
         Literal["fp32", "int8"],
         "fp32",
-        "Arithmetic: int8 is faster where the processor has VNNI, and less accurate.",
+        "Arithmetic: int8 is faster if the processor has VNNI, and less accurate.",
     ),
-    "workers": Setting(int | None, None, "Batches read at once.  [default: one a core]", "N", 1, 256),
-    "threads": Setting(int, 1, "Threads that read a batch.", "N", 1, 1024),
+    "workers": Setting(int | None, None, "Batches predicted at the same time.  [default: one per core]", "N", 1, 256),
+    "threads": Setting(int, 1, "Threads per batch.", "N", 1, 1024),
     "log_level": Setting(
         Literal["debug", "info", "warning", "error"], "info", "debug, info, warning or error.", "LEVEL"
     ),

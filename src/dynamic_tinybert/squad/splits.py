@@ -53,7 +53,7 @@ def sample(questions: Questions, number: int | None, seed: int) -> Questions:
         SplitError: `number` is below 1.
     """
     if number is not None and number < 1:
-        raise SplitError(f"a sample is of at least one question, not {number}")
+        raise SplitError(f"a sample must have at least one question, not {number}")
     everything = questions.data.questions
     if number is None or number >= len(everything):
         return questions
@@ -80,7 +80,8 @@ def halves(questions: Questions) -> tuple[Questions, Questions]:
     articles = sorted({article(x) for x in questions.data.questions}, key=lambda x: hashlib.sha256(x.encode()).digest())
     if len(articles) < 2:
         raise SplitError(
-            f"{questions.name} has a single article, and what chooses must not confirm: give other questions to confirm"
+            f"{questions.name} has a single article, which cannot be split into select and confirm: give other "
+            "questions to confirm"
         )
     choosing = set(articles[::2])
     first, second = (
@@ -101,6 +102,6 @@ def check_apart(select: Questions, confirm: Questions) -> None:
     both = {x.context for x in select.data.questions} & {x.context for x in confirm.data.questions}
     if both:
         raise SplitError(
-            f"what chooses must not confirm: {len(both):,} paragraphs are in both {select.name} and {confirm.name}; "
-            "give other articles to confirm, or none, and the articles are split in two halves"
+            f"select and confirm must be different: {len(both):,} paragraphs are in both {select.name} and "
+            f"{confirm.name}; give other articles to confirm, or give none to split the articles in two halves"
         )

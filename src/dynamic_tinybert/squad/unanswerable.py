@@ -103,7 +103,7 @@ def make_unanswerable(questions: Sequence[Question], kind: Kind, *, seed: int = 
         ValueError: There is no such kind.
     """
     if kind not in KINDS:
-        raise ValueError(f"a kind of unanswerable questions is {', '.join(KINDS)}, not {kind!r}")
+        raise ValueError(f"a kind of unanswerable questions must be one of {', '.join(KINDS)}, not {kind!r}")
     pairs: Iterator[tuple[Question, str, str]]
     if kind == "other":
         drawn = other_paragraphs(questions, len(questions), seed=seed)

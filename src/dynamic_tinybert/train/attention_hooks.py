@@ -30,7 +30,7 @@ def check_attention_known(kind: str) -> None:
     """
     if kind not in _PARTS:
         raise TrainingError(
-            f"the attention of a {kind} model cannot be looked into: distil from one of {', '.join(_PARTS)}, or leave "
+            f"the attention of a {kind} model cannot be recorded: distil from one of {', '.join(_PARTS)}, or leave "
             "the intermediate stage out"
         )
 

@@ -325,11 +325,13 @@ def _lengths(config: Lengths | None, mask: Tensor, layers: int) -> tuple[Tensor,
     real = mask.sum(1)
     if isinstance(config, Tensor):
         if config.shape != (len(mask), layers) or config.is_floating_point():
-            raise BudgetError(f"lengths are integers [{len(mask)}, {layers}], not {config.dtype} {tuple(config.shape)}")
+            raise BudgetError(
+                f"lengths must be integers [{len(mask)}, {layers}], not {config.dtype} {tuple(config.shape)}"
+            )
         if bool((torch.cat([real[:, None], config.to(mask.device)], 1).diff(dim=1) > 0).any()) or bool(
             (config < 1).any()
         ):
-            raise BudgetError("each length is at least 1 and not greater than the one before it")
+            raise BudgetError("each length must be at least 1 and not greater than the one before it")
         drops = (torch.cat([real[:, None], config.to(mask.device)], 1).diff(dim=1) < 0).any(0)
         return config.to(mask.device), config.max(0).values.tolist(), (1 - drops.cumsum(0)).tolist()
     fractions = LengthConfig.full(layers) if config is None else config
@@ -348,5 +350,7 @@ def _layers(config: Sequence[int] | None, layers: int) -> frozenset[int]:
         return frozenset(range(layers))
     chosen = list(config)
     if not chosen or chosen != sorted(set(chosen)) or chosen[0] < 0 or chosen[-1] >= layers:
-        raise ValueError(f"a layer configuration is ascending numbers from 0 to {layers - 1}, at least one: {chosen}")
+        raise ValueError(
+            f"a layer configuration must be ascending numbers from 0 to {layers - 1}, at least one: {chosen}"
+        )
     return frozenset(chosen)

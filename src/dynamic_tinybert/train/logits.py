@@ -131,7 +131,7 @@ def read_table(path: Path, features: Sequence[Feature]) -> LogitsTable:
     except TrainingError:
         raise
     except Exception as error:  # numpy, zipfile and zlib raise different errors for a damaged file
-        raise TrainingError(f"{path} is no file of stored logits: {error}") from None
+        raise TrainingError(f"{path} is not a file of stored logits: {error}") from None
     return table
 
 
@@ -238,9 +238,7 @@ def greatest_logits(outputs: Sequence[Any], mask: Tensor, k: int) -> tuple[Tenso
     for side in ("start_logits", "end_logits"):
         each = torch.stack([log_probabilities(getattr(output, side), mask) for output in outputs])
         if not bool(each.isfinite().all()):
-            raise TrainingError(
-                "the teacher's logits are NaN or infinite: set precision: fp32, or take another teacher"
-            )
+            raise TrainingError("the teacher's logits are NaN or infinite: set precision: fp32, or use another teacher")
         value, index = log_probabilities(each.mean(0), mask).topk(min(k, mask.shape[1]))
         mass = value.exp().sum(-1).clamp(max=1)
         lacking = mask.gather(1, index) == 0
@@ -281,7 +279,7 @@ def _of_first_form(path: Path, arrays: dict[str, Any], features: Sequence[Featur
         )
     _check(index, value)
     if index.shape != value.shape or index.shape[:2] != (int(have.sum()), 2) or len(have) != len(features):
-        raise ValueError("its arrays do not fit each other")
+        raise ValueError("its arrays do not match each other")
     return LogitsTable.of(window_keys(features)[have], index, value, np.full(index.shape[:2], np.nan))
 
 

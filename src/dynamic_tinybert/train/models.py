@@ -159,7 +159,7 @@ def check_student(model: str | Path, config: Any) -> None:
     """
     if config.model_type not in STUDENTS:
         raise TrainingError(
-            f"a student is a BERT or an MPNet, and {model} is a checkpoint of another architecture, "
+            f"a student must be a BERT or an MPNet, and {model} is a checkpoint of another architecture, "
             f"{config.model_type}: give another checkpoint"
         )
 

@@ -90,7 +90,7 @@ def held(recipe: Recipe, output: Path, *, resume: bool, first: bool) -> Iterator
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        raise TrainingError(f"{output} is being trained in by another process") from None
+        raise TrainingError(f"{output} is in use by another training process") from None
     try:
         if not used or _read_again((output / _RECIPE).read_text("utf-8")) != recipe:
             write_whole(output / _RECIPE, dump_recipe(recipe).encode())
@@ -104,13 +104,15 @@ def check_output(recipe: Recipe, output: Path, *, resume: bool) -> bool:
     """Check that a run may use the folder `output`, and return whether the run has begun there already."""
     written = output / _RECIPE
     if output.exists() and not output.is_dir():
-        raise TrainingError(f"{output} is a file: give --output a new folder")
+        raise TrainingError(f"{output} is a file: name a new folder with --output")
     begun = (".lock", f".{_RECIPE}.")  # left by a run that was killed before it wrote its recipe
     used = output.exists() and not all(path.name.startswith(begun) for path in output.iterdir())
     if used and not written.is_file():
-        raise TrainingError(f"{output} is not empty, and no training run: give --output a new folder")
+        raise TrainingError(f"{output} is not empty, and is not a training run: name a new folder with --output")
     if used and not resume:
-        raise TrainingError(f"{output} holds a training run: --resume goes on with it, or give --output a new folder")
+        raise TrainingError(
+            f"{output} contains a training run: continue it with --resume, or name a new folder with --output"
+        )
     if used and (was := _read_again(there := written.read_text("utf-8"))) != recipe:
         if was is not None and prolongs(was, recipe, output):
             return used
@@ -118,8 +120,8 @@ def check_output(recipe: Recipe, output: Path, *, resume: bool) -> bool:
         pairs = itertools.zip_longest(there.splitlines(), dump_recipe(recipe).splitlines(), fillvalue="")
         old, new = next(((a, b) for a, b in pairs if a != b), ("", ""))
         raise TrainingError(
-            f"{output} is a run of another recipe ({old.strip()!r} there, {new.strip()!r} here): give --output a new "
-            "folder, or resume with the recipe as it was"
+            f"{output} is a run of another recipe ({old.strip()!r} there, {new.strip()!r} here): name a new "
+            "folder with --output, or resume with the same recipe"
         )
     return used
 

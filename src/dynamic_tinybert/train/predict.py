@@ -275,9 +275,7 @@ def say_mass(reporter: Reporter, name: str, stored: StoredLogits) -> None:
     mean, least = found["mass_mean"], found["mass_min"]
     reporter.say(f"{what} hold {mean:.2%} of the teacher's probability, {least:.2%} at least")
     if mean < _LITTLE:
-        reporter.say(
-            f"{name}: that is little: is the teacher fine-tuned to answer questions? If it is, keep more logits"
-        )
+        reporter.say(f"{name}: that is low: is the teacher fine-tuned to answer questions? If it is, keep more logits")
 
 
 def _load(model: str | Path, vocabulary: Vocabulary, *, bf16: bool) -> Teacher:

@@ -66,8 +66,8 @@ def read_sets(recipe: Recipe) -> Sets:
             raise TrainingError(f"data.{key}: {getattr(data, key)} names no article")
         if unknown := wanted - known:
             raise TrainingError(
-                f"data.{key}: {getattr(data, key)} names {len(unknown)} articles that {data.train} has not, "
-                f"{min(unknown)!r} among them"
+                f"data.{key}: {getattr(data, key)} names {len(unknown)} articles that {data.train} does not have, "
+                f"for example {min(unknown)!r}"
             )
     if both := titles["select"] & titles["confirm"]:
         raise TrainingError(f"the article {min(both)!r} is both in data.select and in data.confirm")
@@ -210,7 +210,7 @@ def _check_stages(recipe: Recipe, models: _Models) -> tuple[Any, int]:
         if isinstance(stage, TeacherStage):
             if any(retention < 1 for retention in stage.retentions):
                 raise TrainingError(
-                    f"a teacher drops no tokens: its retentions are [1.0], not {list(stage.retentions)}"
+                    f"a teacher drops no tokens: its retentions must be [1.0], not {list(stage.retentions)}"
                 )
             teacher = models.config(stage.model)
             largest = max(largest, _parameters(teacher))
@@ -253,7 +253,7 @@ def _titles(file: Path) -> set[str]:
     try:
         return set(file.read_text("utf-8").splitlines()) - {""}
     except UnicodeDecodeError:
-        raise TrainingError(f"{file} is no list of titles in UTF-8") from None
+        raise TrainingError(f"{file} is not a list of titles in UTF-8") from None
 
 
 def _teachers(recipe: Recipe) -> list[str]:

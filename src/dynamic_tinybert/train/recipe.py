@@ -65,7 +65,7 @@ class Recipe(Strict):
                 stored_before = True
                 continue
             if self.student is None:
-                raise ValueError(f"the stage {stage.stage} trains a student, and the recipe has none")
+                raise ValueError(f"the stage {stage.stage} trains a student, but the recipe has no student")
             has_teacher = taught or stage.teacher is not None
             stored = stored_before or getattr(stage, "logits", None) is not None
             if not has_teacher and isinstance(stage, IntermediateStage):
@@ -124,7 +124,7 @@ def read_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date with month 13 is a ValueError
         raise TrainingError(f"{path}: is not YAML: {error}") from None
     if not isinstance(value, dict):
-        raise TrainingError(f"{path}: is no recipe: it has no name, data and stages")
+        raise TrainingError(f"{path}: is not a recipe: it has no name, data and stages")
     for change in changes:
         _change(value, change)
     _place(value, Path(path).parent)
@@ -162,7 +162,7 @@ class _Loader(yaml.SafeLoader):
         seen = set()
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode) and key.value in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} stands twice", key.start_mark)
+                raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} is given twice", key.start_mark)
             seen.add(str(key.value))
         return super().construct_mapping(node, deep)
 
@@ -183,7 +183,7 @@ def _change(value: dict[str, Any], change: str) -> None:
     key, given, text = change.partition("=")
     parts = key.split(".")
     if not given or not all(parts):
-        raise TrainingError(f"a change is KEY=VALUE, as data.limit=1000, not {change!r}")
+        raise TrainingError(f"a change must be KEY=VALUE, for example data.limit=1000, not {change!r}")
     at: Any = value
     for part, following in zip(parts, [*parts[1:], ""], strict=True):
         if isinstance(at, list):
@@ -192,17 +192,17 @@ def _change(value: dict[str, Any], change: str) -> None:
                 raise TrainingError(f"{change}: there is no stage {part!r}; there are {', '.join(map(str, names))}")
             number = names.index(part) if part in names else int(part)
             if not following:
-                raise TrainingError(f"{change}: name a setting of the stage, as stages.{part}.minutes=4")
+                raise TrainingError(f"{change}: name a setting of the stage, for example stages.{part}.minutes=4")
             at = at[number]
         elif not isinstance(at, dict):
-            raise TrainingError(f"{change}: {part!r} is no setting of a recipe")
+            raise TrainingError(f"{change}: {part!r} is not a setting of a recipe")
         elif following:
             at = at.setdefault(part, {})
         else:
             try:
                 at[part] = yaml.safe_load(text)
             except (yaml.YAMLError, ValueError, RecursionError):
-                raise TrainingError(f"{change}: {text!r} is no value in YAML") from None
+                raise TrainingError(f"{change}: {text!r} is not a YAML value") from None
             other = {"minutes": "epochs", "epochs": "minutes"}.get(part)
             if other in at and at[part] is not None and parts[0] == "stages":
                 del at[other]
@@ -225,7 +225,7 @@ def _explain(error: ValidationError) -> str:
         found, known = first["ctx"]["tag"], first["ctx"]["expected_tags"]
         return f"{where}: there is no stage {found!r}; there are {known}"
     if first["type"] == "union_tag_not_found":
-        return f"{where}: says no stage, as stage: teacher"
+        return f"{where}: has no stage: write, for example, stage: teacher"
     message = first["msg"].removeprefix("Value error, ")
     shown = "" if isinstance(first["input"], (Mapping, BaseModel)) else f", not {first['input']!r:.60}"
     return f"{where + ': ' if where else ''}{message}{shown}"

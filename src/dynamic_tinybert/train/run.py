@@ -190,7 +190,7 @@ class _Run:
     def _logits_stage(self, stage: LogitsStage, name: str, folder: Path) -> StageResult:
         """Store the teachers' logits of the features in the first process, unless that is done already."""
         if is_stored(folder):
-            self.reporter.say(f"{name}: done before")
+            self.reporter.say(f"{name}: already done")
         elif self.first:
             folder.mkdir(exist_ok=True)
             default = self.teacher or self.recipe.teacher
@@ -273,7 +273,7 @@ class _Run:
             return None
         if self.first:
             remove_checkpoints(folder)  # if the run was killed before it removed them
-        self.reporter.say(f"{name}: done before")
+        self.reporter.say(f"{name}: already done")
         return StageResult.read(folder, name, stage)
 
     def _goal(self, stage: StudentStage) -> Teacher | StoredLogits | None:
@@ -324,7 +324,7 @@ class _Run:
             )
             show.share_done = trainer.done
             if checkpoint is not None:
-                self.reporter.say(f"{name}: going on from {checkpoint.name}")
+                self.reporter.say(f"{name}: continuing from {checkpoint.name}")
             try:
                 trainer.learn(checkpoint)
             except (OSError, SafetensorError, RuntimeError) as error:

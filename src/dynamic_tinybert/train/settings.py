@@ -159,11 +159,11 @@ class Stage(Strict):
         if (self.epochs is None) == (self.minutes is None):
             raise ValueError("give either epochs or minutes")
         if self.average and isinstance(self, IntermediateStage):
-            raise ValueError("average goes by F1 on select, and the stage intermediate answers nothing yet")
+            raise ValueError("average needs F1 on select, which the stage intermediate does not have")
         if self.average and self.schedule != "plateau":
-            raise ValueError("average goes with schedule: plateau, whose end is what is averaged")
+            raise ValueError("average needs schedule: plateau: it averages the weights while the learning rate falls")
         if self.retentions[:1] != (1.0,):
-            raise ValueError("retentions begins with 1.0, the full model")
+            raise ValueError("retentions must begin with 1.0, the full model")
         return self
 
 

@@ -245,7 +245,7 @@ def check_intermediate(stage: IntermediateStage, student: Any, teacher: Any) -> 
     heads = stage.relation_heads or theirs
     if stage.match == "relations" and (student.hidden_size % heads or teacher.hidden_size % heads):
         raise TrainingError(
-            f"relation_heads {heads} divides not both widths, {student.hidden_size} and {teacher.hidden_size}"
+            f"relation_heads {heads} does not divide both widths, {student.hidden_size} and {teacher.hidden_size}"
         )
 
 

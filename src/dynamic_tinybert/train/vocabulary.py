@@ -101,7 +101,7 @@ def check_alignment(
             a, b = next((pair for pair in pairs if pair[0] != pair[1]), ("", ""))
             raise TrainingError(
                 f"{role} {teacher.name} and the student {student.name} are not token-aligned: in {text[:40]!r} "
-                f"one reads {b!r} where the other reads {a!r}; take one with the student's WordPiece tokens"
+                f"one reads {b!r} where the other reads {a!r}; use one with the student's WordPiece tokens"
             )
     table = teacher.map_from(student)
     if table is None:
@@ -110,5 +110,5 @@ def check_alignment(
     if missing:
         raise TrainingError(
             f"{role} {teacher.name} has no token {sorted(missing)[0]!r}, which the student {student.name} has: "
-            "take one with the student's WordPiece tokens"
+            "use one with the student's WordPiece tokens"
         )

@@ -88,7 +88,7 @@ def test_html_that_is_not_what_it_declares_is_complained_of(tmp_path: Path) -> N
         done = Read(
             write(tmp_path / "a.html", html("Le caf\xe9 de Paris", f"<meta charset={label}>").encode("latin-1"))
         )
-        assert done.complaints == [f"has bytes that are no text in {name}"]
+        assert done.complaints == [f"has bytes that are not text in {name}"]
         assert "Paris" in done.documents[0][2]
 
 

@@ -82,15 +82,15 @@ def test_fields_are_named_and_may_be_nested(tmp_path: Path) -> None:
         ('{"text": "a\tb"}', "is not JSON: Invalid control character at (character 12)"),
         ("[" * 100_000, "is nested too deeply"),
         ('{"text": "a", "id": ' + "1" * 5000 + "}", "holds a number of too many digits"),
-        ("[]", "is no JSON object"),
-        ('"text"', "is no JSON object"),
-        ("null", "is no JSON object"),
+        ("[]", "is not a JSON object"),
+        ('"text"', "is not a JSON object"),
+        ("null", "is not a JSON object"),
         ("{}", "has no text in 'text'"),
         ('{"text": null}', "has no text in 'text'"),
         ('{"text": ["a"]}', "has no text in 'text'"),
-        ('{"text": "a", "id": ["a"]}', "has in 'id' neither a string nor a number"),
-        ('{"text": "a", "id": true}', "has in 'id' neither a string nor a number"),
-        ('{"text": "a", "title": {}}', "has in 'title' neither a string nor a number"),
+        ('{"text": "a", "id": ["a"]}', "has neither a string nor a number in 'id'"),
+        ('{"text": "a", "id": true}', "has neither a string nor a number in 'id'"),
+        ('{"text": "a", "title": {}}', "has neither a string nor a number in 'title'"),
         (r'{"text": "a \ud83d b"}', "has half a character (a lone surrogate)"),
         (r'{"text": "a", "id": "\udc00"}', "has half a character (a lone surrogate)"),
         (r'{"text": "a", "title": "\udc00"}', "has half a character (a lone surrogate)"),
@@ -109,7 +109,7 @@ def test_lines_in_another_encoding_are_complained_of_unless_it_is_named(tmp_path
     path = write(tmp_path / "a.jsonl", b'{"text": "a"}\n{"text": "caf\xe9"}\n{"text": "c"}\n')
     done = Read(path)
     assert done.documents == [("1", "", "a"), ("3", "", "c")]
-    assert done.complaints == ["line 2: is no text in UTF-8"]
+    assert done.complaints == ["line 2: is not text in UTF-8"]
     assert Read(path, Reading(encoding="latin-1")).documents[1] == ("2", "", "café")
 
 
@@ -151,7 +151,7 @@ def test_complaints_are_warnings_unless_they_are_taken(tmp_path: Path) -> None:
 
 def test_json_lines_whose_records_are_all_broken_are_refused(tmp_path: Path) -> None:
     path = lines(tmp_path / "a.jsonl", "{", "", {"body": "a"})
-    assert unreadable(path) == "has no record that can be read, of 2"
+    assert unreadable(path) == "has no record that can be read, out of 2"
     assert Read(path, Reading(text_field="body")).complaints == [
         "line 1: is not JSON: Expecting property name enclosed in double quotes (character 2)"
     ]

@@ -71,12 +71,12 @@ LOCKED = "/ID[<00><00>]/Encrypt<</Filter/Standard/V 1/R 2/P -4/Length 40/O<{0}>/
 @pytest.mark.parametrize(
     ("content", "why"),
     [
-        (b"", "is a broken PDF, or none"),
-        (b"The tower stands in Paris.", "is a broken PDF, or none"),
-        (b"%PDF-1.7\n", "is a broken PDF, or none"),
-        (pdf([]), "is a broken PDF, or none"),
-        (pdf(["One"])[:150], "is a broken PDF, or none"),
-        (pdf(["One"], more=LOCKED), "is a PDF behind a password"),
+        (b"", "is a broken PDF, or not a PDF"),
+        (b"The tower stands in Paris.", "is a broken PDF, or not a PDF"),
+        (b"%PDF-1.7\n", "is a broken PDF, or not a PDF"),
+        (pdf([]), "is a broken PDF, or not a PDF"),
+        (pdf(["One"])[:150], "is a broken PDF, or not a PDF"),
+        (pdf(["One"], more=LOCKED), "is a PDF with a password"),
         (pdf([""]), "without text"),
         (pdf([" ", "", " \n "]), "OCR"),
     ],

@@ -35,14 +35,14 @@ def test_any_text_comes_back(tmp_path: Path, text: str) -> None:
 def test_another_encoding_is_read_where_it_is_named(tmp_path: Path) -> None:
     path = write(tmp_path / "a.txt", "Le café".encode("latin-1"))
     assert Read(path, Reading(encoding="latin-1")).only == ("", "Le café")
-    assert unreadable(path).startswith("is no text in UTF-8 (byte 6): if it is in another encoding, name that")
+    assert unreadable(path).startswith("is not text in UTF-8 (byte 6): if it is in another encoding, name that")
 
 
 @pytest.mark.parametrize("encoding", ["idna", "punycode"])
 @pytest.mark.parametrize("name", ["a.txt", "a.jsonl"])
 def test_encodings_that_are_not_for_files_say_so(tmp_path: Path, name: str, encoding: str) -> None:
     path = write(tmp_path / name, b"xn--\xff " * 9)
-    assert "is no text in" in unreadable(path, Reading(encoding=encoding))
+    assert "is not text in" in unreadable(path, Reading(encoding=encoding))
 
 
 def test_text_that_utf8_cannot_hold_is_replaced(tmp_path: Path) -> None:
@@ -53,18 +53,18 @@ def test_text_that_utf8_cannot_hold_is_replaced(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "why"),
     [
-        (bytes(range(256)), "is no text"),
-        (b"%PDF-1.7\n", "is no text but a PDF"),
-        (gzip.compress(b"text", mtime=0), "is no text but compressed with gzip"),
-        (b"a" * (2 << 20) + b"\0", "is no text: it holds NUL"),
-        (b"a" * (2 << 20) + b"\xff", "is no text in UTF-8 (byte 2,097,152)"),
+        (bytes(range(256)), "is not text"),
+        (b"%PDF-1.7\n", "is not text but a PDF"),
+        (gzip.compress(b"text", mtime=0), "is not text but compressed with gzip"),
+        (b"a" * (2 << 20) + b"\0", "is not text: it contains NUL"),
+        (b"a" * (2 << 20) + b"\xff", "is not text in UTF-8 (byte 2,097,152)"),
     ],
 )
 @pytest.mark.parametrize("suffix", [".txt", ".md", ".html", ".jsonl"])
 def test_what_is_no_text_is_refused_whatever_its_name(tmp_path: Path, content: bytes, why: str, suffix: str) -> None:
     path = write(tmp_path / f"a{suffix}", content)
     if suffix == ".jsonl" and "2,097,152" in why:  # the only record, of one line
-        why = "has no record that can be read, of 1"
+        why = "has no record that can be read, out of 1"
     assert unreadable(path).startswith(why)
 
 

@@ -257,7 +257,7 @@ def test_costs_are_measured_and_learned(tmp_path: Path) -> None:
         assert costs.seconds(1, length) == pytest.approx(truth.seconds(1, length), rel=0.1)
     before = costs.seconds(2, 200)
     for _ in range(100):
-        costs.saw(0, 2, 200, float(before[0]) * 3)
+        costs.observe(0, 2, 200, float(before[0]) * 3)
     after = costs.seconds(2, 200)
     assert after[0] == pytest.approx(before[0] * 3, rel=0.01)
     assert (after[1:] > before[1:] * 1.5).all()  # what slows one mostly slows all

@@ -176,7 +176,7 @@ def test_a_batch_that_failed_is_no_longer_reckoned_with() -> None:
     assert s.wait(0.0) == 0
 
 
-def test_the_wait_of_a_newcomer_grows_with_what_waits_before_it() -> None:
+def test_the_start_of_the_next_question_moves_with_what_waits_before_it() -> None:
     s = scheduler(slo=10.0)
     waits = [s.wait(0.0)]
     for i in range(5):

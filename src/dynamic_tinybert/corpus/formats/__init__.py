@@ -49,5 +49,5 @@ def read(path: Path, reading: Reading, *, complain: Complain = warn) -> Iterator
     """
     kind = KINDS.get(path.suffix.lower())
     if kind is None:
-        raise UnreadableError(f"is of no kind that is read, which are {', '.join(sorted(KINDS))}")
+        raise UnreadableError(f"is not of a kind that can be read, which are {', '.join(sorted(KINDS))}")
     yield from kind(path, reading, complain)

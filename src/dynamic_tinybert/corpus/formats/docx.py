@@ -52,7 +52,7 @@ def _checked_title(file: BinaryIO) -> str:
         UnreadableError: The document is too large, or has another format.
     """
     if file.read(len(_OLE)) == _OLE:
-        raise UnreadableError("is a Word document behind a password, or in Word's old format")
+        raise UnreadableError("is a Word document with a password, or in Word's old format")
     with zipfile.ZipFile(file) as archive:
         if sum(part.file_size for part in archive.infolist()) > _LARGEST_ARCHIVE:
             raise UnreadableError(f"is too large: a Word document is read up to {_LARGEST_ARCHIVE >> 30} GiB, unpacked")

@@ -112,7 +112,7 @@ def _markup(data: bytes, reading: Reading, complain: Complain) -> str:
         return "".join(decoded(io.BytesIO(data), "utf-8" if declared else reading.encoding))
     markup = "".join(decoded(io.BytesIO(data), declared, "replace"))
     if "\ufffd" in markup:
-        complain(f"has bytes that are no text in {declared.upper()}")
+        complain(f"has bytes that are not text in {declared.upper()}")
     return markup
 
 

@@ -31,14 +31,14 @@ def read_json_lines(path: Path, reading: Reading, complain: Complain) -> Iterato
                 good += 1
                 yield draft
     if broken and not good:
-        raise UnreadableError(f"has no record that can be read, of {broken:,}")
+        raise UnreadableError(f"has no record that can be read, out of {broken:,}")
 
 
 def _record(line: str | None, number: int, reading: Reading) -> Draft:
     if line is None:
         raise LineError(f"is longer than {_LONGEST_LINE:,} characters")
     if SURROGATE.search(line):
-        raise LineError(f"is no text in {codecs.lookup(reading.encoding or 'utf-8').name.upper()}")
+        raise LineError(f"is not text in {codecs.lookup(reading.encoding or 'utf-8').name.upper()}")
     record = parse_object(line.removesuffix("\n"))
     text = _member(record, reading.text_field)
     if not isinstance(text, str):
@@ -60,7 +60,7 @@ def _short(record: dict[str, Any], name: str) -> str:
     if value is None:
         return ""
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
-        raise LineError(f"has in {name!r} neither a string nor a number")
+        raise LineError(f"has neither a string nor a number in {name!r}")
     return str(value)
 
 

@@ -26,7 +26,7 @@ def read_pdf(path: Path, reading: Reading, complain: Complain) -> Iterator[str]:
                 document = PdfDocument(file)
         except PdfiumError as error:
             locked = "password" in str(error).lower()
-            raise UnreadableError("is a PDF behind a password" if locked else "is a broken PDF, or none") from None
+            raise UnreadableError("is a PDF with a password" if locked else "is a broken PDF, or not a PDF") from None
         try:
             with _PDFIUM:
                 title, pages = _pdf_title(document), len(document)

@@ -101,7 +101,7 @@ def decoded(file: BinaryIO, encoding: str | None, errors: str = "strict") -> Ite
     except NoTextError as error:
         raise UnreadableError(str(error)) from None
     except UnicodeError:  # raised by encodings that are not for files, such as IDNA
-        raise UnreadableError(f"is no text in {encoding}") from None
+        raise UnreadableError(f"is not text in {encoding}") from None
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from dynamic_tinybert.corpus.errors import CorpusError
 from dynamic_tinybert.corpus.index.protocol import Index
+from dynamic_tinybert.files import extra
 
 _SCHEMES = {"milvus": "http", "milvus+tls": "https"}
 _PORT = 19530
@@ -72,8 +73,8 @@ def parse(location: str | os.PathLike[str] | MilvusAddress) -> MilvusAddress | P
     names = parts.path.removeprefix("/").split("/")
     if not parts.hostname or parts.query or parts.fragment or len(names) > 2 or not all(map(_NAME.fullmatch, names)):
         raise CorpusError(
-            f"an index in Milvus is milvus://HOST:PORT/COLLECTION, or .../DATABASE/COLLECTION, of names of letters, "
-            f"digits and _; not {location!r:.100}"
+            "an index in Milvus must be milvus://HOST:PORT/COLLECTION, or .../DATABASE/COLLECTION, with names of "
+            f"letters, digits and _, not {location!r:.100}"
         )
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     database, collection = names if len(names) == 2 else ("", names[0])
@@ -83,10 +84,12 @@ def parse(location: str | os.PathLike[str] | MilvusAddress) -> MilvusAddress | P
 def open_index(location: MilvusAddress | Path, *, create: bool, passage_size: int | None) -> Index:
     """Open an index, or make it if there is none; see `TantivyIndex` and `MilvusIndex`."""
     if isinstance(location, Path):
-        from dynamic_tinybert.corpus.index.tantivy import TantivyIndex
+        with extra("corpus", "an index of documents"):
+            from dynamic_tinybert.corpus.index.tantivy import TantivyIndex
 
         return TantivyIndex(location, create=create, passage_size=passage_size)
-    from dynamic_tinybert.corpus.index.milvus import MilvusIndex
+    with extra("milvus", "an index in Milvus"):
+        from dynamic_tinybert.corpus.index.milvus import MilvusIndex
 
     return MilvusIndex(location, create=create, passage_size=passage_size)
 

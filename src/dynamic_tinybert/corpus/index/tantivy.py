@@ -65,7 +65,7 @@ class TantivyIndex:
         self.passage_size: int = note["passage_size"]
         if passage_size not in (None, self.passage_size):
             raise CorpusError(
-                f"the passages of {self.directory} have {self.passage_size} characters at the most, not "
+                f"the passages of {self.directory} have {self.passage_size} characters at most, not "
                 f"{passage_size}: an index has one size"
             )
         self._note_state = self._state_of(self.directory / NOTE)
@@ -95,7 +95,8 @@ class TantivyIndex:
         except (KeyError, TypeError, ValueError):
             raise CorpusError(f"{path} is damaged: it does not describe an index") from None
         raise CorpusError(
-            f"{self.directory} is an index of format {note['format']!r:.20}; this version reads {_FORMAT}: make it anew"
+            f"{self.directory} is an index of format {note['format']!r:.20}; this version reads {_FORMAT}: make it "
+            "again"
         )
 
     def _create(self, passage_size: int) -> dict[str, Any]:
@@ -103,7 +104,7 @@ class TantivyIndex:
         self.directory.mkdir(parents=True, exist_ok=True)
         others = [entry.name for entry in self.directory.iterdir()]
         if any(name not in (_ENGINE, NOTE) and not name.startswith(f".{NOTE}.") for name in others):
-            raise CorpusError(f"{self.directory} holds other files, and no index: give the index a folder of its own")
+            raise CorpusError(f"{self.directory} contains other files and no index: name another folder for the index")
         self._engine.mkdir(exist_ok=True)
         with _translate_errors(self.directory):
             tantivy.Index(_schema(), path=str(self._engine))
@@ -387,7 +388,7 @@ def _translate_errors(directory: Path) -> Iterator[None]:
     except (ValueError, OSError, RuntimeError) as error:
         why = str(error)
         if "LockBusy" in why:
-            raise CorpusError(f"another process is changing {directory}: one at a time") from None
+            raise CorpusError(f"another process is changing {directory}: wait until it has finished") from None
         if "writer was killed" in why or "No space left" in why:
             free = shutil.disk_usage(directory).free / 1e6
             raise CorpusError(

@@ -83,14 +83,14 @@ class Queue:
         ends: The time when each question's last window is predicted, `[questions, configurations]`.
         left: The time left of each question's objective, `[questions]`; infinite if it has no objective.
         slack: The same minus the margin: the time that the estimates may use, `[questions]`.
-        newcomer: The time when a question that arrives now would start, `[configurations]`.
+        next_start: The time when a question that arrives now would start, `[configurations]`.
         rate: Seconds of work that arrive per second and thread, `[configurations]`.
     """
 
     ends: Floats
     left: Floats
     slack: Floats
-    newcomer: Floats
+    next_start: Floats
     rate: Floats
 
 
@@ -110,7 +110,7 @@ def choose(queue: Queue, objective: Objective, lowest: int) -> int:
         growth = np.maximum(queue.rate[: lowest + 1] - 1, 0) * objective.horizon * objective.seconds
         # With little capacity left, a burst takes long to process, so the queue before it must be shorter.
         headroom = min(1.0, _HEADROOM * max(1 - float(queue.rate[lowest]), 0.05))
-        held &= queue.newcomer[: lowest + 1] + growth <= headroom * objective.margin * objective.seconds
+        held &= queue.next_start[: lowest + 1] + growth <= headroom * objective.margin * objective.seconds
     return int(held.argmax()) if held.any() else lowest
 
 

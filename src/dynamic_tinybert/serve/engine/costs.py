@@ -73,7 +73,7 @@ class Costs:
         estimate: Floats = self._factors * (self._overhead + self._pace * rows * self._macs[length])
         return estimate
 
-    def saw(self, index: int, rows: int, length: int, seconds: float) -> None:
+    def observe(self, index: int, rows: int, length: int, seconds: float) -> None:
         """Update the factors with the measured time of a batch."""
         expected = self.seconds(rows, length)[index]
         step = float(np.clip(np.log(max(seconds, 1e-6) / expected), -_MOST_STEP, _MOST_STEP))

@@ -103,7 +103,7 @@ class Engine:
         if slo is not None and not self._adapts:
             warn(
                 "load control is off: this model has no measured table of length configurations, so what cheaper ones "
-                "cost in F1 is unknown; --min-budget B turns it on all the same"
+                "cost in F1 is unknown; --min-budget B turns it on anyway"
             )
             slo = None
         return Objective() if slo is None else Objective(seconds=slo / 1000)

@@ -21,7 +21,7 @@ class Metrics:
         self.requests = Counter(
             name("requests"), "Requests to /answer that have ended, by status.", ["status"], registry=registry
         )
-        self.accepted = Counter(name("accepted_questions"), "Questions that were taken in.", registry=registry)
+        self.accepted = Counter(name("accepted_questions"), "Questions that were accepted.", registry=registry)
         self.answered = Counter(
             name("answered_questions"),
             "Questions that were answered, by the length configuration they got.",
@@ -33,7 +33,7 @@ class Metrics:
         )
         self.given_up = Counter(
             name("given_up_questions"),
-            "Questions that were accepted and not answered, by reason: deadline, client (it left), error.",
+            "Questions that were accepted and not answered, by reason: deadline, client (it disconnected), error.",
             ["reason"],
             registry=registry,
         )
@@ -42,18 +42,24 @@ class Metrics:
             name("waiting_questions"), "Questions that were accepted and have no answer yet.", registry=registry
         )
         self.latency = Histogram(
-            name("request_seconds"), "From a request's arrival to its answer.", buckets=_SECONDS, registry=registry
+            name("request_seconds"),
+            "The time from a request's arrival to its answer.",
+            buckets=_SECONDS,
+            registry=registry,
         )
         self.queue = Histogram(
-            name("queue_seconds"), "From a question's arrival to its first batch.", buckets=_SECONDS, registry=registry
+            name("queue_seconds"),
+            "The time from a question's arrival to its first batch.",
+            buckets=_SECONDS,
+            registry=registry,
         )
         self.batch_seconds = Histogram(
-            name("batch_seconds"), "What reading a batch took.", buckets=_SECONDS, registry=registry
+            name("batch_seconds"), "The time to predict a batch.", buckets=_SECONDS, registry=registry
         )
         self.batch_tokens = Histogram(
-            name("batch_tokens"), "Tokens of a batch, padding counted.", buckets=_TOKENS, registry=registry
+            name("batch_tokens"), "Tokens of a batch, including padding.", buckets=_TOKENS, registry=registry
         )
-        self.padding = Counter(name("padding_tokens"), "Tokens of padding that were read.", registry=registry)
+        self.padding = Counter(name("padding_tokens"), "Tokens of padding that were predicted.", registry=registry)
         self.share = Histogram(
             name("share"),
             "Share of the full model's arithmetic that questions got.",
@@ -64,7 +70,7 @@ class Metrics:
             name("present_share"), "Share that load control gives a question now.", registry=registry
         )
         self.objective = Gauge(
-            name("objective_seconds"), "The objective of load control; 0 where there is none.", registry=registry
+            name("objective_seconds"), "The objective of load control; 0 if there is none.", registry=registry
         )
 
     def text(self) -> bytes:

@@ -190,7 +190,7 @@ class Scheduler:
     def finished(self, batch: Batch, seconds: float) -> None:
         """Record that a batch was predicted, and how long it took."""
         self._reading.remove(batch)
-        self.costs.saw(batch.place, len(batch.windows), batch.length, seconds)
+        self.costs.observe(batch.place, len(batch.windows), batch.length, seconds)
 
     def failed(self, batch: Batch) -> None:
         """Record that the prediction of a batch failed."""
@@ -204,7 +204,7 @@ class Scheduler:
 
     def wait(self, now: float) -> float:
         """Return the seconds until a question that arrives now would start, with the cheapest allowed configuration."""
-        return float(self._newcomer(self._view(), now)[self.lowest])
+        return float(self._next_start(self._view(), now)[self.lowest])
 
     def overloaded(self, now: float) -> bool:
         """Return whether a new question would wait too long, even with the cheapest allowed configuration.
@@ -305,11 +305,11 @@ class Scheduler:
             ends=ends,
             left=objective - age,
             slack=self.objective.own_margin * objective - age,
-            newcomer=self._newcomer(view, now),
+            next_start=self._next_start(view, now),
             rate=self._arrivals.rate(now) / self._threads,
         )
 
-    def _newcomer(self, view: _View, now: float) -> Floats:
+    def _next_start(self, view: _View, now: float) -> Floats:
         """Return the seconds until a question that arrives now would start, `[configurations]`."""
         ahead = np.clip(np.floor((self._virtual - view.tags) / view.spacing) + 1, 0, view.windows)
         waits: Floats = self._occupied(now) + (ahead @ view.cost) / self._threads

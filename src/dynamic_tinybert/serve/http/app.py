@@ -23,8 +23,8 @@ from dynamic_tinybert.serve.options import ServeOptions
 
 _DESCRIPTION = """Extractive question answering at any computational budget.
 
-Ask questions of a text, or of an index of documents. A budget says what a question may cost; load control gives less
-when that is what it takes to answer in time. Each result says what it got.
+Ask questions of a text, or of an index of documents. A budget limits the cost of a question. Under load, the server
+lowers it to answer in time. Each result says which configuration it got.
 """
 _PAGE = {
     "/": ("index.html", "text/html; charset=utf-8"),
@@ -33,14 +33,14 @@ _PAGE = {
     "/favicon.svg": ("favicon.svg", "image/svg+xml"),
 }
 _PROBLEMS = {
-    400: "The body is no JSON.",
+    400: "The body is not JSON.",
     401: "No valid API key was sent.",
     404: "There is no such index.",
     408: "The body came too slowly.",
     413: "The body is too large.",
     415: "The body is not sent as JSON.",
-    422: "The request is not as it should be.",
-    429: "Too much waits; Retry-After says for how many seconds.",
+    422: "The request is not valid.",
+    429: "The server is busy; Retry-After says how many seconds to wait.",
     500: "The server failed; its log says more.",
     503: "The server is stopping.",
     504: "The deadline has passed.",

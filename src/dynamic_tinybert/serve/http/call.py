@@ -57,7 +57,7 @@ class AnswerCall:
         self._log(questions=len(questions), characters=characters, index=index)
         if characters > most:
             raise Problem(
-                413, "too_large", f"texts times questions are more than {most} characters: send less at a time"
+                413, "too_large", f"the questions together have texts of more than {most} characters: send less at once"
             )
         if self._options.log_text:
             self._log(question=asked.question, text=asked.text)
@@ -68,7 +68,7 @@ class AnswerCall:
             raise Problem(
                 429,
                 "too_busy",
-                f"the server is busy: ask again in {busy.retry_after} s",
+                f"the server is busy: try again in {busy.retry_after} s",
                 headers={"Retry-After": str(busy.retry_after)},
             ) from None
         try:
@@ -147,7 +147,9 @@ class AnswerCall:
             self._log(given_up=reason)
             if leaving.done():
                 raise ClientLeft
-            raise Problem(504, "deadline_exceeded", "the answer did not come in time: ask for less, or allow more time")
+            raise Problem(
+                504, "deadline_exceeded", "the answer was not ready in time: ask for less, or allow more time"
+            )
         except Stopped:
             self._failed()
             raise Problem(503, "stopping", "the server is stopping", headers={"Retry-After": "1"}) from None

@@ -39,7 +39,7 @@ def setup_logs(level: int | str = logging.INFO, *, text: bool = False) -> None:
     """
     level = logging.getLevelName(level.upper()) if isinstance(level, str) else level
     if not isinstance(level, int):
-        raise ValueError("a log level is one of DEBUG, INFO, WARNING, ERROR and CRITICAL")
+        raise ValueError("a log level must be one of DEBUG, INFO, WARNING, ERROR and CRITICAL")
     handler = _Handler(sys.stderr)
     handler.name = _HANDLER
     handler.setFormatter(Formatter(text=text))

@@ -208,7 +208,7 @@ class _Origins(CORSMiddleware):
         response = super().preflight_response(request_headers)
         if response.status_code >= 400:
             del response.headers["content-length"], response.headers["content-type"]
-            detail = "a page of this origin may not ask so: see --allow-origin"
+            detail = "pages of this origin may not send requests: see --allow-origin"
             raise Problem(response.status_code, "invalid_request", detail, headers=response.headers)
         return response
 
@@ -251,7 +251,7 @@ class _Guard(_Middleware):
         try:
             _check_head(scope)
             if self.stopping.is_set() and scope["path"] != "/health":
-                raise Problem(503, "stopping", "the server is stopping: ask again", headers={"Retry-After": "1"})
+                raise Problem(503, "stopping", "the server is stopping: try again", headers={"Retry-After": "1"})
             await self.app(scope, receive, send_watched)
         except Problem as problem:
             if started:
@@ -272,7 +272,7 @@ class _Hosts(_Middleware):
         super().__init__(app)
         names = [_host_name(host) for host in hosts]
         if None in names:
-            raise ValueError("an allowed host is a name, *.name, or an address (IPv6 in brackets)")
+            raise ValueError("an allowed host must be a name, *.name, or an address (IPv6 in brackets)")
         self.names = frozenset(name for name in names if name and not name.startswith("*."))
         self.endings = tuple(name[1:] for name in names if name and name.startswith("*."))
 
@@ -374,7 +374,7 @@ class _Bodies(_Middleware):
                         if size > self.limit:
                             raise self._too_large()
                         if self.held > self.limit_of_all:
-                            detail = "the server holds as many requests as it can: ask again"
+                            detail = "the server has reached its limit of requests: try again"
                             raise Problem(429, "too_busy", detail, headers={"Retry-After": "1"})
                         chunks.append(chunk)
                         more = message.get("more_body", False)

@@ -68,7 +68,7 @@ _CODES: dict[int, Code] = {
     503: "too_busy",
     504: "deadline_exceeded",
 }
-_NO_JSON = "the body is no JSON: send one JSON object in UTF-8"
+_NO_JSON = "the body is not JSON: send one JSON object in UTF-8"
 _MOST_ERRORS = 20  # in one response
 _LONGEST_MESSAGE = 300
 _FIELD_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
@@ -248,7 +248,7 @@ def _of_http(error: HTTPException) -> Problem:
     code = _CODES.get(status, "internal" if status >= 500 else "invalid_request")
     detail = error.detail if isinstance(error.detail, str) else _TITLES.get(status, "Error")
     if status == 404:
-        detail = "there is nothing at this path: /openapi.json lists what there is"
+        detail = "there is nothing at this path: /openapi.json lists all paths"
     elif status == 405:
         detail = f"use {headers.get('Allow', 'another method')}"
     elif status == 400:  # FastAPI cannot read the body, or it is not JSON
@@ -263,12 +263,11 @@ def _of_validation(error: RequestValidationError, content_type: str | None) -> P
         return Problem(415, "unsupported_media_type", "send the body as JSON, with Content-Type: application/json")
     for item in errors:
         if item["type"] == "json_invalid":
-            return Problem(400, "invalid_request", f"{_NO_JSON} (not so at character {int(item['loc'][1])})")
+            return Problem(400, "invalid_request", f"{_NO_JSON} (the error is at character {int(item['loc'][1])})")
     told = _field_problems(errors, error.body)
+    detail = "the request is not valid: see errors"
     if len(told) == 1:
         detail = f"{told[0]['field']}: {told[0]['message']}"
-    else:
-        detail = "the request is not as it should be: see errors"
     return Problem(422, "invalid_request", detail, errors=told)
 
 

@@ -19,7 +19,7 @@ MAX_HEAD_BYTES = 64 << 10
 _MIN_BYTES_PER_S = 1024  # a client that receives its response more slowly is disconnected
 _MAX_AHEAD_BYTES = 1 << 20
 _REFUSED_S = 1.0  # time for a refused connection to receive its response
-_BAD = Problem(400, "invalid_request", "this is no HTTP/1.1 request")
+_BAD = Problem(400, "invalid_request", "this is not an HTTP/1.1 request")
 
 
 class LimitedProtocol(H11Protocol):
@@ -46,7 +46,7 @@ class LimitedProtocol(H11Protocol):
         if len(self.connections) > 2 * self.options.max_connections:
             transport.abort()
         elif len(self.connections) > self.options.max_connections:
-            detail = "the server has as many connections as it can: ask again"
+            detail = "the server has reached its limit of connections: try again"
             self.deaf = True
             transport.write(_raw_response(Problem(503, "too_busy", detail, headers={"Retry-After": "1"})))
             self.head_timer = self.loop.call_later(_REFUSED_S, transport.abort)

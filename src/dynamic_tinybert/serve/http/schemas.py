@@ -48,7 +48,7 @@ class AnswerRequest(RequestModel):
         description="The time limit for the answer, in milliseconds. Load control chooses a budget that meets it. When "
         "it has passed, the request ends with status 504.",
     )
-    handle_impossible_answer: bool = Field(False, description="Allow the answer '': the text contains no answer.")
+    handle_impossible_answer: bool = Field(False, description="Allow an empty answer: the text contains none.")
     no_answer_threshold: Annotated[float, Field(ge=-1e6, le=1e6)] | None = Field(
         None, description="No answer if its logit exceeds the best span's by more than this; by default the model's."
     )
@@ -82,11 +82,11 @@ class AnswerRequest(RequestModel):
             if not question.strip():
                 raise FieldError("a question is empty")
         if self.index is not None and (self.explain or self.handle_impossible_answer):
-            raise FieldError("explain and handle_impossible_answer go with a text")
+            raise FieldError("explain and handle_impossible_answer need a text")
         if self.top_k * self.max_answer_len > _MOST_CANDIDATES:
             raise FieldError(f"top_k times max_answer_len is more than {_MOST_CANDIDATES}")
         if self.no_answer_threshold is not None and not self.handle_impossible_answer:
-            raise FieldError("no_answer_threshold goes with handle_impossible_answer")
+            raise FieldError("no_answer_threshold needs handle_impossible_answer")
         return self
 
     @property

@@ -88,7 +88,7 @@ class WriterLease:
             if self._present() != owner:
                 return
             if self._beat() != beat:
-                raise CorpusError(f"another process is changing {self._server.address}: one at a time")
+                raise CorpusError(f"another process is changing {self._server.address}: wait until it has finished")
         if self._present() == owner:
             self._server.call("drop_collection", self._server.writer)
 

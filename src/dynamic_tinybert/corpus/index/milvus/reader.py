@@ -61,7 +61,7 @@ class MilvusIndex:
     def __init__(self, address: MilvusAddress, *, create: bool = False, passage_size: int | None = None) -> None:
         self.address = address
         if passage_size is not None and check_size(passage_size) > _MOST_PASSAGE_SIZE:
-            raise ValueError(f"a passage in Milvus has {_MOST_PASSAGE_SIZE:,} characters at the most")
+            raise ValueError(f"a passage in Milvus has {_MOST_PASSAGE_SIZE:,} characters at most")
         self._server = Server(address)
         note = self._read_note()
         if note is None:
@@ -72,13 +72,13 @@ class MilvusIndex:
             note = self._create(passage_size or PASSAGE_SIZE)
         if note["format"] != _FORMAT:
             raise CorpusError(
-                f"{address} is an index of format {note['format']!r:.20}; this version reads {_FORMAT}: make it anew"
+                f"{address} is an index of format {note['format']!r:.20}; this version reads {_FORMAT}: make it again"
             )
         self.passage_size: int = note["passage_size"]
         self._name: str = note["name"]
         if passage_size not in (None, self.passage_size):
             raise CorpusError(
-                f"the passages of {address} have {self.passage_size} characters at the most, not {passage_size}: an "
+                f"the passages of {address} have {self.passage_size} characters at most, not {passage_size}: an "
                 "index has one size"
             )
         self._lock = threading.Lock()
@@ -89,7 +89,9 @@ class MilvusIndex:
         server = self._server
         if not server.has(server.sources):
             if server.has(server.passages):
-                raise CorpusError(f"{self.address} is a collection of something else: give the index one of its own")
+                raise CorpusError(
+                    f"{self.address} is a collection of something else: name another collection for the index"
+                )
             return None
         fields = {one["name"] for one in server.call("describe_collection", server.sources)["fields"]}
         if not fields >= {"id", "batch", "record", "doomed"}:
@@ -148,7 +150,7 @@ class MilvusIndex:
             yield visible
             if self._server.present().batch == commit.batch:
                 return
-        raise CorpusError(f"{self.address} is being changed too often to be read: try it again")
+        raise CorpusError(f"{self.address} is changed too often to be read: try again")
 
     def search(self, question: str, k: int) -> list[Hit]:
         """Return the `k` passages that match a question best by BM25, the best first, at most 16,384."""
