@@ -484,7 +484,9 @@ def test_corpus_is_counted_iterated_shown_and_released(corpus: Corpus) -> None:
 def test_texts_in_another_form_are_refused_in_a_line(tmp_path: Path) -> None:
     corpus = Corpus(tmp_path / "index")
     for wrong in (None, 7, b"x"):
-        with pytest.raises(TypeError, match="a text must be given as three strings, its name, its title and the text itself"):
+        with pytest.raises(
+            TypeError, match="a text must be given as three strings, its name, its title and the text itself"
+        ):
             corpus.put(wrong, "A text.")  # type: ignore[arg-type]
     for texts in ({"name": "A text."}, "name"):
         with pytest.raises(TypeError, match=r"texts must be tuples of name, title and text, not a (dict|str)"):
