@@ -474,6 +474,7 @@ def test_corpus_is_counted_iterated_shown_and_released(corpus: Corpus) -> None:
     assert len(corpus) == 5
     assert [info.name for info in corpus] == [info.name for info in corpus.documents()]
     assert repr(corpus) == f"<Corpus {str(corpus.directory)!r}>"
+    assert repr(corpus.index) == f"<{type(corpus.index).__name__} {str(corpus.directory)!r}>"
     with corpus as same:
         assert same is corpus
         before = same.index

@@ -48,6 +48,9 @@ class TantivyIndex:
         ValueError: The passage size is out of range.
     """
 
+    def __repr__(self) -> str:
+        return f"<TantivyIndex {str(self.directory)!r}>"
+
     def __init__(
         self, directory: str | os.PathLike[str], *, create: bool = False, passage_size: int | None = None
     ) -> None:

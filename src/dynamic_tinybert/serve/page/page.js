@@ -476,7 +476,7 @@ function showSpent() {
   const less = result.share < stop.share - 5e-4;
   const wanted = stop.names[0] ? `${stop.names[0]} (${percent(stop.share)})` : percent(stop.share);
   $("less").textContent = less
-    ? `The server is busy: load control gave ${percent(result.share)} of the compute, where ${wanted} was asked.`
+    ? `The server is busy: load control gave ${percent(result.share)} of the compute, but ${wanted} was asked for.`
     : "";
   $("less").hidden = !less;
   $("spent").hidden = false;
@@ -849,7 +849,7 @@ $("key-form").addEventListener("submit", (event) => {
   const key = $("key").value.trim();
   $("key").value = "";
   if (!/^[\x21-\x7e]+$/.test(key)) {
-    $("problem").textContent = "That is no key: a key has letters, digits and signs, and no spaces.";
+    $("problem").textContent = "This is not a key: a key has letters, digits and signs, and no spaces.";
     return;
   }
   keepKey(key);

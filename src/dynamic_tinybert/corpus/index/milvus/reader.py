@@ -58,6 +58,9 @@ class MilvusIndex:
         ValueError: The passage size is out of range.
     """
 
+    def __repr__(self) -> str:
+        return f"<MilvusIndex {str(self.address)!r}>"
+
     def __init__(self, address: MilvusAddress, *, create: bool = False, passage_size: int | None = None) -> None:
         self.address = address
         if passage_size is not None and check_size(passage_size) > _MOST_PASSAGE_SIZE:
