@@ -171,7 +171,7 @@ def change(value: dict[str, Any], key: str, to: object) -> dict[str, Any]:
         ("student.checkpoint", "no/such/folder", "no/such/folder"),
         ("stages.0.teacher", "no/such/folder", "no/such/folder"),
         ("stages.0.logits", "nowhere.npz", "nowhere.npz"),
-        ("student", None, "the recipe has none"),
+        ("student", None, "the recipe has no student"),
     ],
 )
 def test_a_recipe_without_sense(
@@ -263,11 +263,11 @@ def test_an_earlier_run_is_never_written_over(run: Run, value: dict[str, Any], w
     folder = tmp_path / "run"
     assert run(write(value), "--output", folder).exit_code == 0
     before = hashes(folder)
-    assert "--resume goes on" in complaint(run(write(value), "--output", folder))
+    assert "continue it with --resume" in complaint(run(write(value), "--output", folder))
     changed = complaint(run(write(value), "--output", folder, "--resume", "--set", "seed=3"))
     assert "another recipe ('seed: 0' there, 'seed: 3' here)" in changed
     with FileLock(folder / ".lock"):
-        assert "by another process" in complaint(run(write(value), "--output", folder, "--resume"))
+        assert "by another training process" in complaint(run(write(value), "--output", folder, "--resume"))
     assert hashes(folder) == before
 
 

@@ -123,7 +123,7 @@ def test_the_command(tmp_path: Path, shared_cluster: Cluster) -> None:
     assert out.read_bytes() == local(questions, tmp_path / "local")
     for address, status, why in [
         ("127.0.0.1:1", 1, "no Ray cluster answers at 127.0.0.1:1: Connection refused"),
-        ("elsewhere", 2, "the address of a Ray cluster is HOST:PORT"),
+        ("elsewhere", 2, "the address of a Ray cluster must be HOST:PORT"),
         ("ray://127.0.0.1:10001", 2, "from one of its machines"),
     ]:
         done = subprocess.run([*command, address, "--resume"], capture_output=True, text=True, timeout=60)

@@ -171,7 +171,7 @@ def test_plateau_changed_twice_without_a_checkpoint_between_is_judged_by_what_it
 
 
 def test_average_without_a_plateau_is_refused(make: Make) -> None:
-    with pytest.raises(TrainingError, match="average goes with schedule: plateau"):
+    with pytest.raises(TrainingError, match="average needs schedule: plateau"):
         make(average=True, schedule="linear")
 
 
