@@ -353,7 +353,7 @@ class Runner:
 
     def _one(self, shape: Shape, workers: Mapping[str, Worker], count: int) -> dict[str, Any]:
         runs = {key: partial(worker.ask, "one", "one") for key, worker in workers.items()}
-        seconds = common.interleave(f"{shape}: wait until it has finished", runs, range(count), self._say)
+        seconds = common.interleave(f"{shape}: one at a time", runs, range(count), self._say)
         return {"seconds": seconds, "peak": {key: worker.ask("peak") for key, worker in workers.items()}}
 
     def _many(self, shape: Shape, workers: Mapping[str, Worker], asked: Sequence[Question]) -> dict[str, Any]:

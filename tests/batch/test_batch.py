@@ -396,8 +396,8 @@ def test_questions_that_are_added_are_answered_by_resume(tmp_path: Path) -> None
         (b"\0\0\0", "its line 1 does not answer"),
         (b'{"id": "q0", "said": ""}\n{"id": "q7"', "its line 2 does not answer 'q1'"),
         (b'["q0"]\n', "its line 1 does not answer"),
-        (b"".join(b'{"id": "q%d", "said": ""}\n' % i for i in range(4)), "holds more answers than"),
-        (b"".join(b'{"id": "q%d", "said": ""}\n' % i for i in range(3)) + b"{", "holds more answers than"),
+        (b"".join(b'{"id": "q%d", "said": ""}\n' % i for i in range(4)), "has more answers than"),
+        (b"".join(b'{"id": "q%d", "said": ""}\n' % i for i in range(3)) + b"{", "has more answers than"),
     ],
 )
 def test_answers_to_other_questions_are_left_alone(tmp_path: Path, content: bytes, message: str) -> None:

@@ -107,7 +107,7 @@ def test_batch_says_how_many_failed_and_fails(run: Run, questions: Path, out: Pa
     assert (result.exit_code, result.stdout) == (1, "")
     (line,) = result.stderr.splitlines()
     assert line.startswith("dynamic-tinybert: 6 answered, 2 failed, in ")
-    assert line.endswith(f"; 2 of all failed: see their lines in {out}")
+    assert line.endswith(f"; 2 failed in all: see their lines in {out}")
     assert [row["error"] for row in read(out)[6:]] == [
         "line 7: is not JSON: Expecting value (character 1)",
         "line 8: the question is empty",
@@ -191,4 +191,4 @@ def test_batch_answers_from_an_index_as_one_by_one(
     assert found[0]["document"] == "lighthouse"
     assert run(questions, "--index", tmp_path / "index", "--out", out, "--resume").exit_code == 0
     assert read(out) == found
-    assert "holds no index" in complaint(run(questions, "--index", tmp_path / "none", "--out", tmp_path / "o"))
+    assert "contains no index" in complaint(run(questions, "--index", tmp_path / "none", "--out", tmp_path / "o"))

@@ -125,7 +125,7 @@ def test_it_says_the_same_to_people(run: Run) -> None:
     found = printed(run("--json"))
     shown = run()
     assert (shown.exit_code, shown.stderr) == (0, "")
-    assert f"by more than {found['no_answer_threshold']:g}\n" in shown.stdout
+    assert f"more than {found['no_answer_threshold']:g} above the best span's\n" in shown.stdout
     for key in ("figures", "figures_before", "figures_at_best"):
         assert f"{found[key]['f1']:7.2f}" in shown.stdout
     assert "give --install" in shown.stdout

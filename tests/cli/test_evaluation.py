@@ -166,7 +166,9 @@ def test_score_refuses_what_is_no_probability(run: Run, tmp_path: Path, value: o
     path = write(tmp_path / "dev.json", document("v2.0"))
     answers = write(tmp_path / "answers.json", {"ç": "nobody"})
     na_probs = write(tmp_path / "na.json", {"ç": value})
-    assert "has 'ç', but it is not a probability" in complaint(run("score", path, answers, "--na-probs", na_probs), 1)
+    assert "has 'ç', but it is not a number up to 1e9" in complaint(
+        run("score", path, answers, "--na-probs", na_probs), 1
+    )
     assert "not an object" in complaint(run("score", path, answers, "--na-probs", write(na_probs, [0.5])), 1)
     assert "no probability of no answer" in complaint(run("score", path, answers, "--na-probs", write(na_probs, {})), 1)
 

@@ -113,9 +113,9 @@ def test_a_name_with_control_characters_does_not_reach_the_terminal(folder: Path
 @pytest.mark.parametrize(
     ("arguments", "status", "why"),
     [
-        (["index", "list", "--index", "nothing"], 1, "holds no index"),
-        (["index", "status", "--index", "documents"], 1, "holds no index"),
-        (["index", "remove", "x", "--index", "nothing"], 1, "holds no index"),
+        (["index", "list", "--index", "nothing"], 1, "contains no index"),
+        (["index", "status", "--index", "documents"], 1, "contains no index"),
+        (["index", "remove", "x", "--index", "nothing"], 1, "contains no index"),
         (["ask", "Who?", "--index", "nothing"], 1, "index add"),
         (["index", "add", "nowhere", "--index", "i"], 1, "nowhere: No such file"),
         (["index", "add", "documents", "--index", "documents"], 1, "other files"),

@@ -101,10 +101,10 @@ def test_info_tells_the_no_answer_threshold(tiny_folder: Path, tmp_path: Path) -
     folder = tmp_path / "model"
     shutil.copytree(tiny_folder, folder)
     assert described("--model", folder)["no_answer_threshold"] is None
-    assert "exceeds the best span's by more than 0, not tuned" in run("info", "--model", folder).stdout
+    assert "is more than 0 (not tuned) above the best span's" in run("info", "--model", folder).stdout
     (folder / "length_configs.json").write_text('{"no_answer": {"threshold": -13.5}}')
     assert described("--model", folder)["no_answer_threshold"] == -13.5
-    assert "exceeds the best span's by more than -13.5\n" in run("info", "--model", folder).stdout
+    assert "is more than -13.5 above the best span's\n" in run("info", "--model", folder).stdout
     (folder / "length_configs.json").write_text('{"no_answer": {"threshold": "low"}}')
     assert "no_answer: a no-answer threshold" in complaint(run("info", "--model", folder), 1)
 

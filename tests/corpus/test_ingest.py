@@ -202,7 +202,7 @@ def test_removal_of_files_folders_and_documents(corpus: Corpus, folder: Path, co
 
 def test_an_index_is_found_whole_or_told_to_be_missing_or_damaged(tmp_path: Path, folder: Path) -> None:
     Corpus(tmp_path / "index").add(folder)
-    with pytest.raises(CorpusError, match="holds no index"):
+    with pytest.raises(CorpusError, match="contains no index"):
         Corpus(tmp_path / "nothing").status()
     assert not (tmp_path / "nothing").exists()
     with pytest.raises(CorpusError, match="other files"):
@@ -332,7 +332,7 @@ def test_an_index_that_is_deleted_or_made_anew_is_seen(tmp_path: Path, folder: P
     corpus = Corpus(tmp_path / "index")
     corpus.add(folder)
     shutil.rmtree(tmp_path / "index")
-    with pytest.raises(CorpusError, match="holds no index"):
+    with pytest.raises(CorpusError, match="contains no index"):
         corpus.find("tower")
     Corpus(tmp_path / "index", passage_size=100).add(folder)
     assert corpus.find("tower")
@@ -407,7 +407,7 @@ def test_a_kill_at_any_moment_leaves_a_usable_index_of_whole_documents(
         try:
             found = contents(Corpus(place))
         except CorpusError as error:
-            if before or "holds no index" not in str(error):
+            if before or "contains no index" not in str(error):
                 raise
             continue
         assert before <= found.keys()

@@ -1,16 +1,29 @@
 """The command that installs an extra, by how the package itself was installed."""
 
 import importlib.metadata
+import importlib.util
 import json
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dynamic_tinybert.files import extra, install_command
 
+INDEX = "dynamic-tinybert[serve]"
+
+
+@pytest.fixture(autouse=True)
+def _pip(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: object())
+
 
 def recorded(monkeypatch: pytest.MonkeyPatch, text: str | None) -> None:
-    """Let pip's record of where the package came from be `text`."""
+    """Let the installer's record of where the package came from be `text`."""
 
     class Distribution:
         def read_text(self, name: str) -> str | None:
@@ -20,36 +33,71 @@ def recorded(monkeypatch: pytest.MonkeyPatch, text: str | None) -> None:
     monkeypatch.setattr(importlib.metadata, "distribution", lambda _name: Distribution())
 
 
+def pip(command: str) -> list[str]:
+    """The arguments of a `pip install` of this very Python."""
+    python, *rest = shlex.split(command)
+    assert python == sys.executable
+    assert rest[:3] == ["-m", "pip", "install"]
+    return rest[3:]
+
+
 @pytest.mark.parametrize(
-    ("origin", "command"),
+    ("origin", "arguments"),
     [
-        (None, "pip install 'dynamic-tinybert[serve]'"),
-        ({"url": "file:///home/ada/clone", "dir_info": {}}, "pip install '/home/ada/clone[serve]'"),
-        (
-            {"url": "file:///home/ada/my%20clone", "dir_info": {"editable": True}},
-            "pip install -e '/home/ada/my clone[serve]'",
-        ),
-        (
-            {"url": "file:///tmp/dynamic_tinybert-1.0-py3-none-any.whl", "archive_info": {}},
-            "pip install 'dynamic-tinybert[serve] @ file:///tmp/dynamic_tinybert-1.0-py3-none-any.whl'",
-        ),
+        (None, [INDEX]),
+        ({"url": "file://{tmp}", "dir_info": {}}, ["{tmp}[serve]"]),
+        ({"url": "file://{tmp}", "dir_info": {"editable": True}}, ["-e", "{tmp}[serve]"]),
+        ({"url": "file://{tmp}", "dir_info": {}, "subdirectory": "python"}, ["{tmp}/python[serve]"]),
+        ({"url": "file://{tmp}/d.whl", "archive_info": {"hash": "sha256=0"}}, [f"{INDEX} @ file://{{tmp}}/d.whl"]),
         (
             {"url": "https://example.org/d.git", "vcs_info": {"vcs": "git", "commit_id": "abc123"}},
-            "pip install 'dynamic-tinybert[serve] @ git+https://example.org/d.git@abc123'",
+            [f"{INDEX} @ git+https://example.org/d.git@abc123"],
         ),
+        (
+            {"url": "https://example.org/d.git", "vcs_info": {"vcs": "git"}, "subdirectory": "python"},
+            [f"{INDEX} @ git+https://example.org/d.git#subdirectory=python"],
+        ),
+        ({"url": "file:///no/longer/there", "dir_info": {"editable": True}}, [INDEX]),
+        ({"url": "file:///no/longer/there.whl", "archive_info": {}}, [INDEX]),
+        ({"url": "file://{tmp}", "dir_info": None}, [INDEX]),
+        ({"url": 3, "dir_info": {}}, [INDEX]),
+        ({"dir_info": {}}, [INDEX]),
     ],
 )
+@pytest.mark.skipif(os.name == "nt", reason="paths of POSIX")
 def test_install_command_names_where_the_package_came_from(
-    origin: dict[str, Any] | None, command: str, monkeypatch: pytest.MonkeyPatch
+    origin: dict[str, Any] | None, arguments: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    recorded(monkeypatch, None if origin is None else json.dumps(origin))
-    assert install_command("serve") == command
+    (tmp_path / "d.whl").touch()
+    there = str(tmp_path)
+    recorded(monkeypatch, None if origin is None else json.dumps(origin).replace("{tmp}", there))
+    assert pip(install_command("serve")) == [argument.replace("{tmp}", there) for argument in arguments]
+
+
+def test_install_command_of_a_folder_with_a_space_is_one_argument(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "my clone").mkdir()
+    recorded(monkeypatch, json.dumps({"url": (tmp_path / "my clone").as_uri(), "dir_info": {}}))
+    assert pip(install_command("serve")) == [f"{tmp_path / 'my clone'}[serve]"]
+
+
+def test_install_command_on_windows_has_double_quotes(monkeypatch: pytest.MonkeyPatch) -> None:
+    recorded(monkeypatch, json.dumps({"url": "https://example.org/d.whl", "archive_info": {}}))
+    monkeypatch.setattr(os, "name", "nt")
+    assert install_command("serve").endswith(' -m pip install "dynamic-tinybert[serve] @ https://example.org/d.whl"')
+
+
+def test_install_command_without_pip_is_for_uv(monkeypatch: pytest.MonkeyPatch) -> None:
+    recorded(monkeypatch, None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
+    assert shlex.split(install_command("serve")) == ["uv", "pip", "install", "--python", sys.executable, INDEX]
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null"])
 def test_install_command_without_a_readable_record_names_the_index(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     recorded(monkeypatch, text)
-    assert install_command("serve") == "pip install 'dynamic-tinybert[serve]'"
+    assert pip(install_command("serve")) == [INDEX]
 
 
 def test_install_command_of_a_package_that_is_not_installed_names_the_index(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,7 +105,7 @@ def test_install_command_of_a_package_that_is_not_installed_names_the_index(monk
         raise importlib.metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(importlib.metadata, "distribution", absent)
-    assert install_command("serve") == "pip install 'dynamic-tinybert[serve]'"
+    assert pip(install_command("serve")) == [INDEX]
 
 
 def test_extra_whose_package_is_missing_says_how_to_install_it() -> None:
@@ -72,3 +120,22 @@ def test_extra_whose_package_is_missing_says_how_to_install_it() -> None:
 def test_extra_does_not_explain_a_fault_of_this_package() -> None:
     with pytest.raises(ModuleNotFoundError, match=r"^no such part$"), extra("corpus", "an index of documents"):
         raise ModuleNotFoundError("no such part", name="dynamic_tinybert.corpus.nowhere")
+
+
+@pytest.mark.parametrize(
+    ("statement", "missing", "words"),
+    [
+        ("from dynamic_tinybert import Corpus; Corpus('index').find('x')", "tantivy", "an index of documents needs"),
+        ("from dynamic_tinybert.serve import create_app", "fastapi", "the server needs"),
+        ("import dynamic_tinybert.train", "torch", "training needs"),
+        ("import dynamic_tinybert.search", "optuna", "the search needs"),
+    ],
+)
+def test_an_import_without_the_extra_says_how_to_install_it(
+    statement: str, missing: str, words: str, tmp_path: Path
+) -> None:
+    code = f"import sys; sys.modules[{missing!r}] = None; {statement}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path)
+    line = done.stderr.splitlines()[-1]
+    assert line.startswith(f"ModuleNotFoundError: {words} {missing}, which is not installed: ")
+    assert "dynamic-tinybert" in line or "[" in line

@@ -39,7 +39,7 @@ def test_parse_object_returns_the_object() -> None:
         (b'{"a": "\xff"}', "is not UTF-8 (byte 8 of 10)"),
         ('{"a": NaN}', "is not JSON: NaN is not a number there"),
         ("[" * 100_000, "is nested too deeply"),
-        ("[1]", 'is not a JSON object, as {"a": 1}'),
+        ("[1]", 'is not a JSON object; for example {"a": 1}'),
     ],
 )
 def test_parse_object_of_anything_else_says_why(line: str | bytes, why: str) -> None:

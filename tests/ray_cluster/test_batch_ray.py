@@ -83,7 +83,7 @@ def test_answers_from_an_index(tmp_path: Path, shared_cluster: Cluster) -> None:
 
 @pytest.mark.parametrize(
     ("setup", "why"),
-    [(Setup(model="/nowhere"), "nowhere"), (Setup(index="/nowhere/index"), "holds no index")],
+    [(Setup(model="/nowhere"), "nowhere"), (Setup(index="/nowhere/index"), "contains no index")],
 )
 def test_a_worker_that_cannot_answer_at_all_ends_the_run_in_one_line(
     setup: Setup, why: str, tmp_path: Path, shared_cluster: Cluster
@@ -100,7 +100,7 @@ def test_questions_that_kill_each_worker_end_the_run(tmp_path: Path, shared_clus
             os._exit(1)
 
     questions = write(tmp_path / "q.jsonl", many(2))
-    with pytest.raises(BatchError, match="Ray could not go on") as raised:
+    with pytest.raises(BatchError, match="Ray could not continue") as raised:
         answer_file_on_ray(questions, tmp_path / "out", Deadly(), address=shared_cluster.address)
     assert "\n" not in str(raised.value)
 

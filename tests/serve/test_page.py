@@ -432,7 +432,7 @@ def test_a_file_is_chosen_and_read_as_text_or_refused(page: Page, content: bytes
     before = page.input_value("#text")
     page.set_input_files("#file", {"name": "a.txt", "mimeType": "text/plain", "buffer": content})
     if text is None:
-        expect(page.locator("#problem")).to_contain_text("a.txt is no file of text")
+        expect(page.locator("#problem")).to_contain_text("a.txt is not a text file")
     else:
         expect(page.locator("#title")).to_have_text("a.txt")
     assert page.input_value("#text") == (before if text is None else text)

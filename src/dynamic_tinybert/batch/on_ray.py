@@ -157,7 +157,7 @@ def _on_ray(chunks: Iterator[Chunk], setup: Setup, workers: int | None) -> Gener
         except RayError as error:
             lines = [line for line in str(error).strip().split("\n") if line.strip()]
             why = lines[-1].strip()[:300] if lines else type(error).__name__
-            raise BatchError(f"Ray could not go on: {why}") from error
+            raise BatchError(f"Ray could not continue: {why}") from error
         if done != len(part):
             raise AssertionError(f"{done} of {len(part)} chunks came back")
 

@@ -70,7 +70,7 @@ def pass_over_answered(
     for line in output.lines():
         record = next(records, None)
         if record is None:
-            raise BatchError(f"{output.path} holds more answers than {questions} holds questions: name another --out")
+            raise BatchError(f"{output.path} has more answers than {questions} has questions: name another --out")
         if not line.endswith(b"\n"):
             begin = encode(record, {})[:-2]  # without the bracket and the end of the line
             if len(line) == _LONGEST_ANSWER or not begin.startswith(line[: len(begin)]):
@@ -120,7 +120,7 @@ class Output:
                 raise BatchError(f"{path} is not a regular file, so it cannot be resumed: name a file with --out")
             self._lock()
             if os.fstat(self._file).st_size and not resume:
-                raise BatchError(f"{path} is not empty: add --resume to go on with it, or name another --out")
+                raise BatchError(f"{path} is not empty: add --resume to continue it, or name another --out")
         except BaseException:
             os.close(self._file)
             raise

@@ -42,7 +42,10 @@ def ask(
     max_question_len: Annotated[int, typer.Option(metavar="N", min=1, help="The longest question, in tokens.")] = 64,
     max_answer_len: Annotated[int, typer.Option(metavar="N", min=1, help="The longest answer, in tokens.")] = 30,
     handle_impossible_answer: Annotated[
-        bool, typer.Option("--handle-impossible-answer", help="Allow an empty answer: the text contains none.")
+        bool,
+        typer.Option(
+            "--handle-impossible-answer", help="Allow an empty answer, if the text does not answer the question."
+        ),
     ] = False,
     no_answer_threshold: console.NoAnswerThreshold = None,
     max_latency_ms: Annotated[

@@ -50,7 +50,7 @@ def batch(
     ] = None,
     precision: console.PrecisionOption = console.Precision.fp32,
 ) -> None:
-    """Answer a file of questions on all cores, and write each answer when it is ready.
+    """Answer a file of questions on all cores, and write the answers in order as they become ready.
 
     \b
       dynamic-tinybert batch questions.jsonl --out answers.jsonl
@@ -64,9 +64,9 @@ def batch(
       {"id": "q1", "question": "Where is the tower?", "text": "The tower stands in Paris."}
 
     FILE has one line per question, in the same order: the id, the question if it has no id, and the fields that `ask
-    --json` prints. With --top-k above 1 they are a list under "answers". If a line is not valid or a question cannot be
-    answered, its line in FILE has the id and an "error", the other questions are still answered, and the exit status is
-    1.
+    --json` prints. With --top-k above 1, each line has a list of answers under "answers". If a line is not valid or a
+    question cannot be answered, its line in FILE has the id and an "error", the other questions are still answered, and
+    the exit status is 1.
 
     With --ray the machines of a Ray cluster answer, and FILE is the same. Run the command on one of these machines.
     ADDRESS is HOST:PORT, auto, or local for this machine only. QUESTIONS and FILE are on this machine; the model and
@@ -75,7 +75,7 @@ def batch(
     \b
       dynamic-tinybert batch questions.jsonl --out answers.jsonl --ray auto
 
-    After an interruption, run the same command with --resume to continue. No question is lost and none is answered
+    After an interruption, run the same command with --resume to continue. No question is lost and none is written
     twice. Use the same options: FILE does not record them.
     """
     from dynamic_tinybert.model import parse_budget
@@ -114,7 +114,7 @@ def _report(summary: Summary, out: Path) -> None:
     """Print the summary on standard error, and exit with status 1 if a question failed."""
     failed = summary.failed + summary.failed_before
     there = f", {summary.skipped:,} already done" if summary.skipped else ""
-    why = f"; {failed:,} of all failed: see their lines in {out}" if failed else ""
+    why = f"; {failed:,} failed in all: see their lines in {out}" if failed else ""
     print(
         f"dynamic-tinybert: {summary.answered:,} answered, {summary.failed:,} failed{there}, in "
         f"{summary.seconds:.1f} s{why}",

@@ -52,13 +52,13 @@ def calibrate(
           --confirm-titles heldout-confirm.txt --install
       dynamic-tinybert calibrate ./my-model --data my-questions.json --share 0.2 --budget balanced
 
-    The prediction is "no answer" if its logit exceeds that of the best span by more than a threshold, with
-    --handle-impossible-answer and on SQuAD 2.0 data. This command fits the threshold with the best F1 of SQuAD 2.0 on
-    DATA, if --share of its questions have no answer. The confidence is a logistic regression; it replaces the model's
-    own if its Brier score is lower. Both are measured on the confirm questions, beside the model's own and beside the
-    best threshold for these same questions, which is an upper bound. Use questions that the model was not trained on.
-    Without --confirm and --confirm-titles, the articles of DATA are split in two halves by a hash of their titles: one
-    to fit, one to confirm.
+    On SQuAD 2.0 data, and with --handle-impossible-answer, the prediction is "no answer" if the no-answer logit exceeds
+    that of the best span by more than a threshold. This command fits the threshold with the best F1 of SQuAD 2.0 on
+    DATA, weighted so that --share of the questions have no answer. The confidence is a logistic regression; it replaces
+    the model's own if its Brier score is lower than before. Both are measured on the confirm questions, beside the
+    model's own and beside the best threshold for these same questions, which is an upper bound. Use questions that the
+    model was not trained on. Without --confirm and --confirm-titles, the articles of DATA are split in two halves by a
+    hash of their titles: one to fit, one to confirm.
 
     Questions without an answer come from DATA. A file of SQuAD 1.1 has none, so they are made from its other questions.
     For the threshold, half of them are asked of the most similar paragraph of their article without the answer, and
@@ -99,7 +99,7 @@ def _report(found: Fitted, installed: Path | None, as_json: bool) -> None:
         return
     print(f"fitted on {found.fitted_on}")
     print(f"measured on {found.measured_on}, at {found.configuration}")
-    print(f"\nno answer if its logit exceeds the best span's by more than {found.threshold:g}")
+    print(f"\nno answer if the no-answer logit is more than {found.threshold:g} above the best span's")
     print(f"  {'threshold':<28} {'EM':>7} {'F1':>7} {'HasAns F1':>10} {'NoAns F1':>9}")
     for name, figures in (
         (f"{found.threshold:g}", found.figures),

@@ -47,7 +47,8 @@ NoAnswerThreshold = Annotated[
     float | None,
     typer.Option(
         metavar="X",
-        help="No answer if its logit exceeds the best span's by more than X: the lower X, the more empty answers.  "
+        help="The answer is empty if the no-answer logit is more than X above the best span's. A lower X gives more "
+        "empty answers.  "
         "[default: the model's own, or 0]",
     ),
 ]

@@ -44,11 +44,11 @@ def evaluate(
       dynamic-tinybert evaluate dev-v2.0.json.gz --limit 500 --predictions answers.json --json
       dynamic-tinybert evaluate dev-v2.0.json --predictions answers.json --na-probs na.json --no-answer-threshold 1e9
 
-    SQuAD 2.0 has questions without an answer. The prediction is "no answer" if its logit exceeds that of the best span
-    by more than a threshold: that of the model (`calibrate` fits it) or --no-answer-threshold. The command also prints
-    the scores with the best threshold for these same questions, as the oracle. They are an upper bound, not a result.
-    With a threshold of 1e9 every question gets an answer; `score` or evaluate-v2.0.py with --na-probs then computes the
-    same oracle.
+    SQuAD 2.0 has questions without an answer. The prediction is "no answer" if the no-answer logit exceeds that of the
+    best span by more than a threshold: that of the model (`calibrate` fits it) or --no-answer-threshold. The command
+    also prints the scores with the best threshold for these same questions, as the oracle. They are an upper bound, not
+    a result. With a threshold of 1e9 every question gets an answer; `score` or evaluate-v2.0.py with --na-probs then
+    computes the same oracle.
     """
     from dynamic_tinybert.evaluation import evaluate as run
     from dynamic_tinybert.model import parse_budget
@@ -81,7 +81,9 @@ def evaluate(
     print(f"speedup      {result.speedup:.2f}x over BERT-base, in multiply-accumulates on the same windows")
     print(f"seconds      {result.seconds:.1f}")
     if result.no_answer_threshold is not None:
-        print(f"threshold    {result.no_answer_threshold:g}   (no answer if its logit exceeds the best span's by more)")
+        print(
+            f"threshold    {result.no_answer_threshold:g}   (no answer if its logit is this much above the best span's)"
+        )
     for name, (value, threshold) in (result.oracle or {}).items():
         at = "always none" if threshold is None else f"at {threshold:g}"
         print(f"oracle_{name:<5} {value:.3f}   ({at}: the best threshold for these same questions)")

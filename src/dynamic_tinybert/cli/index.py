@@ -46,14 +46,14 @@ def add(
         typer.Option(metavar="N", min=50, help="For a new index: the most characters in a passage.  [default: 1200]"),
     ] = None,
     prune: Annotated[
-        bool, typer.Option("--prune", help="Remove documents whose files are no longer in these folders.")
+        bool, typer.Option("--prune", help="Remove documents of files that were in these folders and no longer exist.")
     ] = False,
     as_json: console.AsJson = False,
 ) -> None:
     """Add documents to an index, or make one: text, Markdown, HTML, PDF, DOCX, JSON Lines.
 
-    Files that did not change are not read again; files that changed are replaced. A file that cannot be read is
-    reported and skipped. The exit status is 1 if such a file was given by name. After an interruption, run the same
+    Unchanged files are left alone, unless these options changed; changed files are replaced. A file that cannot be read
+    is reported and skipped. The exit status is 1 if such a file was given by name. After an interruption, run the same
     command to continue.
 
     \b

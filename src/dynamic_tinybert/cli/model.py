@@ -71,8 +71,8 @@ def info(
     print(f"cost           {full / 1e9:.2f} billion multiply-accumulates for {SHARE_TOKENS} tokens: "
           f"{described['speedup_over_bert_base']}x less than BERT-base")  # fmt: skip
     print(f"confidence     {'calibrated' if folder.calibration else 'not calibrated: answers have none'}")
-    threshold = "0, not tuned" if table.no_answer_threshold is None else f"{table.no_answer_threshold:g}"
-    print(f"no answer      if its logit exceeds the best span's by more than {threshold}")
+    threshold = "0 (not tuned)" if table.no_answer_threshold is None else f"{table.no_answer_threshold:g}"
+    print(f"no answer      if the no-answer logit is more than {threshold} above the best span's")
     print(f"\nlength configurations, {table.measured_on or 'not measured: a geometric series'}")
     print(f"  {'name':<16} {'share':>6} {'EM':>7} {'F1':>7}   kept after each layer")
     for c in table.choices:

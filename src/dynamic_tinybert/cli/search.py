@@ -106,9 +106,9 @@ def search(
     uniform configurations, configurations that drop late, and those of the model's own table; then the sampler proposes
     new ones. Configurations that lose more than --within points of F1 are ignored. The others that no cheaper
     configuration equals are the Pareto front. The front is measured again on the confirm questions, and the
-    configurations that are still on it are written to length_configs.json, from which a budget selects. Use questions
-    that the model was not trained on. Without --confirm and --confirm-titles, the articles of DATA are split in two
-    halves by a hash of their titles: one to choose, one to confirm.
+    configurations that are still on it are written to length_configs.json, with the full and uniform ones. A budget
+    selects from this table. Use questions that the model was not trained on. Without --confirm and --confirm-titles,
+    the articles of DATA are split in two halves by a hash of their titles: one to choose, one to confirm.
 
     DIR also gets trials.csv, front.csv and front.png, a plot of the front and the uniform configurations. Every trial
     is saved at once: after an interruption, run the same command with --resume to continue, with more --trials to

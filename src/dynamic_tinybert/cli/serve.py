@@ -33,14 +33,14 @@ def serve(*, open_page: bool, **settings: Any) -> None:
 
     An idle server answers with the full model. As the load grows, each question gets the most accurate length
     configuration with which all questions are answered within --slo-ms. Each answer says which configuration it got. If
-    a question cannot be answered in time even with the cheapest configuration, it is refused at once, with status 429.
+    too many questions are waiting, a new question is refused at once, with status 429.
 
     POST /answer answers questions; / is the page; /info, /health, /metrics and /openapi.json describe the server. It
     listens on this machine only, unless --host says otherwise: then use API keys, and a proxy that adds TLS.
 
-    Each option is also an environment variable, for example DYNAMIC_TINYBERT_SLO_MS for --slo-ms. If an option may be
-    repeated, separate its values by spaces. The log is JSON on standard error, one line per request. SIGTERM stops the
-    server after all accepted questions are answered.
+    Each option except --open is also an environment variable, for example DYNAMIC_TINYBERT_SLO_MS for --slo-ms. In the
+    variable of an option that may be repeated, separate the values by spaces. The log is JSON on standard error, one
+    line per request. SIGTERM stops the server after all accepted questions are answered.
     """
     if not math.isfinite(settings["slo_ms"]) or not math.isfinite(settings["timeout_ms"]):
         console.fail("--slo-ms and --timeout-ms must be numbers of milliseconds", misuse=True)

@@ -49,5 +49,7 @@ def providers_of(device: object) -> list[Provider] | None:
         device = f"cuda:{device}"
     found = re.fullmatch(r"cuda(?::(\d+))?", str(device))
     if not found:
-        raise ValueError(f"device must be 'cpu' or like 'cuda:0', not {device!r:.50}: for other devices give providers")
+        raise ValueError(
+            f"device must be 'cpu', 'cuda' or 'cuda:N', not {device!r:.50}: for other devices give providers"
+        )
     return [("CUDAExecutionProvider", {"device_id": int(found[1] or 0)}), "CPUExecutionProvider"]

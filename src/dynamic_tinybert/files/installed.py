@@ -3,33 +3,30 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
-import json
+import os
 import shlex
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 _NAME = "dynamic-tinybert"
 
 
 def install_command(extra: str) -> str:
-    """Return the pip command that adds an extra: from the same clone, archive or repository, or from the index.
+    """Return the command that adds an extra to this Python: from the same clone, archive or repository, or the index.
 
-    pip records where a distribution came from (PEP 610, https://peps.python.org/pep-0610/). Without such a record the
-    distribution came from a package index.
+    Installers record where a distribution came from (PEP 610, https://peps.python.org/pep-0610/). If there is no such
+    record, or its folder or file is gone, the command names the package index.
     """
-    origin = _origin()
-    url = str(origin.get("url", ""))
-    if "dir_info" in origin:
-        folder = url2pathname(urlsplit(url).path)
-        editable = "-e " if origin["dir_info"].get("editable") else ""
-        return f"pip install {editable}{shlex.quote(f'{folder}[{extra}]')}"
-    if vcs := origin.get("vcs_info"):
-        url = f"{vcs['vcs']}+{url}@{vcs['commit_id']}"
-    source = f" @ {url}" if url else ""
-    return f"pip install '{_NAME}[{extra}]{source}'"
+    # Imported here, because every start of the package would pay for them.
+    from importlib.util import find_spec
+
+    python = sys.executable or "python"
+    tool = [python, "-m", "pip", "install"]
+    if find_spec("pip") is None:
+        tool = ["uv", "pip", "install", "--python", python]
+    return _joined([*tool, *_requirement(extra)])
 
 
 @contextlib.contextmanager
@@ -53,8 +50,40 @@ def extra(name: str, what: str) -> Iterator[None]:
         raise ModuleNotFoundError(message, name=error.name) from None
 
 
+def _joined(words: list[str]) -> str:
+    """Return words as one line for the shell of this system; cmd.exe knows only double quotes."""
+    return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
+
+
+def _requirement(extra: str) -> list[str]:
+    """Return what to install: a folder, or a requirement (PEP 508), as arguments of an installer."""
+    from urllib.parse import urlsplit
+    from urllib.request import url2pathname
+
+    origin = _origin()
+    url = origin.get("url")
+    kinds = {key: origin.get(key) for key in ("dir_info", "vcs_info", "archive_info")}
+    if not isinstance(url, str) or not any(isinstance(kind, dict) for kind in kinds.values()):
+        return [f"{_NAME}[{extra}]"]
+    parts = urlsplit(url)
+    path = url2pathname(f"//{parts.netloc}{parts.path}" if parts.netloc else parts.path)
+    subdirectory = str(origin.get("subdirectory") or "")
+    if parts.scheme == "file" and not os.path.exists(path):
+        return [f"{_NAME}[{extra}]"]
+    if isinstance(kinds["dir_info"], dict):
+        folder = f"{os.path.join(path, subdirectory) if subdirectory else path}[{extra}]"
+        return ["-e", folder] if kinds["dir_info"].get("editable") else [folder]
+    if isinstance(vcs := kinds["vcs_info"], dict):
+        commit = f"@{vcs['commit_id']}" if vcs.get("commit_id") else ""
+        url = f"{vcs.get('vcs', 'git')}+{url}{commit}"
+    return [f"{_NAME}[{extra}] @ {url}" + (f"#subdirectory={subdirectory}" if subdirectory else "")]
+
+
 def _origin() -> dict[str, Any]:
-    """Return pip's record of where this package came from, empty if there is none."""
+    """Return the installer's record of where this package came from, empty if there is none."""
+    import importlib.metadata
+    import json
+
     try:
         text = importlib.metadata.distribution(_NAME).read_text("direct_url.json")
         origin = json.loads(text or "{}")

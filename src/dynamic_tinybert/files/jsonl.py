@@ -62,7 +62,7 @@ def parse_object(line: str | bytes, *, example: str = "", constants: bool = True
     except RecursionError:
         raise LineError("is nested too deeply") from None
     if not isinstance(value, dict):
-        raise LineError("is not a JSON object" + (f", as {example}" if example else ""))
+        raise LineError("is not a JSON object" + (f"; for example {example}" if example else ""))
     return value
 
 

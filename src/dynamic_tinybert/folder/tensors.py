@@ -68,7 +68,7 @@ class StoredTensor:
                 values = values * self.scale.read()[:, None]
         if not np.isfinite(values).all():
             raise ModelFolderError(
-                f"{self.file}: {self.name} holds NaN or infinity: the file is damaged or its training diverged; take"
+                f"{self.file}: {self.name} holds NaN or infinity: the file is damaged or its training diverged; use"
                 " another checkpoint"
             )
         return values

@@ -134,7 +134,9 @@ class Runtime:
             raise ValueError("each length must be at least 1 and not greater than the one before it")
         kinds = self.shape.token_types if self.shape.typed else 2
         if min(ids.min(), types.min()) < 0 or ids.max() >= self.shape.vocabulary or types.max() >= kinds:
-            raise ValueError(f"token ids must be from 0 to {self.shape.vocabulary - 1}, token types to {kinds - 1}")
+            raise ValueError(
+                f"token ids must be from 0 to {self.shape.vocabulary - 1}, token types from 0 to {kinds - 1}"
+            )
         return Logits(*self._session.run(list(OUTPUTS), feeds))
 
 

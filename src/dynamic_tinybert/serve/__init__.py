@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from dynamic_tinybert.files import extra
+
 if TYPE_CHECKING:
     from dynamic_tinybert.serve.application import assemble
     from dynamic_tinybert.serve.engine import Engine
@@ -43,4 +45,5 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    with extra("serve", "the server"):
+        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -56,7 +56,7 @@ class ServeOptions:
     """The options of a server."""
 
     host: str = _option(Setting(str, "127.0.0.1", "The address to listen on.", "HOST"))
-    port: int = _option(Setting(int, 8000, "0 chooses a free port.", "N", 0, 65535))
+    port: int = _option(Setting(int, 8000, "The port to listen on; 0 chooses a free one.", "N", 0, 65535))
     indexes: Mapping[str, Path | str] = _option(
         Setting(dict[str, str], {}, "An index that questions may name; may be repeated.", "NAME=DIR"),
         name="index",
@@ -77,7 +77,7 @@ class ServeOptions:
         Setting(str | float | None, None, "The lowest budget that load control uses.  [default: the cheapest]", "B")
     )
     max_batch_tokens: int = _option(
-        Setting(int, 128, "The most tokens in a batch at full; more at a cheaper configuration.", "N", 1)
+        Setting(int, 128, "The most tokens in a batch at full. Cheaper configurations may have more.", "N", 1)
     )
     max_waiting: int = _option(Setting(int, 256, "Questions that may wait; more are refused with 429.", "N", 1))
     timeout_ms: float = _option(Setting(float, 30_000.0, "The time limit of a request; after it, status 504.", "MS", 1))
@@ -116,8 +116,7 @@ class ServeOptions:
         Setting(
             list[str],
             [],
-            "A host name that requests may use; may be repeated.  [default: any, or on a loopback address only "
-            "its own]",
+            "A host name that requests may use; may be repeated.  [default: any; on a loopback address, only its own]",
             "NAME",
         ),
         name="allowed_host",

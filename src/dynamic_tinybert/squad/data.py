@@ -113,7 +113,7 @@ def read_na_probs(path: str | os.PathLike[str]) -> dict[str, float]:
     found: dict[str, float] = {}
     for id_, value in document.members().items():
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= _MOST:
-            raise document.error(f"has {id_!r}, but it is not a probability: {value!r:.50}")
+            raise document.error(f"has {id_!r}, but it is not a number up to 1e9: {value!r:.50}")
         found[id_] = float(value)
     return found
 

@@ -161,7 +161,7 @@ class Stage(Strict):
         if self.average and isinstance(self, IntermediateStage):
             raise ValueError("average needs F1 on select, which the stage intermediate does not have")
         if self.average and self.schedule != "plateau":
-            raise ValueError("average needs schedule: plateau: it averages the weights while the learning rate falls")
+            raise ValueError("average needs schedule: plateau: it averages the weights of its last third")
         if self.retentions[:1] != (1.0,):
             raise ValueError("retentions must begin with 1.0, the full model")
         return self

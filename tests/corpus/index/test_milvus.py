@@ -265,7 +265,7 @@ def test_an_index_that_is_dropped_or_made_anew_is_seen(corpus: Corpus, folder: P
     with pytest.raises(CorpusError, match="one size"):
         Corpus(str(corpus.directory), passage_size=500).status()
     drop()
-    with pytest.raises(CorpusError, match="holds no index: `dynamic-tinybert index add"):
+    with pytest.raises(CorpusError, match="contains no index: `dynamic-tinybert index add"):
         corpus.find("tower")
     Corpus(str(corpus.directory), passage_size=100).add(folder)
     assert corpus.find("tower")
@@ -351,7 +351,7 @@ def run(*args: str) -> Any:
 
 def test_the_commands(place: str, folder: Path, tmp_path: Path) -> None:
     done = run("index", "status", "--index", place)
-    assert (done.exit_code, "holds no index" in done.output) == (1, True)
+    assert (done.exit_code, "contains no index" in done.output) == (1, True)
     done = run("index", "add", str(folder), "--index", place)
     assert done.exit_code == 0, done.output
     assert "index      5 documents in 5 passages\n" in done.output

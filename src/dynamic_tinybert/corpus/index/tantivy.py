@@ -61,7 +61,7 @@ class TantivyIndex:
         if note is None:
             if not create:
                 raise CorpusError(
-                    f"{self.directory} holds no index: `dynamic-tinybert index add PATH --index {self.directory}` "
+                    f"{self.directory} contains no index: `dynamic-tinybert index add PATH --index {self.directory}` "
                     "makes one"
                 )
             note = self._create(passage_size or PASSAGE_SIZE)

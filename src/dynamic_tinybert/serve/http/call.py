@@ -57,7 +57,9 @@ class AnswerCall:
         self._log(questions=len(questions), characters=characters, index=index)
         if characters > most:
             raise Problem(
-                413, "too_large", f"the questions together have texts of more than {most} characters: send less at once"
+                413,
+                "too_large",
+                f"the texts have more than {most} characters, a text counted once for each question: send less",
             )
         if self._options.log_text:
             self._log(question=asked.question, text=asked.text)

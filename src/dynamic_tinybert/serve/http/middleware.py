@@ -374,7 +374,7 @@ class _Bodies(_Middleware):
                         if size > self.limit:
                             raise self._too_large()
                         if self.held > self.limit_of_all:
-                            detail = "the server has reached its limit of requests: try again"
+                            detail = "the server has as many bytes of requests as it may: try again"
                             raise Problem(429, "too_busy", detail, headers={"Retry-After": "1"})
                         chunks.append(chunk)
                         more = message.get("more_body", False)

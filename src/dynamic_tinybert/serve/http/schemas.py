@@ -48,9 +48,12 @@ class AnswerRequest(RequestModel):
         description="The time limit for the answer, in milliseconds. Load control chooses a budget that meets it. When "
         "it has passed, the request ends with status 504.",
     )
-    handle_impossible_answer: bool = Field(False, description="Allow an empty answer: the text contains none.")
+    handle_impossible_answer: bool = Field(
+        False, description="Allow an empty answer, if the text does not answer the question."
+    )
     no_answer_threshold: Annotated[float, Field(ge=-1e6, le=1e6)] | None = Field(
-        None, description="No answer if its logit exceeds the best span's by more than this; by default the model's."
+        None,
+        description="No answer if the no-answer logit is more than this above the best span's; by default the model's.",
     )
     max_seq_len: Annotated[_Whole, Field(ge=1, le=_MOST_TOKENS)] | None = Field(
         None, description="The longest window, in tokens; by default 384, or the limit of the model if that is less."

@@ -816,7 +816,7 @@ async function takeFile(file) {
   try {
     take(decoded(await file.arrayBuffer()), file.name);
   } catch {
-    fail(new Failure(`${file.name} is no file of text. Of a PDF or a DOCX an index can be made.`), { ours: true });
+    fail(new Failure(`${file.name} is not a text file. For PDF or DOCX, make an index.`), { ours: true });
   }
 }
 

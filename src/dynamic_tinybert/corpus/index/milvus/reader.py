@@ -70,7 +70,7 @@ class MilvusIndex:
         if note is None:
             if not create:
                 raise CorpusError(
-                    f"{address} holds no index: `dynamic-tinybert index add PATH --index {address}` makes one"
+                    f"{address} contains no index: `dynamic-tinybert index add PATH --index {address}` makes one"
                 )
             note = self._create(passage_size or PASSAGE_SIZE)
         if note["format"] != _FORMAT:
