@@ -142,7 +142,7 @@ def test_check_prints_the_recipe_in_full(run: Run, value: dict[str, Any], write:
 def test_help_teaches(run: Run) -> None:
     result = run("--help")
     assert result.exit_code == 0
-    for words in ("--resume", "--set", "--check", "--json", "accelerate launch", "data.select", "[train]"):
+    for words in ("--resume", "--set", "--check", "--json", "accelerate launch", "data.select", "extra `train`"):
         assert words in result.stdout
 
 
