@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import warnings
 from pathlib import Path
@@ -24,6 +25,9 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 settings.load_profile("repeatable")
+
+# No result depends on the processor. tests/runtime/test_precision.py has what `auto` means.
+os.environ["DYNAMIC_TINYBERT_PRECISION"] = "fp32"
 
 TINY = ModelShape(layers=2, hidden=32, heads=2, feed_forward=64, vocabulary=30522, positions=512)
 

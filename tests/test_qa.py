@@ -402,6 +402,23 @@ def test_int8_answers_too_and_does_not_depend_on_neighbours() -> None:
         sound(text, answer)
 
 
+def test_int8_batches_hold_texts_of_one_length_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    qa = QuestionAnswerer(precision="int8", threads=1)
+    run, rows = qa.reader.runtime.run, []
+
+    def recorded(ids: Any, types: Any, mask: Any, lengths: Any) -> Any:
+        assert mask.all()
+        rows.append(len(ids))
+        return run(ids, types, mask, lengths)
+
+    monkeypatch.setattr(qa.reader.runtime, "run", recorded)
+    texts = [TEXT, TEXT + " It stands.", TEXT, TEXT[:40], TEXT]
+    answers = qa(QUESTION, texts)
+    assert sorted(rows) == [1, 1, 3]
+    for text, answer in zip(texts, answers, strict=True):
+        assert answer == qa(QUESTION, text)
+
+
 def test_one_instance_answers_many_threads(qa: QuestionAnswerer) -> None:
     jobs = [(q, t, budget) for q, t, _ in PAIRS for budget in ("full", 0.5)] * 4
 

@@ -20,7 +20,7 @@ from dynamic_tinybert.inference import (
     make_settings,
 )
 from dynamic_tinybert.model import Calibration, ConfigTable, ModelShape
-from dynamic_tinybert.runtime import Precision, Provider, Runtime
+from dynamic_tinybert.runtime import PrecisionChoice, Provider, Runtime, choose_precision
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -37,8 +37,8 @@ class QuestionAnswerer:
         cache_dir: The folder that keeps models from the Hub; by default the cache of `huggingface_hub`.
         local_files_only: Use only models in the cache, without the network.
         token: A token for the Hub, for private models.
-        precision: `fp32`, the default, has the documented accuracy. `int8` is faster on processors with VNNI and loses
-            some accuracy (see results/).
+        precision: `fp32`, `int8`, or `auto`, the default: `int8` if the model was measured in INT8 and this processor
+            has instructions for it; see `choose_precision`. The attribute `precision` of the runtime says which.
         threads: The number of threads of one run; by default the number of cores.
         providers: ONNX Runtime's execution providers; by default the CPU.
 
@@ -70,7 +70,7 @@ class QuestionAnswerer:
         cache_dir: str | os.PathLike[str] | None = None,
         local_files_only: bool = False,
         token: str | None = None,
-        precision: Precision = "fp32",
+        precision: PrecisionChoice = "auto",
         threads: int | None = None,
         providers: Sequence[Provider] | None = None,
     ) -> None:
@@ -82,7 +82,11 @@ class QuestionAnswerer:
         self.table = ConfigTable.read(folder.shape, folder.length_configs)
         self.calibration = Calibration.read(folder.calibration)
         runtime = Runtime(
-            folder.shape, folder.stored_weights, precision=precision, threads=threads, providers=providers
+            folder.shape,
+            folder.stored_weights,
+            precision=choose_precision(precision, self.table.precision, providers),
+            threads=threads,
+            providers=providers,
         )
         self.reader = Reader(TextTokenizer(folder.path), runtime)
 

@@ -354,6 +354,18 @@ def test_named_budgets_of_a_table_that_nobody_measured_are_full() -> None:
 # The no-answer threshold.
 
 
+@pytest.mark.parametrize("precision", [None, "fp32", "int8"])
+def test_a_table_says_in_which_precision_it_was_measured(precision: Any) -> None:
+    said = {} if precision is None else {"precision": precision}
+    assert ConfigTable.read(TINY, table_json(FULL, **said)).precision == (precision or "fp32")
+
+
+@pytest.mark.parametrize("precision", ["fp16", 8, None, ["int8"]])
+def test_an_unknown_precision_is_refused_in_one_line(precision: Any) -> None:
+    with pytest.raises(BudgetError, match="precision must be 'fp32' or 'int8', not "):
+        ConfigTable.read(TINY, table_json(FULL, precision=precision))
+
+
 def test_a_threshold_stands_beside_the_table() -> None:
     assert ConfigTable.read(TINY, table_json(FULL)).no_answer_threshold is None
     assert ConfigTable.read(TINY, None).no_answer_threshold is None

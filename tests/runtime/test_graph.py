@@ -16,7 +16,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from dynamic_tinybert.model import LengthConfig, ModelShape, macs
+from dynamic_tinybert.model import LengthConfig, ModelShape, QuantizedTensor, macs
 from dynamic_tinybert.runtime import Logits, build_graph
 from dynamic_tinybert.runtime.graph import INPUTS, OUTPUTS, Precision
 from dynamic_tinybert.runtime.onnx_writer import encode_model
@@ -559,7 +559,7 @@ def test_int8_keeps_as_many_tokens_as_it_is_told(name: str, fused: bool) -> None
         assert passed[row, 0] == shape.layers
 
 
-def test_int8_weights_have_7_bits_and_a_scale_for_each_output() -> None:
+def test_int8_weights_have_8_bits_and_a_scale_for_each_output() -> None:
     shape = SHAPES["2 layers"]
     weights = random_weights(shape)
     stored = build_graph(shape, weights, precision="int8").weights
@@ -567,9 +567,48 @@ def test_int8_weights_have_7_bits_and_a_scale_for_each_output() -> None:
         name = f"layers.1.{part}"
         matrix, scale, given = stored[f"{name}.matrix"], stored[f"{name}.scale"], weights[f"{name}.weight"]
         assert matrix.dtype == np.int8
-        assert np.abs(matrix).max() == 63
+        assert np.abs(matrix).max() == 127
         assert scale.shape == given.shape[:1]
         np.testing.assert_allclose(matrix.T * scale[:, None], given, rtol=0, atol=scale.max() / 2 * 1.001)
+
+
+def quantized(weights: dict[str, np.ndarray]) -> dict[str, np.ndarray | QuantizedTensor]:
+    """The weights as a folder in INT8 has them."""
+    return {
+        name: QuantizedTensor.round(value) if value.ndim == 2 and name not in ("span.weight", "distances") else value
+        for name, value in weights.items()
+    }
+
+
+def test_int8_weights_of_a_folder_are_not_rounded_again() -> None:
+    shape = SHAPES["2 layers"]
+    given = quantized(random_weights(shape))
+    stored = build_graph(shape, given, precision="int8").weights
+    for part in ("query", "key", "value", "attention_output", "intermediate", "output"):
+        weight = given[f"layers.1.{part}.weight"]
+        assert isinstance(weight, QuantizedTensor)
+        np.testing.assert_array_equal(stored[f"layers.1.{part}.matrix"], weight.values.T)
+    word = given["embeddings.word"]
+    assert isinstance(word, QuantizedTensor)
+    assert stored["embeddings.word"] is word.values
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_fp32_of_weights_in_int8_equals_fp32_of_the_same_weights_in_float32(fused: bool) -> None:
+    shape = SHAPES["2 layers"]
+    given = quantized(random_weights(shape))
+    same = {name: value.float32() if isinstance(value, QuantizedTensor) else value for name, value in given.items()}
+    batch = of(shape, [12, 7], LengthConfig((0.8, 0.5)))
+    one, other = (
+        onnxruntime.InferenceSession(
+            encode_model(build_graph(shape, weights, fused_attention=fused), opset=23 if fused else 20),
+            _quiet(),
+            providers=["CPUExecutionProvider"],
+        ).run(list(OUTPUTS), feeds(batch))
+        for weights in (given, same)
+    )
+    for a, b in zip(one, other, strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_int8_takes_a_channel_of_zeros() -> None:

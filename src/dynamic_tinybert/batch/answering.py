@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from dynamic_tinybert.corpus import Corpus
     from dynamic_tinybert.model import Budget
     from dynamic_tinybert.qa import QuestionAnswerer
-    from dynamic_tinybert.runtime import Precision
+    from dynamic_tinybert.runtime import PrecisionChoice
 
 
 Progress: TypeAlias = Callable[[int, int, str], None]
@@ -158,7 +158,7 @@ class Setup:
 
     Attributes:
         model: The name or the folder of a model, as for `QuestionAnswerer`.
-        precision: The precision of the computation.
+        precision: The precision of the computation, as for `QuestionAnswerer`.
         budget: The cost of an answer: see `QuestionAnswerer.__call__`.
         top_k: How many answers to give.
         index: The folder of an index; without it, each question must have its own text.
@@ -166,7 +166,7 @@ class Setup:
     """
 
     model: str = "embedded"
-    precision: Precision = "fp32"
+    precision: PrecisionChoice = "auto"
     budget: Budget = "full"
     top_k: int = 1
     index: str | None = None

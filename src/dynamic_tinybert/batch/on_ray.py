@@ -26,8 +26,10 @@ from ray.exceptions import RayError
 
 from dynamic_tinybert.batch import BatchError, Setup, Summary
 from dynamic_tinybert.batch.answering import Answering, Chunk, Done, Progress, answer_lines, run
-from dynamic_tinybert.errors import check_from_one
-from dynamic_tinybert.folder import EMBEDDED
+from dynamic_tinybert.errors import DynamicTinyBertError, check_from_one
+from dynamic_tinybert.folder import EMBEDDED, open_folder
+from dynamic_tinybert.model import ConfigTable
+from dynamic_tinybert.runtime import choose_precision
 
 _CHUNKS = 512  # the most chunks of one Ray dataset ...
 _CHARACTERS = 1 << 26  # ... if they have fewer characters than this; they wait in the memory of the calling process
@@ -67,7 +69,7 @@ def answer_file_on_ray(
     """
     chunk = setup.chunk if chunk is None else chunk
     check_from_one(**{k: v for k, v in (("workers", workers), ("chunk", chunk)) if v is not None})
-    setup = _wherever_it_works(setup)
+    setup = _wherever_it_works(_in_one_precision(setup))
     with _cluster(address):
         return run(
             questions,
@@ -78,6 +80,16 @@ def answer_file_on_ray(
             needs_text=setup.needs_text,
             progress=progress,
         )
+
+
+def _in_one_precision(setup: Setup) -> Setup:
+    """Choose the precision here if the model is here too, so that the answers do not depend on a worker's processor."""
+    try:
+        folder = open_folder(setup.model)
+        measured = ConfigTable.read(folder.shape, folder.length_configs).precision
+    except DynamicTinyBertError:  # a worker will say so, if it cannot open the model either
+        return setup
+    return replace(setup, precision=choose_precision(setup.precision, measured))
 
 
 def _wherever_it_works(setup: Setup) -> Setup:

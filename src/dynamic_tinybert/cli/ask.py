@@ -54,7 +54,7 @@ def ask(
     passages: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="With --index: passages to retrieve.  [default: 20]")
     ] = None,
-    precision: console.PrecisionOption = console.Precision.fp32,
+    precision: console.PrecisionOption = console.Precision.auto,
     threads: console.Threads = None,
 ) -> None:
     """Answer a question from a text, or from an index of documents, and show the answer in its sentence.

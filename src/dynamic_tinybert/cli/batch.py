@@ -48,7 +48,7 @@ def batch(
             metavar="ADDRESS", help="Answer on this Ray cluster; --workers is then the number of its processes."
         ),
     ] = None,
-    precision: console.PrecisionOption = console.Precision.fp32,
+    precision: console.PrecisionOption = console.Precision.auto,
 ) -> None:
     """Answer a file of questions on all cores, and write the answers in order as they become ready.
 

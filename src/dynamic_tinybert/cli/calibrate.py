@@ -38,7 +38,7 @@ def calibrate(
     ] = 0.5,
     budget: console.Budget = "full",
     seed: Annotated[int, typer.Option(metavar="N", min=0, help="The seed of the choice of questions.")] = 0,
-    precision: console.PrecisionOption = console.Precision.fp32,
+    precision: console.PrecisionOption = console.Precision.auto,
     threads: console.Threads = None,
     install: Annotated[
         bool, typer.Option("--install", help="Write the result into the MODEL folder, so that answers use it.")

@@ -30,6 +30,7 @@ CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 class Precision(str, Enum):
     """The values of `--precision`."""
 
+    auto = "auto"
     fp32 = "fp32"
     int8 = "int8"
 
@@ -41,7 +42,8 @@ Budget = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")]
 PrecisionOption = Annotated[
-    Precision, typer.Option(help="Arithmetic: int8 is faster if the processor has VNNI, and less accurate.")
+    Precision,
+    typer.Option(help="Arithmetic: auto is int8 if the model was measured in it and the processor is fast at it."),
 ]
 NoAnswerThreshold = Annotated[
     float | None,
@@ -132,7 +134,7 @@ def resumable(where: str) -> Iterator[None]:
         raise typer.Exit(130) from None
 
 
-def load(model: str, precision: Precision = Precision.fp32, threads: int | None = None) -> QuestionAnswerer:
+def load(model: str, precision: Precision = Precision.auto, threads: int | None = None) -> QuestionAnswerer:
     """Load the model of a command."""
     from dynamic_tinybert.qa import QuestionAnswerer
 

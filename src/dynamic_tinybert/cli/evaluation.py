@@ -34,7 +34,7 @@ def evaluate(
     ] = None,
     no_answer_threshold: console.NoAnswerThreshold = None,
     as_json: console.AsJson = False,
-    precision: console.PrecisionOption = console.Precision.fp32,
+    precision: console.PrecisionOption = console.Precision.auto,
     threads: console.Threads = None,
 ) -> None:
     """Answer the questions of a SQuAD file (1.1 or 2.0) and print the official metrics.

@@ -25,6 +25,7 @@ def info(
     """
     from dynamic_tinybert.folder import open_folder
     from dynamic_tinybert.model import BERT_BASE, SHARE_TOKENS, ConfigTable, macs
+    from dynamic_tinybert.runtime import choose_precision
 
     if folder_or_name is not None and model != "embedded":
         console.fail("give the model once: as MODEL, or as --model", misuse=True)
@@ -32,6 +33,7 @@ def info(
         folder = open_folder(folder_or_name or model)
         table = ConfigTable.read(folder.shape, folder.length_configs)
         parameters = folder.parameters
+        here = choose_precision("auto", table.precision)
     full = macs(folder.shape, SHARE_TOKENS)
     described: dict[str, Any] = {
         "model": folder.name,
@@ -44,6 +46,7 @@ def info(
         "speedup_over_bert_base": round(macs(BERT_BASE, SHARE_TOKENS) / full, 2),
         "confidence": folder.calibration is not None,
         "no_answer_threshold": table.no_answer_threshold,
+        "precision": {"measured": table.precision, "here": here},
         "measured_on": table.measured_on,
         "configurations": [
             {
@@ -70,6 +73,7 @@ def info(
     print(f"licence        {folder.license or 'not stated'}")
     print(f"cost           {full / 1e9:.2f} billion multiply-accumulates for {SHARE_TOKENS} tokens: "
           f"{described['speedup_over_bert_base']}x less than BERT-base")  # fmt: skip
+    print(f"precision      {here} here, by default; the figures below were measured in {table.precision}")
     print(f"confidence     {'calibrated' if folder.calibration else 'not calibrated: answers have none'}")
     threshold = "0 (not tuned)" if table.no_answer_threshold is None else f"{table.no_answer_threshold:g}"
     print(f"no answer      if the no-answer logit is more than {threshold} above the best span's")

@@ -89,6 +89,7 @@ def search(
         bool, typer.Option("--resume", help="Continue the search in DIR, or join one that is running.")
     ] = False,
     seed: Annotated[int, typer.Option(metavar="N", min=0, help="The seed of the search.")] = 0,
+    precision: console.PrecisionOption = console.Precision.auto,
     threads: console.Threads = None,
     install: Annotated[
         bool, typer.Option("--install", help="Write the table into the MODEL folder, so that its budgets use it.")
@@ -135,6 +136,8 @@ def search(
     check_install(install, model, folder)
     _check_output(output, storage, resume)
     select, confirming = _read_questions(data, titles, confirm, confirm_titles, questions, seed)
+    with console.failures():
+        qa = console.load(str(folder.path), precision, threads)
     settings = StudySettings(
         model=fingerprint(folder),
         select=select.fingerprint,
@@ -144,9 +147,9 @@ def search(
         cost=cost.value,
         seed=seed,
         within=within,
+        precision=qa.reader.runtime.precision,
     )
     with console.failures():
-        qa = console.load(str(folder.path), threads=threads)
         output.mkdir(parents=True, exist_ok=True)
         name = output.resolve().name if storage else _NAME
         search = Search(storage or sqlite_url(output / _STUDY), name, settings, resume=resume)
@@ -182,7 +185,7 @@ def _run(
         search.run(Objective(qa, select.data, cost), sampler, trials, first=first, progress=show)
     with hint(), progress_bar("confirming", "configurations") as progress:
         candidates = search.candidates(Objective(qa, confirm.data, cost), first, progress=progress)
-    table, names = make_table(candidates, confirm.description, before)
+    table, names = make_table(candidates, confirm.description, before, search.settings.precision)
     write_results(output, table=table, names=names, candidates=candidates, trials=search.rows(), cost=cost)
     return candidates, table
 

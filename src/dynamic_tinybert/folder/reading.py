@@ -31,7 +31,7 @@ from dynamic_tinybert.folder.files import (
     read_object,
 )
 from dynamic_tinybert.folder.tensors import StoredTensor, find_tensors, find_weight_files
-from dynamic_tinybert.model import Activation, ModelShape, read_significance
+from dynamic_tinybert.model import Activation, ModelShape, QuantizedTensor, read_significance
 
 EMBEDDED: Final = "embedded"
 
@@ -111,17 +111,20 @@ class ModelFolder:
         return {name: tensor.read() for name, tensor in self._tensors.items()}
 
     @property
-    def stored_weights(self) -> Mapping[str, npt.NDArray[np.float32]]:
-        """The tensors of `weights`. Each access reads a tensor again, so they are never all in memory."""
+    def stored_weights(self) -> Mapping[str, npt.NDArray[np.float32] | QuantizedTensor]:
+        """The tensors of `weights`, in INT8 if they are stored so.
+
+        Each access reads a tensor again, so they are never all in memory.
+        """
         return _Stored(self._tensors)
 
 
-class _Stored(Mapping[str, npt.NDArray[np.float32]]):
+class _Stored(Mapping[str, npt.NDArray[np.float32] | QuantizedTensor]):
     def __init__(self, tensors: Mapping[str, StoredTensor]) -> None:
         self._tensors = tensors
 
-    def __getitem__(self, name: str) -> npt.NDArray[np.float32]:
-        return self._tensors[name].read()
+    def __getitem__(self, name: str) -> npt.NDArray[np.float32] | QuantizedTensor:
+        return self._tensors[name].read_stored()
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._tensors)

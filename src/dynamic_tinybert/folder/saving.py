@@ -9,7 +9,6 @@ import shutil
 from pathlib import Path
 from typing import Any, Final, Literal
 
-import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
@@ -18,7 +17,7 @@ from dynamic_tinybert.folder.architectures import tensor_table
 from dynamic_tinybert.folder.errors import ModelFolderError
 from dynamic_tinybert.folder.files import CONFIG, COPIED, FETCHED, WEIGHTS
 from dynamic_tinybert.folder.reading import ModelFolder
-from dynamic_tinybert.model import stored_significance
+from dynamic_tinybert.model import QuantizedTensor, stored_significance
 
 _OURS: Final = "dynamic_tinybert"
 _NOT_KEPT: Final = (_OURS, "torch_dtype", "quantization_config", "_name_or_path")
@@ -98,19 +97,14 @@ def _write_files(folder: ModelFolder, draft: Path, dtype: Literal["float32", "in
     for ours, theirs, sizes in tensor_table(folder.shape, folder.kind):
         tensors[theirs] = weight = folder.weights[ours]
         if dtype == "int8" and len(sizes) == 2 and ours not in ("span.weight", "distances"):
-            tensors[theirs], tensors[f"{theirs}.scale"] = _round(weight)
+            rounded = QuantizedTensor.round(weight)
+            tensors[theirs], tensors[f"{theirs}.scale"] = rounded.values, rounded.scale
     save_file(tensors, draft / WEIGHTS, metadata={"format": "pt"})
     shutil.copymode(draft / CONFIG, draft / WEIGHTS)  # safetensors lets only the owner read the file
 
     for name in COPIED:
         if (folder.path / name).is_file():
             shutil.copyfile(folder.path / name, draft / name)
-
-
-def _round(weight: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
-    """Round `[rows, columns]` to int8 with a scale for each row, `[rows]`, which is above 0 even if the row is 0."""
-    scale = np.maximum(np.abs(weight).max(axis=1) / np.float32(127), np.finfo(np.float32).tiny)
-    return np.rint(weight / scale[:, None]).astype(np.int8), scale
 
 
 def _move(draft: Path, target: Path) -> None:

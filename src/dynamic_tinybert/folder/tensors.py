@@ -21,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from dynamic_tinybert.folder.architectures import ARCHITECTURES, tensor_table
 from dynamic_tinybert.folder.errors import ModelFolderError
 from dynamic_tinybert.folder.files import CONFIG, INDEX, WEIGHTS, read_object
-from dynamic_tinybert.model import ModelShape
+from dynamic_tinybert.model import ModelShape, QuantizedTensor
 
 _DTYPES: Final = {"F32": "<f4", "F16": "<f2", "BF16": "<u2", "I8": "i1"}  # numpy has no bfloat16
 _PICKLES: Final = (".bin", ".bin.index.json", ".pt", ".pth", ".ckpt", ".pkl")
@@ -54,6 +54,15 @@ class StoredTensor:
         Raises:
             ModelFolderError: A value is NaN or infinite, or the file has changed since its header was read.
         """
+        tensor = self.read_stored()
+        return tensor.float32() if isinstance(tensor, QuantizedTensor) else tensor
+
+    def read_stored(self) -> npt.NDArray[np.float32] | QuantizedTensor:
+        """Read the values: INT8 with scales as it is stored, everything else in float32.
+
+        Raises:
+            ModelFolderError: A value is NaN or infinite, or the file has changed since its header was read.
+        """
         try:
             raw = np.fromfile(self.file, _DTYPES[self.dtype], math.prod(self.shape), offset=self.offset)
             raw = raw.reshape(self.shape)
@@ -61,11 +70,14 @@ class StoredTensor:
             raise ModelFolderError(f"{self.file} changed while it was read ({error}): try again") from error
         if self.dtype == "BF16":  # the upper half of a float32
             values = (raw.astype(np.uint32) << 16).view(np.float32)
-        else:
+        elif self.scale is None:
             values = raw.astype(np.float32, copy=False)
-        if self.scale is not None:
-            with np.errstate(over="ignore"):
-                values = values * self.scale.read()[:, None]
+        else:
+            quantized = QuantizedTensor(raw, self.scale.read())
+            with np.errstate(over="ignore"):  # the greatest value of a row tells whether all are finite
+                values = np.abs(raw.astype(np.int16)).max(axis=1) * quantized.scale
+            if np.isfinite(values).all():
+                return quantized
         if not np.isfinite(values).all():
             raise ModelFolderError(
                 f"{self.file}: {self.name} holds NaN or infinity: the file is damaged or its training diverged; use"

@@ -169,11 +169,12 @@ class AnswerStream:
         pool, self._pool = self._pool, []
         choice = self._settings.choice
         order = sorted(range(len(pool)), key=lambda i: len(pool[i][1]))
-        # At int8 a batch shares its scales, so the other windows of a batch would change the logits.
-        most_rows = 1 if self._reader.runtime.precision == "int8" else self._settings.most_rows
+        # In float32, padding changes the last bits of the attention. In INT8 a last bit can become a whole step, but
+        # rows of one length have no padding, and then the logits of a row are exactly those that it has alone.
+        equal, most_rows = self._reader.runtime.precision == "int8", self._settings.most_rows
         logits: dict[int, tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]] = {}
         lengths, tokens = [len(pool[i][1]) for i in order], self._reader.runtime.batch_tokens
-        for batch in batches(lengths, tokens, most_rows=most_rows):
+        for batch in batches(lengths, tokens, most_rows=most_rows, equal=equal):
             numbers = [order[i] for i in batch]
             start, end, _ = self._reader.predict([pool[i][1] for i in numbers], [choice.config] * len(numbers))
             logits |= {i: (start[row], end[row]) for row, i in enumerate(numbers)}
@@ -202,12 +203,19 @@ def check_pair(question: object, text: object, number: int | None) -> None:
         raise EmptyQuestionError(f"the question is empty{which}")
 
 
-def batches(lengths: list[int], tokens: int, *, most_rows: int | None = None) -> Iterator[range]:
-    """Cut ascending lengths into batches of at most `tokens` padded tokens and `most_rows` rows."""
+def batches(lengths: list[int], tokens: int, *, most_rows: int | None = None, equal: bool = False) -> Iterator[range]:
+    """Cut ascending lengths into batches of at most `tokens` padded tokens and `most_rows` rows.
+
+    Args:
+        lengths: The lengths, ascending.
+        tokens: The most tokens of a batch, including padding; a row that alone is longer is a batch.
+        most_rows: The most rows of a batch.
+        equal: Whether all rows of a batch must have one length.
+    """
     begin = 0
     for i, length in enumerate(lengths):
         count = i - begin
-        if count and (length * (count + 1) > tokens or count == most_rows):
+        if count and (length * (count + 1) > tokens or count == most_rows or (equal and length != lengths[begin])):
             yield range(begin, i)
             begin = i
     if lengths:

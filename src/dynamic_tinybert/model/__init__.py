@@ -1,4 +1,4 @@
-"""Facts about a model without its tensors: shape, budgets, multiply-accumulates, table, calibration."""
+"""Facts about a model: shape, budgets, multiply-accumulates, table, calibration, tensors in INT8."""
 
 from dynamic_tinybert.model.budget import (
     BERT_BASE,
@@ -15,6 +15,7 @@ from dynamic_tinybert.model.budget import (
     share,
 )
 from dynamic_tinybert.model.calibration import Calibration, CalibrationError, logistic
+from dynamic_tinybert.model.quantized import Precision, QuantizedTensor
 from dynamic_tinybert.model.shape import Activation, ModelShape, Significance, read_significance, stored_significance
 from dynamic_tinybert.model.table import ConfigTable, MeasuredConfig, check_threshold, dump_table, table_row
 
@@ -33,6 +34,8 @@ __all__ = [
     "LengthConfig",
     "MeasuredConfig",
     "ModelShape",
+    "Precision",
+    "QuantizedTensor",
     "Significance",
     "check_threshold",
     "dump_table",

@@ -6,10 +6,11 @@ import json
 import numbers
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 from dynamic_tinybert.errors import warn
 from dynamic_tinybert.model.budget import SHARE_ROUNDING, Budget, BudgetError, LengthConfig, share
+from dynamic_tinybert.model.quantized import Precision
 from dynamic_tinybert.model.shape import ModelShape
 
 _MOST = 1e9  # the largest absolute value of a plausible number
@@ -44,11 +45,13 @@ class ConfigTable:
         measured_on: The data of the measurements. None if the configurations are an unmeasured geometric series.
         no_answer_threshold: There is no answer if its logit exceeds the logit of the best span by more than this, at
             any configuration; None if it was not measured.
+        precision: The precision of the measurements.
     """
 
     choices: Sequence[MeasuredConfig]
     measured_on: str | None
     no_answer_threshold: float | None = None
+    precision: Precision = "fp32"
     _warned: bool = field(default=False, repr=False)
 
     @classmethod
@@ -90,7 +93,11 @@ class ConfigTable:
         for choice in choices:
             if not (0 <= (choice.f1 or 0) <= 100 and 0 <= (choice.exact_match or 0) <= 100):
                 raise BudgetError(f"length_configs.json: the figures of {choice.name!r} are not percentages")
-        return cls(sorted(choices, key=lambda c: -c.share), measured_on, threshold)
+        precision = table.get("precision", "fp32")
+        if precision not in get_args(Precision):
+            known = " or ".join(map(repr, get_args(Precision)))
+            raise BudgetError(f"length_configs.json: precision must be {known}, not {precision!r:.50}")
+        return cls(sorted(choices, key=lambda c: -c.share), measured_on, threshold, precision)
 
     def threshold(self, given: float | None = None) -> float:
         """Return the given no-answer threshold, otherwise the model's own, otherwise 0."""

@@ -241,8 +241,9 @@ def _lengths(table: ConfigTable) -> str:
             "None was measured: a budget below full selects one of a geometric series, and its cost in F1 is unknown.\n"
             "`dynamic-tinybert search` finds and measures configurations.\n"
         )
+    precision = ", in INT8" if table.precision == "int8" else ""
     return (
-        f"Measured on {_cell(table.measured_on)}. Share is that of the full model's multiply-accumulates.\n\n"
+        f"Measured on {_cell(table.measured_on)}{precision}. Share is of the full model's multiply-accumulates.\n\n"
         f"{configurations(table)}"
     )
 

@@ -1,6 +1,27 @@
 """Predict logits with drop-and-restore in ONNX Runtime, without PyTorch."""
 
-from dynamic_tinybert.runtime.graph import Precision, build_graph
-from dynamic_tinybert.runtime.session import Logits, Provider, Runtime, export_onnx
+from dynamic_tinybert.model import Precision
+from dynamic_tinybert.runtime.graph import build_graph
+from dynamic_tinybert.runtime.session import (
+    PRECISION_VARIABLE,
+    Logits,
+    PrecisionChoice,
+    Provider,
+    Runtime,
+    choose_precision,
+    export_onnx,
+    multiplies_exactly,
+)
 
-__all__ = ["Logits", "Precision", "Provider", "Runtime", "build_graph", "export_onnx"]
+__all__ = [
+    "PRECISION_VARIABLE",
+    "Logits",
+    "Precision",
+    "PrecisionChoice",
+    "Provider",
+    "Runtime",
+    "build_graph",
+    "choose_precision",
+    "export_onnx",
+    "multiplies_exactly",
+]

@@ -17,22 +17,30 @@ attention's output, because the probabilities of a query add up to 1.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from dynamic_tinybert.model import ModelShape
+from dynamic_tinybert.model import ModelShape, Precision, QuantizedTensor
 from dynamic_tinybert.runtime.onnx_writer import Graph
 
-Weights: TypeAlias = Mapping[str, npt.NDArray[np.float32]]
-Precision: TypeAlias = Literal["fp32", "int8"]
+Weights: TypeAlias = Mapping[str, npt.NDArray[np.float32] | QuantizedTensor]
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids", "lengths")
 OUTPUTS = ("start_logits", "end_logits", "layers_passed")
 
 _FLOAT, _INT64 = 1, 7  # ONNX's numbers of element types
+_MIDDLE = 128  # the zero point of unsigned activations
+_TINY = 1e-30  # the scale of a token whose state is 0
 _FOUND = 3  # the findings of a token: its start logit, its end logit, the layers that it passed
+
+
+class _Prepared(NamedTuple):
+    """The input of projections: the name of its values, and in INT8 of each token's scale, [batch, slots, 1]."""
+
+    x: str
+    scale: str
 
 
 class _State(NamedTuple):
@@ -65,10 +73,11 @@ def build_graph(
 
     Args:
         shape: The sizes of the model.
-        weights: Its tensors in float32, by their names in `dynamic_tinybert.folder`.
-        precision: `int8` multiplies 7-bit weights, with a scale for each output channel, and activations, which are
-            quantized at run time with one scale for a whole tensor. With 7 bits, sums cannot overflow on processors
-            without VNNI.
+        weights: Its tensors, in float32 or INT8, by their names in `dynamic_tinybert.folder`.
+        precision: `int8` multiplies in INT8 in the projections. Weights have a scale for each output channel: those of
+            the folder if they are stored in INT8. Activations have a scale for each token, found at run time, so a
+            token's projections depend on no other token. The products are of unsigned activations and signed weights;
+            see `multiplies_exactly`.
         fused_attention: Use the Attention operator of ONNX 23, the fastest in ONNX Runtime. Without it the graph
             needs only operators of ONNX 20, which other runtimes also have.
     """
@@ -86,18 +95,26 @@ class _Builder:
 
     # The weights.
 
+    def float32(self, name: str) -> npt.NDArray[np.float32]:
+        """Return a tensor in float32."""
+        value = self.given[name]
+        return value.float32() if isinstance(value, QuantizedTensor) else value
+
     def weight(self, name: str, value: npt.NDArray[np.float32] | None = None) -> str:
-        value = self.given[name] if value is None else value
+        value = self.float32(name) if value is None else value
         return self.g.weight(name, np.ascontiguousarray(value, np.float32))
 
-    def projection_weights(self, name: str, value: npt.NDArray[np.float32]) -> None:
-        """Add the weight `value` [out, in] of a projection, for `project`."""
+    def projection_weights(self, name: str, given: str, factor: float = 1.0) -> None:
+        """Add the tensor `given` [out, in], times `factor`, as the weight of a projection, for `project`."""
         if not self.int8:
-            self.weight(f"{name}.matrix", value.T)
+            matrix = self.float32(given)
+            self.weight(f"{name}.matrix", (matrix if factor == 1 else matrix * np.float32(factor)).T)
             return
-        scale = np.maximum(np.abs(value).max(axis=1), 1e-12) / 63
-        self.weight(f"{name}.scale", scale)
-        self.g.weight(f"{name}.matrix", np.ascontiguousarray(np.rint(value / scale[:, None]).T.astype(np.int8)))
+        value = self.given[given]
+        if not isinstance(value, QuantizedTensor):
+            value = QuantizedTensor.round(value)
+        self.weight(f"{name}.scale", value.scale * np.float32(factor))
+        self.g.weight(f"{name}.matrix", np.ascontiguousarray(value.values.T))
 
     def layer_weights(self, number: int) -> str:
         """Add a layer's weights, if they are not there: layers may share them. Return the prefix of their names."""
@@ -107,13 +124,13 @@ class _Builder:
         self.added.add(name)
 
         def given(part: str) -> npt.NDArray[np.float32]:
-            return self.given[f"{name}.{part}"]
+            return self.float32(f"{name}.{part}")
 
         scale = np.float32((self.shape.hidden // self.shape.heads) ** -0.5)
-        self.projection_weights(f"{name}.query", given("query.weight") * scale)
         self.weight(f"{name}.query.bias", given("query.bias") * scale)
-        for part in ("key", "value", "attention_output", "intermediate", "output"):
-            self.projection_weights(f"{name}.{part}", given(f"{part}.weight"))
+        for part in ("query", "key", "value", "attention_output", "intermediate", "output"):
+            factor = float(scale) if part == "query" else 1.0
+            self.projection_weights(f"{name}.{part}", f"{name}.{part}.weight", factor)
         value_bias = given("attention_output.weight") @ given("value.bias")
         self.weight(f"{name}.attention_output.bias", given("attention_output.bias") + value_bias)
         self.weight(f"{name}.intermediate.bias")
@@ -158,11 +175,12 @@ class _Builder:
             asking = g.node("Pad", asking, g.constant([0, 0, 0, 1]))
             self.asking = g.node("Reshape", asking, g.constant([-1]))
 
-        span = self.given["span.weight"]
+        span = self.float32("span.weight")
         self.span = self.weight("span.matrix", np.concatenate([span, np.zeros_like(span[:1])]).T)
         bias = ""
         if self.shape.distances:
-            self.distances = self.weight("distances.bias", distance_bias(self.given["distances"], self.shape.positions))
+            by_distance = distance_bias(self.float32("distances"), self.shape.positions)
+            self.distances = self.weight("distances.bias", by_distance)
             bias = self.bias(g, g.node("Unsqueeze", slots, self.zero))
         state = _State(self.embeddings(ids, types, slots), bias, g.node("Add", begin, slots), found)
         for i, number in enumerate(self.shape.weights_of_layers):
@@ -185,10 +203,10 @@ class _Builder:
 
     def embeddings(self, ids: str, types: str, slots: str) -> str:
         g, shape = self.g, self.shape
-        places = self.given["embeddings.position"][shape.first_position :][: shape.positions]
+        places = self.float32("embeddings.position")[shape.first_position :][: shape.positions]
         if shape.token_types and not shape.typed:  # every token has type 0
-            places = places + self.given["embeddings.token_type"][0]
-        x = g.node("Gather", self.weight("embeddings.word"), ids)
+            places = places + self.float32("embeddings.token_type")[0]
+        x = self.word_embeddings(ids)
         if shape.typed:
             x = g.node("Add", x, g.node("Gather", self.weight("embeddings.token_type"), types))
         x = g.node("Add", x, g.node("Gather", self.weight("embeddings.position", places), slots))
@@ -197,8 +215,17 @@ class _Builder:
         x = self.norm(g, x, "embeddings.norm")
         if not shape.projected:
             return x
-        self.projection_weights("embeddings.projection", self.given["embeddings.projection.weight"])
-        return g.node("Add", self.project(g, x, "embeddings.projection"), self.weight("embeddings.projection.bias"))
+        self.projection_weights("embeddings.projection", "embeddings.projection.weight")
+        x = self.project(g, self.prepare(g, x), "embeddings.projection")
+        return g.node("Add", x, self.weight("embeddings.projection.bias"))
+
+    def word_embeddings(self, ids: str) -> str:
+        """Look up the embeddings of tokens [batch, tokens, E]; rows that are stored in INT8 stay so in memory."""
+        g, value = self.g, self.given["embeddings.word"]
+        if not isinstance(value, QuantizedTensor):
+            return g.node("Gather", self.weight("embeddings.word", value), ids)
+        x = g.node("Cast", g.node("Gather", g.weight("embeddings.word", value.values), ids), to=_FLOAT)
+        return g.node("Mul", x, g.node("Gather", self.weight("embeddings.word.scale", value.scale[:, None]), ids))
 
     def bias(self, g: Graph, positions: str) -> str:
         """Compute the attention bias by distance for `positions` [rows, slots]: [rows, heads, slots, slots]."""
@@ -209,8 +236,9 @@ class _Builder:
     def attention(self, name: str, state: _State, kept: str, shortest: str) -> tuple[str, str]:
         """Compute self-attention: context [batch, slots, hidden] and probabilities [batch, heads, slots, slots]."""
         g, x = self.g, state.x
-        query = g.node("Add", self.project(g, x, f"{name}.query"), f"{name}.query.bias")
-        key, value = self.project(g, x, f"{name}.key"), self.project(g, x, f"{name}.value")
+        given = self.prepare(g, x)
+        query = g.node("Add", self.project(g, given, f"{name}.query"), f"{name}.query.bias")
+        key, value = self.project(g, given, f"{name}.key"), self.project(g, given, f"{name}.value")
         masked, plain = g.subgraph("masked"), g.subgraph("plain")
         hidden = masked.node(
             "Where", self.valid(masked, x, kept), g.constant(0, np.float32), g.constant(-1e30, np.float32)
@@ -304,7 +332,7 @@ class _Builder:
 
     def feed_forward(self, name: str, x: str) -> str:
         g = self.g
-        y = g.node("Add", self.project(g, x, f"{name}.intermediate"), f"{name}.intermediate.bias")
+        y = g.node("Add", self.project(g, self.prepare(g, x), f"{name}.intermediate"), f"{name}.intermediate.bias")
         if self.shape.activation == "relu":
             y = g.node("Relu", y)
         else:
@@ -313,7 +341,7 @@ class _Builder:
 
     def findings(self, g: Graph, passed: int, x: str) -> str:
         """Compute start logit, end logit and `passed` from the states: [batch, slots, 3]."""
-        bias = np.append(self.given["span.bias"], passed)
+        bias = np.append(self.float32("span.bias"), passed)
         return g.node("Add", g.node("MatMul", x, self.span), g.constant(bias, np.float32))
 
     def write(self, g: Graph, passed: int, state: _State, kept: str) -> str:
@@ -324,13 +352,26 @@ class _Builder:
 
     # Helpers.
 
-    def project(self, g: Graph, x: str, name: str) -> str:
-        if self.int8:
-            return g.node("DynamicQuantizeMatMul", x, f"{name}.matrix", f"{name}.scale", domain="com.microsoft")
-        return g.node("MatMul", x, f"{name}.matrix")
+    def prepare(self, g: Graph, x: str) -> _Prepared:
+        """Prepare `x` [batch, slots, width] for projections. In INT8, each token gets a scale of its own."""
+        if not self.int8:
+            return _Prepared(x, "")
+        most = g.node("ReduceMax", g.node("Abs", x), g.constant([-1]), keepdims=1)
+        most = g.node("Max", most, g.constant(_TINY, np.float32))
+        x = g.node("Mul", x, g.node("Div", g.constant(127, np.float32), most))
+        # Unsigned: on some processors ONNX Runtime multiplies signed activations ten times slower.
+        x = g.node("QuantizeLinear", x, g.constant(1, np.float32), g.constant(_MIDDLE, np.uint8))
+        return _Prepared(x, g.node("Mul", most, g.constant(1 / 127, np.float32)))
+
+    def project(self, g: Graph, x: _Prepared, name: str) -> str:
+        if not self.int8:
+            return g.node("MatMul", x.x, f"{name}.matrix")
+        one, middle = g.constant(1, np.float32), g.constant(_MIDDLE, np.uint8)
+        y = g.node("MatMulIntegerToFloat", x.x, f"{name}.matrix", one, f"{name}.scale", middle, domain="com.microsoft")
+        return g.node("Mul", y, x.scale)
 
     def add_and_norm(self, g: Graph, x: str, residual: str, projection: str, norm: str) -> str:
-        x = g.node("Add", self.project(g, x, projection), f"{projection}.bias")
+        x = g.node("Add", self.project(g, self.prepare(g, x), projection), f"{projection}.bias")
         return self.norm(g, g.node("Add", x, residual), norm)
 
     def norm(self, g: Graph, x: str, name: str) -> str:

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import errno
+import functools
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
 from dynamic_tinybert.files import write_whole
-from dynamic_tinybert.model import ModelShape
-from dynamic_tinybert.runtime.graph import INPUTS, OUTPUTS, Precision, Weights, build_graph
-from dynamic_tinybert.runtime.onnx_writer import DEFAULT_OPSET, PORTABLE_OPSET, encode_model
+from dynamic_tinybert.model import ModelShape, Precision
+from dynamic_tinybert.runtime.graph import INPUTS, OUTPUTS, Weights, build_graph
+from dynamic_tinybert.runtime.onnx_writer import DEFAULT_OPSET, PORTABLE_OPSET, Graph, encode_model
 
 Provider: TypeAlias = "str | tuple[str, dict[str, Any]]"
+PrecisionChoice: TypeAlias = Literal["auto", "fp32", "int8"]
+
+PRECISION_VARIABLE = "DYNAMIC_TINYBERT_PRECISION"
+"""The environment variable that says what `auto` means, so that results can be repeated on another processor."""
 
 _FUSED_SINCE = (1, 24)  # older ONNX Runtime's Attention has no probabilities; other providers may not have Attention
 _ERRORS_ONLY = 3
@@ -40,12 +45,58 @@ class Logits(NamedTuple):
     layers_passed: npt.NDArray[np.int64]
 
 
+@functools.cache
+def multiplies_exactly() -> bool:
+    """Return whether this processor multiplies unsigned by signed 8-bit integers exactly.
+
+    Processors with instructions for such products (VNNI, AMX, Arm's dot products) do. Others add pairs of products in
+    16 bits, which overflow, or need a slower way. So this also says whether INT8 is faster than float32.
+    """
+    graph, inner = Graph("exact"), 64
+    x = graph.input("x", np.uint8, ["rows", inner])
+    y = graph.node("MatMulInteger", x, graph.weight("w", np.full((inner, inner), 127, np.int8)))
+    graph.output(y, "y", np.int32, ["rows", inner])
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = _ERRORS_ONLY
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(encode_model(graph), options, providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, {"x": np.full((8, inner), 255, np.uint8)})
+    return bool((found == 255 * 127 * inner).all())
+
+
+def choose_precision(
+    choice: PrecisionChoice, measured: Precision, providers: Sequence[Provider] | None = None
+) -> Precision:
+    """Choose the precision of a model.
+
+    Args:
+        choice: `fp32` and `int8` mean themselves. `auto` is what the environment variable `DYNAMIC_TINYBERT_PRECISION`
+            says. Without it, `auto` is `int8` if the model was measured in INT8, runs on the CPU, and the processor has
+            instructions for it (`multiplies_exactly`); otherwise `fp32`.
+        measured: The precision in which the model's table was measured.
+        providers: ONNX Runtime's execution providers; by default the CPU.
+
+    Raises:
+        ValueError: The choice or the environment variable is none of the three.
+    """
+    name = "precision"
+    if choice == "auto" and os.environ.get(PRECISION_VARIABLE):
+        name, choice = PRECISION_VARIABLE, os.environ[PRECISION_VARIABLE]  # type: ignore[assignment]
+    if choice not in get_args(PrecisionChoice):
+        raise ValueError(f"{name} must be 'auto', 'fp32' or 'int8', not {choice!r:.50}")
+    if choice != "auto":
+        return choice
+    first = next(iter(providers or ()), "CPUExecutionProvider")
+    on_cpu = "CPUExecutionProvider" in (first, first[0])
+    return "int8" if measured == "int8" and on_cpu and multiplies_exactly() else "fp32"
+
+
 class Runtime:
     """Question answering with drop-and-restore, in ONNX Runtime. Safe to use from many threads.
 
     Args:
         shape: The sizes of the model.
-        weights: Its tensors in float32, by their names in `dynamic_tinybert.folder`.
+        weights: Its tensors, in float32 or INT8, by their names in `dynamic_tinybert.folder`.
         precision: `fp32`, the default, has the documented accuracy; or `int8` (see `build_graph`).
         threads: The number of threads of one run, from 1 to 1024; by default the number of cores.
         providers: ONNX Runtime's execution providers, in order of preference; by default the CPU.
@@ -83,6 +134,8 @@ class Runtime:
         options.log_severity_level = _ERRORS_ONLY
         if threads is not None:
             options.intra_op_num_threads = threads
+        if precision == "int8" and not multiplies_exactly():
+            options.add_session_config_entry("session.x64quantprecision", "1")  # exact, though slower
         fused = _version(onnxruntime.__version__) >= _FUSED_SINCE and names[0] == "CPUExecutionProvider"
         graph = build_graph(shape, weights, precision=precision, fused_attention=fused)
         # The large weights are not serialized or copied: the session computes with numpy's memory.

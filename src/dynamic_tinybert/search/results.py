@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from dynamic_tinybert.files import write_whole
 from dynamic_tinybert.folder import LENGTH_CONFIGS
-from dynamic_tinybert.model import LengthConfig, dump_table, table_row
+from dynamic_tinybert.model import LengthConfig, Precision, dump_table, table_row
 from dynamic_tinybert.search.objective import Cost, Measurement
 from dynamic_tinybert.search.pareto import pareto_front
 
@@ -44,7 +44,10 @@ class ConfirmedConfig:
 
 
 def make_table(
-    candidates: Sequence[ConfirmedConfig], measured_on: str, before: Mapping[str, Any] | None = None
+    candidates: Sequence[ConfirmedConfig],
+    measured_on: str,
+    before: Mapping[str, Any] | None = None,
+    precision: Precision = "fp32",
 ) -> tuple[dict[str, Any], dict[LengthConfig, str]]:
     """Make the content of `length_configs.json` from the configurations that were measured again.
 
@@ -57,6 +60,7 @@ def make_table(
         candidates: The configurations that were measured again.
         measured_on: The value of `measured_on`.
         before: The model's table before.
+        precision: The precision of the measurements.
 
     Returns:
         The table, and the names in it by configuration.
@@ -77,8 +81,9 @@ def make_table(
         names[candidate.config] = name
         found = candidate.confirm
         rows.append(table_row(name, candidate.config, found.share, found.exact_match, found.f1))
-    rest = {key: value for key, value in (before or {}).items() if key not in ("measured_on", "configs")}
-    return {"measured_on": measured_on, "configs": rows, **rest}, names
+    rest = {key: value for key, value in (before or {}).items() if key not in ("measured_on", "configs", "precision")}
+    said = {} if precision == "fp32" else {"precision": precision}
+    return {"measured_on": measured_on, "configs": rows, **said, **rest}, names
 
 
 def _name(kind: str, share: float, taken: set[str]) -> str:

@@ -14,7 +14,7 @@ import sqlalchemy.exc
 from optuna.trial import TrialState
 
 from dynamic_tinybert.folder import ModelFolder, find_weight_files
-from dynamic_tinybert.model import LengthConfig
+from dynamic_tinybert.model import LengthConfig, Precision
 from dynamic_tinybert.search.errors import SearchError
 from dynamic_tinybert.search.objective import Cost, Measurement
 from dynamic_tinybert.search.pareto import pareto_front
@@ -41,6 +41,7 @@ class StudySettings:
         seed: The seed.
         within: How much F1, in points, a configuration may lose and still be of interest. None: the value that the
             study was started with, or 20 for a new study.
+        precision: The precision of the measurements.
     """
 
     model: str
@@ -51,9 +52,10 @@ class StudySettings:
     cost: Cost
     seed: int
     within: float | None = NO_LIMIT
+    precision: Precision = "fp32"
 
 
-_BEFORE: Final[Mapping[str, Any]] = {"within": NO_LIMIT}  # for studies that are older than this setting
+_BEFORE: Final[Mapping[str, Any]] = {"within": NO_LIMIT, "precision": "fp32"}  # of studies before these settings
 _NAMES: Final[Mapping[str, str]] = {
     "model": "another model",
     "select": "other questions to choose by (--data, --titles, --questions)",
@@ -63,6 +65,7 @@ _NAMES: Final[Mapping[str, str]] = {
     "cost": "another cost (--cost)",
     "seed": "another seed (--seed)",
     "within": "another limit of the loss (--within)",
+    "precision": "another precision (--precision)",
 }
 
 

@@ -159,9 +159,9 @@ SETTINGS: Mapping[str, Setting] = {
     **{option.metadata["name"] or option.name: option.metadata["setting"] for option in fields(ServeOptions)},
     "model": Setting(str, "embedded", 'A model folder, a name on the Hub, or "embedded".', "M"),
     "precision": Setting(
-        Literal["fp32", "int8"],
-        "fp32",
-        "Arithmetic: int8 is faster if the processor has VNNI, and less accurate.",
+        Literal["auto", "fp32", "int8"],
+        "auto",
+        "Arithmetic: auto is int8 if the model was measured in it and the processor is fast at it.",
     ),
     "workers": Setting(int | None, None, "Batches predicted at the same time.  [default: one per core]", "N", 1, 256),
     "threads": Setting(int, 1, "Threads per batch.", "N", 1, 1024),

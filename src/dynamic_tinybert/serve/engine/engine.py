@@ -115,7 +115,7 @@ class Engine:
             lowest=self.lowest,
             threads=self._threads,
             max_batch_tokens=self._options.max_batch_tokens,
-            # With int8, the scales depend on the whole batch, so a batch must be one window.
+            # In INT8, rows of unequal length would change each other's logits; equal ones gain little with one thread.
             most_rows=1 if self.model.reader.runtime.precision == "int8" else None,
         )
 
