@@ -185,8 +185,7 @@ class _Builder:
         state = _State(self.embeddings(ids, types, slots), bias, g.node("Add", begin, slots), found)
         for i, number in enumerate(self.shape.weights_of_layers):
             name = self.layer_weights(number)
-            context, votes = self.attention(name, state, kept[i], shortest[i])
-            state = self.reduce(i, name, state, context, votes, kept[i], longest[i + 1], dropping[i])
+            state = self.attend(i, name, state, kept[i], shortest[i], longest[i + 1], dropping[i])
             state = state._replace(x=self.feed_forward(name, state.x))
 
         restored, whole = g.subgraph("restored"), g.subgraph("whole")
@@ -233,63 +232,20 @@ class _Builder:
         apart = g.node("Add", g.node("Sub", keys, queries), g.constant(self.shape.positions - 1))
         return g.node("Transpose", g.node("Gather", self.distances, apart), perm=(0, 3, 1, 2))
 
-    def attention(self, name: str, state: _State, kept: str, shortest: str) -> tuple[str, str]:
-        """Compute self-attention: context [batch, slots, hidden] and probabilities [batch, heads, slots, slots]."""
-        g, x = self.g, state.x
-        given = self.prepare(g, x)
-        query = g.node("Add", self.project(g, given, f"{name}.query"), f"{name}.query.bias")
-        key, value = self.project(g, given, f"{name}.key"), self.project(g, given, f"{name}.value")
-        masked, plain = g.subgraph("masked"), g.subgraph("plain")
-        hidden = masked.node(
-            "Where", self.valid(masked, x, kept), g.constant(0, np.float32), g.constant(-1e30, np.float32)
-        )
-        hidden = masked.node("Unsqueeze", hidden, g.constant([1, 2]))
-        if state.bias:
-            hidden = masked.node("Add", hidden, state.bias)
-        for output in self.mix(masked, query, key, value, hidden):
-            masked.output(output)
-        for output in self.mix(plain, query, key, value, state.bias or None):
-            plain.output(output)
-        padded = g.node("Less", shortest, self.width(g, x))
-        context, votes = g.nodes("If", padded, outputs=2, then_branch=masked, else_branch=plain)
-        return context, votes
+    def attend(self, i: int, name: str, state: _State, kept: str, shortest: str, longest: str, dropping: str) -> _State:
+        """Run the attention of a layer. If it drops tokens, only the most significant ones go through its output.
 
-    def mix(self, g: Graph, query: str, key: str, value: str, hidden: str | None) -> tuple[str, str]:
-        """Compute context and probabilities; `hidden`, [batch or 1, heads or 1, 1 or slots, slots], adds to scores."""
-        heads, size = self.shape.heads, self.shape.hidden // self.shape.heads
-        if self.fused_attention:
-            inputs = [query, key, value]
-            if hidden is not None:
-                width = self.width(g, query)
-                each = g.constant([heads]) if self.shape.distances else self.one
-                square = g.node("Concat", self.batch, each, width, width, axis=0)
-                inputs.append(g.node("Expand", hidden, square))
-            context, _, _, votes = g.nodes(
-                "Attention", *inputs, outputs=4, q_num_heads=heads, kv_num_heads=heads, scale=1.0,
-                qk_matmul_output_mode=3,
-            )  # fmt: skip
-            return context, votes
-        apart, together = g.constant([0, 0, heads, size]), g.constant([0, 0, self.shape.hidden])
-        query, key, value = (
-            g.node("Transpose", g.node("Reshape", x, apart), perm=perm)
-            for x, perm in ((query, (0, 2, 1, 3)), (key, (0, 2, 3, 1)), (value, (0, 2, 1, 3)))
-        )
-        scores = g.node("MatMul", query, key)
-        if hidden is not None:
-            scores = g.node("Add", scores, hidden)
-        votes = g.node("Softmax", scores, axis=-1)
-        context = g.node("Transpose", g.node("MatMul", votes, value), perm=(0, 2, 1, 3))
-        return g.node("Reshape", context, together), votes
-
-    def reduce(
-        self, i: int, name: str, state: _State, context: str, votes: str, kept: str, longest: str, dropping: str
-    ) -> _State:
-        """Keep the most significant tokens, write the findings of all, and finish the attention of the kept ones.
-
+        The probabilities are computed only in layers that drop tokens, because only the choice of tokens needs them.
         The output projection is after the choice, because a dropped token does not need it.
         """
         g = self.g
+        given = self.prepare(g, state.x)
+        query = g.node("Add", self.project(g, given, f"{name}.query"), f"{name}.query.bias")
+        inputs = [query, *(self.project(g, given, f"{name}.{part}") for part in ("key", "value"))]
+        padded = g.node("Less", shortest, self.width(g, state.x))
+
         drop, stay = g.subgraph("drop"), g.subgraph("stay")
+        context, votes = self.attention(drop, inputs, state, kept, padded, voting=True)
         chosen = self.choose(drop, state, votes, kept, longest)
         places = drop.node("Gather", drop.node("Reshape", state.place, g.constant([-1])), chosen)
         drop.output(self.attended(drop, name, self.take(drop, context, chosen), self.take(drop, state.x, chosen)))
@@ -297,6 +253,8 @@ class _Builder:
             drop.output(self.bias(drop, drop.node("Sub", places, self.begin)))
         drop.output(places)
         drop.output(self.write(drop, i, state, kept))
+
+        (context,) = self.attention(stay, inputs, state, kept, padded, voting=False)
         stay.output(self.attended(stay, name, context, state.x))
         for kept_on in filter(None, state[1:]):
             stay.output(stay.node("Identity", kept_on))
@@ -304,6 +262,56 @@ class _Builder:
             "If", dropping, outputs=4 if state.bias else 3, then_branch=drop, else_branch=stay
         )
         return _State(x, bias[0] if bias else "", place, found)
+
+    def attention(
+        self, g: Graph, inputs: list[str], state: _State, kept: str, padded: str, *, voting: bool
+    ) -> list[str]:
+        """Compute self-attention from queries, keys and values.
+
+        Returns:
+            Context [batch, slots, hidden]; with `voting`, also the probabilities [batch, heads, slots, slots].
+        """
+        masked, plain = g.subgraph("masked"), g.subgraph("plain")
+        hidden = masked.node(
+            "Where", self.valid(masked, state.x, kept), g.constant(0, np.float32), g.constant(-1e30, np.float32)
+        )
+        hidden = masked.node("Unsqueeze", hidden, g.constant([1, 2]))
+        if state.bias:
+            hidden = masked.node("Add", hidden, state.bias)
+        for branch, added in ((masked, hidden), (plain, state.bias or None)):
+            for output in self.mix(branch, inputs, added, voting=voting):
+                branch.output(output)
+        return g.nodes("If", padded, outputs=1 + voting, then_branch=masked, else_branch=plain)
+
+    def mix(self, g: Graph, inputs: list[str], hidden: str | None, *, voting: bool) -> list[str]:
+        """Compute what `attention` returns; `hidden`, [batch or 1, heads or 1, 1 or slots, slots], adds to scores."""
+        heads, size = self.shape.heads, self.shape.hidden // self.shape.heads
+        if self.fused_attention and hidden is None and not voting:  # in blocks, without the matrix of probabilities
+            return g.nodes("MultiHeadAttention", *inputs, outputs=1, num_heads=heads, scale=1.0, domain="com.microsoft")
+        if self.fused_attention:
+            if hidden is not None:
+                width = self.width(g, inputs[0])
+                each = g.constant([heads]) if self.shape.distances else self.one
+                square = g.node("Concat", self.batch, each, width, width, axis=0)
+                inputs = [*inputs, g.node("Expand", hidden, square)]
+            if not voting:
+                return g.nodes("Attention", *inputs, outputs=1, q_num_heads=heads, kv_num_heads=heads, scale=1.0)
+            context, _, _, votes = g.nodes(
+                "Attention", *inputs, outputs=4, q_num_heads=heads, kv_num_heads=heads, scale=1.0,
+                qk_matmul_output_mode=3,
+            )  # fmt: skip
+            return [context, votes]
+        apart, together = g.constant([0, 0, heads, size]), g.constant([0, 0, self.shape.hidden])
+        query, key, value = (
+            g.node("Transpose", g.node("Reshape", x, apart), perm=perm)
+            for x, perm in zip(inputs, ((0, 2, 1, 3), (0, 2, 3, 1), (0, 2, 1, 3)), strict=True)
+        )
+        scores = g.node("MatMul", query, key)
+        if hidden is not None:
+            scores = g.node("Add", scores, hidden)
+        votes = g.node("Softmax", scores, axis=-1)
+        context = g.node("Transpose", g.node("MatMul", votes, value), perm=(0, 2, 1, 3))
+        return [g.node("Reshape", context, together), *([votes] if voting else [])]
 
     def choose(self, g: Graph, state: _State, votes: str, kept: str, count: str) -> str:
         """Choose the `count` most significant tokens of each row: their indices in states as [batch * slots, hidden].
