@@ -97,7 +97,7 @@ def read_f1(path: Path) -> dict[str, float]:
     """Read the F1 of configurations; whatever else is in the file is left alone."""
     rows = json.loads(path.read_text("utf-8"))
     if not isinstance(rows, dict):
-        raise ValueError(f"{path} is no JSON object")
+        raise ValueError(f"{path} is not a JSON object")
     return {name: float(row["f1"]) for name, row in rows.items() if isinstance(row, dict) and "f1" in row}
 
 
