@@ -133,8 +133,9 @@ def real_windows(folder: ModelFolder, questions: Sequence[Question]) -> list[sys
     for question in questions:
         ids = tokenizer.question(question.question, longest=64)
         text = tokenizer.text(question.context)
-        for window in cut_windows(tokenizer, ids, text, max_seq_len=systems.MAX_SEQ_LEN, doc_stride=systems.DOC_STRIDE):
-            found.append(systems.Window(*(pad([window], tokenizer.pad)[i] for i in (0, 2, 1))))
+        lengths = {"max_seq_len": systems.MAX_SEQ_LEN, "doc_stride": systems.DOC_STRIDE}
+        padded = (pad([window], tokenizer.pad) for window in cut_windows(tokenizer, ids, text, **lengths))
+        found.extend(systems.Window(ids, mask, types) for ids, types, mask in padded)
     return found
 
 
