@@ -32,14 +32,14 @@ from benchmarks.speed import startup, systems
 from benchmarks.speed.speed import apply
 from dynamic_tinybert import LengthConfig, QuestionAnswerer
 from dynamic_tinybert.folder import ModelFolder, open_folder, save_folder
-from dynamic_tinybert.inference import TextTokenizer, cut_windows, pad
-from dynamic_tinybert.model import ConfigTable, MeasuredConfig, Precision
+from dynamic_tinybert.inference import TextTokenizer, cut_windows
+from dynamic_tinybert.model import Budget, ConfigTable, MeasuredConfig, Precision
 from dynamic_tinybert.runtime import Runtime, multiplies_exactly
 from dynamic_tinybert.squad import Question, read_squad
 
 _SEED = 0
 _PRECISIONS: tuple[Precision, ...] = ("fp32", "int8")
-_BUDGETS = ("full", 0.8, 0.6, 0.5)
+_BUDGETS: tuple[Budget, ...] = ("full", 0.8, 0.6, 0.5)
 _EXPORTER = "default exporter"
 _QUANTIZED = "exported, dynamic INT8"
 _PEAK = (
@@ -129,13 +129,14 @@ def make_runs(
 def real_windows(folder: ModelFolder, questions: Sequence[Question]) -> list[systems.Window]:
     """Return the windows of questions, each without padding."""
     tokenizer = TextTokenizer(folder.path)
-    found = []
+    found: list[systems.Window] = []
     for question in questions:
         ids = tokenizer.question(question.question, longest=64)
         text = tokenizer.text(question.context)
         lengths = {"max_seq_len": systems.MAX_SEQ_LEN, "doc_stride": systems.DOC_STRIDE}
-        padded = (pad([window], tokenizer.pad) for window in cut_windows(tokenizer, ids, text, **lengths))
-        found.extend(systems.Window(ids, mask, types) for ids, types, mask in padded)
+        for window in cut_windows(tokenizer, ids, text, **lengths):
+            tokens = np.asarray(window.ids, np.int64)[None]
+            found.append(systems.Window(tokens, np.ones_like(tokens), np.asarray(window.type_ids, np.int64)[None]))
     return found
 
 

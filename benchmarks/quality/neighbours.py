@@ -1,0 +1,141 @@
+"""Check that a window's logits do not depend on its neighbours in a batch, on many random batches, in both precisions.
+
+The windows are those of SQuAD questions, at random length configurations. In fp32 a batch has windows of any lengths,
+padded to the longest, each at a configuration of its own. In INT8 it has windows of one length at one configuration, as
+this package batches them. Each window is run alone, too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import sys
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import common
+from dynamic_tinybert import LengthConfig
+from dynamic_tinybert.folder import open_folder
+from dynamic_tinybert.inference import Reader, TextTokenizer, Window
+from dynamic_tinybert.model import Precision
+from dynamic_tinybert.runtime import Runtime
+from dynamic_tinybert.squad import read_squad
+
+_SEED = 0
+_MOST_ROWS = 6
+
+
+def main() -> None:
+    args = parse()
+    say = common.Progress()
+    try:
+        data = read_squad(args.data)
+        folder = open_folder(args.model)
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"neighbours.py: {error}") from None
+    tokenizer = TextTokenizer(folder.path)
+    questions = random.Random(_SEED).sample(data.questions, min(args.questions, len(data.questions)))
+    found: dict[str, Any] = {
+        "command": common.command(), "date": common.now(), "machine": common.describe_machine(),
+        "versions": common.versions("onnxruntime", "numpy"), "threads": args.threads, "precisions": {},
+    }  # fmt: skip
+    for precision in ("fp32", "int8"):
+        runtime = Runtime(folder.shape, folder.stored_weights, precision=precision, threads=args.threads)
+        reader = Reader(tokenizer, runtime)
+        windows = [
+            window
+            for question in questions
+            for window in reader.windows(
+                question.question, question.context, max_seq_len=384, doc_stride=128, max_question_len=64
+            )
+        ]
+        found["precisions"][precision] = compare(reader, windows, precision, args.batches, say)
+    args.output.mkdir(parents=True, exist_ok=True)
+    (args.output / "neighbours.json").write_text(json.dumps(found, indent=1) + "\n", "utf-8")
+    (args.output / "neighbours.md").write_text(markdown(found), "utf-8")
+    print(f"{args.output}: neighbours.json, neighbours.md", file=sys.stderr)
+
+
+def parse() -> argparse.Namespace:
+    parser = common.argument_parser(__doc__)
+    common.add_data(parser)
+    parser.add_argument(
+        "--output", type=Path, default=Path("results/quality"), metavar="DIR", help="[default: %(default)s]"
+    )
+    parser.add_argument("--model", default="embedded", metavar="FOLDER", help="a model folder [default: %(default)s]")
+    common.add_counts(
+        parser,
+        threads=(1, "of a run"),
+        batches=(10_000, "random batches in each precision"),
+        questions=(3000, "questions whose windows are drawn from"),
+    )
+    return parser.parse_args()
+
+
+def compare(
+    reader: Reader, windows: list[Window], precision: Precision, batches: int, say: common.Progress
+) -> dict[str, Any]:
+    """Run random batches and each of their windows alone."""
+    draw = random.Random(_SEED)
+    layers = reader.runtime.shape.layers
+    by_length = defaultdict(list)
+    for window in windows:
+        by_length[len(window)].append(window)
+    lengths = [length for length, ones in by_length.items() if len(ones) > 1]
+    worst, rows, changed, equal = 0.0, 0, 0, 0
+    for number in range(batches):
+        count = draw.randint(2, _MOST_ROWS)
+        if precision == "int8":
+            batch = draw.choices(by_length[draw.choice(lengths)], k=count)
+            configs = [random_config(layers, draw)] * count
+        else:
+            batch = draw.sample(windows, count)
+            configs = [random_config(layers, draw) for _ in range(count)]
+        together = reader.predict(batch, configs)
+        for row, (window, config) in enumerate(zip(batch, configs, strict=True)):
+            alone = reader.predict([window], [config])
+            size, rows = len(window), rows + 1
+            if (alone.layers_passed[0] != together.layers_passed[row, :size]).any():
+                changed += 1
+                continue
+            pairs = [(alone.start, together.start), (alone.end, together.end)]
+            difference = max(float(np.abs(a[0] - b[row, :size]).max()) for a, b in pairs)
+            worst, equal = max(worst, difference), equal + (difference == 0)
+        say.count(precision, number + 1, batches)
+    return {"batches": batches, "rows": rows, "worst": worst, "exactly_equal": equal, "other_tokens": changed}
+
+
+def random_config(layers: int, draw: random.Random) -> LengthConfig:
+    """Draw a length configuration; every fifth is full."""
+    if draw.random() < 1 / 5:
+        return LengthConfig.full(layers)
+    fractions, last = [], 1.0
+    for _ in range(layers):
+        last *= draw.uniform(0.5, 1)
+        fractions.append(last)
+    return LengthConfig(tuple(fractions))
+
+
+def markdown(found: dict[str, Any]) -> str:
+    machine = found["machine"]
+    rows = [
+        (
+            name, f"{x['batches']:,}", f"{x['rows']:,}", f"{x['worst']:.2g}", f"{x['exactly_equal']:,}",
+            f"{x['other_tokens']:,}",
+        )
+        for name, x in found["precisions"].items()
+    ]  # fmt: skip
+    header = ("", "batches", "windows", "largest difference of logits", "exactly equal", "other tokens kept (ties)")
+    return (
+        f"# Alone and among others\n\n`{found['command']}`\n\n{found['date'][:10]}, {machine['cpu']}, "
+        f"{machine['cores']} cores, ONNX Runtime {found['versions']['onnxruntime']}, {found['threads']} thread(s).\n\n"
+        f"{common.table(header, rows)}\n"
+    )
+
+
+if __name__ == "__main__":
+    main()
