@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import itertools
 import json
 import math
+import multiprocessing
+import pickle
 import shutil
 import subprocess
 import sys
@@ -13,7 +16,7 @@ import unicodedata
 import warnings
 import weakref
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import FrozenInstanceError
 from pathlib import Path
 from typing import Any
@@ -417,6 +420,45 @@ def test_int8_batches_hold_texts_of_one_length_alone(monkeypatch: pytest.MonkeyP
     assert sorted(rows) == [1, 1, 3]
     for text, answer in zip(texts, answers, strict=True):
         assert answer == qa(QUESTION, text)
+
+
+# Other processes
+
+
+@pytest.mark.parametrize("copied", ["pickle", "copy", "deepcopy"])
+def test_a_copy_answers_the_same(copied: str, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tiny_folder.parent)
+    qa = QuestionAnswerer(tiny_folder.name, precision="int8", threads=1)
+    if copied == "pickle":
+        sent = pickle.dumps(qa)
+        monkeypatch.chdir("/")
+        other = pickle.loads(sent)
+        assert len(sent) < 1000  # no weights
+    else:
+        other = getattr(copy, copied)(qa)
+    assert (other.name, other.reader.runtime.precision) == (tiny_folder.name, "int8")
+    assert other(QUESTION, TEXT) == qa(QUESTION, TEXT)
+
+
+def test_the_embedded_model_is_pickled_by_name_and_without_a_token(qa: QuestionAnswerer) -> None:
+    sent = pickle.dumps([qa, qa])
+    assert b"/" not in sent
+    one, same = pickle.loads(sent)
+    assert one is same
+    assert one(QUESTION, TEXT) == qa(QUESTION, TEXT)
+    assert b"hf_secret" not in pickle.dumps(QuestionAnswerer(token="hf_secret", threads=1))
+
+
+def test_many_processes_answer(qa: QuestionAnswerer) -> None:
+    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
+        texts = [answer.text for answer in pool.map(qa, [QUESTION] * 2, [TEXT] * 2)]
+    assert texts == [qa(QUESTION, TEXT).text] * 2
+
+
+def test_what_has_no_folder_cannot_be_pickled(tiny: QuestionAnswerer) -> None:
+    made = QuestionAnswerer.from_reader(tiny.reader, tiny.shape, tiny.table, name="mine")
+    with pytest.raises(TypeError, match=r"^a QuestionAnswerer made by from_reader cannot be pickled"):
+        pickle.dumps(made)
 
 
 def test_one_instance_answers_many_threads(qa: QuestionAnswerer) -> None:

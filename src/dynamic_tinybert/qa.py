@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Set, Sized
 from typing import TYPE_CHECKING, Any, overload
 
 from dynamic_tinybert.answer import Answer, Spent
-from dynamic_tinybert.folder import open_folder
+from dynamic_tinybert.folder import EMBEDDED, open_folder
 from dynamic_tinybert.inference import (
     AnswerStream,
     Options,
@@ -77,6 +77,12 @@ class QuestionAnswerer:
         folder = open_folder(
             model, revision=revision, cache_dir=cache_dir, local_files_only=local_files_only, token=token
         )
+        # Another process opens the same folder. A token is a secret, and not needed for a folder that is here.
+        self._opened: dict[str, Any] | None = {
+            "model": None if folder.name == EMBEDDED else str(folder.path.absolute()),
+            "threads": threads,
+            "providers": providers,
+        }
         self.name = folder.name
         self.shape = folder.shape
         self.table = ConfigTable.read(folder.shape, folder.length_configs)
@@ -110,8 +116,25 @@ class QuestionAnswerer:
             calibration: Turns its logits into confidences.
         """
         qa = cls.__new__(cls)
+        qa._opened = None
         qa.name, qa.shape, qa.table, qa.reader, qa.calibration = name, shape, table, reader, calibration
         return qa
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the folder of the model, not its weights; unpickling opens the folder again, in the same precision.
+
+        Raises:
+            TypeError: It was made by `from_reader`, so there is no folder.
+        """
+        if self._opened is None:
+            raise TypeError("a QuestionAnswerer made by from_reader cannot be pickled, because it has no model folder")
+        return _open, ({**self._opened, "precision": self.reader.runtime.precision}, self.name)
+
+    def __copy__(self) -> QuestionAnswerer:
+        return self  # it never changes, and many threads may use it
+
+    def __deepcopy__(self, memo: object) -> QuestionAnswerer:
+        return self
 
     def __repr__(self) -> str:
         configurations = f"{len(self.table.choices)} measured" if self.table.measured_on else "unmeasured"
@@ -256,3 +279,10 @@ def _pairs(questions: str | Iterable[str], texts: str | Iterable[str]) -> Iterat
                 more, fewer = ("questions", "texts") if pair[1] is nothing else ("texts", "questions")
                 raise ValueError(f"there are more {more} than {fewer}: give the same number of each")
             yield pair
+
+
+def _open(options: dict[str, Any], name: str) -> QuestionAnswerer:
+    """Open a model for `pickle`, under the name that it had."""
+    qa = QuestionAnswerer(**options)
+    qa.name = name
+    return qa

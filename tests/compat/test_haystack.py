@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import inspect
 import itertools
 import json
 import logging
 import math
 import os
+import pickle
 import re
 import shutil
 import subprocess
@@ -179,6 +181,14 @@ def test_a_saved_pipeline_is_the_same(tiny_folder: Path) -> None:
     with pytest.warns(UserWarning, match="no measured table"):
         answers = loaded.run({"reader": {"query": QUERY, "documents": documents()}})["reader"]["answers"]
     assert len(answers) == 3
+
+
+def test_a_reader_can_be_pickled_and_copied_before_and_after_it_is_loaded(tiny_folder: Path) -> None:
+    reader = ExtractiveReader(tiny_folder)
+    early = pickle.loads(pickle.dumps(reader))
+    answers = ask(reader)
+    for other in (early, pickle.loads(pickle.dumps(reader)), copy.deepcopy(reader)):
+        assert places(ask(other)) == places(answers)
 
 
 def test_what_is_not_said_is_saved_as_its_default() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import json
+import pickle
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -34,6 +36,12 @@ LONG = f"{OTHER} " * 60 + TEXT
 @pytest.fixture(scope="module")
 def ask(qa: QuestionAnswerer) -> QuestionAnsweringPipeline:
     return make("question-answering", model=qa)
+
+
+def test_a_pipeline_can_be_pickled_and_copied(ask: QuestionAnsweringPipeline) -> None:
+    asked = {"question": "Where is the tower?", "context": "The tower stands in Paris."}
+    for other in (pickle.loads(pickle.dumps(ask)), copy.deepcopy(ask)):
+        assert other(**asked) == ask(**asked)
 
 
 @pytest.fixture(scope="module")
