@@ -61,7 +61,7 @@ class Answer:
         logit: Start logit plus end logit, raw; minus infinity if the text has no words.
         confidence: Calibrated probability that the text answers the question and that this is the answer; None if the
             model has no calibration.
-        no_answer_logit: The logit of no answer: raw start logit plus end logit of [CLS], the minimum over the windows;
+        no_answer_logit: The logit of no answer in the window of this answer: raw start logit plus end logit of [CLS];
             infinite if the text has no words. The no-answer threshold is compared with `no_answer_logit - logit`.
         spent: What the answer cost.
     """

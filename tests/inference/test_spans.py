@@ -71,16 +71,17 @@ def rank(case: Case, **options: Any) -> list[Span]:
     return ranker.ranked()
 
 
-def candidates(case: Case, max_answer_len: int) -> dict[tuple[int, int], np.float32]:
-    """First and last token -> the best logit in any window, of every span that lies in one."""
-    best: dict[tuple[int, int], np.float32] = {}
+def candidates(case: Case, max_answer_len: int) -> dict[tuple[int, int], tuple[float, float]]:
+    """First and last token -> the best value in any window, of every span that lies in one, and its logit there."""
+    best: dict[tuple[int, int], tuple[float, float]] = {}
     for window, (start, end), base in zip(case.windows, case.logits, case.first, strict=True):
-        n = len(window.text)
+        n, null = len(window.text), float(start[0]) + float(end[0])
         for i in range(n):
             for j in range(i, min(n, i + max_answer_len)):
-                logit = start[window.offset + i] + end[window.offset + j]
+                logit = float(start[window.offset + i] + end[window.offset + j])
                 key = (base + i, base + j)
-                best[key] = max(best.get(key, logit), logit)
+                if key not in best or logit - null >= best[key][0]:
+                    best[key] = (logit - null, logit)
     return best
 
 
@@ -96,21 +97,18 @@ def reference(
     text = case.text
     begins, ends = (text.word_start, text.word_end) if align_to_words else (text.start, text.end)
     spans = candidates(case, max_answer_len)
-    listed = [(float(logit), int(begins[i]), int(ends[j])) for (i, j), logit in sorted(spans.items())]
+    listed = [(value, logit, int(begins[i]), int(ends[j])) for (i, j), (value, logit) in sorted(spans.items())]
     if handle_impossible_answer and case.windows:
-        listed.append((min(float(start[0]) + float(end[0]) for start, end in case.logits), 0, 0))
-
-    def counts(candidate: tuple[float, int, int]) -> float:
-        return candidate[0] - (no_answer_threshold if candidate[2] == 0 else 0.0)
-
+        least = min(float(start[0]) + float(end[0]) for start, end in case.logits)
+        listed.append((-no_answer_threshold, least, 0, 0))
     if not listed:
         return []
-    values = np.array([counts(candidate) for candidate in listed])
+    values = np.array([value for value, *_ in listed])
     total = values.max() + np.log(np.exp(values - values.max()).sum())
     chosen: list[Span] = []
-    for logit, begin, end in sorted(listed, key=lambda c: -counts(c)):  # stable: of equals, the first in the text
+    for value, logit, begin, end in sorted(listed, key=lambda c: -c[0]):  # stable: of equals, the first in the text
         if all(end <= other.start or other.end <= begin or end == 0 for other in chosen):
-            chosen.append(Span(begin, end, logit, float(np.exp(counts((logit, begin, end)) - total))))
+            chosen.append(Span(begin, end, logit, float(np.exp(value - total))))
     return chosen[:top_k]
 
 
@@ -340,7 +338,7 @@ def test_an_answer_may_begin_with_the_space_of_its_word_but_not_with_a_word_of_s
     assert all(span.start < span.end for span in rest)
 
 
-def test_that_there_is_no_answer_is_weighed_by_the_least_sure_window() -> None:
+def test_a_span_is_weighed_against_no_answer_in_its_own_window() -> None:
     case = make([1] * 12, room_for_text=6, overlap=0)
     for (start, end), null in zip(case.logits, (4.0, 1.0), strict=True):
         start[0] = end[0] = null
@@ -348,7 +346,13 @@ def test_that_there_is_no_answer_is_weighed_by_the_least_sure_window() -> None:
     start[4] = end[4] = 1.5
     found = rank(case, top_k=2, handle_impossible_answer=True)
     assert [(s.start, s.end, s.logit) for s in found] == [(18, 20, 3.0), (0, 0, 2.0)]
-    assert [(s.start, s.end) for s in rank(case, top_k=2)] == [(18, 20), (0, 2)]
+    assert found[0].null == 2.0
+    assert [(s.start, s.end) for s in rank(case, top_k=2)] == [(18, 20), (21, 23)]
+    start, end = case.logits[0]
+    start[4] = end[4] = 3.5  # the greatest logit, in a window that rather has no answer
+    (best,) = rank(case, handle_impossible_answer=True)
+    assert (best.start, best.end, best.logit) == (18, 20, 3.0)
+    start, end = case.logits[1]
     start[4] = end[4] = 0.5
     (best,) = rank(case, handle_impossible_answer=True)
     assert (best.start, best.end, best.logit) == (0, 0, 2.0)

@@ -109,8 +109,8 @@ class WindowRanker:
     def _others(self) -> Iterator[Span]:
         """Yield all spans, best first."""
         spans = self._pool.best()
-        for i in np.argsort(-spans.logit, kind="stable"):
-            yield _span(int(spans.start[i]), int(spans.end[i]), math.exp(spans.logit[i]))
+        for i in np.argsort(-spans.value, kind="stable"):
+            yield _span(int(spans.start[i]), int(spans.end[i]), math.exp(spans.value[i]))
 
     def _apart_from(self, chosen: list[Span], others: Iterable[Span]) -> list[Span]:
         """Add spans to `chosen` up to `top_k`. Skip spans that overlap or equal one chosen before."""

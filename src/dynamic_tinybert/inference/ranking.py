@@ -17,9 +17,9 @@ class Span(NamedTuple):
         start: Where it starts, in characters of the original text.
         end: Where it ends. Both are 0 for no answer.
         logit: Start logit plus end logit.
-        score: Softmax of `logit` over the candidate spans of all windows of the text. The threshold is first subtracted
-            from the logit of no answer.
+        score: Softmax over the candidate spans of all windows of the text; see the ranking.
         confidence: Calibrated probability that it is right; 0 for no answer, None without calibration.
+        null: The logit of no answer in the window of the span; None if the ranking compares with `Ranking.null`.
     """
 
     start: int
@@ -27,6 +27,7 @@ class Span(NamedTuple):
     logit: float
     score: float
     confidence: float | None = None
+    null: float | None = None
 
 
 class Ranking(Protocol):

@@ -16,15 +16,23 @@ _POOL = 1 << 18  # candidates held before those that cannot win are dropped
 
 
 class Spans(NamedTuple):
-    """Spans as arrays of equal length: their logits, and where they start and end in characters of the text."""
+    """Spans as arrays of equal length.
 
-    logit: npt.NDArray[np.float32]
+    Attributes:
+        value: What they are ranked by.
+        base: What was subtracted from their logits.
+        start: Where they start, in characters of the text.
+        end: Where they end.
+    """
+
+    value: npt.NDArray[np.float64]
+    base: npt.NDArray[np.float64]
     start: npt.NDArray[np.int64]
     end: npt.NDArray[np.int64]
 
     def at(self, which: npt.NDArray[np.int64] | list[int]) -> Spans:
         """Return the spans with these indices."""
-        return Spans(self.logit[which], self.start[which], self.end[which])
+        return Spans(self.value[which], self.base[which], self.start[which], self.end[which])
 
 
 class SpanPool:
@@ -33,7 +41,7 @@ class SpanPool:
     Memory does not grow with the text. It grows with `top_k` times `max_answer_len` squared.
 
     A candidate is a span of at most `max_answer_len` tokens inside a window. Where two windows overlap, a span in both
-    is one candidate, with the greater of its logits.
+    is one candidate, with the greater of its values.
 
     Args:
         top_k: How many spans without overlap are wanted.
@@ -41,7 +49,7 @@ class SpanPool:
         align_to_words: Whether a span that begins or ends inside a word is stretched to the whole word.
 
     Attributes:
-        total: The log of the sum of exp(logit) over the candidates so far.
+        total: The log of the sum of exp(value) over the candidates so far.
 
     Raises:
         ValueError: `top_k` or `max_answer_len` is below 1.
@@ -56,37 +64,41 @@ class SpanPool:
         self._align = align_to_words
         # At most (2m - 1) m different spans overlap a span of m words, including itself.
         self._enough = top_k * (2 * max_answer_len - 1) * max_answer_len
-        self._shared = np.empty((0, max_answer_len), np.float32)  # candidates that are also in the next window
+        self._shared = np.empty((2, 0, max_answer_len))  # values, bases of those also in the next window
         self._parts: list[Spans] = []
         self._count = 0
 
-    def add(self, window: Window, logits: npt.NDArray[np.float32]) -> None:
+    def add(self, window: Window, logits: npt.NDArray[np.float32], base: float = 0.0) -> None:
         """Add the spans of the next window of the text.
 
         Args:
             window: The window; windows come in the order of the text.
-            logits: The result of `span_logits` for it. It is changed in place.
+            logits: The result of `span_logits` for it.
+            base: The value of a span is its logit minus this.
         """
-        overlap = len(self._shared)
-        logits[:overlap] = np.maximum(logits[:overlap], self._shared)
-        self._shared = logits[window.settled :]
-        self._settle(window, logits[: window.settled])
+        values = logits.astype(np.float64) - base  # in float64, so that the order in a window stays that of logits
+        found = np.stack([values, np.full_like(values, base)])
+        overlap = self._shared.shape[1]
+        before = self._shared[0] > found[0, :overlap]
+        found[:, :overlap] = np.where(before, self._shared, found[:, :overlap])
+        self._shared = found[:, window.settled :]
+        self._settle(window, *found[:, : window.settled])
 
-    def _settle(self, window: Window, logits: npt.NDArray[np.float32]) -> None:
-        first, extra = np.nonzero(logits > -np.inf)
+    def _settle(self, window: Window, values: npt.NDArray[np.float64], bases: npt.NDArray[np.float64]) -> None:
+        first, extra = np.nonzero(values > -np.inf)
         if not len(first):
             return
-        logit = logits[first, extra]
-        top = float(logit.max())
-        here = top + float(np.log(np.exp(logit.astype(np.float64) - top).sum()))
+        value, base = values[first, extra], bases[first, extra]
+        top = float(value.max())
+        here = top + float(np.log(np.exp(value - top).sum()))
         self.total = float(np.logaddexp(self.total, here))
         text = window.text
         begins, ends = (text.word_start, text.word_end) if self._align else (text.start, text.end)
-        self._parts.append(Spans(logit, begins[first], ends[first + extra]))
-        self._count += len(logit)
+        self._parts.append(Spans(value, base, begins[first], ends[first + extra]))
+        self._count += len(value)
         if self._count > max(_POOL, 2 * self._enough):
             self._parts = [self.best()]
-            self._count = len(self._parts[0].logit)
+            self._count = len(self._parts[0].value)
 
     def best(self) -> Spans:
         """Return the candidates that can still be among the best `top_k` without overlap, in the order of the text.
@@ -94,31 +106,35 @@ class SpanPool:
         The best `_enough` different ones are sufficient. Several spans can become equal when they are aligned to words.
         """
         if not self._parts:
-            return Spans(np.empty(0, np.float32), np.empty(0, np.int64), np.empty(0, np.int64))
+            none, nowhere = np.empty(0), np.empty(0, np.int64)
+            return Spans(none, none, nowhere, nowhere)
         spans = Spans(*map(np.concatenate, zip(*self._parts, strict=True)))
-        if len(spans.logit) <= max(self._enough, _POOL // 2):
+        if len(spans.value) <= max(self._enough, _POOL // 2):
             return spans
-        order = np.lexsort((-spans.logit, spans.end, spans.start))
+        order = np.lexsort((-spans.value, spans.end, spans.start))
         begin, end = spans.start[order], spans.end[order]
         new = np.append(True, (np.diff(begin) != 0) | (np.diff(end) != 0))
         order = order[new]
         if len(order) > self._enough:
-            order = order[np.argpartition(-spans.logit[order], self._enough)[: self._enough]]
+            order = order[np.argpartition(-spans.value[order], self._enough)[: self._enough]]
         order.sort()
         return spans.at(order)
 
 
 class SpanRanker:
-    """Rank the spans of one text by their logits. If candidates overlap, the better one stays.
+    """Rank the spans of one text. If candidates overlap, the better one stays.
+
+    The value of a span is its logit minus the logit of no answer in the same window. Each window's logits have a level
+    of their own, and this difference makes spans of different windows comparable. In one window it changes no order.
 
     Args:
         top_k: How many answers are wanted. Fewer are found only if too few spans do not overlap a better one.
         max_answer_len: The longest answer, in tokens, before it is stretched to whole words.
         align_to_words: Whether an answer that begins or ends inside a word is stretched to the whole word.
-        handle_impossible_answer: Whether "no answer" is a candidate. Its logit is start plus end logit of [CLS], the
-            minimum over the windows, as in the SQuAD 2.0 baselines.
-        no_answer_threshold: By how much the logit of no answer must exceed that of the best span to rank before it. It
-            is subtracted from the logit of no answer, in the order and in the scores.
+        handle_impossible_answer: Whether "no answer" is a candidate. Its logit is start plus end logit of [CLS], as in
+            the SQuAD 2.0 baselines.
+        no_answer_threshold: By how much the logit of no answer must exceed that of the best span, in the window of this
+            span, to rank before it. The value of no answer is minus the threshold.
         calibration: Turns logits into confidences, if the model has it.
 
     Attributes:
@@ -149,37 +165,47 @@ class SpanRanker:
 
     def add(self, window: Window, start: npt.NDArray[np.float32], end: npt.NDArray[np.float32]) -> None:
         """Add the next window of the text: see `Ranking.add`."""
-        self.null = min(self.null, float(start[0]) + float(end[0]))
-        self._pool.add(window, span_logits(*text_logits(window, start, end, align_to_words=self._align), self._longest))
+        null = float(start[0]) + float(end[0])
+        self.null = min(self.null, null)
+        logits = span_logits(*text_logits(window, start, end, align_to_words=self._align), self._longest)
+        self._pool.add(window, logits, null)
 
     def ranked(self) -> list[Span]:
         """Return the best answers, best first, at most `top_k`; an empty list if the text has no tokens."""
         chosen = _apart(self._pool.best(), self._top_k)
-        found = [(float(logit), float(logit), int(begin), int(end)) for logit, begin, end in zip(*chosen, strict=True)]
+        found = [
+            (float(value), float(base), int(begin), int(end)) for value, base, begin, end in zip(*chosen, strict=True)
+        ]
         total = self._pool.total
         if self._impossible and math.isfinite(self.null):
-            counted = self.null - self._threshold
-            total = float(np.logaddexp(total, counted))
-            found.append((counted, self.null, 0, 0))  # overlaps nothing; among equals it comes last
+            total = float(np.logaddexp(total, -self._threshold))
+            found.append((-self._threshold, self.null, 0, 0))  # overlaps nothing; among equals it comes last
             found = sorted(found, key=lambda x: -x[0])[: self._top_k]
         return [
-            Span(begin, end, logit, float(np.exp(counted - total)), self._confidence(begin, end, logit))
-            for counted, logit, begin, end in found
+            Span(
+                start=begin,
+                end=end,
+                logit=value + null if end > begin else null,
+                score=float(np.exp(value - total)),
+                null=null,
+                confidence=self._confidence(begin, end, value),
+            )
+            for value, null, begin, end in found
         ]
 
-    def _confidence(self, begin: int, end: int, logit: float) -> float | None:
+    def _confidence(self, begin: int, end: int, value: float) -> float | None:
         if self._calibration is None:
             return None
         if begin == end:
             return 0.0
-        alone = float(np.exp(logit - self._pool.total))  # the score among the spans, without "no answer"
-        return self._calibration.confidence(logit=logit, null=self.null, score=alone)
+        alone = float(np.exp(value - self._pool.total))  # the score among the spans, without "no answer"
+        return self._calibration.confidence(logit=value, null=0.0, score=alone)
 
 
 def _apart(spans: Spans, count: int) -> Spans:
     """Return at most `count` best spans, best first, that do not overlap; `spans` are in the order of the text."""
     longest = int((spans.end - spans.start).max(initial=0))
-    left = spans.logit.copy()
+    left = spans.value.copy()
     chosen: list[int] = []
     while len(chosen) < count and len(left):
         best = int(left.argmax())

@@ -83,7 +83,7 @@ class Pending:
                 score=span.score,
                 logit=span.logit,
                 confidence=span.confidence,
-                no_answer_logit=self._ranking.null,
+                no_answer_logit=self._ranking.null if span.null is None else span.null,
                 spent=spent,
             )
             for span in self._ranking.ranked()
