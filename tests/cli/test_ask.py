@@ -23,6 +23,7 @@ from dynamic_tinybert.cli import console
 from dynamic_tinybert.cli.app import app
 from dynamic_tinybert.cli.ask import surroundings
 from support.commands import complaint
+from support.formats import pdf
 
 QUESTION = "Where is the tower?"
 TEXT = "The river is wide there. The tower stands in Paris, and is tall. It was built in 1889."
@@ -68,7 +69,7 @@ def objects(result: Result) -> list[dict[str, Any]]:
     assert result.exit_code == 0, result.stderr
     assert result.stdout.endswith("\n")
     answers = [json.loads(line) for line in result.stdout.splitlines()]
-    assert all(answer.keys() == KEYS for answer in answers)
+    assert all(KEYS <= answer.keys() <= KEYS | {"document", "sentence", "page"} for answer in answers)
     return answers
 
 
@@ -79,7 +80,9 @@ def test_a_text_is_given_in_three_ways(ask: Ask, file: Path, qa: QuestionAnswere
     expected = [qa(QUESTION, TEXT).to_dict()]
     assert expected[0]["text"] == "Paris"
     assert objects(ask(QUESTION, "--context", TEXT, "--json")) == expected
-    assert objects(ask(QUESTION, "--text", str(file), "--json")) == expected
+    of_file = [{**expected[0], "document": str(file), "sentence": "The tower stands in Paris, and is tall."}]
+    assert objects(ask(QUESTION, "--text", str(file), "--json")) == of_file
+    assert objects(ask(QUESTION, str(file), "--json")) == of_file
     assert objects(ask(QUESTION, "-", "--json", stdin=TEXT.encode())) == expected
     assert objects(ask(QUESTION, "--text", "-", "--json", stdin=TEXT.encode())) == expected
 
@@ -212,7 +215,7 @@ def test_what_is_no_text_is_refused(ask: Ask, tmp_path: Path, kind: str, stdin: 
 
 def test_files_that_are_not_there_are_refused(ask: Ask, tmp_path: Path) -> None:
     assert "No such file" in complaint(ask(QUESTION, "--text", str(tmp_path / "nothing.txt")), 1)
-    assert "is a folder" in complaint(ask(QUESTION, "--text", str(tmp_path)), 1)
+    assert f"there is no document in {tmp_path}" in complaint(ask(QUESTION, "--text", str(tmp_path)), 1)
     if os.name == "posix" and os.geteuid():
         secret = tmp_path / "secret"
         secret.write_text(TEXT)
@@ -224,17 +227,79 @@ def test_a_file_without_a_name_is_refused(ask: Ask) -> None:
     assert ask(QUESTION, "--text", "", stdin=TEXT.encode()).exit_code != 0
 
 
+# Documents
+
+
+def test_of_many_documents_the_best_answers_come_first(ask: Ask, tmp_path: Path, monkeypatch: Any) -> None:
+    pytest.importorskip("markdown_it")
+    monkeypatch.chdir(tmp_path)
+    Path("notes").mkdir()
+    Path("notes/cheese.txt").write_text("Cheese is made of milk. Nobody knows where it was made first.")
+    Path("notes/picture.png").write_bytes(b"\x89PNG")
+    Path("tower.md").write_text("# Towers\n\nThe tower stands in\nParis. It is tall.\n")
+    first, *others = objects(ask(QUESTION, "notes", "tower.md", "--top-k", "3", "--json"))
+    assert (first["text"], first["document"], first["sentence"]) == ("Paris", "tower.md", "The tower stands in Paris.")
+    assert len(others) == 2
+    confidences = [answer["confidence"] for answer in (first, *others)]
+    assert confidences == sorted(confidences, reverse=True)
+    (best,) = objects(ask(QUESTION, "--text", "notes/cheese.txt", "--text", "tower.md", "--json"))
+    assert best == {**first, "score": best["score"]}
+    shown = ask(QUESTION, "notes", "tower.md").stdout
+    assert "tower.md, characters " in shown
+    assert "confidence " in shown
+    assert "The tower stands in [Paris]." in shown
+
+
+def test_documents_of_every_kind_are_read(ask: Ask, tmp_path: Path) -> None:
+    for package in ("inscriptis", "pypdfium2"):
+        pytest.importorskip(package)
+    page = tmp_path / "page.html"
+    page.write_text("<title>x</title><p>The <b>tower</b> stands in Paris.</p><script>Rome</script>")
+    assert objects(ask(QUESTION, str(page), "--json"))[0]["sentence"] == "The tower stands in Paris."
+    file = tmp_path / "file.pdf"
+    file.write_bytes(pdf(["Nothing is here.", "The tower stands\nin Paris."]))
+    (answer,) = objects(ask(QUESTION, str(file), "--json"))
+    assert (answer["page"], answer["sentence"]) == (2, "The tower stands in Paris.")
+    assert f"{file}, page 2, characters " in ask(QUESTION, str(file)).stdout
+    records = tmp_path / "records.jsonl"
+    records.write_text(
+        '{"id": "a", "text": "Cheese is made of milk."}\n{"id": "b", "text": "The tower is in Paris."}\n'
+    )
+    assert objects(ask(QUESTION, str(records), "--json"))[0]["document"] == f"{records}#b"
+
+
+def test_a_file_that_is_named_must_be_readable_and_one_of_a_folder_is_skipped(ask: Ask, tmp_path: Path) -> None:
+    pytest.importorskip("pypdfium2")
+    broken = tmp_path / "broken.pdf"
+    broken.write_bytes(b"%PDF-1.7 no more")
+    assert f"{broken} is a broken PDF" in complaint(ask(QUESTION, str(broken)), 1)
+    (tmp_path / "tower.txt").write_text(TEXT)
+    result = ask(QUESTION, str(tmp_path))
+    assert result.exit_code == 0
+    assert f"skipped: {broken}: is a broken PDF" in result.stderr
+    assert result.stdout.startswith("Paris ")
+
+
+def test_no_answer_of_a_document_comes_after_every_answer(ask: Ask, tmp_path: Path) -> None:
+    for name, text in (("a.txt", " "), ("b.txt", TEXT)):
+        (tmp_path / name).write_text(text)
+    files = [str(tmp_path / name) for name in ("a.txt", "b.txt")]
+    (answer,) = objects(ask(QUESTION, *files, "--json"))
+    assert answer["text"] == "Paris"
+    assert "(the text contains no answer)" in ask(QUESTION, files[0], files[0]).stdout
+
+
 # Mistakes
 
 
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        ([QUESTION], "give one text"),
-        ([QUESTION, "--context", TEXT, "--text", "x"], "give one text"),
-        ([QUESTION, "-", "--text", "x"], "give one text"),
-        ([QUESTION, "-", "--context", TEXT], "give one text"),
-        ([QUESTION, "tower.txt"], "tower.txt"),
+        ([QUESTION], "give the text once"),
+        ([QUESTION, "--context", TEXT, "--text", "x"], "give the text once"),
+        ([QUESTION, "x", "--index", "i"], "give the text once"),
+        ([QUESTION, "-", "--context", TEXT], "give the text once"),
+        ([QUESTION, "-", "--text", "-"], "give - once"),
         (["", "--context", TEXT], "the question is empty"),
         ([" \t", "--context", TEXT], "the question is empty"),
         (["\u200b", "--context", TEXT], "the question is empty"),
@@ -324,9 +389,7 @@ def test_a_mistake_in_a_process_of_its_own_is_one_line(tmp_path: Path) -> None:
     done = command("ask", QUESTION, "--text", str(tmp_path))
     assert done.returncode == 1
     assert done.stdout == b""
-    assert done.stderr.decode().splitlines() == [
-        f"dynamic-tinybert: error: {tmp_path} is a folder; ask reads one file of text"
-    ]
+    assert done.stderr.decode().splitlines() == [f"dynamic-tinybert: error: there is no document in {tmp_path}"]
 
 
 def test_warnings_are_one_line_on_standard_error(tiny_folder: Path) -> None:
@@ -505,8 +568,12 @@ def shown(text: str, answer: str) -> str:
     [
         ("One. The tower is in Paris now. Two.", "Paris", "The tower is in [Paris] now."),
         ("Paris", "Paris", "[Paris]"),
-        ("a\nIn  Paris\tnow\nb", "Paris", "In [Paris] now"),
-        ("a\r\nIn Paris\r\nb", "Paris", "In [Paris]"),
+        ("a\n\nIn  Paris\tnow\n \nb", "Paris", "In [Paris] now"),
+        ("a\r\n\r\nIn Paris\r\n\r\nb", "Paris", "In [Paris]"),
+        ("The tower stands\nin Paris, and\nis tall. It", "Paris", "The tower stands in [Paris], and is tall."),
+        ("Towns:\n- Paris\n- Rome", "Paris", "- [Paris]"),
+        ("1. Paris\n2. Rome", "Rome", "[Rome]"),
+        ("page one\fin Paris\fpage three", "Paris", "in [Paris]"),
         ('He said "Stop!" Then Paris? Yes.', "Paris", "Then [Paris]?"),
         ("It cost 3.50 in Paris, at 10.30. End.", "Paris", "It cost 3.50 in [Paris], at 10.30."),
         ("In Paris (1.5 million). x", "Paris", "In [Paris] (1.5 million)."),

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
 from dynamic_tinybert.cli import console
+from dynamic_tinybert.cli.documents import SENTENCE_END, Document, read_documents
 from dynamic_tinybert.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -18,14 +20,19 @@ if TYPE_CHECKING:
 
 _LONG = 200_000  # characters; a longer text gets a progress bar
 _AROUND = 160  # the most characters to show on each side of an answer
-_SENTENCE_END = re.compile(r"[.!?][\"')\]]*\s|\n")
 
 
 def ask(
     question: Annotated[str, typer.Argument(metavar="QUESTION", help="The question.")],
-    source: Annotated[str | None, typer.Argument(metavar="-", help="-: read the text from standard input.")] = None,
+    sources: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[PATH...]",
+            help="Files (text, Markdown, HTML, PDF, DOCX, JSON Lines), folders, or - for standard input.",
+        ),
+    ] = None,
     context: Annotated[str | None, typer.Option(metavar="TEXT", help="The text itself.")] = None,
-    text: Annotated[str | None, typer.Option(metavar="FILE", help="A file of text, in UTF-8.")] = None,
+    text: Annotated[list[str] | None, typer.Option(metavar="FILE", help="A file, as PATH; may be repeated.")] = None,
     index: Annotated[
         str | None, typer.Option(metavar="DIR", help="An index of documents, made by `index add`.")
     ] = None,
@@ -57,21 +64,20 @@ def ask(
     precision: console.PrecisionOption = console.Precision.auto,
     threads: console.Threads = None,
 ) -> None:
-    """Answer a question from a text, or from an index of documents, and show the answer in its sentence.
+    """Answer a question from files, a text or an index of documents, and show the answer in its sentence.
 
     \b
-      dynamic-tinybert ask "Who designed the tower?" --text eiffel-tower.txt
+      dynamic-tinybert ask "Who designed the tower?" eiffel-tower.txt
+      dynamic-tinybert ask "When does the warranty end?" manual.pdf contract.docx notes/ --top-k 3
       dynamic-tinybert ask "Who designed the tower?" --index my-index --max-latency-ms 200
       dynamic-tinybert ask "Where is it?" --context "The tower stands in Paris."
       curl -s https://example.org/page.txt | dynamic-tinybert ask "Who wrote this?" -
     """
-    if source not in (None, "-"):
-        console.fail(
-            f"unexpected argument {source!r}: give the text as --text FILE, as --context TEXT, or - for standard input",
-            misuse=True,
-        )
-    if sum(x is not None for x in (source, context, text, index)) != 1:
-        console.fail("give one text: --text FILE, --context TEXT, or - for standard input; or --index DIR", misuse=True)
+    paths = [*(sources or ()), *(text or ())]
+    if bool(paths) + (context is not None) + (index is not None) != 1:
+        console.fail("give the text once: as files (- for standard input), --context TEXT or --index DIR", misuse=True)
+    if paths.count("-") > 1:
+        console.fail("standard input can be read once: give - once", misuse=True)
     if index is None and (max_latency_ms is not None or passages is not None):
         console.fail("--max-latency-ms and --passages need --index", misuse=True)
     if index is not None and handle_impossible_answer:
@@ -95,18 +101,20 @@ def ask(
     if index is not None:
         shown = _ask_index(question, index, top_k, max_latency_ms, passages, options, model, precision, threads)
     else:
-        content = context if context is not None else console.read_text("-" if text is None else text)
+        documents = read_documents(paths) if context is None else [Document("", context)]
         qa = console.load(model, precision, threads)
-        with progress_bar("reading", "characters", show=len(content) > _LONG) as progress:
+        texts = [document.text for document in documents]
+        with progress_bar("reading", "characters", show=sum(map(len, texts)) > _LONG) as progress:
             options |= {
                 "handle_impossible_answer": handle_impossible_answer,
                 "no_answer_threshold": no_answer_threshold,
                 "progress": progress,
             }
-            answers = (
-                [qa(question, content, **options)] if top_k == 1 else qa(question, content, top_k=top_k, **options)
-            )
-        shown = [_of_text(answer, content) for answer in answers]
+            if top_k == 1:
+                each = [[answer] for answer in qa(question, texts, **options)]
+            else:
+                each = qa(question, texts, top_k=top_k, **options)
+        shown = [_of_text(answer, document) for document, answer in _best(documents, each, top_k)]
     if not shown and not as_json:
         print("(the text contains no answer)" if index is None else "(no document contains a word of the question)")
     for number, answer in enumerate(shown, 1):
@@ -127,12 +135,34 @@ class _Shown(NamedTuple):
     start: int
 
 
-def _of_text(answer: Answer, text: str) -> _Shown:
-    spent = answer.spent
+def _best(documents: Sequence[Document], each: Sequence[Sequence[Answer]], count: int) -> list[tuple[Document, Answer]]:
+    """Return the best answers of all documents: by confidence, or by what their logit gains over no answer."""
+    found = [(document, answer) for document, answers in zip(documents, each, strict=True) for answer in answers]
+    if len(documents) == 1:
+        return found
+
+    def worth(answer: Answer) -> tuple[bool, float]:
+        gain = answer.logit - answer.no_answer_logit
+        return bool(answer.text), gain if answer.confidence is None else answer.confidence
+
+    return sorted(found, key=lambda pair: worth(pair[1]), reverse=True)[:count]
+
+
+def _of_text(answer: Answer, document: Document) -> _Shown:
+    spent, row = answer.spent, answer.to_dict()
     details = f"characters {answer.start}-{answer.end}"
+    if document.name:
+        page = document.page(answer.start)
+        details = f"{console.plain(document.name)}{'' if page is None else f', page {page}'}, {details}"
+        begin, end = document.sentence(answer.start, answer.end) if answer.text else (0, 0)
+        row |= {"document": document.name, "sentence": " ".join(document.text[begin:end].split())}
+        row |= {} if page is None else {"page": page}
     if spent.share < 1:
         details += f"   {spent.configuration}, {spent.share:.0%} of full"
-    return _Shown(answer.to_dict(), answer.text, f"score {answer.score:.3f}", details, text, answer.start)
+    score = f"score {answer.score:.3f}"
+    if answer.confidence is not None:
+        score += f"   confidence {answer.confidence:.3f}"
+    return _Shown(row, answer.text, score, details, document.text, answer.start)
 
 
 def _ask_index(
@@ -191,8 +221,8 @@ def surroundings(text: str, start: int, end: int) -> tuple[str, str]:
     """Return the text before and after an answer in its sentence, shortened, on one line."""
     before = text[max(0, start - 4 * _AROUND) : start]
     after = text[end : end + 4 * _AROUND]
-    before = before[max((m.end() for m in _SENTENCE_END.finditer(before)), default=0) :]
-    stop = _SENTENCE_END.search(text[end - 1 : end] + after)  # the answer may contain the full stop
+    before = before[max((m.end() for m in SENTENCE_END.finditer(before)), default=0) :]
+    stop = SENTENCE_END.search(text[end - 1 : end] + after)  # the answer may contain the full stop
     after = after[: stop.end() - 1] if stop and end > start else after
     before, after = (console.CONTROL.sub("\ufffd", re.sub(r"\s+", " ", part)) for part in (before, after))
     if len(before) > _AROUND:
