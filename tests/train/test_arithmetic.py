@@ -56,3 +56,28 @@ def test_memory_that_a_step_frees_is_not_asked_of_the_system_again() -> None:
     if possible == "False":
         pytest.skip("this C library is not glibc")
     assert int(faults) < 50_000
+
+
+_RETURNS = """
+from pathlib import Path
+from dynamic_tinybert.train.arithmetic import keep_freed_memory, return_freed_memory
+import torch
+possible = keep_freed_memory()
+held = lambda: int(Path("/proc/self/statm").read_text().split()[1])
+kept = [torch.ones(8 << 20, dtype=torch.uint8) for _ in range(40)]
+last = torch.ones(1000)  # above them, so that the heap cannot simply end earlier
+full = held()
+del kept
+print(possible, return_freed_memory(0.99), held() > full / 2, return_freed_memory(0.0), held() / full)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc is on Linux")
+def test_memory_is_given_back_when_the_process_holds_too_much() -> None:
+    ran = subprocess.run([sys.executable, "-c", _RETURNS], capture_output=True, text=True, check=True)
+    possible, early, kept, late, left = ran.stdout.split()
+    if possible == "False":
+        pytest.skip("this C library is not glibc")
+    assert (early, kept, late) == ("False", "True", "True")
+    assert float(left) < 0.7

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import platform
 import sys
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,6 +19,7 @@ _FLOAT32 = ("embeddings.", "LayerNorm.")  # parts of the names of weights that s
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # of glibc's malloc.h
 _NEVER = 2**31 - 1
 _PAD = 64 << 20  # bytes by which the heap grows
+_JEMALLOC_PURGE = b"arena.4096.purge"  # of all arenas: MALLCTL_ARENAS_ALL
 
 
 class InBfloat16:
@@ -64,7 +67,7 @@ def keep_freed_memory() -> bool:
 
     A step allocates and frees hundreds of megabytes. By default, glibc returns large blocks to the system at once, and
     the system clears them page by page for the next step. This takes a tenth of a step's time on a CPU, and up to a
-    third on a fast CPU. Afterwards the process never shrinks, so use this only for training.
+    third on a fast CPU. Afterwards the process shrinks only by `return_freed_memory`, so use this only for training.
 
     Returns:
         Whether it was possible; it needs Linux with glibc.
@@ -74,3 +77,26 @@ def keep_freed_memory() -> bool:
     mallopt = ctypes.CDLL(None).mallopt
     settings = {_M_MMAP_MAX: 0, _M_TRIM_THRESHOLD: _NEVER, _M_TOP_PAD: _PAD}
     return all(mallopt(option, value) == 1 for option, value in settings.items())
+
+
+def return_freed_memory(share: float = 0.5) -> bool:
+    """Give kept memory back to the system if the process holds more than a share of the machine's memory.
+
+    Batches differ in shape, so freed blocks do not always fit the next step, and a process that keeps them grows for
+    hours, until the machine swaps.
+
+    Args:
+        share: The share of the machine's memory, in [0, 1).
+
+    Returns:
+        Whether memory was given back; this needs Linux, with glibc or jemalloc.
+    """
+    if sys.platform != "linux":
+        return False
+    held = int(Path("/proc/self/statm").read_text().split()[1])
+    if held <= share * os.sysconf("SC_PHYS_PAGES"):
+        return False
+    library = ctypes.CDLL(None)
+    if hasattr(library, "mallctl"):  # jemalloc, which may be loaded before glibc
+        return bool(library.mallctl(_JEMALLOC_PURGE, None, None, None, ctypes.c_size_t(0)) == 0)
+    return bool(hasattr(library, "malloc_trim") and library.malloc_trim(ctypes.c_size_t(0)))

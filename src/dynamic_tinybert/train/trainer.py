@@ -20,7 +20,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from dynamic_tinybert.answer import LogitsError
-from dynamic_tinybert.train.arithmetic import InBfloat16, uses_bf16
+from dynamic_tinybert.train.arithmetic import InBfloat16, return_freed_memory, uses_bf16
 from dynamic_tinybert.train.averaging import WeightMean
 from dynamic_tinybert.train.batches import LengthGrouped, TokenBatches
 from dynamic_tinybert.train.errors import TrainingError
@@ -33,6 +33,7 @@ _ENDLESS = 10_000  # epochs of a stage that the clock ends
 _NEVER = 10**9  # steps
 _AVERAGE = "average.safetensors"  # in a checkpoint
 _AVERAGED = 10  # steps between weights that are averaged
+_MEMORY_STEPS = 50  # steps between looks at the memory that the process holds
 _LOOK = 10  # steps between checks that the loss is finite, on a GPU
 
 Select = Callable[[], "dict[str, float]"]
@@ -61,6 +62,14 @@ class StageContext:
     seed: int
     elapsed: float = 0.0
     callbacks: Sequence[TrainerCallback] = ()
+
+
+class _ReturnMemory(TrainerCallback):  # type: ignore[misc]
+    """Keep a long run from filling the machine's memory."""
+
+    def on_step_end(self, _args: TrainingArguments, state: TrainerState, _control: Any, **_: Any) -> None:
+        if state.global_step % _MEMORY_STEPS == 0:
+            return_freed_memory()
 
 
 class _SetEpoch(TrainerCallback):  # type: ignore[misc]
@@ -129,7 +138,7 @@ class StageTrainer(Trainer):  # type: ignore[misc]
             train_dataset=items,
             eval_dataset=items,
             data_collator=functools.partial(collate, pad_id=context.pad),
-            callbacks=[self.clock, _SetEpoch(self._sampler), *context.callbacks],
+            callbacks=[self.clock, _SetEpoch(self._sampler), _ReturnMemory(), *context.callbacks],
         )
         self.mean = WeightMean(model)
         if stage.average:
