@@ -118,6 +118,29 @@ def test_whether_a_question_is_impossible_is_what_the_file_says(tmp_path: Path) 
     assert [question.impossible for question in data.questions] == [True, False]
 
 
+@pytest.mark.parametrize("version", ["v2.0", "2.0", "2", 2.0, 2])
+def test_questions_of_2_may_have_no_answers_and_ids_may_be_numbers(tmp_path: Path, version: Any) -> None:
+    value = document()
+    value["version"] = version
+    value["data"][1]["paragraphs"][0]["qas"] = [
+        {"id": 1, "question": "With an answer?", "answers": [{"text": "1973", "answer_start": 12}], "is_impossible": 0},
+        {"id": 2, "question": "Null?", "answers": None, "is_impossible": 1},
+        {"id": 3, "question": "Missing?"},
+        {"id": 4, "question": "Empty?", "answers": []},
+    ]
+    data = read_squad(write(tmp_path / "dev.json", value), titles=["Oil"])
+    assert data.version == "2.0"
+    assert ids(data) == ["1", "2", "3", "4"]
+    assert [question.impossible for question in data.questions] == [False, True, True, True]
+
+
+def test_missing_answers_of_1_are_told(tmp_path: Path) -> None:
+    value = document()
+    value["data"][1]["paragraphs"][0]["qas"] = [{"id": "x", "question": "Missing?", "answers": None}]
+    message = complaint(read_squad, write(tmp_path / "dev.json", value))
+    assert message == "data[1].paragraphs[0].qas[0] has 'answers', but it is not a list"
+
+
 @pytest.mark.parametrize(
     ("limit", "titles", "expected"),
     [
@@ -201,7 +224,10 @@ IN_QA = f"{IN_PARAGRAPH}.qas[1]"
         ((*PARAGRAPH, "qas"), None, f"{IN_PARAGRAPH} has no 'qas'"),
         (QA, "x", f"{IN_QA} is not an object"),
         ((*QA, "id"), None, f"{IN_QA} has no 'id'"),
-        ((*QA, "id"), 7, f"{IN_QA} has 'id', but it is not a string"),
+        ((*QA, "id"), 7.5, f"{IN_QA} has 'id', but it is not a string"),
+        ((*QA, "id"), ["a"], f"{IN_QA} has 'id', but it is not a string"),
+        ((*QA, "id"), True, f"{IN_QA} has 'id', but it is not an integer"),
+        ((*QA, "question"), " \t", f"{IN_QA} has an empty question (id 'c')"),
         ((*QA, "question"), None, f"{IN_QA} has no 'question'"),
         ((*QA, "answers"), None, f"{IN_QA} has no 'answers'"),
         ((*QA, "answers"), {"text": ["Oil"]}, f"{IN_QA} has 'answers', but it is not a list"),
@@ -210,6 +236,7 @@ IN_QA = f"{IN_PARAGRAPH}.qas[1]"
         ((*QA, "answers", 0, "text"), None, f"{IN_QA}.answers[0] has no 'text'"),
         ((*QA, "answers", 0, "answer_start"), "0", f"{IN_QA}.answers[0] has 'answer_start', but it is not an integer"),
         ((*QA, "answers", 0, "answer_start"), True, f"{IN_QA}.answers[0] has 'answer_start', but it is not an integer"),
+        ((*QA, "is_impossible"), 2, f"{IN_QA} has 'is_impossible', but it is not true or false"),
         ((*QA, "is_impossible"), "no", f"{IN_QA} has 'is_impossible', but it is not true or false"),
         ((*QA, "id"), "a", f"{IN_QA} has the id 'a' of an earlier question"),
         (("data",), [], "no questions"),

@@ -67,7 +67,8 @@ def read_squad(
     """Read a SQuAD file, plain or gzipped; the file's name does not matter.
 
     The whole file is checked, and its version determined, before `titles` and `limit` select questions. The version is
-    2.0 if the file's version starts with "v2" or any question has the key `is_impossible`; otherwise it is 1.1.
+    2.0 if the file's version starts with "v2" or "2", or any question has the key `is_impossible`; otherwise it is 1.1.
+    An id may be an integer. A question of 2.0 may have no `answers`, or null; `is_impossible` may be 0 or 1.
 
     Args:
         path: The file.
@@ -76,7 +77,7 @@ def read_squad(
 
     Raises:
         SquadError: The file cannot be read; is not UTF-8, JSON or SQuAD; has two questions with the same id, or a
-            question of 1.1 without an answer; no question is left; or `limit` is below 1.
+            question of 1.1 without an answer; a question is empty; no question is left; or `limit` is below 1.
     """
     file = os.fspath(path)
     if limit is not None and limit < 1:
@@ -150,11 +151,11 @@ class _Node:
 
 def _parse(document: _Node) -> SquadFile:
     entries = list(_entries(document))
-    declared = str(document.members().get("version")).startswith("v2")
+    declared = str(document.members().get("version")).removeprefix("v").startswith("2")
     version: Version = "2.0" if declared or any("is_impossible" in qa.members() for qa, _, _ in entries) else "1.1"
     questions: dict[str, Question] = {}
     for qa, title, context in entries:
-        question = _question(qa, title, context)
+        question = _question(qa, title, context, may_lack_answers=version == "2.0")
         if question.id in questions:
             raise qa.error(f"has the id {question.id!r} of an earlier question")
         if version == "1.1" and not question.answers:
@@ -173,20 +174,33 @@ def _entries(document: _Node) -> Iterator[tuple[_Node, str, str]]:
                 yield qa, title, context
 
 
-def _question(qa: _Node, title: str, context: str) -> Question:
-    answers = list(qa.items("answers"))
+def _question(qa: _Node, title: str, context: str, *, may_lack_answers: bool) -> Question:
+    lacking = may_lack_answers and qa.members().get("answers") is None
+    answers = [] if lacking else list(qa.items("answers"))
+    whole = isinstance(qa.members().get("id"), int)
+    id_ = str(qa.get("id", int)) if whole else qa.get("id", str)
+    question = qa.get("question", str)
+    if not question.strip():
+        raise qa.error(f"has an empty question (id {id_!r:.80})")
     return Question(
-        id=qa.get("id", str),
+        id=id_,
         title=title,
-        question=qa.get("question", str),
+        question=question,
         context=context,
         answers=tuple(answer.get("text", str) for answer in answers),
         answer_starts=tuple(
             None if answer.members().get("answer_start") is None else answer.get("answer_start", int)
             for answer in answers
         ),
-        impossible=qa.get("is_impossible", bool) if "is_impossible" in qa.members() else not answers,
+        impossible=_flag(qa, "is_impossible", default=not answers),
     )
+
+
+def _flag(node: _Node, key: str, *, default: bool) -> bool:
+    """Return a member that is true or false, or 1 or 0; the default if it is missing."""
+    if node.members().get(key) in (0, 1):  # False and True are equal to them
+        return bool(node.members()[key])
+    return node.get(key, bool) if key in node.members() else default
 
 
 def _read_json(file: str) -> object:
