@@ -121,7 +121,7 @@ def test_a_name_with_control_characters_does_not_reach_the_terminal(folder: Path
         (["index", "add", "documents", "--index", "documents"], 1, "other files"),
         (["index", "add", "documents", "--index", "documents/paris.txt"], 1, "is a file"),
         (["index", "add", "documents", "--index", "i", "--encoding", "klingon"], 2, "klingon"),
-        (["ask", "Who?", "--index", "i", "--context", "text"], 2, "give one text"),
+        (["ask", "Who?", "--index", "i", "--context", "text"], 2, "give the text once"),
         (["ask", "Who?", "--context", "text", "--passages", "3"], 2, "need --index"),
         (["ask", "Who?", "--context", "text", "--max-latency-ms", "3"], 2, "need --index"),
         (["ask", "Who?", "--index", "i", "--handle-impossible-answer"], 2, "needs a text"),

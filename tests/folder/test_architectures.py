@@ -452,5 +452,5 @@ def test_a_model_without_types_takes_the_parts_all_the_same(roberta: Path) -> No
     ones = np.ones_like(ids)
     one, other = (runtime.run(ids, types, ones, lengths) for types in (ones, 0 * ones))
     np.testing.assert_array_equal(one.start, other.start)
-    with pytest.raises(ValueError, match="token types to 1"):
+    with pytest.raises(ValueError, match="token types from 0 to 1"):
         runtime.run(ids, 2 * ones, ones, lengths)

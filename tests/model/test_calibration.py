@@ -130,7 +130,7 @@ def test_answers_have_a_confidence(calibrated: QuestionAnswerer) -> None:
 def test_a_confidence_is_of_the_margin_to_no_answer(calibrated: QuestionAnswerer) -> None:
     answers = calibrated("Who built the lighthouse?", TEXT, top_k=1000, handle_impossible_answer=True)
     (null,) = (answer for answer in answers if not answer.text)
-    best = answers[0]
+    best = next(answer for answer in answers if answer.text)
     score = calibrated("Who built the lighthouse?", TEXT, top_k=1)[0].score
     plain = calibrated("Who built the lighthouse?", TEXT)
     wanted = Calibration(**WHOLE).confidence(logit=best.logit, null=null.logit, score=score)
