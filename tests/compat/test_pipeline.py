@@ -100,17 +100,7 @@ def test_a_score_is_the_softmax_of_start_times_that_of_end() -> None:
     assert score == pytest.approx(np.exp(3) / (np.e + 2 + np.exp(3)) * np.exp(2) / (np.e + 2 + np.exp(2)), abs=1e-6)
 
 
-def test_equal_answers_of_several_windows_stand_where_the_best_was() -> None:
-    ranker = WindowRanker("Yes or yes", top_k=1, max_answer_len=1)
-    for best in (4.0, 5.0, 3.0):
-        logits = np.array([0.0, 9.0, 0.0, 0.0, best, 9.0], np.float32)
-        first = np.array([0.0, 9.0, 3.5 if best == 4 else 0.0, 0.0, 0.0, 9.0], np.float32)
-        ranker.add(window("Yes or yes"), *([first] if best == 4 else [logits]) * 2)
-    (found,) = ranker.ranked()
-    assert (found.start, found.end) == (7, 10)
-
-
-def test_equal_answers_are_added_up() -> None:
+def test_equal_answers_are_added_up_and_stand_where_the_first_was() -> None:
     start, end = [0.0, 5.0, 0.0, 4.0], [0.0, 5.0, 0.0, 4.0]
     one = rank("Yes or yes", start, end, align_to_words=False)
     ((text, score),) = rank("Yes or yes", start, end)

@@ -27,9 +27,8 @@ class WindowRanker:
 
     A span's probability is the softmax of its start times the softmax of its end, each over [CLS] and the text's tokens
     in the window. The best `2 top_k + 10` spans of each window count, or `top_k` if they are not aligned to words.
-    Answers that differ only in upper and lower case are one answer. Its score is the sum of theirs over all windows, so
-    it may be above 1. These are the rules of transformers 5.2, but for the place of such an answer: here it is that of
-    the most probable one, there that of the first, which may be far from what the model found.
+    Answers that differ only in upper and lower case are one answer, at the place of the first. Its score is the sum of
+    theirs over all windows, so it may be above 1. These are the rules of transformers 5.2.
 
     If answers overlap, the better one stays. If fewer than `top_k` are left, the best other spans follow with their own
     probabilities. They do not overlap or equal an answer before them. So there are `top_k` answers if the text has so
@@ -99,13 +98,13 @@ class WindowRanker:
 
     def _merged(self) -> Iterable[Span]:
         """Return the answers of all windows, with equal ones merged."""
-        answers: dict[str, tuple[float, float, int, int]] = {}  # the sum, the best, and the place of the best
+        answers: dict[str, Span] = {}
         for found in self._found:
             for score, begin, end in zip(found.score.tolist(), found.start.tolist(), found.end.tolist(), strict=True):
                 key = self._text[begin:end].lower()
-                total, *best = answers.get(key, (0.0, -1.0, 0, 0))
-                answers[key] = (total + score, *max(tuple(best), (score, begin, end), key=lambda x: x[0]))
-        return [_span(begin, end, total) for total, _, begin, end in answers.values()]
+                same = answers.get(key)
+                answers[key] = _span(begin, end, score) if same is None else _span(*same[:2], same.score + score)
+        return answers.values()
 
     def _others(self) -> Iterator[Span]:
         """Yield all spans, best first."""
