@@ -20,6 +20,7 @@ from dynamic_tinybert.runtime.onnx_writer import DEFAULT_OPSET, PORTABLE_OPSET, 
 
 Provider: TypeAlias = "str | tuple[str, dict[str, Any]]"
 PrecisionChoice: TypeAlias = Literal["auto", "fp32", "int8"]
+"""What may be asked for: a precision, or `auto` (see `choose_precision`)."""
 
 PRECISION_VARIABLE = "DYNAMIC_TINYBERT_PRECISION"
 """The environment variable that says what `auto` means, so that results can be repeated on another processor."""
