@@ -381,14 +381,18 @@ def test_what_is_said_of_a_call_counts_though_it_is_nought(tiny_folder: Path) ->
 
 def test_a_batch_has_no_more_windows_than_it_may_and_changes_nothing(tiny_folder: Path) -> None:
     reader = ExtractiveReader(tiny_folder, max_seq_length=64, stride=10)
-    expected = places(ask(reader))
+
+    def said(**options: Any) -> list[Any]:  # one document repeats a sentence: which of its equal windows wins is a tie
+        return [place[:2] + place[3:] for place in places(ask(reader, **options))]
+
+    expected = said()
     runtime, rows = reader._qa.reader.runtime, []
     run = runtime.run
     runtime.run = lambda ids, *rest: (rows.append(len(ids)), run(ids, *rest))[1]
-    assert places(ask(reader)) == expected
+    assert said() == expected
     assert max(rows) > 3
     rows.clear()
-    assert places(ask(reader, max_batch_size=3)) == expected
+    assert said(max_batch_size=3) == expected
     assert max(rows) == 3
 
 
