@@ -84,6 +84,8 @@ def answer_file_on_ray(
 
 def _in_one_precision(setup: Setup) -> Setup:
     """Choose the precision here if the model is here too, so that the answers do not depend on a worker's processor."""
+    if setup.precision != "auto":
+        return setup
     try:
         folder = open_folder(setup.model)
         measured = ConfigTable.read(folder.shape, folder.length_configs).precision

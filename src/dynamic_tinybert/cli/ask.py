@@ -159,10 +159,12 @@ def _of_text(answer: Answer, document: Document) -> _Shown:
         row |= {} if page is None else {"page": page}
     if spent.share < 1:
         details += f"   {spent.configuration}, {spent.share:.0%} of full"
-    score = f"score {answer.score:.3f}"
-    if answer.confidence is not None:
-        score += f"   confidence {answer.confidence:.3f}"
-    return _Shown(row, answer.text, score, details, document.text, answer.start)
+    return _Shown(row, answer.text, _score(answer), details, document.text, answer.start)
+
+
+def _score(answer: Answer | CorpusAnswer) -> str:
+    sure = "" if answer.confidence is None else f"   confidence {answer.confidence:.3f}"
+    return f"score {answer.score:.3f}{sure}"
 
 
 def _ask_index(
@@ -186,14 +188,13 @@ def _ask_index(
 
 def _of_corpus(answer: CorpusAnswer) -> _Shown:
     spent = answer.spent
-    score = f"score {answer.score:.3f}"
-    if answer.confidence is not None:
-        score += f"   confidence {answer.confidence:.3f}"
     document = console.plain(answer.document.removeprefix(os.path.join(os.getcwd(), "")))
     details = f"{document}, characters {answer.start}-{answer.end}   read {spent.read} of {spent.retrieved} passages"
     if spent.read_again:
         details += f", {spent.read_again} again"
-    return _Shown(answer.to_dict(), answer.text, score, details, answer.passage, answer.start - answer.passage_start)
+    return _Shown(
+        answer.to_dict(), answer.text, _score(answer), details, answer.passage, answer.start - answer.passage_start
+    )
 
 
 def _show(number: str, answer: _Shown) -> None:

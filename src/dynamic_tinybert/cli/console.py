@@ -17,7 +17,7 @@ import typer
 from typer.core import TyperGroup
 
 from dynamic_tinybert.errors import DynamicTinyBertError
-from dynamic_tinybert.files import NoTextError, UndecodableError, install_command, text_blocks, write_whole
+from dynamic_tinybert.files import NoTextError, UndecodableError, missing, text_blocks, write_whole
 
 if TYPE_CHECKING:
     from dynamic_tinybert.qa import QuestionAnswerer
@@ -108,7 +108,7 @@ def _lacks(command: str, package: str, extra: str) -> NoReturn:
     """Report in one line the extra that installs a missing package."""
     option = " --ray" if extra == "ray" else " --index" if extra in ("corpus", "milvus") and command != "index" else ""
     what = "training" if command == "train" else command + option
-    fail(f"{what} needs {package}, which is not installed: {install_command(extra)}")
+    fail(missing(what, package, extra))
 
 
 _CORPUS = ("inscriptis", "lxml", "mammoth", "markdown_it", "pypdfium2", "tantivy", "webencodings")

@@ -1,7 +1,7 @@
 """Write files atomically, decode text, read JSON Lines, find the files inside the package and say how to install it."""
 
 from dynamic_tinybert.files.atomic import write_whole
-from dynamic_tinybert.files.installed import extra, install_command
+from dynamic_tinybert.files.installed import extra, install_command, missing
 from dynamic_tinybert.files.jsonl import LineError, parse_object, split_lines
 from dynamic_tinybert.files.shipped import SHIPPED, find_list, shipped_recipes
 from dynamic_tinybert.files.text import SURROGATE, NoTextError, UndecodableError, encodable, text_blocks
@@ -16,6 +16,7 @@ __all__ = [
     "extra",
     "find_list",
     "install_command",
+    "missing",
     "parse_object",
     "shipped_recipes",
     "split_lines",

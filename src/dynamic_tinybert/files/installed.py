@@ -46,8 +46,12 @@ def extra(name: str, what: str) -> Iterator[None]:
         package = (error.name or "").partition(".")[0]
         if package in ("", __name__.partition(".")[0]):  # this package is broken
             raise
-        message = f"{what} needs {package}, which is not installed: {install_command(name)}"
-        raise ModuleNotFoundError(message, name=error.name) from None
+        raise ModuleNotFoundError(missing(what, package, name), name=error.name) from None
+
+
+def missing(what: str, package: str, extra: str) -> str:
+    """Return the line that says what needs a package, and how to install the extra that brings it."""
+    return f"{what} needs {package}, which is not installed: {install_command(extra)}"
 
 
 def _joined(words: list[str]) -> str:

@@ -62,7 +62,7 @@ class Calibration:
 
         Args:
             logit: The answer's start logit plus end logit.
-            null: The start logit plus end logit of [CLS], the minimum over the windows.
+            null: The start logit plus end logit of [CLS], in the window of the answer.
             score: The answer's score in its text, in [0, 1].
         """
         if not math.isfinite(logit - null) or score <= 0:

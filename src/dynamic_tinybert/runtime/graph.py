@@ -104,13 +104,13 @@ class _Builder:
         value = self.float32(name) if value is None else value
         return self.g.weight(name, np.ascontiguousarray(value, np.float32))
 
-    def projection_weights(self, name: str, given: str, factor: float = 1.0) -> None:
-        """Add the tensor `given` [out, in], times `factor`, as the weight of a projection, for `project`."""
+    def projection_weights(self, name: str, factor: float = 1.0) -> None:
+        """Add the tensor `{name}.weight` [out, in], times `factor`, as the weight of a projection, for `project`."""
         if not self.int8:
-            matrix = self.float32(given)
+            matrix = self.float32(f"{name}.weight")
             self.weight(f"{name}.matrix", (matrix if factor == 1 else matrix * np.float32(factor)).T)
             return
-        value = self.given[given]
+        value = self.given[f"{name}.weight"]
         if not isinstance(value, QuantizedTensor):
             value = QuantizedTensor.round(value)
         self.weight(f"{name}.scale", value.scale * np.float32(factor))
@@ -130,7 +130,7 @@ class _Builder:
         self.weight(f"{name}.query.bias", given("query.bias") * scale)
         for part in ("query", "key", "value", "attention_output", "intermediate", "output"):
             factor = float(scale) if part == "query" else 1.0
-            self.projection_weights(f"{name}.{part}", f"{name}.{part}.weight", factor)
+            self.projection_weights(f"{name}.{part}", factor)
         value_bias = given("attention_output.weight") @ given("value.bias")
         self.weight(f"{name}.attention_output.bias", given("attention_output.bias") + value_bias)
         self.weight(f"{name}.intermediate.bias")
@@ -214,7 +214,7 @@ class _Builder:
         x = self.norm(g, x, "embeddings.norm")
         if not shape.projected:
             return x
-        self.projection_weights("embeddings.projection", "embeddings.projection.weight")
+        self.projection_weights("embeddings.projection")
         x = self.project(g, self.prepare(g, x), "embeddings.projection")
         return g.node("Add", x, self.weight("embeddings.projection.bias"))
 
