@@ -65,7 +65,7 @@ def main() -> None:
     budget = parse_budget(args.budget)
     config = qa.table.select(qa.shape, budget)
     found: dict[str, Any] = {
-        "command": common.command(), "date": common.now(), "machine": common.describe_machine(),
+        "heading": common.heading("onnxruntime", "numpy"),
         "precision": qa.reader.runtime.precision, "configuration": config.name, "questions": len(questions),
         "articles": args.articles or "all", "windows": {},
     }  # fmt: skip
@@ -153,15 +153,14 @@ def scores(questions: list[Question], found: list[list[Best]], key: Callable[[Be
 def write(output: Path, found: Mapping[str, Any], records: Mapping[str, Any], questions: list[Question]) -> None:
     output.mkdir(parents=True, exist_ok=True)
     (output / "articles.json").write_text(json.dumps(found, indent=1) + "\n", "utf-8")
-    machine = found["machine"]
     rows = [
         (name, f"{x['count']:.1f}", f"{x['seconds'] * 1e3:.0f}", *(f"{x['rankings'][r]['f1']:.2f}" for r in RANKINGS))
         for name, x in found["windows"].items()
     ]
     header = ("windows of tokens", "windows a question", "ms a question", *(f"F1, {name}" for name in RANKINGS))
     (output / "articles.md").write_text(
-        f"# Questions of whole articles\n\n`{found['command']}`\n\n{found['date'][:10]}, {machine['cpu']}, "
-        f"{machine['cores']} cores; {found['questions']} questions of {found['articles']}, {found['configuration']}, "
+        f"# Questions of whole articles\n\n{found['heading']} {found['questions']} questions of "
+        f"{found['articles']}, {found['configuration']}, "
         f"{found['precision']}.\n\n{common.table(header, rows)}\n",
         "utf-8",
     )

@@ -40,8 +40,7 @@ def main() -> None:
     tokenizer = TextTokenizer(folder.path)
     questions = random.Random(_SEED).sample(data.questions, min(args.questions, len(data.questions)))
     found: dict[str, Any] = {
-        "command": common.command(), "date": common.now(), "machine": common.describe_machine(),
-        "versions": common.versions("onnxruntime", "numpy"), "threads": args.threads, "precisions": {},
+        "heading": common.heading("onnxruntime", "numpy"), "threads": args.threads, "precisions": {},
     }  # fmt: skip
     for precision in ("fp32", "int8"):
         runtime = Runtime(folder.shape, folder.stored_weights, precision=precision, threads=args.threads)
@@ -121,7 +120,6 @@ def random_config(layers: int, draw: random.Random) -> LengthConfig:
 
 
 def markdown(found: dict[str, Any]) -> str:
-    machine = found["machine"]
     rows = [
         (
             name, f"{x['batches']:,}", f"{x['rows']:,}", f"{x['worst']:.2g}", f"{x['exactly_equal']:,}",
@@ -131,9 +129,7 @@ def markdown(found: dict[str, Any]) -> str:
     ]  # fmt: skip
     header = ("", "batches", "windows", "largest difference of logits", "exactly equal", "other tokens kept (ties)")
     return (
-        f"# Alone and among others\n\n`{found['command']}`\n\n{found['date'][:10]}, {machine['cpu']}, "
-        f"{machine['cores']} cores, ONNX Runtime {found['versions']['onnxruntime']}, {found['threads']} thread(s).\n\n"
-        f"{common.table(header, rows)}\n"
+        f"# Alone and among others\n\n{found['heading']} Threads: {found['threads']}.\n\n{common.table(header, rows)}\n"
     )
 
 
