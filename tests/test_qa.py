@@ -405,6 +405,15 @@ def test_int8_answers_too_and_does_not_depend_on_neighbours() -> None:
         sound(text, answer)
 
 
+@pytest.mark.parametrize("budget", ["full", 0.5])
+def test_an_answer_is_the_same_to_the_last_bit_alone_and_beside_others(budget: Any) -> None:
+    qa = QuestionAnswerer(precision="fp32", threads=1)
+    questions = [f"Who built {'really ' * i}the bridge?" for i in range(6)]
+    texts = [TEXT * 6, TEXT, TEXT * 2, TEXT * 3, TEXT * 4, TEXT]
+    together = qa(questions, texts, budget=budget)
+    assert together == [qa(q, t, budget=budget) for q, t in zip(questions, texts, strict=True)]
+
+
 def test_int8_batches_hold_texts_of_one_length_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     qa = QuestionAnswerer(precision="int8", threads=1)
     run, rows = qa.reader.runtime.run, []

@@ -169,8 +169,8 @@ class AnswerStream:
         pool, self._pool = self._pool, []
         choice = self._settings.choice
         order = sorted(range(len(pool)), key=lambda i: len(pool[i][1]))
-        # In float32, padding changes the last bits of the attention. In INT8 a last bit can become a whole step, but
-        # rows of one length have no padding, and then the logits of a row are exactly those that it has alone.
+        # In INT8, rows with padding need another kernel of attention. It differs in the last bits, and those can become
+        # a whole step. Rows of one length have no padding, so the logits of a row are exactly those that it has alone.
         equal, most_rows = self._reader.runtime.precision == "int8", self._settings.most_rows
         logits: dict[int, tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]] = {}
         lengths, tokens = [len(pool[i][1]) for i in order], self._reader.runtime.batch_tokens

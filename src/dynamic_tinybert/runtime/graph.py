@@ -286,7 +286,9 @@ class _Builder:
     def mix(self, g: Graph, inputs: list[str], hidden: str | None, *, voting: bool) -> list[str]:
         """Compute what `attention` returns; `hidden`, [batch or 1, heads or 1, 1 or slots, slots], adds to scores."""
         heads, size = self.shape.heads, self.shape.hidden // self.shape.heads
-        if self.fused_attention and hidden is None and not voting:  # in blocks, without the matrix of probabilities
+        if self.fused_attention and self.int8 and hidden is None and not voting:
+            # In blocks, without the matrix of probabilities. Its last bits differ from those of Attention, which has to
+            # do rows with padding. In INT8 no row is padded; in float32 a row's logits must not depend on its batch.
             return g.nodes("MultiHeadAttention", *inputs, outputs=1, num_heads=heads, scale=1.0, domain="com.microsoft")
         if self.fused_attention:
             if hidden is not None:
