@@ -161,7 +161,7 @@ def _on_ray(chunks: Iterator[Chunk], setup: Setup, workers: int | None) -> Gener
             answers = ray.data.from_items(rows, override_num_blocks=len(rows)).map(work, **options)
         done = 0
         try:
-            for row in answers.iter_rows():
+            for row in _rows(answers):
                 if row["number"] != done:
                     raise AssertionError(f"chunk {row['number']} came where {done} was due")
                 if row["error"]:
@@ -174,6 +174,16 @@ def _on_ray(chunks: Iterator[Chunk], setup: Setup, workers: int | None) -> Gener
             raise BatchError(f"Ray could not continue: {why}") from error
         if done != len(part):
             raise AssertionError(f"{done} of {len(part)} chunks came back")
+
+
+def _rows(answers: ray.data.Dataset) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a dataset, each of which is a block.
+
+    Not by `iter_rows`: its thread that fetches blocks ahead outlives an interrupted iteration, and ends the whole process
+    if it wakes after `ray.shutdown` (Ray 2.60).
+    """
+    for block in answers.iter_batches(batch_size=None, prefetch_batches=0, batch_format="pyarrow"):
+        yield from block.to_pylist()
 
 
 def _portion(chunks: Iterator[Chunk]) -> Iterator[Chunk]:
