@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dynamic_tinybert.answer import Answer, Spent
     from dynamic_tinybert.compat import QuestionAnsweringPipeline, pipeline
-    from dynamic_tinybert.corpus import Corpus, CorpusAnswer, CorpusError
+    from dynamic_tinybert.corpus import Corpus, CorpusAnswer, CorpusError, FileAnswer, ask_files
     from dynamic_tinybert.errors import DynamicTinyBertError
     from dynamic_tinybert.folder import ModelFolderError
     from dynamic_tinybert.inference import WindowError
@@ -30,12 +30,14 @@ _HOMES = {
     "CorpusAnswer": "corpus",
     "CorpusError": "corpus",
     "DynamicTinyBertError": "errors",
+    "FileAnswer": "corpus",
     "LengthConfig": "model",
     "ModelFolderError": "folder",
     "QuestionAnswerer": "qa",
     "QuestionAnsweringPipeline": "compat",
     "Spent": "answer",
     "WindowError": "inference",
+    "ask_files": "corpus",
     "pipeline": "compat",
 }
 
@@ -47,6 +49,7 @@ __all__ = [
     "CorpusAnswer",
     "CorpusError",
     "DynamicTinyBertError",
+    "FileAnswer",
     "LengthConfig",
     "ModelFolderError",
     "QuestionAnswerer",
@@ -54,6 +57,7 @@ __all__ = [
     "Spent",
     "WindowError",
     "__version__",
+    "ask_files",
     "pipeline",
 ]
 

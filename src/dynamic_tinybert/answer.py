@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -63,6 +64,7 @@ class Answer:
             model has no calibration.
         no_answer_logit: The logit of no answer in the window of this answer: raw start logit plus end logit of [CLS];
             infinite if the text has no words. The no-answer threshold is compared with `no_answer_logit - logit`.
+        sentence: The sentence of the text that contains the answer, on one line; empty if there is no answer.
         spent: What the answer cost.
     """
 
@@ -73,6 +75,7 @@ class Answer:
     logit: float
     confidence: float | None = None
     no_answer_logit: float = field(default=math.inf, repr=False)
+    sentence: str = field(default="", repr=False)
     spent: Spent = field(repr=False)
 
     def to_dict(self) -> dict[str, Any]:
@@ -87,3 +90,44 @@ class Answer:
             "configuration": self.spent.configuration,
             "share": self.spent.share,
         }
+
+
+# A sentence ends after a full stop and the like (but not after an initial or a title: "J. Smith", "Dr. Smith"), at an
+# empty line, and before a line that begins an item or a heading. A single line break does not end it: text is often
+# broken into lines of equal length.
+_SENTENCE_END = re.compile(
+    r"(?:(?<!\b[A-Z])(?<!\b[MD]r)(?<!\bSt)(?<!\bvs)(?<!\bMrs)(?<!\b[ei]\.[ge])\.|[!?…])[\"'”’»)\]]*\s|[。！？][」』”]?"
+    r"|\n[^\S\n]*\n|\f|\n(?=[^\S\n]*(?:[-*•‣–#>|]|\(?\w{1,3}[.)])\s)"
+)
+_SENTENCE_PART = 500  # the most characters of a sentence on each side of an answer
+
+
+def find_sentence(text: str, start: int, end: int) -> tuple[int, int]:
+    """Find the sentence of an answer: where it starts and ends in the text, in characters.
+
+    At most 500 characters before the answer and 500 after it belong to its sentence.
+
+    Args:
+        text: The text.
+        start: Where the answer starts, in characters.
+        end: Where it ends.
+    """
+    low, high = max(0, start - _SENTENCE_PART), min(len(text), end + _SENTENCE_PART)
+    first = low
+    for found in _SENTENCE_END.finditer(text, max(0, low - 4), start):
+        first = max(low, found.end())
+    if end <= start:
+        return first, first
+    stop = _SENTENCE_END.search(text, max(end - 1, start), high)  # the answer may contain the full stop
+    last = high if stop is None else max(stop.end(), end)
+    while first < start and text[first].isspace():
+        first += 1
+    while last > end and text[last - 1].isspace():
+        last -= 1
+    return first, last
+
+
+def sentence_of(text: str, start: int, end: int) -> str:
+    """Return the sentence of an answer on one line: each run of white space is one space. See `find_sentence`."""
+    begin, stop = find_sentence(text, start, end)
+    return " ".join(text[begin:stop].split())

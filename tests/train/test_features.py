@@ -182,6 +182,33 @@ def test_a_wrong_offset_of_a_text_that_is_not_there_gives_nothing(tokenizer: Tex
     assert "\n" not in str(error.value)
 
 
+def test_an_answer_written_differently_is_labelled(tokenizer: TextTokenizer) -> None:
+    assert labelled(tokenizer, ask("barnaby  WHITLOCK", TEXT.index("Barnaby"))) == ["Barnaby Whitlock"]
+    assert labelled(tokenizer, ask("cafe\u0301", text="Le Café est ici.")) == ["Café"]
+
+
+def test_questions_that_give_nothing_are_told_with_the_reason(tokenizer: TextTokenizer) -> None:
+    good = ask("Barnaby Whitlock", TEXT.index("Barnaby"))
+    questions = [
+        good,
+        dataclasses.replace(good, id="absent", answers=("Paris",)),
+        dataclasses.replace(good, id="no words", question="\u200b"),
+        dataclasses.replace(good, id="empty", context=" "),
+        dataclasses.replace(good, id="blank", answers=(" ",)),
+    ]
+    told: list[tuple[str, str]] = []
+    features = make_features(
+        tokenizer, questions, FeatureSettings(), unusable=lambda question, why: told.append((question.id, why))
+    )
+    assert len(features) == 1
+    assert told == [
+        ("absent", "the answer 'Paris' is not in the text"),
+        ("no words", "the question has no words"),
+        ("empty", "the text has no words"),
+        ("blank", "it has no answer"),
+    ]
+
+
 def test_every_reference_answer_counts_once(tokenizer: TextTokenizer) -> None:
     at = TEXT.index("Barnaby")
     question = ask(["Barnaby Whitlock", "Barnaby Whitlock", "Whitlock", "nobody"], [at, at, at + 8, None])

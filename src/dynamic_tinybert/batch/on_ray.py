@@ -179,8 +179,8 @@ def _on_ray(chunks: Iterator[Chunk], setup: Setup, workers: int | None) -> Gener
 def _rows(answers: ray.data.Dataset) -> Iterator[dict[str, Any]]:
     """Yield the rows of a dataset, each of which is a block.
 
-    Not by `iter_rows`: its thread that fetches blocks ahead outlives an interrupted iteration, and ends the whole process
-    if it wakes after `ray.shutdown` (Ray 2.60).
+    Not by `iter_rows`: its thread that fetches blocks ahead outlives an interrupted iteration, and ends the whole
+    process if it wakes after `ray.shutdown` (Ray 2.60).
     """
     for block in answers.iter_batches(batch_size=None, prefetch_batches=0, batch_format="pyarrow"):
         yield from block.to_pylist()

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
+from dynamic_tinybert.answer import find_sentence
 from dynamic_tinybert.cli import console
-from dynamic_tinybert.cli.documents import SENTENCE_END, Document, read_documents
 from dynamic_tinybert.progress import progress_bar
 
 if TYPE_CHECKING:
-    from dynamic_tinybert.corpus import CorpusAnswer
+    from dynamic_tinybert.corpus import CorpusAnswer, Document, FileAnswer
     from dynamic_tinybert.qa import Answer
 
 _LONG = 200_000  # characters; a longer text gets a progress bar
@@ -101,20 +101,18 @@ def ask(
     if index is not None:
         shown = _ask_index(question, index, top_k, max_latency_ms, passages, options, model, precision, threads)
     else:
-        documents = read_documents(paths) if context is None else [Document("", context)]
+        from dynamic_tinybert.corpus import Document, ask_documents
+
+        documents = _read(paths) if context is None else [Document("", context)]
         qa = console.load(model, precision, threads)
-        texts = [document.text for document in documents]
-        with progress_bar("reading", "characters", show=sum(map(len, texts)) > _LONG) as progress:
+        with progress_bar("reading", "characters", show=sum(len(d.text) for d in documents) > _LONG) as progress:
             options |= {
                 "handle_impossible_answer": handle_impossible_answer,
                 "no_answer_threshold": no_answer_threshold,
                 "progress": progress,
             }
-            if top_k == 1:
-                each = [[answer] for answer in qa(question, texts, **options)]
-            else:
-                each = qa(question, texts, top_k=top_k, **options)
-        shown = [_of_text(answer, document) for document, answer in _best(documents, each, top_k)]
+            found = ask_documents(qa, question, documents, top_k=top_k, **options)
+        shown = [_of_text(answer, document) for document, answer in found]
     if not shown and not as_json:
         print("(the text contains no answer)" if index is None else "(no document contains a word of the question)")
     for number, answer in enumerate(shown, 1):
@@ -135,31 +133,37 @@ class _Shown(NamedTuple):
     start: int
 
 
-def _best(documents: Sequence[Document], each: Sequence[Sequence[Answer]], count: int) -> list[tuple[Document, Answer]]:
-    """Return the best answers of all documents: by confidence, or by what their logit gains over no answer."""
-    found = [(document, answer) for document, answers in zip(documents, each, strict=True) for answer in answers]
-    if len(documents) == 1:
-        return found
+def _read(paths: Sequence[str]) -> list[Document]:
+    """Read files, folders and standard input (`-`).
 
-    def worth(answer: Answer) -> tuple[bool, float]:
-        gain = answer.logit - answer.no_answer_logit
-        return bool(answer.text), gain if answer.confidence is None else answer.confidence
+    Raises:
+        typer.Exit: There is no document, or a file given by name cannot be read. One line is printed that says so.
+    """
+    from dynamic_tinybert.corpus import CorpusError, Document, read_documents
 
-    return sorted(found, key=lambda pair: worth(pair[1]), reverse=True)[:count]
+    def skipped(line: str) -> None:
+        console.complain("skipped", console.plain(line))
+
+    found: list[Document] = []
+    try:
+        for path in paths:
+            found += [Document("", console.read_text("-"))] if path == "-" else read_documents([path], skipped=skipped)
+    except OSError as error:
+        console.fail(f"{error.filename} cannot be read: {error.strerror}")
+    except CorpusError as error:
+        console.fail(str(error))
+    return found
 
 
-def _of_text(answer: Answer, document: Document) -> _Shown:
-    spent, row = answer.spent, answer.to_dict()
-    details = f"characters {answer.start}-{answer.end}"
-    if document.name:
-        page = document.page(answer.start)
-        details = f"{console.plain(document.name)}{'' if page is None else f', page {page}'}, {details}"
-        begin, end = document.sentence(answer.start, answer.end) if answer.text else (0, 0)
-        row |= {"document": document.name, "sentence": " ".join(document.text[begin:end].split())}
-        row |= {} if page is None else {"page": page}
+def _of_text(answer: FileAnswer, document: Document) -> _Shown:
+    spent, details = answer.spent, f"characters {answer.start}-{answer.end}"
+    if answer.page is not None:
+        details = f"page {answer.page}, {details}"
+    if answer.document:
+        details = f"{console.plain(answer.document)}, {details}"
     if spent.share < 1:
         details += f"   {spent.configuration}, {spent.share:.0%} of full"
-    return _Shown(row, answer.text, _score(answer), details, document.text, answer.start)
+    return _Shown(answer.to_dict(), answer.text, _score(answer), details, document.text, answer.start)
 
 
 def _score(answer: Answer | CorpusAnswer) -> str:
@@ -220,11 +224,8 @@ def _show(number: str, answer: _Shown) -> None:
 
 def surroundings(text: str, start: int, end: int) -> tuple[str, str]:
     """Return the text before and after an answer in its sentence, shortened, on one line."""
-    before = text[max(0, start - 4 * _AROUND) : start]
-    after = text[end : end + 4 * _AROUND]
-    before = before[max((m.end() for m in SENTENCE_END.finditer(before)), default=0) :]
-    stop = SENTENCE_END.search(text[end - 1 : end] + after)  # the answer may contain the full stop
-    after = after[: stop.end() - 1] if stop and end > start else after
+    begin, stop = find_sentence(text, start, end)
+    before, after = text[begin:start], text[end:stop]
     before, after = (console.CONTROL.sub("\ufffd", re.sub(r"\s+", " ", part)) for part in (before, after))
     if len(before) > _AROUND:
         before = before[-_AROUND:]

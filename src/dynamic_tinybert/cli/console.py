@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import os
 import re
@@ -17,7 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 from dynamic_tinybert.errors import DynamicTinyBertError
-from dynamic_tinybert.files import NoTextError, UndecodableError, missing, text_blocks, write_whole
+from dynamic_tinybert.files import NoTextError, decode_text, missing, write_whole
 
 if TYPE_CHECKING:
     from dynamic_tinybert.qa import QuestionAnswerer
@@ -188,7 +187,6 @@ def read_text(path: str) -> str:
     Raises:
         typer.Exit: The file cannot be read or is not text. One line is printed that says so.
     """
-    name = "standard input" if path == "-" else path
     try:
         if path == "-" and sys.stdin is None:
             fail("standard input is closed: give the text as --text FILE or --context TEXT", misuse=True)
@@ -198,11 +196,6 @@ def read_text(path: str) -> str:
     except OSError as error:
         fail(f"{path} cannot be read: {error.strerror}")
     try:
-        return "".join(text_blocks(io.BytesIO(data)))
-    except UndecodableError as error:
-        fail(
-            f"{name} is not text in {error.encoding} (byte {error.position:,} of {len(data):,}): if it is text in "
-            "another encoding, convert it, for example with iconv -f latin1 -t utf-8"
-        )
+        return decode_text(data, "standard input" if path == "-" else path)
     except NoTextError as error:
-        fail(f"{name} {error}")
+        fail(str(error))

@@ -4,6 +4,7 @@ from dynamic_tinybert.corpus.answering import PASSAGES
 from dynamic_tinybert.corpus.answers import CorpusAnswer
 from dynamic_tinybert.corpus.corpus import Corpus, CorpusOptions, Status
 from dynamic_tinybert.corpus.discover import find_files
+from dynamic_tinybert.corpus.documents import Document, FileAnswer, ask_documents, ask_files, read_documents
 from dynamic_tinybert.corpus.errors import CorpusError, UnknownDocumentError, UnreadableError
 from dynamic_tinybert.corpus.formats import Reading
 from dynamic_tinybert.corpus.formats import read as read_file
@@ -16,7 +17,9 @@ __all__ = [
     "CorpusAnswer",
     "CorpusError",
     "CorpusOptions",
+    "Document",
     "DocumentInfo",
+    "FileAnswer",
     "Hit",
     "Passage",
     "Reading",
@@ -25,6 +28,9 @@ __all__ = [
     "UnknownDocumentError",
     "UnreadableError",
     "absolute_location",
+    "ask_documents",
+    "ask_files",
     "find_files",
+    "read_documents",
     "read_file",
 ]

@@ -6,7 +6,7 @@ import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from dynamic_tinybert.answer import Spent
+from dynamic_tinybert.answer import Spent, sentence_of
 
 _SPENT = (  # the fields of `spent` that `--json` prints
     "configuration", "coarse", "retrieved", "read", "read_again", "windows", "macs", "bert_base_macs", "seconds",
@@ -46,6 +46,12 @@ class CorpusAnswer:
     logit: float
     retrieval: float
     spent: Spent = field(repr=False)
+
+    @property
+    def sentence(self) -> str:
+        """The sentence of the passage that contains the answer, on one line; empty if there is no answer."""
+        begin, end = self.start - self.passage_start, self.end - self.passage_start
+        return sentence_of(self.passage, begin, end) if self.text else ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the dictionary that `--json` prints."""

@@ -4,7 +4,7 @@ from dynamic_tinybert.files.atomic import write_whole
 from dynamic_tinybert.files.installed import extra, install_command, missing
 from dynamic_tinybert.files.jsonl import LineError, parse_object, split_lines
 from dynamic_tinybert.files.shipped import SHIPPED, find_list, shipped_recipes
-from dynamic_tinybert.files.text import SURROGATE, NoTextError, UndecodableError, encodable, text_blocks
+from dynamic_tinybert.files.text import SURROGATE, NoTextError, UndecodableError, decode_text, encodable, text_blocks
 
 __all__ = [
     "SHIPPED",
@@ -12,6 +12,7 @@ __all__ = [
     "LineError",
     "NoTextError",
     "UndecodableError",
+    "decode_text",
     "encodable",
     "extra",
     "find_list",

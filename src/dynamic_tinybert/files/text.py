@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import io
 import re
 from collections.abc import Iterator
 from typing import BinaryIO
@@ -71,6 +72,27 @@ def text_blocks(
         if not block:
             return
         block = file.read(size)
+
+
+def decode_text(data: bytes, name: str) -> str:
+    """Decode the text of a whole file. Line ends do not change.
+
+    Args:
+        data: The content of the file.
+        name: What to call the file in messages.
+
+    Raises:
+        NoTextError: It is not text. The message is one line that says what to do.
+    """
+    try:
+        return "".join(text_blocks(io.BytesIO(data)))
+    except UndecodableError as error:
+        raise NoTextError(
+            f"{name} is not text in {error.encoding} (byte {error.position:,} of {len(data):,}): if it is text in "
+            "another encoding, convert it, for example with iconv -f latin1 -t utf-8"
+        ) from None
+    except NoTextError as error:
+        raise NoTextError(f"{name} {error}") from None
 
 
 _MARKS = {  # byte order marks; UTF-32 is first, because its mark begins like that of UTF-16

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal, TypeAlias
@@ -24,6 +24,7 @@ from dynamic_tinybert.train.data import (
     beside,
     check_article_lengths,
     drawn,
+    find_loosely,
     lay_out,
     place_window,
 )
@@ -109,14 +110,19 @@ def make_features(
     settings: FeatureSettings,
     *,
     progress: Progress | None = None,
+    unusable: Callable[[Question, str], None] | None = None,
 ) -> list[Feature]:
     """Make the features of questions, always in the same order.
+
+    An answer that is not in the text as it is written is looked for regardless of case, Unicode form, spaces, quotes
+    and dashes.
 
     Args:
         tokenizer: The tokenizer of the model to be trained.
         questions: The questions.
         settings: How to make them.
         progress: Called with the number of questions done and their total.
+        unusable: Called with each question that gives no feature, and why.
 
     Raises:
         FeatureError: No question gives a feature.
@@ -137,7 +143,10 @@ def make_features(
     maker = _Maker(tokenizer, questions, settings)
     features: list[Feature] = []
     for number, ask in enumerate(asked):
+        before = len(features)
         features += maker.features(ask)
+        if unusable and not ask.kind and len(features) == before:
+            unusable(ask.question, maker.why_none(ask))
         if progress:
             progress(number + 1, len(asked))
     if not features:
@@ -236,6 +245,19 @@ class _Maker:
         text, places = self._changed(ask, text, places, len(ids) + self._tokenizer.specials)
         yield from _windows(self._tokenizer, ids, text, places, settings, keep_empty=self._keep_empty)
 
+    def why_none(self, ask: _Ask) -> str:
+        """Return why a question gives no feature, after its id."""
+        if not len(self._tokenizer.question(ask.question.question)):
+            return "the question has no words"
+        if not len(self._tokens(ask.text)):
+            return "the text has no words"
+        answer = next((answer for answer in ask.question.answers if answer.strip()), None)
+        if not ask.possible or answer is None:
+            return "it has no answer" if ask.possible else "its text holds no answer, and such windows are not kept"
+        if list(_places(ask.question, self._tokens(ask.text), self._settings.answers)):
+            return f"the answer {answer!r:.60} is longer than the overlap of windows"
+        return f"the answer {answer!r:.60} is not in the text"
+
     def _changed(self, ask: _Ask, text: Tokens, places: Places, head: int) -> tuple[Tokens, Places]:
         """Return the text after all drawn changes, and the places in it; a window has `head` tokens before the text."""
         settings, question = self._settings, ask.question
@@ -296,8 +318,8 @@ def _places(question: Question, text: Tokens, answers: Answers) -> Iterator[tupl
         starts = [] if given is None else [given]
         if answers == "all" or given is None:
             starts += _occurrences(question.context, answer)
-        for start in starts:
-            end = start + len(answer)
+        found = [(start, start + len(answer)) for start in starts] or find_loosely(question.context, answer)
+        for start, end in found:
             first, last = _tokens_of(text, start, end)
             if not 0 <= first <= last < len(text):
                 continue

@@ -396,12 +396,20 @@ def _processes() -> PartialState:
 def _features(
     recipe: Recipe, questions: Sequence[Question], tokenizer: TextTokenizer, reporter: Reporter
 ) -> list[Feature]:
+    unusable: list[tuple[Question, str]] = []
     with reporter.bar("features") as bar:
         features = make_features(
             tokenizer,
             questions,
             recipe.data.features(recipe.seed),
             progress=lambda done, total: bar.update(done / total),
+            unusable=lambda question, why: unusable.append((question, why)),
         )
     reporter.say(f"{len(features):,} features of {len(questions):,} questions")
+    if unusable:
+        question, why = unusable[0]
+        reporter.say(
+            f"{len(unusable):,} of {len(questions):,} questions cannot be used, for example "
+            f"{question.id!r:.80}, {question.question!r:.60}: {why}"
+        )
     return features

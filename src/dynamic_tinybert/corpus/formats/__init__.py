@@ -15,11 +15,14 @@ from dynamic_tinybert.corpus.formats.reading import Complain, Draft, Kind, Readi
 from dynamic_tinybert.corpus.formats.text import MARKDOWN, read_text
 from dynamic_tinybert.errors import warn
 
-__all__ = ["KINDS", "Draft", "Reading", "is_readable", "read"]
+__all__ = ["KINDS", "PLAIN", "Draft", "Reading", "is_readable", "read"]
+
+PLAIN = frozenset((".txt", ".text", ".rst", *MARKDOWN))
+"""The suffixes of files that are text as they are, in lower case."""
 
 KINDS: Mapping[str, Kind] = MappingProxyType(
     {
-        **dict.fromkeys((".txt", ".text", ".rst", *MARKDOWN), one_document(read_text)),
+        **dict.fromkeys(PLAIN, one_document(read_text)),
         **dict.fromkeys((".html", ".htm", ".xhtml"), one_document(read_html)),
         ".pdf": one_document(read_pdf),
         ".docx": one_document(read_docx),

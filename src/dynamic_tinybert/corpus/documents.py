@@ -1,0 +1,198 @@
+"""Ask a question of files as they are, without an index."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
+
+from dynamic_tinybert.answer import Answer
+from dynamic_tinybert.corpus.discover import find_files
+from dynamic_tinybert.corpus.errors import CorpusError, UnreadableError
+from dynamic_tinybert.corpus.formats import KINDS, PLAIN, Reading, read
+from dynamic_tinybert.errors import warn
+from dynamic_tinybert.files import NoTextError, decode_text
+from dynamic_tinybert.inference import Options
+from dynamic_tinybert.qa import QuestionAnswerer
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+_PAGE_END = "\f"
+
+
+class Document(NamedTuple):
+    """A text with its source.
+
+    Attributes:
+        name: The path, with the id of a JSON Lines record; empty if the text is of no file.
+        text: The text.
+        paged: Whether form feeds divide the text into pages.
+    """
+
+    name: str
+    text: str
+    paged: bool = False
+
+    def page(self, at: int) -> int | None:
+        """Return the page of a character, from 1; None without pages."""
+        return self.text.count(_PAGE_END, 0, at) + 1 if self.paged else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileAnswer(Answer):
+    """An answer from a document.
+
+    Attributes:
+        document: The path of the file, as given or found in a folder; of a JSON Lines record with `#` and its id.
+        page: The page of a PDF, from 1; None for other kinds. `start` and `end` count the characters of the whole text.
+    """
+
+    document: str
+    page: int | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the answer as the dictionary that `--json` prints."""
+        row = super().to_dict()
+        if self.document:
+            row |= {"document": self.document, "sentence": self.sentence}
+        return row if self.page is None else {**row, "page": self.page}
+
+
+@overload
+def ask_files(
+    question: str,
+    paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    *,
+    qa: QuestionAnswerer | None = ...,
+    top_k: None = ...,
+    skipped: Callable[[str], None] = ...,
+    **options: Unpack[Options],
+) -> FileAnswer: ...
+@overload
+def ask_files(
+    question: str,
+    paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    *,
+    qa: QuestionAnswerer | None = ...,
+    top_k: int,
+    skipped: Callable[[str], None] = ...,
+    **options: Unpack[Options],
+) -> list[FileAnswer]: ...
+
+
+def ask_files(
+    question: str,
+    paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    *,
+    qa: QuestionAnswerer | None = None,
+    top_k: int | None = None,
+    skipped: Callable[[str], None] = warn,
+    **options: Unpack[Options],
+) -> FileAnswer | list[FileAnswer]:
+    """Answer a question from files and folders, without an index. Every document is read whole.
+
+    HTML, PDF, Word and JSON Lines are extracted as for an index; every other file is read as text. Of a folder, the
+    files of known kinds are read. The answers of several documents are ranked by confidence, or by what their logit
+    gains over no answer if the model has no calibration.
+
+    Args:
+        question: The question.
+        paths: A file or folder, or several.
+        qa: The model; by default the embedded one.
+        top_k: How many answers to give. Fewer come only if too few spans do not overlap a better one.
+        skipped: Called with one line for each file of a folder, and for each record or page, that cannot be read.
+        options: See `QuestionAnswerer`.
+
+    Returns:
+        The best answer; with `top_k` a list, the best first.
+
+    Raises:
+        CorpusError: There is no document, or a file given by name cannot be read (`UnreadableError`).
+        OSError: A file given by name cannot be opened.
+        ImportError: The package that reads a kind is not installed (extra `corpus`).
+        ValueError: The question is empty, or an option is out of range.
+
+    Example:
+        >>> from dynamic_tinybert import ask_files
+        >>> answer = ask_files("Who designed the tower?", ["manual.pdf", "notes/"])  # doctest: +SKIP
+        >>> answer.text, answer.document, answer.page, answer.sentence  # doctest: +SKIP
+        ('Koechlin and Nouguier', 'manual.pdf', 3, 'It was designed by Koechlin and Nouguier.')
+    """
+    documents = read_documents([paths] if isinstance(paths, (str, os.PathLike)) else paths, skipped=skipped)
+    found = ask_documents(qa or QuestionAnswerer(), question, documents, top_k=top_k or 1, **options)
+    answers = [answer for _, answer in found]
+    return answers[0] if top_k is None else answers
+
+
+def read_documents(paths: Sequence[str | os.PathLike[str]], *, skipped: Callable[[str], None] = warn) -> list[Document]:
+    """Read files, and folders with everything in them: see `ask_files`.
+
+    Raises:
+        CorpusError, OSError, ImportError: See `ask_files`. A file of a folder that cannot be read is skipped instead.
+    """
+    found: list[Document] = []
+    names = [os.fspath(path) for path in paths]
+    for path in names:
+        found.extend(_of_folder(path, skipped) if os.path.isdir(path) else _of_file(path, skipped))
+    if not found:
+        raise CorpusError(f"there is no document in {', '.join(names) or 'an empty list of paths'}")
+    return found
+
+
+def ask_documents(
+    qa: QuestionAnswerer, question: str, documents: Sequence[Document], *, top_k: int, **options: Unpack[Options]
+) -> list[tuple[Document, FileAnswer]]:
+    """Answer a question from documents: at least one answer and at most `top_k`, the best first."""
+    texts = [document.text for document in documents]
+    if top_k == 1:  # "no answer" counts, so that there always is one
+        each = [[answer] for answer in qa(question, texts, **options)]
+    else:
+        each = qa(question, texts, top_k=top_k, **options)
+    found = [(document, answer) for document, answers in zip(documents, each, strict=True) for answer in answers]
+    if len(documents) > 1:
+        found.sort(key=lambda pair: _worth(pair[1]), reverse=True)
+    return [(document, _of_document(answer, document)) for document, answer in found[:top_k]]
+
+
+def _worth(answer: Answer) -> tuple[bool, float]:
+    gain = answer.logit - answer.no_answer_logit
+    return bool(answer.text), gain if answer.confidence is None else answer.confidence
+
+
+def _of_document(answer: Answer, document: Document) -> FileAnswer:
+    given = {field.name: getattr(answer, field.name) for field in fields(Answer)}
+    return FileAnswer(**given, document=document.name, page=document.page(answer.start) if answer.text else None)
+
+
+def _of_folder(folder: str, skipped: Callable[[str], None]) -> Iterator[Document]:
+    top = os.path.abspath(folder)
+    for path, _ in find_files([folder], Counter(), lambda path, why: skipped(f"{path}: {why}")):
+        name = os.path.join(folder, os.path.relpath(path, top))
+        try:
+            yield from _extracted(path, name, skipped)
+        except UnreadableError as error:
+            skipped(f"{name}: {error}")
+
+
+def _of_file(path: str, skipped: Callable[[str], None]) -> Iterator[Document]:
+    suffix = Path(path).suffix.lower()
+    if suffix not in KINDS or suffix in PLAIN:
+        try:
+            yield Document(path, decode_text(Path(path).read_bytes(), path))
+        except NoTextError as error:
+            raise UnreadableError(str(error)) from None
+        return
+    try:
+        yield from _extracted(path, path, skipped)
+    except UnreadableError as error:
+        raise UnreadableError(f"{path} {error}") from None
+
+
+def _extracted(path: str, name: str, skipped: Callable[[str], None]) -> Iterator[Document]:
+    paged = Path(path).suffix.lower() == ".pdf"
+    for draft in read(Path(path), Reading(), complain=lambda why: skipped(f"{name}: {why}")):
+        yield Document(f"{name}#{draft.id}" if draft.id else name, "".join(draft.blocks), paged)
