@@ -140,7 +140,7 @@ def test_offsets_are_exact_in_any_text(
 
 def test_the_same_words_elsewhere_are_another_answer(qa: QuestionAnswerer) -> None:
     text = "The tower stands in Paris. Everybody knows that it is in Paris."
-    first, second = qa("Where is the tower?", text, top_k=2)
+    first, second = qa("Where is the tower?", text, top_k=2, score_threshold=0)
     assert first.text.strip(".") == second.text.strip(".") == "Paris"
     assert {first.start, second.start} == {20, 57}
     assert first.score > second.score
@@ -149,15 +149,25 @@ def test_the_same_words_elsewhere_are_another_answer(qa: QuestionAnswerer) -> No
 
 def test_top_k_gives_as_many_as_there_are(qa: QuestionAnswerer) -> None:
     for k in (1, 3, 10):
-        answers = qa(QUESTION, TEXT, top_k=k)
+        answers = qa(QUESTION, TEXT, top_k=k, score_threshold=0)
         assert len(answers) == k
         assert [a.score for a in answers] == sorted((a.score for a in answers), reverse=True)
         agree(answers[0], qa(QUESTION, TEXT))
-    assert len(qa(QUESTION, "Agnes Moreau.", top_k=10, max_answer_len=1)) == 3
+    few = {"top_k": 10, "max_answer_len": 1, "score_threshold": 0}
+    assert [len(qa(QUESTION, "Agnes Moreau.", **few, align_to_words=align)) for align in (True, False)] == [2, 4]
     long = long_text(60)
-    answers = qa(QUESTION, long, top_k=40)
+    answers = qa(QUESTION, long, top_k=40, score_threshold=0)
     assert len(answers) == 40
     assert len({(a.start, a.end) for a in answers}) == 40
+
+
+def test_answers_far_below_the_best_are_left_out(qa: QuestionAnswerer) -> None:
+    everything = qa(QUESTION, TEXT, top_k=10, score_threshold=0)
+    for share in (0.01, 0.001, 0.9, 1):
+        kept = [a for a in everything if a.score >= share * everything[0].score]
+        assert 0 < len(kept) < 10
+        assert qa(QUESTION, TEXT, top_k=10, score_threshold=share) == kept
+    assert len(qa(QUESTION, TEXT, top_k=10)) == sum(a.score >= 0.01 * everything[0].score for a in everything)
 
 
 def test_an_answer_is_at_most_so_many_tokens_long(qa: QuestionAnswerer) -> None:
@@ -243,7 +253,7 @@ def test_lists_in_lists_out_in_their_order(qa: QuestionAnswerer, kind: type) -> 
     answers = qa(kind(q for q, _, _ in pairs), kind(t for _, t, _ in pairs))
     assert isinstance(answers, list)
     assert [a.text for a in answers] == [expected for _, _, expected in pairs]
-    ranked = qa(kind(q for q, _, _ in pairs), kind(t for _, t, _ in pairs), top_k=2)
+    ranked = qa(kind(q for q, _, _ in pairs), kind(t for _, t, _ in pairs), top_k=2, score_threshold=0)
     assert [[len(x), x[0].text] for x in ranked] == [[2, expected] for _, _, expected in pairs]
 
 
@@ -589,6 +599,9 @@ def test_lists_of_different_length_are_refused_before_anything_is_read(tiny: Que
     [
         ({"top_k": 0}, ValueError),
         ({"top_k": -1}, ValueError),
+        ({"score_threshold": -0.1}, ValueError),
+        ({"score_threshold": 1.1}, ValueError),
+        ({"score_threshold": math.nan}, ValueError),
         ({"max_answer_len": 0}, ValueError),
         ({"max_question_len": 0}, WindowError),
         ({"doc_stride": -1}, WindowError),
@@ -656,7 +669,8 @@ def test_scores_are_over_all_windows(tiny: QuestionAnswerer) -> None:
     space = 384 - 3 - len(tiny.reader.tokenizer.question(QUESTION))
     tokens = sum(len(piece) for piece in tiny.reader.tokenizer.text(text))
     assert tokens > space
-    everything = tiny(QUESTION, text, top_k=tokens, max_answer_len=1, align_to_words=False, doc_stride=0)
+    options = {"max_answer_len": 1, "align_to_words": False, "doc_stride": 0, "score_threshold": 0}
+    everything = tiny(QUESTION, text, top_k=tokens, **options)
     assert len(everything) == tokens
     assert sum(a.score for a in everything) == pytest.approx(1, abs=1e-4)
 
@@ -908,7 +922,7 @@ def test_an_answer_of_any_length_may_be_asked_for(tiny: QuestionAnswerer) -> Non
 
 
 def test_many_answers_of_a_long_text(tiny: QuestionAnswerer) -> None:
-    answers = tiny(QUESTION, "a b c d e f g h i j " * 500, top_k=2000, max_answer_len=2)
+    answers = tiny(QUESTION, "a b c d e f g h i j " * 500, top_k=2000, max_answer_len=2, score_threshold=0)
     assert len(answers) == 2000
     ends = sorted((answer.start, answer.end) for answer in answers)
     assert all(a[1] <= b[0] for a, b in itertools.pairwise(ends))

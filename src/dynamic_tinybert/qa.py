@@ -195,7 +195,7 @@ class QuestionAnswerer:
             question: The question, or questions.
             text: The text, or texts, of any length.
             context: Another name of `text`, as in transformers' pipeline.
-            top_k: How many answers to give. Fewer come only if too few spans do not overlap a better one.
+            top_k: How many answers to give. Fewer come if the others overlap a better one or have much lower scores.
             budget: What may be spent: a share of the full model's multiply-accumulates in (0, 1]; `full`, the default;
                 `balanced`, the cheapest measured configuration within 1 F1 of full; `fast`, within 3.
             max_seq_len: The longest window, in tokens; by default 384, or the model's limit if that is less.
@@ -208,7 +208,11 @@ class QuestionAnswerer:
             no_answer_threshold: With `handle_impossible_answer`: there is no answer if its logit exceeds the logit of
                 the best span by more than this (elsewhere called `null_score_diff_threshold`). A lower threshold gives
                 fewer answers. By default the model's own (`table.no_answer_threshold`), or 0.
-            align_to_words: Stretch an answer that begins or ends inside a word to the whole word. By default True.
+            align_to_words: Give what a person would underline, by default True: whole words, numbers, addresses and
+                names; brackets and quotation marks in pairs; nothing across the end of a paragraph, an item of a list
+                or a table cell; more than punctuation or one stop word. False: the best span of tokens as it is.
+            score_threshold: With `top_k`: leave out answers with less than this share of the best one's score, by
+                default 0.01.
             progress: A function that is called with the number of finished characters and the total (for a generator:
                 the total so far).
 

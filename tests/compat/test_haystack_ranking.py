@@ -22,8 +22,10 @@ def window(first: int, tokens: int, settled: int, offset: int = 3) -> Window:
     return Window(ids=ids, type_ids=np.zeros_like(ids), text=text, offset=offset, settled=settled)
 
 
-def rank(*windows: tuple[Window, list[float], list[float]], count: int = 20) -> list[tuple[int, int, float, float]]:
-    ranker = CandidateRanker(answers_per_seq=count, calibration_factor=0.1)
+def rank(
+    *windows: tuple[Window, list[float], list[float]], count: int = 20, text: str = "abcdefgh"
+) -> list[tuple[int, int, float, float]]:
+    ranker = CandidateRanker(text, answers_per_seq=count, calibration_factor=0.1)
     for each, start, end in windows:
         start, end = ([9.0] * each.offset + x + [9.0] for x in (start, end))
         ranker.add(each, np.array(start, np.float32), np.array(end, np.float32))
@@ -55,6 +57,21 @@ def test_what_two_windows_hold_is_one_candidate_with_the_better_logit() -> None:
     assert found[0][:3] == (2, 3, 10.0)
 
 
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("e\u0301ab", {(0, 2), (0, 3), (2, 3)}),
+        ("a\n b", {(0, 1)}),
+        ("\n\n\n", set()),
+        ("👍🏽a", {(0, 2), (0, 3), (2, 3)}),
+    ],
+)
+def test_a_candidate_has_whole_characters_and_no_white_space(text: str, found: set[tuple[int, int]]) -> None:
+    """A byte-level tokenizer makes a token of a mark, and of white space."""
+    best = rank((window(0, 3, 3), [1.0, 2.0, 3.0], [1.0, 2.0, 3.0]), text=text)
+    assert {(start, end) for start, end, *_ in best} == found
+
+
 def test_no_span_has_no_candidates() -> None:
     assert rank() == []
 
@@ -65,4 +82,4 @@ def test_the_logistic_function_does_not_overflow() -> None:
 
 def test_fewer_than_one_candidate_is_refused() -> None:
     with pytest.raises(ValueError, match="at least 1"):
-        CandidateRanker(answers_per_seq=0, calibration_factor=0.1)
+        CandidateRanker("", answers_per_seq=0, calibration_factor=0.1)

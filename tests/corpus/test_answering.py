@@ -58,7 +58,7 @@ def test_what_is_read_at_full_at_the_end_is_what_the_answering_road_says(corpus:
 
 
 def test_top_k_gives_answers_of_several_documents_the_best_first(corpus: Corpus) -> None:
-    answers = corpus("When was the tower built?", top_k=3)
+    answers = corpus("When was the tower built?", top_k=3, score_threshold=0)
     assert len(answers) == 3
     assert [a.score for a in answers] == sorted((a.score for a in answers), reverse=True)
     assert {"1889", "1958"} <= {a.text for a in answers}

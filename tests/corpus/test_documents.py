@@ -25,7 +25,7 @@ def test_the_best_answer_of_several_files_with_its_document_and_sentence(qa: Que
     alone = qa(QUESTION, TEXT)
     assert (answer.score, answer.logit, answer.confidence) == (alone.score, alone.logit, alone.confidence)
     assert ask_files(QUESTION, tmp_path / "tower.txt", qa=qa) == answer
-    ranked = ask_files(QUESTION, [tmp_path], qa=qa, top_k=3)
+    ranked = ask_files(QUESTION, [tmp_path], qa=qa, top_k=3, score_threshold=0)
     assert len(ranked) == 3
     assert ranked[0].text == "Paris"
     assert [a.confidence for a in ranked] == sorted((a.confidence for a in ranked), reverse=True, key=float)

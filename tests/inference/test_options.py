@@ -36,7 +36,7 @@ def test_options_reach_the_ranking() -> None:
     ranking = settings(top_k=3, max_answer_len=5, align_to_words=False).ranking("a text")
     assert isinstance(ranking, SpanRanker)
     assert ranking.ranked() == []
-    assert set(inspect.signature(SpanRanker).parameters) - {"top_k", "calibration"} <= {*DEFAULTS}
+    assert set(inspect.signature(SpanRanker).parameters) - {"text", "top_k", "calibration"} <= {*DEFAULTS}
 
 
 @pytest.mark.parametrize(

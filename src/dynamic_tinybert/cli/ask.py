@@ -48,6 +48,19 @@ def ask(
     ] = None,
     max_question_len: Annotated[int, typer.Option(metavar="N", min=1, help="The longest question, in tokens.")] = 64,
     max_answer_len: Annotated[int, typer.Option(metavar="N", min=1, help="The longest answer, in tokens.")] = 30,
+    no_align_to_words: Annotated[
+        bool,
+        typer.Option(
+            "--no-align-to-words",
+            help="Do not stretch answers to whole words, numbers, names and pairs of brackets.",
+        ),
+    ] = False,
+    score_threshold: Annotated[
+        float,
+        typer.Option(
+            metavar="SHARE", min=0, max=1, help="With --top-k: leave out answers below this share of the best score."
+        ),
+    ] = 0.01,
     handle_impossible_answer: Annotated[
         bool,
         typer.Option(
@@ -97,6 +110,8 @@ def ask(
         "doc_stride": doc_stride,
         "max_question_len": max_question_len,
         "max_answer_len": max_answer_len,
+        "align_to_words": not no_align_to_words,
+        "score_threshold": score_threshold,
     }
     if index is not None:
         shown = _ask_index(question, index, top_k, max_latency_ms, passages, options, model, precision, threads)

@@ -324,7 +324,7 @@ class ExtractiveReader:
             max_seq_len=min(options.max_seq_length, self._qa.shape.positions),
             doc_stride=options.stride,
             max_question_len=self._qa.shape.positions,
-            ranking=lambda _: ranking(),
+            ranking=ranking,
             always_answers=False,
             most_rows=options.max_batch_size,
         )

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from dynamic_tinybert.answer import Answer
 from dynamic_tinybert.errors import whole_number
-from dynamic_tinybert.inference import Span, Window
+from dynamic_tinybert.inference import Span, Window, whole_characters
 from dynamic_tinybert.model import logistic
 
 if TYPE_CHECKING:
@@ -23,9 +23,11 @@ class CandidateRanker:
 
     The score is the logistic function of the span's logit times a factor. Scores are not normalized over a window or a
     text, so scores of different texts can be compared. Spans can be as long as a window, overlap, and begin or end
-    inside a word. Where two windows overlap, a span in both is one candidate, with the greater of its logits.
+    inside a word, but not inside a character and its marks, nor with white space. Where two windows overlap, a span in
+    both is one candidate, with the greater of its logits.
 
     Args:
+        text: The text.
         answers_per_seq: How many spans of a window are candidates.
         calibration_factor: The factor of the logit.
 
@@ -36,10 +38,11 @@ class CandidateRanker:
         ValueError: `answers_per_seq` is below 1.
     """
 
-    def __init__(self, *, answers_per_seq: int, calibration_factor: float) -> None:
+    def __init__(self, text: str, *, answers_per_seq: int, calibration_factor: float) -> None:
         self.null = math.inf
         self._each = whole_number(answers_per_seq, "answers_per_seq", least=1)
         self._factor = calibration_factor
+        self._text = text
         self._logits: dict[tuple[int, int], float] = {}
 
     def add(self, window: Window, start: npt.NDArray[np.float32], end: npt.NDArray[np.float32]) -> None:
@@ -48,9 +51,13 @@ class CandidateRanker:
         text = window.text
         inside = slice(window.offset, window.offset + len(text))
         for first, last, logit in best_spans(start[inside], end[inside], self._each):
-            place = int(text.start[first]), int(text.end[last])
+            place = self._trimmed(*whole_characters(self._text, int(text.start[first]), int(text.end[last])))
             if place[0] < place[1]:  # some tokens have no characters
                 self._logits[place] = max(logit, self._logits.get(place, -math.inf))
+
+    def _trimmed(self, start: int, end: int) -> tuple[int, int]:
+        part = self._text[start:end]
+        return end - len(part.lstrip()), start + len(part.rstrip())
 
     def ranked(self) -> list[Span]:
         """Return the candidates of all windows, best first; an empty list if the text has no tokens."""

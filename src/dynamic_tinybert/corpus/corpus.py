@@ -38,6 +38,7 @@ class CorpusOptions(TypedDict, total=False):
     max_question_len: int
     max_answer_len: int
     align_to_words: bool
+    score_threshold: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -305,8 +306,8 @@ class Corpus:
             max_latency_ms: The time limit in milliseconds, from the call, without the loading of the model. To keep it,
                 the model predicts on fewer passages, but at least one. It estimates the time from earlier predictions.
             passages: How many passages to retrieve.
-            options: `max_seq_len`, `doc_stride`, `max_question_len`, `max_answer_len`, `align_to_words`: see
-                `QuestionAnswerer.__call__`.
+            options: `max_seq_len`, `doc_stride`, `max_question_len`, `max_answer_len`, `align_to_words`,
+                `score_threshold` (in each passage): see `QuestionAnswerer.__call__`.
 
         Raises:
             TypeError: The question is not a string.

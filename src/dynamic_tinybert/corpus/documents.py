@@ -103,7 +103,7 @@ def ask_files(
         question: The question.
         paths: A file or folder, or several.
         qa: The model; by default the embedded one.
-        top_k: How many answers to give. Fewer come only if too few spans do not overlap a better one.
+        top_k: How many answers to give. Fewer come if the others overlap a better one or have much lower scores.
         skipped: Called with one line for each file of a folder, and for each record or page, that cannot be read.
         options: See `QuestionAnswerer`.
 

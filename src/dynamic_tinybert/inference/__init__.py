@@ -1,6 +1,6 @@
 """Turn questions and texts into ranked spans: windows, the reader that predicts logits, ranking, batches."""
 
-from dynamic_tinybert.inference.characters import Ints
+from dynamic_tinybert.inference.characters import Ints, whole_characters
 from dynamic_tinybert.inference.options import (
     DEFAULTS,
     Options,
@@ -39,4 +39,5 @@ __all__ = [
     "make_settings",
     "span_logits",
     "text_logits",
+    "whole_characters",
 ]

@@ -53,6 +53,48 @@ def _continues(character: str) -> bool:
     return character in _JOINERS or unicodedata.category(character) in ("Mn", "Mc", "Me")
 
 
+def whole_characters(text: str, start: int, end: int) -> tuple[int, int]:
+    """Stretch a span so that it does not divide what is read as one character.
+
+    That is a letter with its marks and vowel signs, an emoji with its modifier, emojis joined to one, two letters of a
+    flag (a part of the grapheme clusters of Unicode's annex 29).
+
+    Args:
+        text: The text.
+        start: Where the span starts, in code points.
+        end: Where it ends; a span without characters stays so.
+    """
+    if start >= end:
+        return start, end
+    least, most = max(0, start - _MARKS), min(len(text), end + _MARKS)
+    while start > least and _joined(text, start):
+        start -= 1
+    while end < most and _joined(text, end):
+        end += 1
+    return start, end
+
+
+def _joined(text: str, at: int) -> bool:
+    """Whether the code points before and at a place are read as one character."""
+    here, before = text[at], text[at - 1]
+    if before.isspace() and here not in _JOINERS:
+        return False
+    if _continues(here) or "\U0001f3fb" <= here <= "\U0001f3ff":
+        return True
+    if before == "\u200d":  # joins emojis
+        return unicodedata.category(here) == "So"
+    if _is_flag(here) and _is_flag(before):
+        first = at
+        while first > 0 and _is_flag(text[first - 1]):
+            first -= 1
+        return (at - first) % 2 == 1
+    return False
+
+
+def _is_flag(character: str) -> bool:
+    return "\U0001f1e6" <= character <= "\U0001f1ff"
+
+
 def marks_of_the_token_before(text: str, offsets: Ints) -> npt.NDArray[np.bool_]:
     """Find the tokens that begin with a mark of the token before, or with a letter or digit right after a mark."""
     marks = np.zeros(len(offsets), np.bool_)

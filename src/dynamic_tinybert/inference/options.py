@@ -33,6 +33,7 @@ class Options(TypedDict, total=False):
     handle_impossible_answer: bool
     no_answer_threshold: float | None
     align_to_words: bool
+    score_threshold: float
     progress: Progress | None
 
 
@@ -45,6 +46,7 @@ DEFAULTS: Options = {
     "handle_impossible_answer": False,
     "no_answer_threshold": None,
     "align_to_words": True,
+    "score_threshold": 0.01,
 }
 """The defaults of the options. The model decides what None means."""
 
@@ -113,6 +115,7 @@ def make_settings(
         top_k=count,
         max_answer_len=min(whole_number(given["max_answer_len"], "max_answer_len"), positions),
         align_to_words=given["align_to_words"],
+        score_threshold=given["score_threshold"],
         handle_impossible_answer=given["handle_impossible_answer"],
         no_answer_threshold=check_threshold(table.threshold(given["no_answer_threshold"])),
         calibration=calibration,
@@ -130,7 +133,7 @@ def make_settings(
         max_seq_len=longest,
         doc_stride=overlap,
         max_question_len=longest_question,
-        ranking=lambda _: ranker(),
+        ranking=ranker,
         always_answers=top_k is None,
         calibrated=calibration is not None,
     )

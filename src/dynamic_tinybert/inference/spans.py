@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from dynamic_tinybert.inference.characters import whole_characters
 from dynamic_tinybert.inference.ranking import Span
+from dynamic_tinybert.inference.tidy import is_sensible, line_ends, stretched, whole_pairs, words_of_unspaced
 from dynamic_tinybert.inference.windows import Window
 from dynamic_tinybert.model import Calibration
 
@@ -128,9 +131,13 @@ class SpanRanker:
     of their own, and this difference makes spans of different windows comparable. In one window it changes no order.
 
     Args:
-        top_k: How many answers are wanted. Fewer are found only if too few spans do not overlap a better one.
+        text: The text; without it, answers are only stretched to whole words.
+        top_k: How many answers are wanted. Fewer are found if too few spans do not overlap a better one.
         max_answer_len: The longest answer, in tokens, before it is stretched to whole words.
-        align_to_words: Whether an answer that begins or ends inside a word is stretched to the whole word.
+        align_to_words: Whether answers are what a person would underline: stretched to whole words, numbers, addresses
+            and names; with brackets and quotation marks in pairs; not across the end of a paragraph, an item or a cell;
+            not only punctuation or a stop word.
+        score_threshold: Leave out answers with less than this share of the best one's score, in [0, 1].
         handle_impossible_answer: Whether "no answer" is a candidate. Its logit is start plus end logit of [CLS], as in
             the SQuAD 2.0 baselines.
         no_answer_threshold: By how much the logit of no answer must exceed that of the best span, in the window of this
@@ -141,20 +148,27 @@ class SpanRanker:
         null: See `Ranking`.
 
     Raises:
-        ValueError: `top_k` or `max_answer_len` is below 1.
+        ValueError: `top_k` or `max_answer_len` is below 1, or `score_threshold` is not in [0, 1].
     """
 
     def __init__(
         self,
+        text: str | None = None,
         *,
         top_k: int,
         max_answer_len: int,
         align_to_words: bool = True,
+        score_threshold: float = 0.0,
         handle_impossible_answer: bool = False,
         no_answer_threshold: float = 0.0,
         calibration: Calibration | None = None,
     ) -> None:
+        if isinstance(score_threshold, bool) or not 0 <= score_threshold <= 1:
+            raise ValueError(f"score_threshold must be from 0 to 1, not {score_threshold!r}")
         self.null = math.inf
+        self._lowest = math.log(score_threshold) if score_threshold else -math.inf  # relative to the best value
+        self._text = text or ""
+        self._tidy = align_to_words and text is not None
         self._top_k = top_k
         self._longest = max_answer_len
         self._align = align_to_words
@@ -168,14 +182,13 @@ class SpanRanker:
         null = float(start[0]) + float(end[0])
         self.null = min(self.null, null)
         logits = span_logits(*text_logits(window, start, end, align_to_words=self._align), self._longest)
+        if self._tidy:
+            window = replace(window, text=words_of_unspaced(self._text, window.text))
         self._pool.add(window, logits, null)
 
     def ranked(self) -> list[Span]:
         """Return the best answers, best first, at most `top_k`; an empty list if the text has no tokens."""
-        chosen = _apart(self._pool.best(), self._top_k)
-        found = [
-            (float(value), float(base), int(begin), int(end)) for value, base, begin, end in zip(*chosen, strict=True)
-        ]
+        found = self._chosen(self._pool.best())
         total = self._pool.total
         if self._impossible and math.isfinite(self.null):
             total = float(np.logaddexp(total, -self._threshold))
@@ -193,6 +206,47 @@ class SpanRanker:
             for value, null, begin, end in found
         ]
 
+    def _chosen(self, spans: Spans) -> list[tuple[float, float, int, int]]:
+        """Choose the best spans that do not overlap: value, base, start and end of each, best first.
+
+        Args:
+            spans: The candidates, in the order of the text.
+        """
+        longest = int((spans.end - spans.start).max(initial=0))
+        left = spans.value.copy()
+        chosen: list[tuple[float, float, int, int]] = []
+        while len(chosen) < self._top_k and len(left):
+            best = int(left.argmax())
+            value, begin, end = float(left[best]), int(spans.start[best]), int(spans.end[best])
+            if value == -np.inf or (chosen and value < chosen[0][0] + self._lowest):
+                break
+            if self._tidy:
+                wrong = next(line_ends(self._text, begin, end), None)
+                if wrong is not None:  # no span over this place is wanted
+                    near = slice(*np.searchsorted(spans.start, (wrong - longest, wrong + 1)))
+                    left[near][spans.end[near] > wrong] = -np.inf
+                    continue
+                if not is_sensible(self._text, begin, end):
+                    left[best] = -np.inf
+                    continue
+            start, stop = self._finished(begin, end)
+            if not any(start < other[3] and other[2] < stop for other in chosen):
+                begin, end = start, stop
+            chosen.append((value, float(spans.base[best]), begin, end))
+            near = slice(*np.searchsorted(spans.start, (begin - longest, end)))
+            left[near][spans.end[near] > begin] = -np.inf
+            left[best] = -np.inf
+        return chosen
+
+    def _finished(self, start: int, end: int) -> tuple[int, int]:
+        """Return a span with whole characters and, if it is aligned, whole numbers, names and pairs of brackets."""
+        if not self._text:
+            return start, end
+        if self._tidy:
+            start, end = stretched(self._text, start, end)
+            start, end = whole_pairs(self._text, start, end)
+        return whole_characters(self._text, start, end)
+
     def _confidence(self, begin: int, end: int, value: float) -> float | None:
         if self._calibration is None:
             return None
@@ -200,23 +254,6 @@ class SpanRanker:
             return 0.0
         alone = float(np.exp(value - self._pool.total))  # the score among the spans, without "no answer"
         return self._calibration.confidence(logit=value, null=0.0, score=alone)
-
-
-def _apart(spans: Spans, count: int) -> Spans:
-    """Return at most `count` best spans, best first, that do not overlap; `spans` are in the order of the text."""
-    longest = int((spans.end - spans.start).max(initial=0))
-    left = spans.value.copy()
-    chosen: list[int] = []
-    while len(chosen) < count and len(left):
-        best = int(left.argmax())
-        if left[best] == -np.inf:
-            break
-        chosen.append(best)
-        begin, end = int(spans.start[best]), int(spans.end[best])
-        near = slice(*np.searchsorted(spans.start, (begin - longest, end)))
-        left[near][spans.end[near] > begin] = -np.inf
-        left[best] = -np.inf
-    return spans.at(chosen)
 
 
 def text_logits(

@@ -23,7 +23,9 @@ from dynamic_tinybert.serve.options import ServeOptions
 
 _Work: TypeAlias = "Callable[[], Coroutine[Any, Any, list[Result]]]"
 
-_LENGTHS = ("max_seq_len", "doc_stride", "max_question_len", "max_answer_len")
+_OPTIONS = (
+    "max_seq_len", "doc_stride", "max_question_len", "max_answer_len", "align_to_words", "score_threshold",
+)  # fmt: skip
 _TEXTS = 4  # all texts of a request may be so many times the longest text; a text counts once for each question
 
 
@@ -127,7 +129,7 @@ class AnswerCall:
 
     @property
     def _lengths(self) -> dict[str, Any]:
-        return {name: getattr(self._asked, name) for name in _LENGTHS}
+        return {name: getattr(self._asked, name) for name in _OPTIONS}
 
     @property
     def _max_latency(self) -> float:

@@ -67,6 +67,13 @@ class AnswerRequest(RequestModel):
     max_answer_len: _Whole = Field(
         DEFAULTS["max_answer_len"], ge=1, le=_LONGEST_ANSWER, description="The longest answer, in tokens."
     )
+    align_to_words: bool = Field(
+        DEFAULTS["align_to_words"],
+        description="Stretch answers to whole words, numbers, names and pairs of brackets.",
+    )
+    score_threshold: float = Field(
+        DEFAULTS["score_threshold"], ge=0, le=1, description="Leave out answers below this share of the best score."
+    )
     explain: bool = Field(
         False, description="Return how many layers each token passed before it was dropped; not for an index."
     )

@@ -1,0 +1,193 @@
+"""Spans that a person would underline."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dynamic_tinybert.inference import SpanRanker, TextTokenizer, Tokens, cut_windows
+from dynamic_tinybert.inference.characters import whole_characters
+from dynamic_tinybert.inference.tidy import is_sensible, line_ends, stretched, whole_pairs, words_of_unspaced
+
+
+@pytest.fixture(scope="module")
+def tokenizer(embedded: Path) -> TextTokenizer:
+    return TextTokenizer(embedded)
+
+
+def ranked(tokenizer: TextTokenizer, text: str, *wanted: str, top_k: int = 1, align: bool = True) -> list[str]:
+    """The answers of a model that wants certain spans, each a little less than the one before."""
+    (window,) = cut_windows(tokenizer, np.array([5, 6]), tokenizer.text(text), max_seq_len=384, doc_stride=0)
+    start, end = np.zeros((2, len(window)), np.float32)
+    for number, part in enumerate(wanted):
+        at = text.index(part)
+        first = int(np.searchsorted(window.text.end, at, "right"))
+        last = int(np.searchsorted(window.text.start, at + len(part), "left")) - 1
+        start[window.offset + first] = end[window.offset + last] = 9 - number
+    ranker = SpanRanker(text, top_k=top_k, max_answer_len=30, align_to_words=align)
+    ranker.add(window, start, end)
+    return [text[span.start : span.end] for span in ranker.ranked()]
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted", "shown"),
+    [
+        ("Import it from py.typed now.", "typed", "py.typed"),
+        ("Set it in pyproject.toml.", "toml", "pyproject.toml"),
+        ("Build with --disable-gil here.", "gil", "--disable-gil"),
+        ("Use @cached.property there.", "cached", "@cached.property"),
+        ("It takes CR123A cells.", "CR123A", "CR123A"),
+        ("It costs EUR 4,200 a year.", "4", "EUR 4,200"),
+        ("It costs EUR 4,200 a year.", "200", "EUR 4,200"),
+        ("We meet at 19:30, not later.", "30", "19:30"),
+        ("Write to jo.do@example.org.", "example", "jo.do@example.org"),
+        ("See https://example.org/a/b?c=1, there.", "example", "https://example.org/a/b?c=1"),
+        ("Heat it to 74 °C now.", "74", "74 °C"),
+        ("It rose by 12.5 % then.", "12", "12.5 %"),
+        ("Edit /etc/hosts.deny first.", "hosts", "/etc/hosts.deny"),
+        ("Call os_path_join() at last.", "path", "os_path_join()"),
+        ("It ended.The next came.", "ended", "ended"),
+        ("The Paris-based firm.", "Paris", "Paris"),
+        ("In 1995, 1996 and 1997.", "1995", "1995"),
+    ],
+)
+def test_what_is_written_together_stays_together(tokenizer: TextTokenizer, text: str, wanted: str, shown: str) -> None:
+    assert ranked(tokenizer, text, wanted) == [shown]
+    assert ranked(tokenizer, text, wanted, align=False)[0] in shown
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted", "shown"),
+    [
+        ("within thirty (30) days", "thirty (30", "thirty (30)"),
+        ("(founded in 1871) by", "(founded in 1871", "(founded in 1871)"),
+        ("the Tower (of Paris, as some say, which is tall and old and grey) is", "Tower (of Paris", "Tower"),
+        ("see (1) Paris", "1) Paris", "(1) Paris"),
+        ("was “Home Alone” then", "Home Alone”", "“Home Alone”"),
+        ('was "Home Alone" then', '"Home', '"Home'[1:]),
+        ('was "Home Alone" then', 'Home Alone"', '"Home Alone"'),
+        ("a) Paris", "a) Paris", "Paris"),
+        ("[see Paris", "[see Paris", "see Paris"),
+    ],
+)
+def test_brackets_and_quotation_marks_are_whole(text: str, wanted: str, shown: str) -> None:
+    at = text.index(wanted)
+    start, end = whole_pairs(text, at, at + len(wanted))
+    assert text[start:end] == shown
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("2. Boil it for 2 minutes.\n4. Cool it.", ["2. Boil it for 2 minutes.", "4. Cool it."]),
+        ("Towns:\n- Paris\n- Rome", ["Towns:", "- Paris", "- Rome"]),
+        ("one\n\ntwo\n \nthree\ffour", ["one", "two", "three", "four"]),
+        ("a | b | c", ["a", "b", "c"]),
+        ("Name\tAge\nBo\t7", ["Name", "Age", "Bo", "7"]),
+        (
+            "Report of the year\nThe lighthouse of Port Ellis was built by Agnes Moreau, who had\n"
+            "come from Brittany, and finished in 1871 by others of whom nothing\nis known.",
+            ["Report of the year", "The lighthouse"],
+        ),
+        (
+            "The lighthouse of Port Ellis was built by Agnes Moreau, who had\n"
+            "come from Brittany, and finished in 1871 by others of whom little\nis known today.",
+            ["The lighthouse"],
+        ),
+        ("J. Doe, R. Roe\nWe present a method that is much better than everything.", ["J. Doe, R. Roe", "We present"]),
+    ],
+)
+def test_lines_end_where_a_person_would_say_so(text: str, parts: list[str]) -> None:
+    ends = list(line_ends(text, 0, len(text)))
+    bounds = [0, *(end + 1 for end in ends), len(text)]
+    found = [text[a:b].strip() for a, b in itertools.pairwise(bounds)]
+    found = [part for part in found if part.strip("| ")]
+    assert len(found) == len(parts)
+    assert all(a.strip("| ").startswith(b) for a, b in zip(found, parts, strict=True))
+
+
+def test_no_answer_crosses_the_end_of_a_line_of_a_list(tokenizer: TextTokenizer) -> None:
+    text = "3. Boil it for 2 minutes.\n4. Cool it to 74 degrees.\n5. Serve."
+    assert ranked(tokenizer, text, "2 minutes.\n4", "minutes") == ["2 minutes"]
+    assert ranked(tokenizer, text, "2 minutes.\n4", align=False) == ["2 minutes.\n4"]
+    assert "\n" not in "".join(ranked(tokenizer, text, "2 minutes.\n4", top_k=20))
+
+
+def test_an_answer_is_more_than_punctuation_or_a_stop_word(tokenizer: TextTokenizer) -> None:
+    assert ranked(tokenizer, "It is , in the tower of Paris .", "the", "Paris", top_k=9)[0] == "the tower of Paris"
+    assert ranked(tokenizer, "It is , in the tower , yes .", ", in the tower ,") == ["in the tower"]
+    assert ranked(tokenizer, "?! ... ,", "...") == []
+    assert ranked(tokenizer, "?! ... ,", "...", align=False) == ["..."]
+    assert not is_sensible("THE", 0, 3)
+    assert is_sensible("no", 0, 2)
+    assert is_sensible("of the", 0, 6)
+
+
+@pytest.mark.parametrize(
+    ("text", "cut", "whole"),
+    [
+        ("in Orle\u0301ans", "Orle", "Orle\u0301"),
+        ("a 👍🏽 b", "👍", "👍🏽"),
+        ("a 👩\u200d👧 b", "👩", "👩\u200d👧"),
+        ("a 👩\u200d👧 b", "👧", "👩\u200d👧"),
+        ("a 🇫🇷🇩🇪 b", "\U0001f1f7", "🇫🇷"),
+        ("कि", "क", "कि"),
+        ("שָׁ", "ש", "שָׁ"),
+        ("a ❤️ b", "❤", "❤️"),
+        ("plain", "lai", "lai"),
+        ("क\u094d\u200d", "क", "क\u094d\u200d"),
+    ],
+)
+def test_no_character_is_cut(text: str, cut: str, whole: str) -> None:
+    at = text.index(cut)
+    start, end = whole_characters(text, at, at + len(cut))
+    assert text[start:end] == whole
+
+
+@pytest.mark.parametrize(
+    ("text", "sizes", "words"),
+    [
+        ("หอคอยอยู่ในปารีส", [5, 3, 3, 5], ["หอคอย", "อยู่", "ยู่ใน", "ปารีส"]),  # the mark of the second is in the third
+        ("東京タワー", [2, 3], ["東京", "タワー"]),
+        ("the tower", [2, 1, 6], ["the", "the", " tower"]),
+    ],
+)
+def test_scripts_without_spaces_are_not_stretched_to_the_sentence(
+    text: str, sizes: list[int], words: list[str]
+) -> None:
+    end = np.cumsum(sizes)
+    start = end - sizes
+    if text.isascii():
+        word_start, word_end = np.array([0, 0, 3]), np.array([3, 3, 9])
+    else:
+        word_start, word_end = np.zeros_like(end), np.full_like(end, len(text))
+    found = words_of_unspaced(text, Tokens(end, start, end, word_start, word_end))
+    assert [text[a:b] for a, b in zip(found.word_start, found.word_end, strict=True)] == words
+
+
+@given(
+    st.lists(st.sampled_from([*'()[“”a \n.é\u0301タ"', "b1", "$5"]), max_size=30).map("".join),
+    st.integers(0, 40),
+    st.integers(1, 20),
+)
+def test_rules_stay_inside_the_text(text: str, start: int, length: int) -> None:
+    start = min(start, len(text))
+    end = min(start + length, len(text))
+    for rule in (stretched, whole_pairs, whole_characters):
+        a, b = rule(text, start, end) if start < end else (start, end)
+        assert 0 <= a <= b <= len(text)
+    assert all(start <= at < end for at in line_ends(text, start, end))
+
+
+def test_a_huge_text_takes_no_quadratic_time() -> None:
+    text = "(" * 200_000 + " x " + "\n" * 200_000 + "1." * 200_000
+    at = text.index("x")
+    assert whole_pairs(text, at, at + 1) == (at, at + 1)
+    assert stretched(text, at, at + 1) == (at, at + 1)
+    assert len(list(line_ends(text, at, at + 50))) > 0
+    assert stretched("1." * 200_000, 200_000, 200_001)[1] <= 200_200
