@@ -232,7 +232,7 @@ def test_a_model_s_threshold_holds_unless_the_caller_gives_another(embedded: Pat
 
 @pytest.mark.parametrize("value", ["0", True, [1], math.nan, math.inf])
 def test_a_threshold_without_sense_is_refused(qa: QuestionAnswerer, value: Any) -> None:
-    with pytest.raises(BudgetError, match="a no-answer threshold must be a difference of logits") as error:
+    with pytest.raises(BudgetError, match="a no-answer threshold must be 'squad2' or a difference of logits") as error:
         qa(QUESTION, TEXT, handle_impossible_answer=True, no_answer_threshold=value)
     assert "\n" not in str(error.value)
 

@@ -207,7 +207,8 @@ class QuestionAnswerer:
                 score. By default False.
             no_answer_threshold: With `handle_impossible_answer`: there is no answer if its logit exceeds the logit of
                 the best span by more than this (elsewhere called `null_score_diff_threshold`). A lower threshold gives
-                fewer answers. By default the model's own (`table.no_answer_threshold`), or 0.
+                fewer answers. By default the model's own, or 0: it rejects few questions that the text answers.
+                `squad2` is the model's own for texts of which half answer nothing, as in SQuAD 2.0.
             align_to_words: Give what a person would underline, by default True: whole words, numbers, addresses and
                 names; brackets and quotation marks in pairs; nothing across the end of a paragraph, an item of a list
                 or a table cell; more than punctuation or one stop word. False: the best span of tokens as it is.

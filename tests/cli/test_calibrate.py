@@ -98,10 +98,11 @@ def test_what_is_installed_is_what_answers_use(run: Run, home: Path) -> None:
     assert (found["threshold_before"], found["quality_before"]) == (0.0, None)
     assert found["figures_at_best"]["f1"] >= found["figures"]["f1"]
     stored = json.loads((home / "mitt modell" / "length_configs.json").read_text("utf-8"))
-    assert stored["no_answer"]["f1"] == round(found["figures"]["f1"], 2)
+    assert stored["no_answer"]["squad2"]["f1"] == round(found["figures"]["f1"], 2)
+    assert qa.table.threshold("squad2") == found["squad2_threshold"] != found["no_answer_threshold"]
     # Again: the same, beside what it has now.
     again = printed(run("--titles", "select.txt", "--confirm-titles", "confirm.txt", "--json"))
-    assert (again["threshold_before"], again["figures_before"]) == (found["no_answer_threshold"], found["figures"])
+    assert (again["threshold_before"], again["figures_before"]) == (found["squad2_threshold"], found["figures"])
     assert again["installed"] is None
 
 
@@ -141,9 +142,7 @@ def test_a_share_and_a_budget_are_heeded(run: Run) -> None:
     found = printed(run("--share", 0.9, "--budget", 0.8, "--questions", 2, "--json"))
     assert (found["no_answer_share"], found["configuration"]) == (0.9, "uniform-0.76")
     assert found["fitted_on"].startswith("2 questions")
-    assert (
-        found["no_answer_threshold"] <= printed(run("--share", 0.1, "--budget", 0.8, "--json"))["no_answer_threshold"]
-    )
+    assert found["squad2_threshold"] <= printed(run("--share", 0.1, "--budget", 0.8, "--json"))["squad2_threshold"]
 
 
 @pytest.mark.parametrize(

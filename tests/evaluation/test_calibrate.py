@@ -22,6 +22,7 @@ from dynamic_tinybert.evaluation import (
     fit_calibration,
     fit_threshold,
     observe,
+    rejecting_threshold,
     threshold_figures,
 )
 from dynamic_tinybert.model import Calibration, CalibrationError, ConfigTable, dump_table
@@ -278,6 +279,26 @@ def test_a_text_without_words_has_no_answer_at_any_threshold() -> None:
             fitting(seen((-math.inf, 0.0, False), (-math.inf, 0.0, True)))
 
 
+@pytest.mark.parametrize("reject", [0.0, 0.03, 0.25, 0.9])
+def test_a_threshold_for_people_rejects_at_most_its_share_of_what_has_an_answer(reject: float) -> None:
+    for seed in range(5):
+        found = random_observations(seed, 200)
+        threshold = rejecting_threshold(found, reject=reject)
+        margins = found.margin[found.answerable]
+        assert np.mean(-margins > threshold) <= reject
+        assert np.mean(-margins > threshold - 0.001) >= reject - 1.1 / len(margins) or len(set(margins)) < len(margins)
+
+
+def test_a_threshold_for_people_needs_answers_and_a_share() -> None:
+    assert rejecting_threshold(seen((5.0, 1.0, True), (-math.inf, 0.0, True)), reject=0) == pytest.approx(-5, abs=1e-3)
+    for rows in ([(1.0, 0.0, False)], [(-math.inf, 0.0, True)]):
+        with pytest.raises(CalibrationError, match="no question has an answer"):
+            rejecting_threshold(seen(*rows), reject=0.1)
+    for reject in (-0.1, 1.0, math.nan):
+        with pytest.raises(CalibrationError, match="share of rejected"):
+            rejecting_threshold(random_observations(0), reject=reject)
+
+
 def test_a_threshold_needs_both_and_a_share() -> None:
     for rows, lacking in (([(1.0, 1.0, True)], "without"), ([(1.0, 0.0, False)], "with an answer")):
         with pytest.raises(CalibrationError, match=lacking):
@@ -357,12 +378,15 @@ def test_calibrate(qa: QuestionAnswerer) -> None:
     assert found.configuration == "full"
     assert found.figures_at_best["f1"] >= max(found.figures["f1"], found.figures_before["f1"])
     assert found.threshold_at_best == best_threshold(observe(qa, sample.answerable + sample.hard))
-    assert found.threshold == fit_threshold(observe(qa, sample.answerable + sample.hard))
+    assert found.squad2 == fit_threshold(observe(qa, sample.answerable + sample.hard))
+    assert found.threshold == rejecting_threshold(observe(qa, sample.answerable), reject=0.03)
+    assert (found.rejected, 0 <= found.caught <= 1) == (0, True)
     assert found.better == (found.quality["brier"] < found.quality_before["brier"])  # type: ignore[index]
     assert json.loads(json.dumps(found.to_dict())) == found.to_dict()
-    again = calibrate(qa, sample, sample, budget=0.5, share=0.9)
+    again = calibrate(qa, sample, sample, budget=0.5, share=0.9, reject=0.5)
     assert again.configuration == qa.table.select(qa.shape, 0.5).name
-    assert again.threshold != found.threshold
+    assert again.squad2 != found.squad2
+    assert 0 < again.rejected <= 0.5
 
 
 def test_what_is_stored_reads_as_what_was_fitted(qa: QuestionAnswerer, embedded: Path) -> None:
@@ -373,7 +397,8 @@ def test_what_is_stored_reads_as_what_was_fitted(qa: QuestionAnswerer, embedded:
     assert {key: value for key, value in table.items() if key not in ("calibration", "no_answer")} == {
         key: value for key, value in before.items() if key not in ("calibration", "no_answer")
     }
-    assert ConfigTable.read(qa.shape, table).no_answer_threshold == found.threshold
+    read = ConfigTable.read(qa.shape, table)
+    assert (read.no_answer_threshold, read.squad2_threshold) == (found.threshold, found.squad2)
     assert Calibration.read(table["calibration"]) == found.calibration
     assert found.store(before, confidence=False)["calibration"] == before["calibration"]
     alone = json.loads(dump_table(found.store(None)))  # of a model without a table

@@ -376,6 +376,15 @@ def test_a_threshold_stands_beside_the_table() -> None:
         assert json.loads(dump_table(stored)) == stored
 
 
+def test_a_threshold_has_a_name() -> None:
+    both = ConfigTable.read(TINY, {"no_answer": {"threshold": -3.0, "squad2": {"threshold": -12, "f1": 60.0}}})
+    assert [both.threshold(given) for given in (None, "squad2", 4, 0)] == [-3.0, -12.0, 4.0, 0.0]
+    one = ConfigTable.read(TINY, {"no_answer": {"threshold": -3.0}})  # as earlier versions wrote it
+    assert [one.threshold(given) for given in (None, "squad2")] == [-3.0, -3.0]
+    assert [ConfigTable.read(TINY, None).threshold(given) for given in (None, "squad2")] == [0.0, 0.0]
+    assert "must be 'squad2' or a difference of logits" in refused(both.threshold, "squad")
+
+
 @pytest.mark.parametrize("key", ["no_answer", "calibration"])
 def test_a_file_without_a_table_is_a_table_that_nobody_measured(key: str) -> None:
     stored = {key: {"threshold": -3.0, "measured_on": "Łódź"}}
@@ -393,6 +402,7 @@ def test_a_file_without_a_table_is_a_table_that_nobody_measured(key: str) -> Non
         "none",
         3,
         {"threshold": None},
+        *({"threshold": 0, "squad2": x} for x in (3, "0", {}, {"threshold": None})),
         *({"threshold": x} for x in ("0", True, [1], math.nan, math.inf, 10**400)),
     ],
     ids=repr,

@@ -44,12 +44,25 @@ PrecisionOption = Annotated[
     Precision,
     typer.Option(help="Arithmetic: auto is int8 if the model was measured in it and the processor is fast at it."),
 ]
+
+
+def _threshold(value: str) -> float | str:
+    """Read a no-answer threshold."""
+    if value == "squad2":
+        return value
+    try:
+        return float(value)
+    except ValueError:
+        raise typer.BadParameter(f"{value!r:.50} is neither a number nor squad2") from None
+
+
 NoAnswerThreshold = Annotated[
-    float | None,
+    Any | None,
     typer.Option(
         metavar="X",
+        parser=_threshold,
         help="The answer is empty if the no-answer logit is more than X above the best span's. A lower X gives more "
-        "empty answers.  "
+        "empty answers. squad2: the model's own for texts of which half have no answer.  "
         "[default: the model's own, or 0]",
     ),
 ]

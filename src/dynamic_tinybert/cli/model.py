@@ -46,6 +46,7 @@ def info(
         "speedup_over_bert_base": round(macs(BERT_BASE, SHARE_TOKENS) / full, 2),
         "confidence": folder.calibration is not None,
         "no_answer_threshold": table.no_answer_threshold,
+        "squad2_threshold": table.squad2_threshold,
         "precision": {"measured": table.precision, "here": here},
         "measured_on": table.measured_on,
         "configurations": [

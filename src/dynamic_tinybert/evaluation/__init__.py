@@ -4,7 +4,7 @@ from dynamic_tinybert.evaluation.calibration import Fitted, Sample, calibrate, d
 from dynamic_tinybert.evaluation.confidence import calibration_entry, calibration_figures, fit_calibration
 from dynamic_tinybert.evaluation.evaluation import Evaluation, evaluate
 from dynamic_tinybert.evaluation.observations import Observations, observe
-from dynamic_tinybert.evaluation.threshold import best_threshold, fit_threshold, threshold_figures
+from dynamic_tinybert.evaluation.threshold import best_threshold, fit_threshold, rejecting_threshold, threshold_figures
 
 __all__ = [
     "Evaluation",
@@ -20,5 +20,6 @@ __all__ = [
     "fit_calibration",
     "fit_threshold",
     "observe",
+    "rejecting_threshold",
     "threshold_figures",
 ]

@@ -16,7 +16,7 @@ import numpy as np
 
 from dynamic_tinybert.evaluation.confidence import calibration_entry, calibration_figures, fit_calibration
 from dynamic_tinybert.evaluation.observations import Observations, observe
-from dynamic_tinybert.evaluation.threshold import best_threshold, fit_threshold, threshold_figures
+from dynamic_tinybert.evaluation.threshold import best_threshold, fit_threshold, rejecting_threshold, threshold_figures
 from dynamic_tinybert.model import Budget, Calibration, CalibrationError
 from dynamic_tinybert.qa import QuestionAnswerer
 from dynamic_tinybert.squad import KINDS, Question, SquadFile, make_unanswerable
@@ -93,19 +93,23 @@ def draw_sample(name: str, data: SquadFile, number: int, *, seed: int = 0) -> Sa
 
 @dataclass(frozen=True, kw_only=True)
 class Fitted:
-    """The fitted calibration and threshold, with their figures on the questions that confirm.
+    """The fitted calibration and thresholds, with their figures on the questions that confirm.
 
     Attributes:
         calibration: The calibration, which gives the confidence.
         quality: Figures of the calibration: see `calibration_figures`.
         quality_before: Figures of the model's calibration before, or None if it had none.
-        threshold: The no-answer threshold.
-        figures: Figures of the threshold: see `threshold_figures`.
-        threshold_before: The model's threshold before; 0 if it had none.
+        threshold: The no-answer threshold for people: it rejects few questions that have an answer.
+        reject: The share of questions with an answer that it may reject, of those that it was fitted on.
+        rejected: The share that it rejects, of those that confirm.
+        caught: The share of questions without an answer that it catches, of those that confirm.
+        squad2: The threshold with the best F1 on the mix that `share` says.
+        figures: Figures of `squad2`: see `threshold_figures`.
+        threshold_before: The model's own `squad2` threshold before; 0 if it had none.
         figures_before: Figures of the threshold before.
-        threshold_at_best: The best threshold on the questions that confirm.
+        threshold_at_best: The best such threshold on the questions that confirm.
         figures_at_best: Figures of the best threshold: an upper bound.
-        share: The share of questions without an answer that the threshold is made for.
+        share: The share of questions without an answer that `squad2` is made for.
         configuration: The length configuration at which the model answered.
         fitted_on: The questions that both were fitted on.
         measured_on: The questions that the figures were measured on.
@@ -115,6 +119,10 @@ class Fitted:
     quality: Mapping[str, float]
     quality_before: Mapping[str, float] | None
     threshold: float
+    reject: float
+    rejected: float
+    caught: float
+    squad2: float
     figures: Mapping[str, float]
     threshold_before: float
     figures_before: Mapping[str, float]
@@ -134,6 +142,10 @@ class Fitted:
         """Return what `calibrate --json` prints."""
         return {
             "no_answer_threshold": self.threshold,
+            "reject": self.reject,
+            "rejected": self.rejected,
+            "caught": self.caught,
+            "squad2_threshold": self.squad2,
             "no_answer_share": self.share,
             "configuration": self.configuration,
             "fitted_on": self.fitted_on,
@@ -163,8 +175,13 @@ class Fitted:
             "threshold": self.threshold,
             "measured_on": measured_on,
             "configuration": self.configuration,
-            "share": self.share,
-            **{name: round(x, 4 if name == "auc" else 2) for name, x in self.figures.items()},
+            "rejected": round(self.rejected, 4),
+            "caught": round(self.caught, 4),
+            "squad2": {
+                "threshold": self.squad2,
+                "share": self.share,
+                **{name: round(x, 4 if name == "auc" else 2) for name, x in self.figures.items()},
+            },
         }
         return table
 
@@ -176,16 +193,18 @@ def calibrate(
     *,
     budget: Budget = "full",
     share: float = 0.5,
+    reject: float = 0.03,
     progress: Callable[[int, int], None] | None = None,
 ) -> Fitted:
-    """Fit a model's confidence and its no-answer threshold, and measure both on other questions.
+    """Fit a model's confidence and its no-answer thresholds, and measure them on other questions.
 
     Args:
         qa: The model.
         select: The questions to fit on.
         confirm: The questions to measure on.
         budget: The budget at which the model answers.
-        share: The share of questions without an answer that the threshold is made for.
+        share: The share of questions without an answer that the `squad2` threshold is made for.
+        reject: The share of questions with an answer that the default threshold may reject.
         progress: Called with the number of questions answered and their total.
 
     Raises:
@@ -203,14 +222,20 @@ def calibrate(
         done += len(part)
     fitting, holding = (found[i].joined(found[i + 1]) for i in (0, 3))
     rows, held = (np.concatenate([found[i].rows, found[i + 2].rows]) for i in (0, 3))
-    calibration, threshold = fit_calibration(rows), fit_threshold(fitting, share=share)
-    before, best = qa.table.threshold(), best_threshold(holding, share=share)
+    calibration, squad2 = fit_calibration(rows), fit_threshold(fitting, share=share)
+    threshold = rejecting_threshold(fitting, reject=reject)
+    before, best = qa.table.threshold("squad2"), best_threshold(holding, share=share)
+    none = -holding.margin > threshold
     return Fitted(
         calibration=calibration,
         quality=calibration_figures(calibration, held),
         quality_before=None if qa.calibration is None else calibration_figures(qa.calibration, held),
         threshold=threshold,
-        figures=threshold_figures(holding, threshold, share=share),
+        reject=reject,
+        rejected=float(none[holding.answerable].mean()),
+        caught=float(none[~holding.answerable].mean()),
+        squad2=squad2,
+        figures=threshold_figures(holding, squad2, share=share),
         threshold_before=before,
         figures_before=threshold_figures(holding, before, share=share),
         threshold_at_best=best,

@@ -70,7 +70,7 @@ def evaluate(qa: QuestionAnswerer, data: SquadFile, **options: Unpack[Options]) 
     """Answer all questions of a SQuAD file and score the answers.
 
     In a file of version 2.0, a question gets no answer if the logit of no answer exceeds the best span's logit by more
-    than the model's threshold.
+    than the model's threshold for SQuAD 2.0.
 
     Args:
         qa: The model.
@@ -85,6 +85,8 @@ def evaluate(qa: QuestionAnswerer, data: SquadFile, **options: Unpack[Options]) 
     choice = qa.table.select(qa.shape, options.get("budget", "full"))
     progress = options.pop("progress", None)
     may_be_none = options.setdefault("handle_impossible_answer", data.version == "2.0")
+    if options.get("no_answer_threshold") is None and data.version == "2.0":
+        options["no_answer_threshold"] = "squad2"
     threshold = qa.table.threshold(options.get("no_answer_threshold"))
     predictions: dict[str, str] = {}
     spans: dict[str, str] = {}  # the best span of each text, even if the prediction is no answer

@@ -36,6 +36,25 @@ def fit_threshold(found: Observations, *, share: float = 0.5, seed: int = 0) -> 
     return round(float(np.mean(fitted)), 4)
 
 
+def rejecting_threshold(found: Observations, *, reject: float) -> float:
+    """Find the lowest no-answer threshold that rejects at most a share of the questions that have an answer.
+
+    Args:
+        found: Answers to questions, some with an answer.
+        reject: The share, in [0, 1).
+
+    Raises:
+        CalibrationError: No question has an answer, or the share is out of range.
+    """
+    if not 0 <= reject < 1:
+        raise CalibrationError(f"the share of rejected questions must be at least 0 and below 1, not {reject}")
+    differences = np.sort(-found.margin[found.answerable])
+    if not len(differences) or not np.isfinite(differences[0]):
+        raise CalibrationError("cannot fit a threshold: no question has an answer in a text with words")
+    keep = len(differences) - int(reject * len(differences))
+    return round(float(differences[np.isfinite(differences)][:keep][-1]) + 5e-5, 4)
+
+
 def best_threshold(found: Observations, *, share: float = 0.5) -> float:
     """Find the no-answer threshold with the best F1 on some observations, by the rules of SQuAD 2.0.
 

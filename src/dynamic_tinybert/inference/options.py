@@ -11,7 +11,7 @@ from dynamic_tinybert.errors import whole_number
 from dynamic_tinybert.inference.ranking import Ranking
 from dynamic_tinybert.inference.spans import SpanRanker
 from dynamic_tinybert.inference.windows import check_lengths
-from dynamic_tinybert.model import Budget, Calibration, ConfigTable, MeasuredConfig, ModelShape, check_threshold
+from dynamic_tinybert.model import Budget, Calibration, ConfigTable, MeasuredConfig, ModelShape, Threshold
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -31,7 +31,7 @@ class Options(TypedDict, total=False):
     max_question_len: int
     max_answer_len: int
     handle_impossible_answer: bool
-    no_answer_threshold: float | None
+    no_answer_threshold: Threshold | None
     align_to_words: bool
     score_threshold: float
     progress: Progress | None
@@ -117,7 +117,7 @@ def make_settings(
         align_to_words=given["align_to_words"],
         score_threshold=given["score_threshold"],
         handle_impossible_answer=given["handle_impossible_answer"],
-        no_answer_threshold=check_threshold(table.threshold(given["no_answer_threshold"])),
+        no_answer_threshold=table.threshold(given["no_answer_threshold"]),
         calibration=calibration,
     )
     check_lengths(

@@ -17,7 +17,7 @@ from dynamic_tinybert.model.budget import (
 from dynamic_tinybert.model.calibration import Calibration, CalibrationError, logistic
 from dynamic_tinybert.model.quantized import Precision, QuantizedTensor
 from dynamic_tinybert.model.shape import Activation, ModelShape, Significance, read_significance, stored_significance
-from dynamic_tinybert.model.table import ConfigTable, MeasuredConfig, check_threshold, dump_table, table_row
+from dynamic_tinybert.model.table import ConfigTable, MeasuredConfig, Threshold, check_threshold, dump_table, table_row
 
 __all__ = [
     "BERT_BASE",
@@ -37,6 +37,7 @@ __all__ = [
     "Precision",
     "QuantizedTensor",
     "Significance",
+    "Threshold",
     "check_threshold",
     "dump_table",
     "logistic",

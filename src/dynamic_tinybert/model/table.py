@@ -6,12 +6,15 @@ import json
 import numbers
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast, get_args
+from typing import Any, Literal, TypeAlias, cast, get_args
 
 from dynamic_tinybert.errors import warn
 from dynamic_tinybert.model.budget import SHARE_ROUNDING, Budget, BudgetError, LengthConfig, share
 from dynamic_tinybert.model.quantized import Precision
 from dynamic_tinybert.model.shape import ModelShape
+
+Threshold: TypeAlias = "float | Literal['squad2']"
+"""A no-answer threshold: a difference of logits, or the one that was fitted for a mix like that of SQuAD 2.0."""
 
 _MOST = 1e9  # the largest absolute value of a plausible number
 _WITHIN = {"balanced": 1.0, "fast": 3.0}  # the F1 that a named budget may lose
@@ -44,13 +47,16 @@ class ConfigTable:
         choices: The configurations.
         measured_on: The data of the measurements. None if the configurations are an unmeasured geometric series.
         no_answer_threshold: There is no answer if its logit exceeds the logit of the best span by more than this, at
-            any configuration; None if it was not measured.
+            any configuration; None if it was not measured. It rejects few questions that have an answer.
+        squad2_threshold: The same with the best F1 where half of the questions have no answer, as in SQuAD 2.0; None
+            if it was not measured.
         precision: The precision of the measurements.
     """
 
     choices: Sequence[MeasuredConfig]
     measured_on: str | None
     no_answer_threshold: float | None = None
+    squad2_threshold: float | None = None
     precision: Precision = "fp32"
     _warned: bool = field(default=False, repr=False)
 
@@ -63,14 +69,14 @@ class ConfigTable:
         Raises:
             BudgetError: The table does not have the documented form, or does not fit the model.
         """
-        threshold = _no_answer(table)
+        threshold, squad2 = _no_answer(table)
         if table is None or _without_table(table):
             series = (round(1 - 0.02 * i, 2) for i in range(31))
             choices = [
                 _measured_config(shape, f"uniform-{r:.2f}", LengthConfig.uniform(shape.layers, r)) for r in series
             ]
             choices[0] = _measured_config(shape, "full", LengthConfig.full(shape.layers))
-            return cls(choices, None, threshold)
+            return cls(choices, None, threshold, squad2)
         try:
             measured_on = _text(table, "measured_on")
             choices = [
@@ -97,11 +103,17 @@ class ConfigTable:
         if precision not in get_args(Precision):
             known = " or ".join(map(repr, get_args(Precision)))
             raise BudgetError(f"length_configs.json: precision must be {known}, not {precision!r:.50}")
-        return cls(sorted(choices, key=lambda c: -c.share), measured_on, threshold, precision)
+        return cls(sorted(choices, key=lambda c: -c.share), measured_on, threshold, squad2, precision)
 
-    def threshold(self, given: float | None = None) -> float:
-        """Return the given no-answer threshold, otherwise the model's own, otherwise 0."""
-        return (self.no_answer_threshold or 0.0) if given is None else given
+    def threshold(self, given: Threshold | None = None) -> float:
+        """Return a no-answer threshold: the given number, or what the model has for this name, otherwise 0.
+
+        Raises:
+            BudgetError: It is neither a number nor `squad2`.
+        """
+        if given == "squad2" and self.squad2_threshold is not None:
+            return self.squad2_threshold
+        return check_threshold((self.no_answer_threshold or 0.0) if given in (None, "squad2") else given)
 
     def select(self, shape: ModelShape, budget: Budget) -> MeasuredConfig:
         """Select the configuration for a budget.
@@ -197,15 +209,18 @@ def _without_table(stored: Mapping[str, Any]) -> bool:
     )
 
 
-def _no_answer(table: Mapping[str, Any] | None) -> float | None:
-    """Read `no_answer` of `length_configs.json`; None if it is missing."""
+def _no_answer(table: Mapping[str, Any] | None) -> tuple[float | None, float | None]:
+    """Read the thresholds of `no_answer` in `length_configs.json`: for people, and `squad2`; None for one missing."""
     stored = table.get("no_answer") if isinstance(table, Mapping) else None
     if stored is None:
-        return None
+        return None, None
     if not isinstance(stored, Mapping) or "threshold" not in stored:
         raise BudgetError("length_configs.json: no_answer is not an object with a threshold")
     try:
-        return check_threshold(stored["threshold"])
+        squad2 = stored.get("squad2")
+        if squad2 is not None and (not isinstance(squad2, Mapping) or "threshold" not in squad2):
+            raise BudgetError("squad2 is not an object with a threshold")
+        return check_threshold(stored["threshold"]), None if squad2 is None else check_threshold(squad2["threshold"])
     except BudgetError as error:
         raise BudgetError(f"length_configs.json: no_answer: {error}") from None
 
@@ -218,7 +233,7 @@ def check_threshold(value: Any) -> float:
     """
     if isinstance(value, bool) or not isinstance(value, numbers.Real) or not -_MOST <= cast("float", value) <= _MOST:
         raise BudgetError(
-            f"a no-answer threshold must be a difference of logits, for example -10 or 0, not {value!r:.50}"
+            f"a no-answer threshold must be 'squad2' or a difference of logits, for example -10 or 0, not {value!r:.50}"
         )
     return float(value)
 

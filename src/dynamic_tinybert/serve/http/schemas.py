@@ -51,9 +51,10 @@ class AnswerRequest(RequestModel):
     handle_impossible_answer: bool = Field(
         False, description="Allow an empty answer, if the text does not answer the question."
     )
-    no_answer_threshold: Annotated[float, Field(ge=-1e6, le=1e6)] | None = Field(
+    no_answer_threshold: Annotated[float, Field(ge=-1e6, le=1e6)] | Literal["squad2"] | None = Field(
         None,
-        description="No answer if the no-answer logit is more than this above the best span's; by default the model's.",
+        description="No answer if the no-answer logit is more than this above the best span's; by default the model's. "
+        "squad2: the model's for texts of which half have no answer.",
     )
     max_seq_len: Annotated[_Whole, Field(ge=1, le=_MOST_TOKENS)] | None = Field(
         None, description="The longest window, in tokens; by default 384, or the limit of the model if that is less."
