@@ -133,8 +133,8 @@ def test_options_are_passed_on(ask: Ask, qa: QuestionAnswerer) -> None:
 
 def test_there_may_be_no_answer_by_a_threshold(ask: Ask) -> None:
     arguments = ["Who designed it?", "--context", TEXT, "--handle-impossible-answer", "--no-answer-threshold"]
-    assert "(the text contains no answer)" in ask(*arguments, "-1e9").stdout
-    assert "(the text contains no answer)" not in ask(*arguments, "1e9").stdout
+    assert "(no answer: for the text, none is above the no-answer threshold)" in ask(*arguments, "-1e9").stdout
+    assert "no answer" not in ask(*arguments, "1e9").stdout
 
 
 def test_a_model_is_named(ask: Ask, tiny: QuestionAnswerer, tiny_folder: Path) -> None:
@@ -161,7 +161,9 @@ def test_a_text_without_words_has_no_answer(ask: Ask, text: str) -> None:
 
 
 def test_a_text_without_words_has_no_answer_among_several_either(ask: Ask) -> None:
-    assert "no answer" in ask(QUESTION, "--context", "", "--top-k", "2").stdout
+    for top_k in ("1", "2"):
+        assert ask(QUESTION, "-", "--top-k", top_k, stdin=b"").stdout.startswith("(no answer: the text is empty)")
+        assert ask(QUESTION, "--context", "...", "--top-k", top_k).stdout.startswith(("(no answer: the text has no words)", "1. (no answer: "))
 
 
 # Files
@@ -288,7 +290,7 @@ def test_no_answer_of_a_document_comes_after_every_answer(ask: Ask, tmp_path: Pa
     files = [str(tmp_path / name) for name in ("a.txt", "b.txt")]
     (answer,) = objects(ask(QUESTION, *files, "--json"))
     assert answer["text"] == "Paris"
-    assert "(the text contains no answer)" in ask(QUESTION, files[0], files[0]).stdout
+    assert "(no answer: every text has no words)" in ask(QUESTION, files[0], files[0]).stdout
 
 
 # Mistakes

@@ -127,9 +127,9 @@ def ask(
                 "progress": progress,
             }
             found = ask_documents(qa, question, documents, top_k=top_k, **options)
-        shown = [_of_text(answer, document) for document, answer in found]
+        shown = [_of_text(answer, document, _nothing(documents)) for document, answer in found]
     if not shown and not as_json:
-        print("(the text contains no answer)" if index is None else "(no document contains a word of the question)")
+        print(f"({_nothing(documents)})" if index is None else "(no document contains a word of the question)")
     for number, answer in enumerate(shown, 1):
         if as_json:
             console.print_json(answer.row)
@@ -142,10 +142,21 @@ class _Shown(NamedTuple):
 
     row: dict[str, Any]
     words: str
+    nothing: str
     score: str
     details: str
     text: str
     start: int
+
+
+def _nothing(documents: Sequence[Document]) -> str:
+    """Return why documents have no answer."""
+    what = "the text" if len(documents) == 1 else "every text"
+    if not any(document.text for document in documents):
+        return f"no answer: {what} is empty"
+    if not any(character.isalnum() for document in documents for character in document.text):
+        return f"no answer: {what} has no words"
+    return f"no answer: for {what}, none is above the no-answer threshold"
 
 
 def _read(paths: Sequence[str]) -> list[Document]:
@@ -170,7 +181,7 @@ def _read(paths: Sequence[str]) -> list[Document]:
     return found
 
 
-def _of_text(answer: FileAnswer, document: Document) -> _Shown:
+def _of_text(answer: FileAnswer, document: Document, nothing: str) -> _Shown:
     spent, details = answer.spent, f"characters {answer.start}-{answer.end}"
     if answer.page is not None:
         details = f"page {answer.page}, {details}"
@@ -178,7 +189,7 @@ def _of_text(answer: FileAnswer, document: Document) -> _Shown:
         details = f"{console.plain(answer.document)}, {details}"
     if spent.share < 1:
         details += f"   {spent.configuration}, {spent.share:.0%} of full"
-    return _Shown(answer.to_dict(), answer.text, _score(answer), details, document.text, answer.start)
+    return _Shown(answer.to_dict(), answer.text, nothing, _score(answer), details, document.text, answer.start)
 
 
 def _score(answer: Answer | CorpusAnswer) -> str:
@@ -212,7 +223,13 @@ def _of_corpus(answer: CorpusAnswer) -> _Shown:
     if spent.read_again:
         details += f", {spent.read_again} again"
     return _Shown(
-        answer.to_dict(), answer.text, _score(answer), details, answer.passage, answer.start - answer.passage_start
+        answer.to_dict(),
+        answer.text,
+        "no answer: no document contains a word of the question",
+        _score(answer),
+        details,
+        answer.passage,
+        answer.start - answer.passage_start,
     )
 
 
@@ -223,7 +240,7 @@ def _show(number: str, answer: _Shown) -> None:
     out = Console(highlight=False, soft_wrap=True)
     words = console.plain(answer.words)
     head = Text(number)
-    head.append(words or "(the text contains no answer)", style="bold green")
+    head.append(words or f"({answer.nothing})", style="bold green")
     head.append(f"   {answer.score}", style="cyan")
     head.append(f"   {answer.details}", style="dim")
     out.print(head)
