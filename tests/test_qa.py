@@ -179,6 +179,12 @@ def test_an_answer_is_at_most_so_many_tokens_long(qa: QuestionAnswerer) -> None:
     assert lengths[0] < lengths[-1]
 
 
+def test_the_default_threshold_rejects_little_that_is_answered(qa: QuestionAnswerer) -> None:
+    assert qa("Where does Bo live?", "Bo lives in Oslo.", handle_impossible_answer=True).text == "Oslo"
+    assert qa("Who painted the ceiling?", "Bo lives in Oslo.", handle_impossible_answer=True).text == ""
+    assert qa.table.threshold("squad2") < qa.table.threshold() < 0
+
+
 def test_there_may_be_no_answer(qa: QuestionAnswerer) -> None:
     text = "The tower stands in Paris."
     answers = qa("Where is the tower?", text, top_k=20, handle_impossible_answer=True)

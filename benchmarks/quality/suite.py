@@ -36,7 +36,7 @@ class Asked(NamedTuple):
 
 def read_suite(folder: Path = SUITE) -> list[Asked]:
     """Read the questions of the suite, in the order of its files."""
-    asked = []
+    asked: list[Asked] = []
     for file in sorted(folder.glob("*.json")):
         text = file.with_suffix(".txt").read_text("utf-8")
         rows = json.loads(file.read_text("utf-8"))

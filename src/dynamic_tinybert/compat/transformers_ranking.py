@@ -27,8 +27,9 @@ class WindowRanker:
 
     A span's probability is the softmax of its start times the softmax of its end, each over [CLS] and the text's tokens
     in the window. The best `2 top_k + 10` spans of each window count, or `top_k` if they are not aligned to words.
-    Answers that differ only in upper and lower case are one answer, at the place of the first. Its score is the sum of
-    theirs over all windows, so it may be above 1. These are the rules of transformers 5.2.
+    Answers that differ only in upper and lower case are one answer. Its score is the sum of theirs over all windows, so
+    it may be above 1. These are the rules of transformers 5.2, but for one: the answer is at the place of the best of
+    them, not of the first, which may be a mention of the same words that answers nothing.
 
     If answers overlap, the better one stays. If fewer than `top_k` are left, the best other spans follow with their own
     probabilities. They do not overlap or equal an answer before them. So there are `top_k` answers if the text has so
@@ -99,11 +100,16 @@ class WindowRanker:
     def _merged(self) -> Iterable[Span]:
         """Return the answers of all windows, with equal ones merged."""
         answers: dict[str, Span] = {}
+        best: dict[str, float] = {}
         for found in self._found:
             for score, begin, end in zip(found.score.tolist(), found.start.tolist(), found.end.tolist(), strict=True):
                 key = self._text[begin:end].lower()
-                same = answers.get(key)
-                answers[key] = _span(begin, end, score) if same is None else _span(*same[:2], same.score + score)
+                total = score + (answers[key].score if key in answers else 0.0)
+                if score > best.get(key, -math.inf):
+                    best[key] = score
+                else:
+                    begin, end = answers[key][:2]
+                answers[key] = _span(begin, end, total)
         return answers.values()
 
     def _others(self) -> Iterator[Span]:
