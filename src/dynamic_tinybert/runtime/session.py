@@ -18,6 +18,9 @@ from dynamic_tinybert.model import ModelShape, Precision
 from dynamic_tinybert.runtime.graph import INPUTS, OUTPUTS, Weights, build_graph
 from dynamic_tinybert.runtime.onnx_writer import DEFAULT_OPSET, PORTABLE_OPSET, Graph, encode_model
 
+if os.environ.get("ORT_DISABLE_TELEMETRY") == "1":  # if it was loaded before this package, events still can be stopped
+    onnxruntime.disable_telemetry_events()
+
 Provider: TypeAlias = "str | tuple[str, dict[str, Any]]"
 PrecisionChoice: TypeAlias = Literal["auto", "fp32", "int8"]
 """What may be asked for: a precision, or `auto` (see `choose_precision`)."""
