@@ -198,9 +198,10 @@ class QuestionAnswerer:
             top_k: How many answers to give. Fewer come if the others overlap a better one or have much lower scores.
             budget: What may be spent: a share of the full model's multiply-accumulates in (0, 1]; `full`, the default;
                 `balanced`, the cheapest measured configuration within 1 F1 of full; `fast`, within 3.
-            max_seq_len: The longest window, in tokens; by default 384, or the model's limit if that is less.
-            doc_stride: How much the windows of a long text overlap, in tokens; by default 128, or half of the room
-                that a window has for text if that is less.
+            max_seq_len: The longest window, in tokens; by default what the model's table says (`windows`), otherwise
+                384, or the model's limit if that is less.
+            doc_stride: How much the windows of a long text overlap, in tokens; by default what the table says,
+                otherwise 128, or half of the room that a window has for text if that is less.
             max_question_len: The longest question, in tokens, by default 64. A longer question is cut, with a warning.
             max_answer_len: The longest answer, in tokens, by default 30, before it is stretched to whole words.
             handle_impossible_answer: Allow the result that there is no answer: an `Answer` with empty text, and its

@@ -28,6 +28,18 @@ def test_defaults_fit_a_model_of_few_positions() -> None:
     assert found.always_answers
 
 
+def test_a_model_says_which_windows_suit_it() -> None:
+    table = ConfigTable.read(SHAPE, {"windows": {"max_seq_len": 100, "doc_stride": 10}})
+    found = make_settings(SHAPE, table, specials=3)
+    assert (found.max_seq_len, found.doc_stride) == (100, 10)
+    found = make_settings(SHAPE, table, specials=3, max_seq_len=110, doc_stride=0)
+    assert (found.max_seq_len, found.doc_stride) == (110, 0)
+    tight = make_settings(SHAPE, ConfigTable.read(SHAPE, {"windows": {"doc_stride": 90}}), specials=3)
+    assert (tight.max_seq_len, tight.doc_stride) == (128, 30)  # half of the room
+    long = make_settings(SHAPE, ConfigTable.read(SHAPE, {"windows": {"max_seq_len": 4096}}), specials=3)
+    assert long.max_seq_len == 128  # what the model can read
+
+
 def test_only_top_k_may_give_no_answer() -> None:
     assert not settings(top_k=1).always_answers
 

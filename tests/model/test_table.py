@@ -376,6 +376,16 @@ def test_a_threshold_stands_beside_the_table() -> None:
         assert json.loads(dump_table(stored)) == stored
 
 
+@pytest.mark.parametrize(
+    "value",
+    [[], 3, {"length": 3}, *({"max_seq_len": x} for x in (0, -1, True, 1.5, "256", None, 10**30)), {"doc_stride": -1}],
+    ids=repr,
+)
+def test_senseless_windows_are_refused_in_one_line(value: Any) -> None:
+    for table in ({"windows": value}, {**table_json(FULL), "windows": value}):
+        assert "windows" in refused(ConfigTable.read, TINY, table)
+
+
 def test_a_threshold_has_a_name() -> None:
     both = ConfigTable.read(TINY, {"no_answer": {"threshold": -3.0, "squad2": {"threshold": -12, "f1": 60.0}}})
     assert [both.threshold(given) for given in (None, "squad2", 4, 0)] == [-3.0, -12.0, 4.0, 0.0]

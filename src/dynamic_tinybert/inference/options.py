@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 Progress: TypeAlias = Callable[[int, int], None]
 
-_LONGEST_WINDOW = 384  # tokens, or the model's limit if that is less
-_OVERLAP = 128  # tokens, or half of the room that a window has for text if that is less
+_LONGEST_WINDOW = 384  # tokens, if the model's table does not say, or the model's limit if that is less
+_OVERLAP = 128  # tokens likewise, or half of the room that a window has for text if that is less
 
 
 class Options(TypedDict, total=False):
@@ -103,10 +103,13 @@ def make_settings(
         raise TypeError(f"there is no option {unknown[0]!r}; there are {', '.join(DEFAULTS)}")
     given: Options = {**DEFAULTS, **options}
     positions, longest, overlap = shape.positions, given["max_seq_len"], given["doc_stride"]
-    longest = min(_LONGEST_WINDOW, positions) if longest is None else whole_number(longest, "max_seq_len")
+    if longest is None:
+        longest = min(table.windows.get("max_seq_len", _LONGEST_WINDOW), positions)
+    longest = whole_number(longest, "max_seq_len")
     longest_question = whole_number(given["max_question_len"], "max_question_len")
     if overlap is None:
-        overlap = max(0, min(_OVERLAP, (longest - longest_question - specials) // 2))
+        usual = table.windows.get("doc_stride", _OVERLAP)
+        overlap = max(0, min(usual, (longest - longest_question - specials) // 2))
     choice = table.select(shape, given["budget"])
     count = 1 if top_k is None else whole_number(top_k, "top_k")
     overlap = whole_number(overlap, "doc_stride")

@@ -17,6 +17,7 @@ Threshold: TypeAlias = "float | Literal['squad2']"
 """A no-answer threshold: a difference of logits, or the one that was fitted for a mix like that of SQuAD 2.0."""
 
 _MOST = 1e9  # the largest absolute value of a plausible number
+_LONGEST_WINDOW = 1 << 20  # tokens
 _WITHIN = {"balanced": 1.0, "fast": 3.0}  # the F1 that a named budget may lose
 
 
@@ -51,6 +52,7 @@ class ConfigTable:
         squad2_threshold: The same with the best F1 where half of the questions have no answer, as in SQuAD 2.0; None
             if it was not measured.
         precision: The precision of the measurements.
+        windows: The lengths of windows that suit the model, in tokens: `max_seq_len`, `doc_stride`, or one of them.
     """
 
     choices: Sequence[MeasuredConfig]
@@ -58,13 +60,14 @@ class ConfigTable:
     no_answer_threshold: float | None = None
     squad2_threshold: float | None = None
     precision: Precision = "fp32"
+    windows: Mapping[str, int] = field(default_factory=dict)
     _warned: bool = field(default=False, repr=False)
 
     @classmethod
     def read(cls, shape: ModelShape, table: Mapping[str, Any] | None) -> ConfigTable:
         """Make the table of a model from its `length_configs.json`, or a geometric series if there is no table.
 
-        The file has no table if it has no `configs`, but `calibration` or `no_answer`.
+        The file has no table if it has no `configs`, but `calibration`, `no_answer` or `windows`.
 
         Raises:
             BudgetError: The table does not have the documented form, or does not fit the model.
@@ -76,7 +79,7 @@ class ConfigTable:
                 _measured_config(shape, f"uniform-{r:.2f}", LengthConfig.uniform(shape.layers, r)) for r in series
             ]
             choices[0] = _measured_config(shape, "full", LengthConfig.full(shape.layers))
-            return cls(choices, None, threshold, squad2)
+            return cls(choices, None, threshold, squad2, windows=_windows(table))
         try:
             measured_on = _text(table, "measured_on")
             choices = [
@@ -103,7 +106,7 @@ class ConfigTable:
         if precision not in get_args(Precision):
             known = " or ".join(map(repr, get_args(Precision)))
             raise BudgetError(f"length_configs.json: precision must be {known}, not {precision!r:.50}")
-        return cls(sorted(choices, key=lambda c: -c.share), measured_on, threshold, squad2, precision)
+        return cls(sorted(choices, key=lambda c: -c.share), measured_on, threshold, squad2, precision, _windows(table))
 
     def threshold(self, given: Threshold | None = None) -> float:
         """Return a no-answer threshold: the given number, or what the model has for this name, otherwise 0.
@@ -203,10 +206,9 @@ def _number(value: object, what: str) -> float:
 
 
 def _without_table(stored: Mapping[str, Any]) -> bool:
-    """Whether `length_configs.json` has a calibration or a no-answer threshold, but no table."""
-    return (
-        isinstance(stored, Mapping) and "configs" not in stored and bool({"calibration", "no_answer"} & stored.keys())
-    )
+    """Whether `length_configs.json` has a calibration, a no-answer threshold or windows, but no table."""
+    others = {"calibration", "no_answer", "windows"}
+    return isinstance(stored, Mapping) and "configs" not in stored and bool(others & stored.keys())
 
 
 def _no_answer(table: Mapping[str, Any] | None) -> tuple[float | None, float | None]:
@@ -223,6 +225,20 @@ def _no_answer(table: Mapping[str, Any] | None) -> tuple[float | None, float | N
         return check_threshold(stored["threshold"]), None if squad2 is None else check_threshold(squad2["threshold"])
     except BudgetError as error:
         raise BudgetError(f"length_configs.json: no_answer: {error}") from None
+
+
+def _windows(table: Mapping[str, Any] | None) -> dict[str, int]:
+    """Read `windows` of `length_configs.json`: the lengths that it has."""
+    stored = table.get("windows") if isinstance(table, Mapping) else None
+    if stored is None:
+        return {}
+    least = {"max_seq_len": 8, "doc_stride": 0}
+    if not isinstance(stored, Mapping) or stored.keys() - least.keys():
+        raise BudgetError("length_configs.json: windows is not an object with max_seq_len and doc_stride")
+    for name, value in stored.items():
+        if isinstance(value, bool) or not isinstance(value, int) or not least[name] <= value <= _LONGEST_WINDOW:
+            raise BudgetError(f"length_configs.json: {name} of windows is {value!r:.50}, which is no number of tokens")
+    return dict(stored)
 
 
 def check_threshold(value: Any) -> float:
