@@ -446,6 +446,21 @@ def test_what_cannot_be_written_is_one_line_and_leaves_what_was_committed(tmp_pa
     assert list(contents(corpus)) == ["first", "second"]
 
 
+def test_an_index_stays_where_it_is_when_the_process_goes_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    (tmp_path / "there").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    corpus = Corpus("index")
+    monkeypatch.chdir(tmp_path / "there")
+    corpus.put("tower", "The tower stands in Paris.")
+    assert str(corpus.directory) == "index"
+    assert (tmp_path / "here" / "index").is_dir()
+    assert list((tmp_path / "there").iterdir()) == []
+    assert corpus.text("tower") == Corpus(tmp_path / "here" / "index").text("tower")
+
+
 @pytest.mark.long
 def test_a_huge_file_is_added_in_bounded_memory(tmp_path: Path) -> None:
     """A text of 200 MB, added by a process that may have little memory, and found in."""

@@ -127,6 +127,14 @@ def test_reads_lengths_calibration_and_card(checkpoint: Path) -> None:
     assert folder.license == "cc-by-4.0"
 
 
+@pytest.mark.parametrize(
+    "card", ["---" + "\n" * 200_000, "---\n" * 50_000, "--- " * 50_000], ids=["breaks", "lines", "one"]
+)
+def test_a_card_without_end_takes_no_time(checkpoint: Path, card: str) -> None:
+    (checkpoint / "README.md").write_text(card)
+    assert open_folder(checkpoint).license is None
+
+
 @pytest.mark.parametrize("card", ["", "license: mit", "---\ntags: x\n---\nlicense: mit", "---\nlicense:\n- mit\n---\n"])
 def test_card_without_a_licence(checkpoint: Path, card: str) -> None:
     (checkpoint / "README.md").write_text(card)

@@ -98,6 +98,8 @@ class Corpus:
         if passage_size is not None:
             check_size(passage_size)
         self.directory = parse(directory)
+        # Wherever the process goes.
+        self._place = self.directory if isinstance(self.directory, MilvusAddress) else self.directory.absolute()
         self._qa = qa
         self._passage_size = passage_size
         self._opened: Index | None = None
@@ -132,7 +134,7 @@ class Corpus:
             return opened
         with self._lock:
             if self._opened is None or self._opened is opened:
-                self._opened = open_index(self.directory, create=create, passage_size=self._passage_size)
+                self._opened = open_index(self._place, create=create, passage_size=self._passage_size)
             return self._opened
 
     @property

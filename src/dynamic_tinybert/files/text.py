@@ -33,7 +33,7 @@ class UndecodableError(NoTextError):
 
 
 def text_blocks(
-    file: BinaryIO, *, encoding: str | None = None, errors: str = "strict", size: int = 1 << 20
+    file: BinaryIO, *, encoding: str | None = None, errors: str = "strict", nul: bool = False, size: int = 1 << 20
 ) -> Iterator[str]:
     """Yield the text of a file in blocks, in bounded memory. Line ends do not change.
 
@@ -41,6 +41,7 @@ def text_blocks(
         file: The file, open for reading bytes, at its beginning.
         encoding: The encoding if there is no byte order mark; None means UTF-8.
         errors: How to handle bytes that are not text in the encoding: the `errors` of `bytes.decode`.
+        nul: Whether NUL characters are allowed.
         size: How many bytes to read at once.
 
     Returns:
@@ -65,7 +66,7 @@ def text_blocks(
         except UnicodeDecodeError as error:
             position = done - len(error.object) + error.start
             raise UndecodableError(encoding.removesuffix("-sig").upper(), position) from None
-        if "\0" in text:
+        if "\0" in text and not nul:
             raise NoTextError("is not text: it contains NUL bytes")
         if text:
             yield text

@@ -35,6 +35,7 @@ from dynamic_tinybert.model import Activation, ModelShape, QuantizedTensor, read
 
 EMBEDDED: Final = "embedded"
 
+_LONGEST_FRONT_MATTER = 1 << 16  # characters
 _ACTIVATIONS: Final[Mapping[str, Activation]] = {
     "gelu": "gelu",
     "gelu_python": "gelu",
@@ -314,6 +315,7 @@ def _read_license(card: Path) -> str | None:
     """Read the licence from the YAML front matter of a model card."""
     if not card.is_file():
         return None
-    front = re.match(r"---\s*\n.*?^---", card.read_text(encoding="utf-8", errors="replace"), re.DOTALL | re.MULTILINE)
+    with card.open(encoding="utf-8", errors="replace") as file:
+        front = re.match(r"---[ \t]*\n.*?^---", file.read(_LONGEST_FRONT_MATTER), re.DOTALL | re.MULTILINE)
     found = front and re.search(r"""^license:[ \t]*["']?([\w.+-]+)""", front[0], re.MULTILINE)
     return found[1] if found else None

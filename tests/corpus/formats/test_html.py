@@ -92,6 +92,30 @@ def test_html_that_is_not_what_it_declares_is_complained_of(tmp_path: Path) -> N
         assert "Paris" in done.documents[0][2]
 
 
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"<meta " * 680 + b"charset=" + b" " * 4000 + b"\0",
+        b"<meta charset=" + b" " * 100_000,
+        b"<meta name" * 5000,
+        b"<?xml encoding=" * 5000,
+        b"<!--" * 20_000,
+        b"<script" * 20_000,
+    ],
+    ids=lambda head: repr(head[:14]),
+)
+def test_a_head_without_end_takes_no_time(tmp_path: Path, head: bytes) -> None:
+    with contextlib.suppress(UnreadableError):
+        Read(write(tmp_path / "a.html", head))
+
+
+def test_a_name_or_a_property_declares_no_encoding(tmp_path: Path) -> None:
+    page = html("Café", "<meta name=x content='charset=koi8-r'><meta charset='iso-8859-1'>").encode("cp1252")
+    assert Read(write(tmp_path / "a.html", page)).only[1].strip() == "Café"
+    page = b"<?xml version='1.0' encoding='iso-8859-1'?><p>Caf\xe9</p>"
+    assert Read(write(tmp_path / "a.html", page)).only[1].strip() == "Café"
+
+
 @pytest.mark.parametrize("label", ["undefined", "idna", "punycode", "hex", "unicode_escape", "utf-7"])
 def test_encodings_that_no_page_has_do_no_harm(tmp_path: Path, label: str) -> None:
     path = write(tmp_path / "a.html", html("Café \\ud800 +2AA-", f"<meta charset={label}>"))

@@ -105,6 +105,14 @@ def test_broken_records_are_complained_of_and_the_others_read(tmp_path: Path, li
     assert done.complaints[0].startswith(f"line 2: {why}")
 
 
+def test_a_nul_byte_costs_its_line_alone(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", b'{"text": "one"}\n{"text": "t\0wo"}\n{"text": "three"}\n')
+    done = Read(path)
+    assert [text for _, _, text in done.documents] == ["one", "three"]
+    (line,) = done.complaints
+    assert line.startswith("line 2: is not JSON")
+
+
 def test_lines_in_another_encoding_are_complained_of_unless_it_is_named(tmp_path: Path) -> None:
     path = write(tmp_path / "a.jsonl", b'{"text": "a"}\n{"text": "caf\xe9"}\n{"text": "c"}\n')
     done = Read(path)

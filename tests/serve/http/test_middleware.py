@@ -182,6 +182,7 @@ def test_the_page_and_the_health_are_for_all_and_nothing_else_is() -> None:
     guarded = client(api_keys=KEYS)
     for path in OPEN_PATHS:
         assert guarded.get(path).status_code in (200, 404)
+        assert guarded.head(path).status_code != 401
     for path in ("/metrics", "/info", "/answer", "/health/", "/health%2f..%2finfo", "/HEALTH", "/nowhere"):
         assert guarded.get(path).status_code == 401, path
 

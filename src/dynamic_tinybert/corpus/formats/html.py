@@ -19,11 +19,10 @@ from dynamic_tinybert.corpus.formats.reading import (
 )
 
 _LARGEST_HTML = 64 << 20  # bytes; the tree takes about 25 times as much memory
-_CHARSET = re.compile(
-    rb"""<meta\b(?![^>]*\b(?:name|property|itemprop)\s*=)[^>]*?\bcharset\s*=\s*["']?\s*([\w.:-]+)"""
-    rb"""|<\?xml\b[^>]*?\bencoding\s*=\s*["']([\w.:-]+)""",
-    re.IGNORECASE,
-)
+_DECLARING = re.compile(rb"<(meta|\?xml)\b([^<>]*)", re.IGNORECASE)  # each match ends before the next begins
+_CHARSET = re.compile(rb"""\bcharset\s*=\s*(?:["']\s*)?([\w.:-]+)""", re.IGNORECASE)
+_ENCODING = re.compile(rb"""\bencoding\s*=\s*["']([\w.:-]+)""", re.IGNORECASE)
+_OTHER_META = re.compile(rb"\b(?:name|property|itemprop)\s*=", re.IGNORECASE)
 _NO_MARKUP = re.compile(rb"<!--.*?(?:-->|\Z)|<script\b.*?(?:</script|\Z)", re.DOTALL | re.IGNORECASE)
 _STYLE = re.compile(r"\bdisplay[ \t\n]*:[ \t\n]*(?:none|block|inline)\b(?!-)|\bwhite-space[ \t\n]*:[ \t\n]*[a-z-]+")
 _BLOCKS = (  # elements that start a new line; inscriptis would put them inside a line
@@ -129,10 +128,17 @@ def _declared_encoding(data: bytes) -> str | None:
     """Return the encoding that HTML declares in its first bytes, as browsers interpret it; None if it is unknown."""
     import webencodings
 
-    found = _CHARSET.search(_NO_MARKUP.sub(b"", data[: 1 << 16]), 0, 4096)
+    found = None
+    for tag in _DECLARING.finditer(_NO_MARKUP.sub(b"", data[: 1 << 16]), 0, 4096):
+        if tag[1].startswith(b"?"):
+            found = _ENCODING.search(tag[2])
+        elif not _OTHER_META.search(tag[2]):
+            found = _CHARSET.search(tag[2])
+        if found:
+            break
     if not found:
         return None
-    name = found[found.lastindex or 0].decode("ascii").lower()
+    name = found[1].decode("ascii").lower()
     known = webencodings.lookup(name)
     if name.startswith("utf-32") or (known and known.name.startswith("utf-16")):
         return "utf-8"

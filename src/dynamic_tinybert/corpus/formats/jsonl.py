@@ -17,7 +17,7 @@ _LONGEST_LINE = 64 << 20  # characters
 def read_json_lines(path: Path, reading: Reading, complain: Complain) -> Iterator[Draft]:
     """Yield the documents of a file of JSON Lines."""
     with path.open("rb") as file:
-        lines = split_lines(decoded(file, reading.encoding, "surrogateescape"), _LONGEST_LINE)
+        lines = split_lines(decoded(file, reading.encoding, "surrogateescape", nul=True), _LONGEST_LINE)
         good = broken = 0
         for number, (line, _) in enumerate(lines, 1):
             if line is not None and not line.strip():

@@ -87,7 +87,7 @@ def one_document(parts: Callable[[Path, Reading, Complain], Iterator[str]]) -> K
     return drafts
 
 
-def decoded(file: BinaryIO, encoding: str | None, errors: str = "strict") -> Iterator[str]:
+def decoded(file: BinaryIO, encoding: str | None, errors: str = "strict", *, nul: bool = False) -> Iterator[str]:
     """Yield the text of a file in blocks.
 
     Raises:
@@ -95,7 +95,7 @@ def decoded(file: BinaryIO, encoding: str | None, errors: str = "strict") -> Ite
         OSError: The file cannot be read.
     """
     try:
-        yield from text_blocks(file, encoding=encoding, errors=errors)
+        yield from text_blocks(file, encoding=encoding, errors=errors, nul=nul)
     except UndecodableError as error:
         raise UnreadableError(f"{error}: if it is in another encoding, name that, for example latin-1") from None
     except NoTextError as error:

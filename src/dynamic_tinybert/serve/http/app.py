@@ -114,6 +114,7 @@ def _add_answer(app: FastAPI, engine: Engine, options: ServeOptions) -> None:
 def _add_server(app: FastAPI, engine: Engine, options: ServeOptions, stopping: Stopping) -> None:
     everywhere = _problems(options, 401, 503)
 
+    @app.head("/health", include_in_schema=False)
     @app.get("/health", response_model=Health, responses={503: {"model": Health}}, tags=["server"])
     async def health() -> Response:
         """Return whether the server accepts questions; status 503 while it stops."""
