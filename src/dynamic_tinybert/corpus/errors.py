@@ -15,3 +15,7 @@ class UnknownDocumentError(CorpusError, KeyError):
 
 class UnreadableError(CorpusError):
     """A file cannot be read as a document. The message is one line without the path: the caller adds it."""
+
+
+class ReaderDiedError(UnreadableError):
+    """A file ended the process that read it, or had to be stopped: it is broken, or made to do harm."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from dynamic_tinybert.corpus.discover import LONGEST_NAME, DocumentNames, find_files, hash_bytes, hash_file, is_gone
-from dynamic_tinybert.corpus.errors import CorpusError, UnreadableError
+from dynamic_tinybert.corpus.errors import CorpusError, ReaderDiedError, UnreadableError
 from dynamic_tinybert.corpus.formats import Reading, read
 from dynamic_tinybert.corpus.index import Index, Passage, Source, Writer
 from dynamic_tinybert.corpus.passages import cut
@@ -188,8 +188,10 @@ class _Adding:
                 return
             try:
                 self._read(path, source, before, moved)
-            except BaseException:
+            except BaseException as error:
                 self._writer.discard(source.version)  # half of a document, and what a retry would count twice
+                if isinstance(error, ReaderDiedError) and before is None:  # not again until the file changes
+                    self._writer.put(replace(source, complete=True))
                 raise
         except UnreadableError as error:
             self._skip(path, str(error))

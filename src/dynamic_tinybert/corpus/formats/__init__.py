@@ -7,6 +7,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from dynamic_tinybert.corpus.errors import UnreadableError
+from dynamic_tinybert.corpus.formats.child import Parts, in_child
 from dynamic_tinybert.corpus.formats.docx import read_docx
 from dynamic_tinybert.corpus.formats.html import read_html
 from dynamic_tinybert.corpus.formats.jsonl import read_json_lines
@@ -20,12 +21,15 @@ __all__ = ["KINDS", "PLAIN", "Draft", "Reading", "is_readable", "read"]
 PLAIN = frozenset((".txt", ".text", ".rst", *MARKDOWN))
 """The suffixes of files that are text as they are, in lower case."""
 
+PARTS: Mapping[str, Parts] = MappingProxyType({"html": read_html, "pdf": read_pdf, "docx": read_docx})
+"""What reads the kinds that need foreign parsers, in a process of its own: see `child`."""
+
 KINDS: Mapping[str, Kind] = MappingProxyType(
     {
         **dict.fromkeys(PLAIN, one_document(read_text)),
-        **dict.fromkeys((".html", ".htm", ".xhtml"), one_document(read_html)),
-        ".pdf": one_document(read_pdf),
-        ".docx": one_document(read_docx),
+        **dict.fromkeys((".html", ".htm", ".xhtml"), one_document(in_child("html", read_html))),
+        ".pdf": one_document(in_child("pdf", read_pdf)),
+        ".docx": one_document(in_child("docx", read_docx)),
         **dict.fromkeys((".jsonl", ".ndjson"), read_json_lines),
     }
 )

@@ -1,0 +1,268 @@
+"""Read foreign files in a child process, so that no file can end, fill or stop the process that asks for it.
+
+The child has limits on memory, on the time without a word and on the length of a text. It is started once and used for
+one file after the other. What it sends are frames: a letter, a length, and UTF-8; so the parent trusts it with nothing
+but text.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import json
+import os
+import signal
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import BinaryIO, NoReturn, TypeAlias
+
+from dynamic_tinybert.corpus.errors import ReaderDiedError, UnreadableError
+from dynamic_tinybert.corpus.formats.reading import Complain, Reading
+
+Parts: TypeAlias = Callable[[Path, Reading, Complain], Iterator[str]]
+
+_MEMORY = 4 << 30  # bytes of address space of a child
+_SECONDS = 60.0  # a child that sends nothing for so long is stopped
+_CHARACTERS = 1 << 28  # of one text
+_IDLE = 5.0  # seconds after which a child that has nothing to do is ended
+_BLOCK = 1 << 20  # the most characters of a frame
+_HEAD = struct.Struct("<cI")
+_PART, _COMPLAINT, _END, _UNREADABLE, _OS_ERROR, _MISSING = b"P", b"C", b"E", b"U", b"O", b"M"
+
+
+def in_child(kind: str, parts: Parts) -> Parts:
+    """Return a function that does what `parts` does, in a child process.
+
+    Where no child can be started, as in a frozen program, the parts are read in this process.
+
+    Args:
+        kind: The key of `parts` in `PARTS` of this package.
+        parts: Yields the title of a file, then its text.
+    """
+
+    def read(path: Path, reading: Reading, complain: Complain) -> Iterator[str]:
+        child = _take()
+        if child is None:
+            yield from parts(path, reading, complain)
+            return
+        whole = False
+        try:
+            yield from child.parts(kind, path, reading, complain)
+            whole = True
+        except (UnreadableError, OSError, ImportError) as error:
+            whole = not isinstance(error, ReaderDiedError)
+            raise
+        finally:
+            _give_back(child, whole=whole)
+
+    return read
+
+
+class _Child:
+    """A child process that reads one file at a time."""
+
+    def __init__(self) -> None:
+        code = f"import json, sys; sys.path[:] = json.loads(sys.argv[1]); from {__name__} import main; main()"
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", code, json.dumps(sys.path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+        )
+        self._heard = time.monotonic()
+        self._slow = False
+
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    def parts(self, kind: str, path: Path, reading: Reading, complain: Complain) -> Iterator[str]:
+        """Yield the title of a file, then its text.
+
+        Raises:
+            ReaderDiedError: The child ended, or had to be stopped.
+            UnreadableError, OSError, ImportError: As the reader of the kind raises them.
+        """
+        asked = {"kind": kind, "path": os.fsdecode(path.absolute()), **asdict(reading)}
+        done = threading.Event()
+        self._heard = time.monotonic()
+        watch = threading.Thread(target=self._watch, args=(done,), daemon=True, name="reader-watch")
+        watch.start()
+        try:
+            try:
+                self._stdin.write(json.dumps(asked).encode() + b"\n")
+                self._stdin.flush()
+            except OSError:
+                self._fail()
+            length = 0
+            while True:
+                letter, text = self._frame()
+                if letter == _PART:
+                    length += len(text)
+                    if length > _CHARACTERS:
+                        raise ReaderDiedError(f"has a text of more than {_CHARACTERS:,} characters")
+                    yield text
+                    self._heard = time.monotonic()  # the time that the caller took does not count
+                elif letter == _COMPLAINT:
+                    complain(text)
+                elif letter == _END:
+                    return
+                else:
+                    _raise(letter, text)
+        finally:
+            done.set()
+
+    @property
+    def _stdin(self) -> BinaryIO:
+        assert self._process.stdin is not None
+        return self._process.stdin  # type: ignore[return-value]
+
+    def _frame(self) -> tuple[bytes, str]:
+        assert self._process.stdout is not None
+        stream = self._process.stdout
+        head = stream.read(_HEAD.size)
+        if len(head) < _HEAD.size:
+            self._fail()
+        letter, size = _HEAD.unpack(head)
+        body = stream.read(size) if size <= 4 * _BLOCK else b""
+        if len(body) < size:
+            self._fail()
+        self._heard = time.monotonic()
+        return letter, body.decode("utf-8", "replace")
+
+    def _fail(self) -> NoReturn:
+        self.end()
+        if self._slow:
+            raise ReaderDiedError(f"cannot be read: it takes more than {_SECONDS:g} seconds")
+        status = self._process.returncode
+        if status < 0:
+            name = signal.Signals(-status).name if -status in set(signal.Signals) else f"signal {-status}"
+            raise ReaderDiedError(f"cannot be read: it ended its reader ({name})")
+        raise ReaderDiedError(f"cannot be read: it ended its reader (status {status})")
+
+    def _watch(self, done: threading.Event) -> None:
+        while not done.wait(min(1.0, _SECONDS / 4)):
+            if time.monotonic() - self._heard > _SECONDS:
+                self._slow = True
+                self._process.kill()
+                return
+
+    def end(self) -> None:
+        """End the child, at once."""
+        with contextlib.suppress(OSError):
+            self._process.kill()
+        self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout):
+            if stream is not None:
+                with contextlib.suppress(OSError):
+                    stream.close()
+
+
+def _raise(letter: bytes, text: str) -> NoReturn:
+    if letter == _OS_ERROR:
+        number, why, name = json.loads(text)
+        raise OSError(number, why, name)
+    if letter == _MISSING:
+        why, name = json.loads(text)
+        raise ModuleNotFoundError(why, name=name)
+    raise UnreadableError(text)
+
+
+# The children of this process.
+
+_lock = threading.Lock()
+_idle: list[tuple[_Child, float]] = []
+
+
+def _take() -> _Child | None:
+    """Return a child that has nothing to do, or a new one; None if there cannot be one."""
+    with _lock:
+        while _idle:
+            child, _ = _idle.pop()
+            if child.alive:
+                return child
+            child.end()
+    if not sys.executable or getattr(sys, "frozen", False):
+        return None
+    try:
+        return _Child()
+    except OSError:
+        return None
+
+
+def _give_back(child: _Child, *, whole: bool) -> None:
+    """Keep a child for the next file for a while, if it has sent the last one whole."""
+    if not whole or not child.alive:
+        child.end()
+        return
+    with _lock:
+        _idle.append((child, time.monotonic()))
+    timer = threading.Timer(_IDLE, _end_idle)
+    timer.daemon = True
+    timer.start()
+
+
+def _end_idle(after: float = _IDLE) -> None:
+    with _lock:
+        old = [child for child, since in _idle if time.monotonic() - since >= after]
+        _idle[:] = [(child, since) for child, since in _idle if child not in old]
+    for child in old:
+        child.end()
+
+
+def _forget() -> None:
+    """Leave the children to the process that was forked."""
+    global _lock
+    _lock = threading.Lock()
+    _idle.clear()
+
+
+atexit.register(_end_idle, 0.0)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
+
+
+# In the child.
+
+
+def main() -> None:
+    """Read files, as the lines of standard input say, until it ends."""
+    from dynamic_tinybert.corpus.formats import PARTS
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends this process
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    out = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what a library prints is no frame
+
+    def send(letter: bytes, text: str) -> None:
+        body = text.encode("utf-8", "replace")
+        out.write(_HEAD.pack(letter, len(body)) + body)
+        out.flush()
+
+    for line in sys.stdin.buffer:
+        asked = json.loads(line)
+        kind, path = asked.pop("kind"), Path(asked.pop("path"))
+        try:
+            for part in PARTS[kind](path, Reading(**asked), lambda why: send(_COMPLAINT, why)):
+                for at in range(0, max(1, len(part)), _BLOCK):  # the title is a part even if it is empty
+                    send(_PART, part[at : at + _BLOCK])
+            send(_END, "")
+        except UnreadableError as error:
+            send(_UNREADABLE, str(error))
+        except ImportError as error:
+            send(_MISSING, json.dumps([str(error), error.name]))
+        except OSError as error:
+            send(_OS_ERROR, json.dumps([error.errno, error.strerror or str(error), error.filename]))
+        except MemoryError:
+            send(_UNREADABLE, "is too large for the memory there is")
