@@ -446,6 +446,39 @@ def test_what_cannot_be_written_is_one_line_and_leaves_what_was_committed(tmp_pa
     assert list(contents(corpus)) == ["first", "second"]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="paths are short there")
+def test_a_folder_of_any_depth_is_read(tmp_path: Path) -> None:
+    deepest = str(tmp_path)
+    for _ in range(1500):
+        deepest = os.path.join(deepest, "d")
+        os.mkdir(deepest)
+    Path(deepest, "tower.txt").write_text("The tower stands in Paris.")
+    try:
+        report = Corpus(tmp_path / "index").add(tmp_path / "d")
+        assert (report.added, report.skipped) == (1, [])
+    finally:  # shutil and pytest remove folders by recursion
+        subprocess.run(["rm", "-rf", str(tmp_path / "d")], check=True)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="files of holes")
+@pytest.mark.parametrize("suffix", [".txt", ".jsonl", ".pdf", ".html", ".docx", ".md"])
+def test_a_file_of_holes_is_refused_before_it_is_read(tmp_path: Path, suffix: str) -> None:
+    with (tmp_path / f"a{suffix}").open("wb") as file:
+        file.truncate(1 << 40)
+    report = Corpus(tmp_path / "index").add(tmp_path / f"a{suffix}")
+    assert report.added == 0
+    ((_, why),) = report.skipped
+    assert "NUL" in why
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/pagemap"), reason="Linux")
+def test_a_file_without_end_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").symlink_to("/proc/self/pagemap")
+    report = Corpus(tmp_path / "index").add(tmp_path / "a.txt")
+    ((_, why),) = report.skipped
+    assert why in ("has more content than its size says", "Operation not permitted", "Permission denied")
+
+
 def test_an_index_stays_where_it_is_when_the_process_goes_elsewhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from dynamic_tinybert.corpus.errors import UnreadableError
 from dynamic_tinybert.corpus.formats import Draft, is_readable
 from dynamic_tinybert.files import encodable
 
 LONGEST_NAME = 1000
 """The most characters of a document's name."""
+
+_GROWN = 1 << 26  # bytes that a file may grow while it is read
 
 
 def find_files(
@@ -20,7 +24,6 @@ def find_files(
 ) -> Iterator[tuple[str, int]]:
     """Yield each file of the paths once, with its size. Folders are sorted by name; loops of links are not followed."""
     seen_files: set[str] = set()
-    seen_folders: set[tuple[int, int]] = set()
     for given in paths:
         top = os.path.abspath(os.fspath(given))
         if not os.path.isdir(top):
@@ -28,18 +31,10 @@ def find_files(
                 seen_files.add(top)
                 yield from _sized(top, skip)
             continue
-        for folder, subfolders, names in os.walk(
-            top, followlinks=True, onerror=lambda error: skip(error.filename, error.strerror or str(error))
-        ):
-            status = os.stat(folder)
-            if (status.st_dev, status.st_ino) in seen_folders:
-                subfolders.clear()
-                continue
-            seen_folders.add((status.st_dev, status.st_ino))
-            subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-            for name in sorted(names):
+        for folder, names in _walk(top, skip):
+            for name in names:
                 path = os.path.join(folder, name)
-                if name.startswith(".") or path in seen_files:
+                if path in seen_files:
                     continue
                 seen_files.add(path)
                 if is_readable(Path(path)):
@@ -48,14 +43,38 @@ def find_files(
                     ignored[os.path.splitext(name)[1].lower() or "no suffix"] += 1
 
 
+def _walk(top: str, skip: Callable[[str, str], None]) -> Iterator[tuple[str, list[str]]]:
+    """Yield each folder with the names in it that are no folders, all sorted and none hidden, however deep they are."""
+    seen: set[tuple[int, int]] = set()
+    waiting = [top]
+    while waiting:
+        folder = waiting.pop()
+        try:
+            status = os.stat(folder)
+            if (status.st_dev, status.st_ino) in seen:
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            with os.scandir(folder) as entries:
+                there = [(entry.name, entry.is_dir()) for entry in entries if not entry.name.startswith(".")]
+        except OSError as error:
+            skip(folder, error.strerror or str(error))
+            continue
+        yield folder, sorted(name for name, is_folder in there if not is_folder)
+        waiting += [
+            os.path.join(folder, name) for name in sorted((n for n, is_folder in there if is_folder), reverse=True)
+        ]
+
+
 def _sized(path: str, skip: Callable[[str, str], None]) -> Iterator[tuple[str, int]]:
     try:
         if not is_readable(Path(path)):
             skip(path, f"has an unknown type: {os.path.splitext(path)[1] or 'it has no suffix'}")
-        elif not os.path.isfile(path):  # a pipe or a device may never end
-            skip(path, "is not a file" if os.path.exists(path) else "is a broken link")
+        elif not stat.S_ISREG((status := os.stat(path)).st_mode):  # a pipe or a device may never end
+            skip(path, "is not a file")
         else:
-            yield path, os.stat(path).st_size
+            yield path, status.st_size
+    except FileNotFoundError as error:
+        skip(path, "is a broken link" if os.path.islink(path) else error.strerror or str(error))
     except OSError as error:
         skip(path, error.strerror or str(error))
 
@@ -107,9 +126,16 @@ def hash_bytes(content: bytes) -> str:
 
 
 def hash_file(path: str) -> str:
-    """Return the same digest as `hash_bytes` for a file's content, in bounded memory."""
+    """Return the same digest as `hash_bytes` for a file's content, in bounded memory.
+
+    Raises:
+        UnreadableError: The file has more content than its size says, perhaps without end.
+    """
     digest = hashlib.blake2b(digest_size=16)
     with open(path, "rb") as file:
+        most = os.fstat(file.fileno()).st_size + _GROWN
         while block := file.read(1 << 20):
             digest.update(block)
+            if file.tell() > most:
+                raise UnreadableError("has more content than its size says")
     return digest.hexdigest()

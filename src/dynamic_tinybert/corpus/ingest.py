@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 from dynamic_tinybert.corpus.discover import LONGEST_NAME, DocumentNames, find_files, hash_bytes, hash_file, is_gone
 from dynamic_tinybert.corpus.errors import CorpusError, ReaderDiedError, UnreadableError
-from dynamic_tinybert.corpus.formats import Reading, read
+from dynamic_tinybert.corpus.formats import Reading, check_beginning, read
 from dynamic_tinybert.corpus.index import Index, Passage, Source, Writer
 from dynamic_tinybert.corpus.passages import cut
 from dynamic_tinybert.files import encodable
@@ -206,6 +206,7 @@ class _Adding:
         same_stamp = before is not None and (before.size, before.modified) == (status.st_size, status.st_mtime_ns)
         if before is not None and before.complete and same_reading and same_stamp:
             return None
+        check_beginning(Path(path), status.st_size)
         digest = hash_file(path)
         if before is not None and same_reading and before.digest == digest:
             now = replace(before, size=status.st_size, modified=status.st_mtime_ns)

@@ -16,7 +16,10 @@ from dynamic_tinybert.corpus.formats.reading import Complain, Draft, Kind, Readi
 from dynamic_tinybert.corpus.formats.text import MARKDOWN, read_text
 from dynamic_tinybert.errors import warn
 
-__all__ = ["KINDS", "PLAIN", "Draft", "Reading", "is_readable", "read"]
+__all__ = ["KINDS", "PLAIN", "Draft", "Reading", "check_beginning", "is_readable", "read"]
+
+_LARGE = 1 << 26  # bytes
+_BEGINNING = 1 << 12  # bytes
 
 PLAIN = frozenset((".txt", ".text", ".rst", *MARKDOWN))
 """The suffixes of files that are text as they are, in lower case."""
@@ -39,6 +42,20 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
 def is_readable(path: Path) -> bool:
     """Return whether the suffix of a file is known."""
     return path.suffix.lower() in KINDS
+
+
+def check_beginning(path: Path, size: int) -> None:
+    """Refuse a large file that begins with NUL bytes, before all of it is read to see whether it has changed.
+
+    Raises:
+        UnreadableError: It begins so, as a file of holes does.
+        OSError: It cannot be opened or read.
+    """
+    if size <= _LARGE:
+        return
+    with path.open("rb") as file:
+        if not any(file.read(_BEGINNING)):
+            raise UnreadableError("is not text: it begins with NUL bytes")
 
 
 def read(path: Path, reading: Reading, *, complain: Complain = warn) -> Iterator[Draft]:
