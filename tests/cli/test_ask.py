@@ -445,6 +445,12 @@ def test_a_text_cannot_control_the_terminal(ask: Ask) -> None:
     assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f]", ask(QUESTION, "--context", text).stdout)
 
 
+def test_an_error_is_one_short_line_that_cannot_control_the_terminal(ask: Ask, tmp_path: Path) -> None:
+    line = complaint(ask(QUESTION, str(tmp_path / ("x\x1b[31m" + "y" * 200) / ("z" * 200) / ("w" * 9000))), 1)
+    assert len(line) < 1100
+    assert "\x1b" not in line
+
+
 def test_markup_in_a_text_is_text(ask: Ask) -> None:
     shown = ask(QUESTION, "--context", "The [red]tower[/red] :smile: stands in Paris.").stdout
     assert "The [red]tower[/red] :smile: stands in [Paris]" in shown

@@ -228,6 +228,34 @@ def test_a_truncated_tokenizer_is_refused(tmp_path: Path, embedded: Path) -> Non
     assert "cannot be read" in refusal(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"normalizer": {"type": "Precompiled", "precompiled_charsmap": ""}},
+        {"post_processor": {
+            "type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "[X]", "type_id": 0}}], "pair": [],
+            "special_tokens": {},
+        }},
+    ],
+    ids=lambda part: next(iter(part)),
+)  # fmt: skip
+def test_a_panic_of_the_tokenizers_library_is_one_line(
+    tmp_path: Path, embedded: Path, part: dict[str, Any], capfd: pytest.CaptureFixture[str]
+) -> None:
+    described = json.loads((embedded / "tokenizer.json").read_text("utf-8"))
+    (tmp_path / "tokenizer.json").write_text(json.dumps({**described, **part}), "utf-8")
+    assert "cannot be" in refusal(tmp_path)
+
+
+def test_an_error_at_a_text_is_one_line(tmp_path: Path) -> None:
+    folder_with(tmp_path, SMALL)
+    tokenizer = TextTokenizer(tmp_path)
+    tokenizer._tokenizer.model.unk_token = "nowhere"
+    with pytest.raises(WindowError, match="the tokenizer cannot read this text") as caught:
+        list(tokenizer.text("zq"))
+    assert "\n" not in str(caught.value)
+
+
 def test_a_vocabulary_that_is_no_text_or_has_broken_settings_is_refused(tmp_path: Path) -> None:
     (tmp_path / "vocab.txt").write_bytes(b"\xff\xfe\xfa")
     assert "cannot be read" in refusal(tmp_path)

@@ -45,6 +45,8 @@ PrecisionOption = Annotated[
     typer.Option(help="Arithmetic: auto is int8 if the model was measured in it and the processor is fast at it."),
 ]
 
+_LONGEST_LINE = 1000  # characters of an error
+
 
 def _threshold(value: str) -> float | str:
     """Read a no-answer threshold."""
@@ -72,8 +74,10 @@ Threads = Annotated[
 
 
 def complain(kind: str, message: str) -> None:
-    """Print one line on standard error."""
-    print(f"dynamic-tinybert: {kind}: {' '.join(message.split())}", file=sys.stderr)
+    """Print one line on standard error. What is foreign in it can neither control the terminal nor fill it."""
+    line = plain(message)
+    line = line if len(line) <= _LONGEST_LINE else f"{line[: _LONGEST_LINE - 100]} … {line[-90:]}"
+    print(f"dynamic-tinybert: {kind}: {line}", file=sys.stderr)
 
 
 def say(message: str) -> None:

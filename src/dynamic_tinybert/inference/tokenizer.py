@@ -5,6 +5,7 @@ A text is tokenized in pieces, so that memory stays bounded for any length. No t
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -171,7 +172,23 @@ class TextTokenizer:
 
     def _encode(self, text: str) -> Encoding:
         # Bad JSON can contain half a surrogate pair. It is tokenized as an unknown character.
-        return self._tokenizer.encode(SURROGATE.sub("\ufffd", text), add_special_tokens=False)
+        with _named("the tokenizer cannot read this text"):
+            return self._tokenizer.encode(SURROGATE.sub("\ufffd", text), add_special_tokens=False)
+
+
+@contextlib.contextmanager
+def _named(what: str) -> Iterator[None]:
+    """Turn an error of the tokenizers library into a `WindowError` of one line.
+
+    The library raises bare Exception, and a panic of its Rust code is a BaseException.
+    """
+    try:
+        yield
+    except (WindowError, KeyboardInterrupt, SystemExit, MemoryError):
+        raise
+    except BaseException as error:
+        why = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise WindowError(f"{what}: {why:.300}") from None
 
 
 def _settings(folder: Path) -> dict[str, Any]:
@@ -196,7 +213,7 @@ def _names(role: str, config: Mapping[str, Any]) -> list[str]:
 def _load(folder: Path, config: Mapping[str, Any]) -> Tokenizer:
     path, vocabulary = folder / "tokenizer.json", folder / "vocab.txt"
     paired, merges = folder / "vocab.json", folder / "merges.txt"
-    try:
+    with _named(f"the tokenizer of {folder} cannot be read"):
         if path.is_file():
             return Tokenizer.from_file(str(path))
         if paired.is_file() and merges.is_file() and not vocabulary.is_file():
@@ -222,10 +239,6 @@ def _load(folder: Path, config: Mapping[str, Any]) -> Tokenizer:
         tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
         tokenizer.decoder = decoders.WordPiece()
         return tokenizer
-    except WindowError:
-        raise
-    except Exception as error:  # the tokenizers library raises bare Exception
-        raise WindowError(f"the tokenizer of {folder} cannot be read: {str(error).splitlines()[0]}") from None
 
 
 def _template(tokenizer: Tokenizer, folder: Path) -> tuple[list[int], list[int], list[int]] | None:
@@ -236,11 +249,9 @@ def _template(tokenizer: Tokenizer, folder: Path) -> tuple[list[int], list[int],
     Raises:
         WindowError: It does not add one before, one or more between and one after; or it has no unknown token.
     """
-    try:
+    with _named(f"the tokenizer of {folder} cannot be used"):
         tokenizer.encode("\U0010fffd")
         pair = tokenizer.encode("a", "a")
-    except Exception as error:  # the tokenizers library raises bare Exception
-        raise WindowError(f"the tokenizer of {folder} cannot be used: {str(error).splitlines()[0]}") from None
     parts: tuple[list[int], list[int], list[int]] = [], [], []
     part = 0
     for index, sequence in zip(pair.ids, pair.sequence_ids, strict=True):
