@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dynamic_tinybert.cli import console
+from dynamic_tinybert.files import processors
 from dynamic_tinybert.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def batch(
         qa = console.load(model, precision, 1)
         answer = setup.answering(qa)
         chunk, needs_text = setup.chunk, setup.needs_text
-        run = partial(answer_file, answer=answer, workers=workers or _cores(), chunk=chunk, needs_text=needs_text)
+        run = partial(answer_file, answer=answer, workers=workers or processors(), chunk=chunk, needs_text=needs_text)
     else:
         from dynamic_tinybert.batch.on_ray import answer_file_on_ray
 
@@ -122,7 +122,3 @@ def _report(summary: Summary, out: Path) -> None:
     )
     if failed:
         raise typer.Exit(1)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

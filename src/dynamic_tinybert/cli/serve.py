@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import math
-import os
 import threading
 import webbrowser
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from dynamic_tinybert.cli import console
+from dynamic_tinybert.files import processors
 from dynamic_tinybert.serve import SETTINGS, ServeOptions, parse_keys
 
 _SETTINGS = """
@@ -49,7 +49,7 @@ def serve(*, open_page: bool, **settings: Any) -> None:
     log_level = settings["log_level"]
     if log_level.lower() not in ("debug", "info", "warning", "error"):
         console.fail(f"--log-level must be debug, info, warning or error, not {log_level!r}", misuse=True)
-    workers = settings["workers"] or os.cpu_count() or 1
+    workers = settings["workers"] or processors()
     _run(options, settings["model"], settings["precision"], settings["threads"], workers, log_level, open_page)
 
 

@@ -1,8 +1,9 @@
-"""Write files atomically, decode text, read JSON Lines, find the files inside the package and say how to install it."""
+"""What all rooms need of the system: files written atomically, text, JSON Lines, files of the package, processors."""
 
 from dynamic_tinybert.files.atomic import write_whole
 from dynamic_tinybert.files.installed import extra, install_command, missing
 from dynamic_tinybert.files.jsonl import LineError, parse_object, split_lines
+from dynamic_tinybert.files.machine import processors
 from dynamic_tinybert.files.shipped import SHIPPED, find_list, shipped_recipes
 from dynamic_tinybert.files.text import SURROGATE, NoTextError, UndecodableError, decode_text, encodable, text_blocks
 
@@ -19,6 +20,7 @@ __all__ = [
     "install_command",
     "missing",
     "parse_object",
+    "processors",
     "shipped_recipes",
     "split_lines",
     "text_blocks",

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
-from dynamic_tinybert.files import write_whole
+from dynamic_tinybert.files import processors, write_whole
 from dynamic_tinybert.model import ModelShape, Precision
 from dynamic_tinybert.runtime.graph import INPUTS, OUTPUTS, Weights, build_graph
 from dynamic_tinybert.runtime.onnx_writer import DEFAULT_OPSET, PORTABLE_OPSET, Graph, encode_model
@@ -136,6 +136,8 @@ class Runtime:
         options = onnxruntime.SessionOptions()
         # ONNX Runtime 1.31 infers a wrong (empty) shape for Attention's probabilities and would warn in each run.
         options.log_severity_level = _ERRORS_ONLY
+        if threads is None and processors() < (os.cpu_count() or 1):  # ONNX Runtime knows no limit of a container
+            threads = processors()
         if threads is not None:
             options.intra_op_num_threads = threads
         if precision == "int8" and not multiplies_exactly():

@@ -22,7 +22,7 @@ from dynamic_tinybert.corpus.errors import CorpusError
 from dynamic_tinybert.corpus.index.analyzer import make_analyzer, normal, question_words
 from dynamic_tinybert.corpus.index.protocol import Counts, DocumentInfo, Hit, Passage, Source, Writer, info_of, key_of
 from dynamic_tinybert.corpus.passages import PASSAGE_SIZE, check_size
-from dynamic_tinybert.files import encodable, write_whole
+from dynamic_tinybert.files import encodable, processors, write_whole
 
 NOTE = "dynamic-tinybert-index.json"
 _ENGINE = "tantivy"
@@ -380,7 +380,7 @@ def _opened(folder: Path) -> tantivy.Index:
 
 
 def _writer_threads() -> int:
-    return max(1, min(4, os.cpu_count() or 1))
+    return max(1, min(4, processors()))
 
 
 @contextlib.contextmanager
