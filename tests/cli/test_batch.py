@@ -93,11 +93,11 @@ def test_batch_answers_as_one_by_one(questions: Path, out: Path, qa: QuestionAns
 def test_batch_gives_many_answers_as_a_list(run: Run, questions: Path, out: Path, qa: QuestionAnswerer) -> None:
     assert run(questions, "--out", out, "--top-k", 3).exit_code == 0
     found = read(out)
-    assert all(row.keys() - {"question"} == {"id", "answers"} for row in found)
+    assert all(row.keys() - {"question"} == {"id", "digest", "answers"} for row in found)
     alone = [one.to_dict() for one in qa(ROWS[0]["question"], LIGHTHOUSE, top_k=3)]
     for mine, expected in zip(found[0]["answers"], alone, strict=True):
         check(mine, expected)
-    assert found[-1] == {"id": "e", "answers": []}
+    assert (found[-1]["id"], found[-1]["answers"]) == ("e", [])
 
 
 def test_batch_says_how_many_failed_and_fails(run: Run, questions: Path, out: Path) -> None:
@@ -177,6 +177,23 @@ def test_batch_interrupted_says_how_to_go_on(out: Path, tmp_path: Path) -> None:
     assert 0 < len(read(out)) < 5000
 
 
+@pytest.mark.parametrize("other", ["text", "question", "budget", "top_k"])
+def test_a_run_is_not_continued_with_another_text_or_option(run: Run, questions: Path, out: Path, other: str) -> None:
+    assert run(questions, "--out", out).exit_code == 0
+    before = out.read_bytes()
+    out.write_bytes(before[: before.index(b"\n", len(before) // 2) + 1])
+    half, options = out.read_bytes(), {"budget": ("--budget", "fast"), "top_k": ("--top-k", "2")}.get(other, ())
+    if not options:
+        rows = [ROWS[0] | {other: "Who, when and where?"}, *ROWS[1:]]
+        questions.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    line = complaint(run(questions, "--out", out, "--resume", *options), 1)
+    assert "belongs to another run: its line 1 is of another question, text or option" in line
+    assert out.read_bytes() == half
+    questions.write_text("".join(json.dumps(row) + "\n" for row in ROWS), "utf-8")
+    assert run(questions, "--out", out, "--resume").exit_code == 0
+    assert out.read_bytes() == before
+
+
 def test_batch_answers_from_an_index_as_one_by_one(
     run: Run, questions: Path, out: Path, qa: QuestionAnswerer, tmp_path: Path
 ) -> None:
@@ -189,6 +206,7 @@ def test_batch_answers_from_an_index_as_one_by_one(
         same = corpus(asked["question"], budget="balanced").to_dict()
         assert (row["text"], row["document"], row["start"]) == (same["text"], same["document"], same["start"])
     assert found[0]["document"] == "lighthouse"
-    assert run(questions, "--index", tmp_path / "index", "--out", out, "--resume").exit_code == 0
+    same = ("--index", tmp_path / "index", "--out", out, "--resume", "--budget", "balanced")
+    assert run(questions, *same).exit_code == 0
     assert read(out) == found
     assert "contains no index" in complaint(run(questions, "--index", tmp_path / "none", "--out", tmp_path / "o"))

@@ -48,7 +48,7 @@ def shared_cluster() -> Iterator[Cluster]:
 
 
 def local(questions: Path, out: Path) -> bytes:
-    answer_file(questions, out, from_texts(QuestionAnswerer(threads=1)), workers=2)
+    answer_file(questions, out, from_texts(QuestionAnswerer(threads=1)), workers=2, options=Setup().described)
     return out.read_bytes()
 
 

@@ -1,8 +1,8 @@
 """Answer a file of questions into a file of answers: on all cores, in bounded memory, resumable after a kill.
 
 Both files are JSON Lines. The output has one line per question, in the order of the input, and a run only appends to
-it. A resumed run continues after the complete lines. The output does not record the model, the budget, the index or the
-texts: to resume a run with other ones is the user's own risk.
+it. A resumed run continues after the complete lines. Each line has a digest of its question, its text and the options,
+so a run is not continued with others.
 """
 
 from __future__ import annotations
@@ -178,6 +178,13 @@ class Setup:
         return self.index is None
 
     @property
+    def described(self) -> str:
+        """The options that change answers, as a text. Where the model and the index are does not matter."""
+        options = (self.model, self.precision, self.budget, self.top_k, self.index, self.max_latency_ms)
+        names = [os.path.basename(os.path.normpath(x)) if isinstance(x, str) else x for x in options]
+        return repr(names)
+
+    @property
     def chunk(self) -> int:
         """How many questions a worker takes at a time."""
         return CHUNK if self.index is None else CORPUS_CHUNK
@@ -206,13 +213,15 @@ def answer_file(
     chunk: int = CHUNK,
     resume: bool = False,
     needs_text: bool = True,
+    options: str = "",
     progress: Progress | None = None,
 ) -> Summary:
     """Answer a file of questions into a file of answers, one line per question, in order.
 
     A line of the output is a JSON object with the `id` of the question and the fields of the answer. It has an `error`
     instead of these fields if the line is not a valid question, or if `answer` raises a ValueError for the question
-    alone. If the `id` is the line number, the object also has the `question`.
+    alone. If the `id` is the line number, the object also has the `question`. The `digest` is of the question, its text
+    and the options: a run that is resumed refuses answers to others.
 
     After each chunk, its answers are passed to the operating system. So a kill loses only unfinished answers.
 
@@ -225,6 +234,7 @@ def answer_file(
         chunk: The most questions that a thread takes at a time.
         resume: Continue after the complete lines in `out`, if there are any.
         needs_text: Each question must have its text; otherwise texts are ignored.
+        options: The options of the run, as a text, for the digests: see `Setup.described`.
         progress: Called with the bytes of `questions` that are done, the bytes in total, and a text about the speed.
 
     Raises:
@@ -241,12 +251,21 @@ def answer_file(
         chunk=chunk,
         resume=resume,
         needs_text=needs_text,
+        options=options,
         progress=progress,
     )
 
 
 def run(
-    questions: Path, out: Path, spread: Spread, *, chunk: int, resume: bool, needs_text: bool, progress: Progress | None
+    questions: Path,
+    out: Path,
+    spread: Spread,
+    *,
+    chunk: int,
+    resume: bool,
+    needs_text: bool,
+    options: str,
+    progress: Progress | None,
 ) -> Summary:
     """Answer a file of questions with the workers of `spread`; see `answer_file`."""
     began = time.perf_counter()
@@ -255,7 +274,7 @@ def run(
             raise ValueError(f"{out} is the file of questions: name another file for the answers with --out")
         with Output(out, resume=resume) as output:
             meter = _Meter(progress, os.fstat(source.fileno()).st_size)
-            records = read_questions(source, needs_text=needs_text)
+            records = read_questions(source, needs_text=needs_text, options=options)
             rest, skipped, failed_before = pass_over_answered(records, output, questions, meter.skipped)
             answered = failed = 0
             with contextlib.closing(spread(_chunks(rest, chunk))) as done:

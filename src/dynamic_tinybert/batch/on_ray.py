@@ -69,6 +69,7 @@ def answer_file_on_ray(
     """
     chunk = setup.chunk if chunk is None else chunk
     check_from_one(**{k: v for k, v in (("workers", workers), ("chunk", chunk)) if v is not None})
+    described = setup.described  # before it is changed for the workers, so that it is that of the local command
     setup = _wherever_it_works(_in_one_precision(setup))
     with _cluster(address):
         return run(
@@ -78,6 +79,7 @@ def answer_file_on_ray(
             chunk=chunk,
             resume=resume,
             needs_text=setup.needs_text,
+            options=described,
             progress=progress,
         )
 

@@ -43,10 +43,11 @@ def encode(record: Question | BadLine, fields: Mapping[str, Any]) -> bytes:
 
 
 def _head(record: Question | BadLine) -> dict[str, Any]:
-    """Return the fields of an output line that identify its question."""
-    if record.named or isinstance(record, BadLine):
+    """Return the fields of an output line that identify its question, its text and the options of the run."""
+    if isinstance(record, BadLine):
         return {"id": record.id}
-    return {"id": record.id, "question": record.question}
+    head: dict[str, Any] = {"id": record.id} if record.named else {"id": record.id, "question": record.question}
+    return {**head, "digest": record.digest} if record.digest else head
 
 
 def encode_error(record: Question | BadLine, error: str) -> bytes:
@@ -79,21 +80,28 @@ def pass_over_answered(
             return itertools.chain([record], records), count, failed
         count += 1
         head, good = _read_answer(line)
-        if json.dumps(head) != json.dumps(_head(record)):
+        expected = _head(record)
+        digests = head.pop("digest", None), expected.pop("digest", None)
+        if json.dumps(head) != json.dumps(expected):
             raise _no_answer(output.path, count, record, questions)
+        if None not in digests and digests[0] != digests[1]:
+            raise BatchError(
+                f"{output.path} belongs to another run: its line {count} is of another question, text or option than "
+                f"line {record.line} of {questions} now; name another --out"
+            )
         failed += not good
         if count % _SKIPPED == 0:
             skipped(record.end)
     return records, count, failed
 
 
-def _read_answer(line: bytes) -> tuple[object, bool]:
+def _read_answer(line: bytes) -> tuple[dict[str, Any], bool]:
     """Return the fields of an output line that identify its question, and whether the line is an answer."""
     try:
         value = parse_object(line, constants=False)
     except LineError:
-        return None, False
-    return {name: value[name] for name in ("id", "question") if name in value}, "error" not in value
+        return {}, False
+    return {name: value[name] for name in ("id", "question", "digest") if name in value}, "error" not in value
 
 
 def _no_answer(path: Path, number: int, record: Record, questions: Path) -> BatchError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -38,10 +39,18 @@ class Record:
 
 @dataclass(frozen=True, kw_only=True)
 class Question(Record):
-    """A question and its text; the text is empty if questions need no text."""
+    """A question and its text; the text is empty if questions need no text.
+
+    Attributes:
+        question: The question.
+        text: The text.
+        digest: Of the question, its text and the options of the run. It tells whether an answer belongs to them. It is
+            empty if the options are unknown.
+    """
 
     question: str
     text: str
+    digest: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +60,7 @@ class BadLine(Record):
     error: str
 
 
-def read_questions(file: BinaryIO, *, needs_text: bool = True) -> Iterator[Question | BadLine]:
+def read_questions(file: BinaryIO, *, needs_text: bool = True, options: str = "") -> Iterator[Question | BadLine]:
     r"""Yield the questions of a file of JSON Lines, one at a time. A line that is not valid gives a `BadLine`.
 
     A question is an object with a `question`, a `text` (or `context`) and an optional `id` (a string or a number; by
@@ -60,6 +69,7 @@ def read_questions(file: BinaryIO, *, needs_text: bool = True) -> Iterator[Quest
     Args:
         file: The file, in UTF-8.
         needs_text: Each question must have its text; otherwise texts are ignored.
+        options: The options of the run, as a text, for the digests; empty for none.
     """
     pieces = iter(partial(file.readline, _PIECE), b"")
     for number, (line, end) in enumerate(split_lines(pieces, LONGEST_LINE), 1):
@@ -70,10 +80,10 @@ def read_questions(file: BinaryIO, *, needs_text: bool = True) -> Iterator[Quest
         if number == 1:
             line = line.removeprefix(_BOM)
         if line.strip():
-            yield _record(line, number, end, needs_text)
+            yield _record(line, number, end, needs_text, options)
 
 
-def _record(line: bytes, number: int, end: int, needs_text: bool) -> Question | BadLine:
+def _record(line: bytes, number: int, end: int, needs_text: bool, options: str) -> Question | BadLine:
     known: Id = number
     named = False
     try:
@@ -83,9 +93,18 @@ def _record(line: bytes, number: int, end: int, needs_text: bool) -> Question | 
         if not question.strip():
             raise LineError("the question is empty")
         text = _text(value) if needs_text else ""
-        return Question(line=number, id=known, named=named, end=end, question=question, text=text)
+        digest = _digest(options, question, text) if options else ""
+        return Question(line=number, id=known, named=named, end=end, question=question, text=text, digest=digest)
     except LineError as error:
         return BadLine(line=number, id=known, named=named, end=end, error=f"line {number}: {error}")
+
+
+def _digest(*parts: str) -> str:
+    digest = hashlib.blake2b(digest_size=8)
+    for part in parts:
+        encoded = part.encode()
+        digest.update(len(encoded).to_bytes(8, "big") + encoded)
+    return digest.hexdigest()
 
 
 def _id(value: Mapping[str, Any], number: int) -> Id:

@@ -63,10 +63,10 @@ def batch(
     \b
       {"id": "q1", "question": "Where is the tower?", "text": "The tower stands in Paris."}
 
-    FILE has one line per question, in the same order: the id, the question if it has no id, and the fields that `ask
-    --json` prints. With --top-k above 1, each line has a list of answers under "answers". If a line is not valid or a
-    question cannot be answered, its line in FILE has the id and an "error", the other questions are still answered, and
-    the exit status is 1.
+    FILE has one line per question, in the same order: the id, the question if it has no id, a digest, and the fields
+    that `ask --json` prints. With --top-k above 1, each line has a list of answers under "answers". If a line is not
+    valid or a question cannot be answered, its line in FILE has the id and an "error", the other questions are still
+    answered, and the exit status is 1.
 
     With --ray the machines of a Ray cluster answer, and FILE is the same. Run the command on one of these machines.
     ADDRESS is HOST:PORT, auto, or local for this machine only. QUESTIONS and FILE are on this machine; the model and
@@ -76,7 +76,7 @@ def batch(
       dynamic-tinybert batch questions.jsonl --out answers.jsonl --ray auto
 
     After an interruption, run the same command with --resume to continue. No question is lost and none is written
-    twice. Use the same options: FILE does not record them.
+    twice. Each line has a digest of its question, its text and the options; a run with others is refused.
     """
     from dynamic_tinybert.model import parse_budget
 
@@ -99,8 +99,14 @@ def batch(
     if ray is None:
         qa = console.load(model, precision, 1)
         answer = setup.answering(qa)
-        chunk, needs_text = setup.chunk, setup.needs_text
-        run = partial(answer_file, answer=answer, workers=workers or processors(), chunk=chunk, needs_text=needs_text)
+        run = partial(
+            answer_file,
+            answer=answer,
+            workers=workers or processors(),
+            chunk=setup.chunk,
+            needs_text=setup.needs_text,
+            options=setup.described,
+        )
     else:
         from dynamic_tinybert.batch.on_ray import answer_file_on_ray
 
