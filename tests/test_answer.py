@@ -21,6 +21,8 @@ from dynamic_tinybert.answer import find_sentence, sentence_of
         ("東京は首都です。「Parisは大きい。」終", "「Parisは大きい。」"),
         ("a\r\n\r\nIn Paris\r\n\r\nb", "In Paris"),
         ("Towns:\n- Paris\n- Rome", "- Paris"),
+        ("Said John\nF. Kennedy in Paris. So", "Said John F. Kennedy in Paris."),
+        ("Prof. A. Smith of Inc. in Paris at 5 a.m. then. So", "Prof. A. Smith of Inc. in Paris at 5 a.m. then."),
         ("one.\n\n\nin Paris\fthree", "in Paris"),
         ('He said "go." Then "to Paris." Ok', 'Then "to Paris."'),
     ],
@@ -28,6 +30,11 @@ from dynamic_tinybert.answer import find_sentence, sentence_of
 def test_the_sentence_of_an_answer(text: str, sentence: str) -> None:
     start = text.index("Paris")
     assert sentence_of(text, start, start + 5) == sentence
+
+
+def test_an_answer_may_begin_with_the_marker_of_its_item() -> None:
+    text = "The list\n- Paris is big\n- Rome"
+    assert sentence_of(text, 9, 16) == "- Paris is big"
 
 
 def test_the_answer_may_contain_the_full_stop() -> None:

@@ -64,7 +64,7 @@ class Answer:
             model has no calibration.
         no_answer_logit: The logit of no answer in the window of this answer: raw start logit plus end logit of [CLS];
             infinite if the text has no words. The no-answer threshold is compared with `no_answer_logit - logit`.
-        sentence: The sentence of the text that contains the answer, on one line; empty if there is no answer.
+        surroundings: The text around the answer, some hundred characters, and where the answer starts in it.
         spent: What the answer cost.
     """
 
@@ -75,8 +75,14 @@ class Answer:
     logit: float
     confidence: float | None = None
     no_answer_logit: float = field(default=math.inf, repr=False)
-    sentence: str = field(default="", repr=False)
+    surroundings: tuple[str, int] = field(default=("", 0), repr=False, compare=False)
     spent: Spent = field(repr=False)
+
+    @property
+    def sentence(self) -> str:
+        """The sentence of the text that contains the answer, on one line; empty if there is no answer."""
+        around, start = self.surroundings
+        return sentence_of(around, start, start + len(self.text))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the answer as the dictionary that `--json` prints."""
@@ -96,8 +102,9 @@ class Answer:
 # empty line, and before a line that begins an item or a heading. A single line break does not end it: text is often
 # broken into lines of equal length.
 _SENTENCE_END = re.compile(
-    r"(?:(?<!\b[A-Z])(?<!\b[MD]r)(?<!\bSt)(?<!\bvs)(?<!\bMrs)(?<!\b[ei]\.[ge])\.|[!?…])[\"'”’»)\]]*\s|[。！？][」』”]?"
-    r"|\n[^\S\n]*\n|\f|\n(?=[^\S\n]*(?:[-*•‣–#>|]|\(?\w{1,3}[.)])\s)"
+    r"(?:(?<!\b[A-Z])(?<!\b[MD]r)(?<!\bSt|\bNo|\bvs|\bCo|\bJr|\bSr)(?<!\bMrs|\bInc|\bLtd|\bFig|\b[ei]\.[ge]|\b[ap]\.m)"
+    r"(?<!\bProf)\.|[!?…])[\"'”’»)\]]*\s|[。！？][」』”]?"
+    r"|\n[^\S\n]*\n|\f|\n(?=[^\S\n]*(?:[-*•‣–#>|]|\(?(?:\d{1,3}|[a-z])[.)])\s)"
 )
 _SENTENCE_PART = 500  # the most characters of a sentence on each side of an answer
 
@@ -114,7 +121,9 @@ def find_sentence(text: str, start: int, end: int) -> tuple[int, int]:
     """
     low, high = max(0, start - _SENTENCE_PART), min(len(text), end + _SENTENCE_PART)
     first = low
-    for found in _SENTENCE_END.finditer(text, max(0, low - 4), start):
+    for found in _SENTENCE_END.finditer(text, max(0, low - 4), min(len(text), start + 8)):
+        if found.end() > start:
+            break
         first = max(low, found.end())
     if end <= start:
         return first, first
@@ -125,6 +134,14 @@ def find_sentence(text: str, start: int, end: int) -> tuple[int, int]:
     while last > end and text[last - 1].isspace():
         last -= 1
     return first, last
+
+
+def surroundings_of(text: str, start: int, end: int) -> tuple[str, int]:
+    """Return the text around an answer in which `find_sentence` looks, and where the answer starts in it."""
+    if end <= start:
+        return "", 0
+    low = max(0, start - _SENTENCE_PART - 4)
+    return text[low : end + _SENTENCE_PART], start - low
 
 
 def sentence_of(text: str, start: int, end: int) -> str:

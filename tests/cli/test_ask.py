@@ -163,8 +163,8 @@ def test_a_text_without_words_has_no_answer(ask: Ask, text: str) -> None:
 def test_a_text_without_words_has_no_answer_among_several_either(ask: Ask) -> None:
     for top_k in ("1", "2"):
         assert ask(QUESTION, "-", "--top-k", top_k, stdin=b"").stdout.startswith("(no answer: the text is empty)")
-        silent = ask(QUESTION, "--context", "...", "--top-k", top_k).stdout
-        assert silent.startswith(("(no answer: the text has no words)", "1. (no answer: "))
+        silent = ask(QUESTION, "--context", "\u200b", "--top-k", top_k).stdout
+        assert silent.startswith("(no answer: the text has no words)")
 
 
 # Files

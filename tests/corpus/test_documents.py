@@ -68,6 +68,15 @@ def test_what_cannot_be_read_is_an_error_if_it_was_named_and_skipped_in_a_folder
     ]
 
 
+def test_a_link_to_itself_costs_no_folder(qa: QuestionAnswerer, tmp_path: Path) -> None:
+    (tmp_path / "tower.txt").write_text(TEXT)
+    (tmp_path / "loop.txt").symlink_to("loop.txt")
+    (tmp_path / "loop").symlink_to("loop")
+    lines: list[str] = []
+    assert ask_files(QUESTION, tmp_path, qa=qa, skipped=lines.append).text == "Paris"
+    assert len(lines) == 1
+
+
 def test_records_of_json_lines_are_documents(tmp_path: Path) -> None:
     (tmp_path / "r.jsonl").write_text('{"id": "ä", "text": "Käse 🧀"}\n{"id": 2, "text": "b"}\n', "utf-8")
     assert [(d.name, d.text) for d in read_documents([tmp_path / "r.jsonl"])] == [

@@ -128,7 +128,7 @@ def test_whether_there_may_be_no_answer_goes_by_the_version_or_by_the_caller(
 
 def test_the_threshold_is_the_model_s_or_the_caller_s(qa: QuestionAnswerer, data: SquadFile) -> None:
     of_2 = data.version == "2.0"
-    own = qa.table.no_answer_threshold or 0.0
+    own = qa.table.threshold("squad2")
     assert evaluate(qa, data).no_answer_threshold == (own if of_2 else None)
     result = evaluate(qa, data, no_answer_threshold=1e9)
     assert all(result.predictions.values())

@@ -179,10 +179,9 @@ class Setup:
 
     @property
     def described(self) -> str:
-        """The options that change answers, as a text. Where the model and the index are does not matter."""
+        """The options that change answers, as a text."""
         options = (self.model, self.precision, self.budget, self.top_k, self.index, self.max_latency_ms)
-        names = [os.path.basename(os.path.normpath(x)) if isinstance(x, str) else x for x in options]
-        return repr(names)
+        return repr(options)
 
     @property
     def chunk(self) -> int:

@@ -50,6 +50,11 @@ def _head(record: Question | BadLine) -> dict[str, Any]:
     return {**head, "digest": record.digest} if record.digest else head
 
 
+def _heads(record: Question | BadLine) -> list[dict[str, Any]]:
+    head = _head(record)
+    return [head, {name: value for name, value in head.items() if name != "digest"}]
+
+
 def encode_error(record: Question | BadLine, error: str) -> bytes:
     """Return the line of the output for a record that has no answer."""
     plain = " ".join(error.split()).encode(errors="backslashreplace").decode()
@@ -73,8 +78,9 @@ def pass_over_answered(
         if record is None:
             raise BatchError(f"{output.path} has more answers than {questions} has questions: name another --out")
         if not line.endswith(b"\n"):
-            begin = encode(record, {})[:-2]  # without the bracket and the end of the line
-            if len(line) == _LONGEST_ANSWER or not begin.startswith(line[: len(begin)]):
+            # The beginnings of the line, with and without a digest, without the bracket and the end of the line.
+            begins = [json.dumps(head, ensure_ascii=False).encode()[:-1] for head in _heads(record)]
+            if len(line) == _LONGEST_ANSWER or not any(begin.startswith(line[: len(begin)]) for begin in begins):
                 raise _no_answer(output.path, count + 1, record, questions)
             output.cut(len(line))
             return itertools.chain([record], records), count, failed

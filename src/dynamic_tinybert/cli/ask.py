@@ -113,6 +113,7 @@ def ask(
         "align_to_words": not no_align_to_words,
         "score_threshold": score_threshold,
     }
+    nothing = "no document contains a word of the question"
     if index is not None:
         shown = _ask_index(question, index, top_k, max_latency_ms, passages, options, model, precision, threads)
     else:
@@ -127,9 +128,10 @@ def ask(
                 "progress": progress,
             }
             found = ask_documents(qa, question, documents, top_k=top_k, **options)
-        shown = [_of_text(answer, document, _nothing(documents)) for document, answer in found]
+        nothing = _nothing(documents, handle_impossible_answer)
+        shown = [_of_text(answer, document, nothing) for document, answer in found]
     if not shown and not as_json:
-        print(f"({_nothing(documents)})" if index is None else "(no document contains a word of the question)")
+        print(f"({nothing})")
     for number, answer in enumerate(shown, 1):
         if as_json:
             console.print_json(answer.row)
@@ -149,14 +151,14 @@ class _Shown(NamedTuple):
     start: int
 
 
-def _nothing(documents: Sequence[Document]) -> str:
+def _nothing(documents: Sequence[Document], by_threshold: bool) -> str:
     """Return why documents have no answer."""
     what = "the text" if len(documents) == 1 else "every text"
     if not any(document.text for document in documents):
         return f"no answer: {what} is empty"
     if not any(character.isalnum() for document in documents for character in document.text):
         return f"no answer: {what} has no words"
-    return f"no answer: for {what}, none is above the no-answer threshold"
+    return f"no answer: for {what}, none is above the no-answer threshold" if by_threshold else "no answer"
 
 
 def _read(paths: Sequence[str]) -> list[Document]:
@@ -175,7 +177,7 @@ def _read(paths: Sequence[str]) -> list[Document]:
         for path in paths:
             found += [Document("", console.read_text("-"))] if path == "-" else read_documents([path], skipped=skipped)
     except OSError as error:
-        console.fail(f"{error.filename} cannot be read: {error.strerror}")
+        console.fail(f"{error.filename or ', '.join(paths)} cannot be read: {error.strerror or error}")
     except CorpusError as error:
         console.fail(str(error))
     return found

@@ -76,7 +76,7 @@ def batch(
       dynamic-tinybert batch questions.jsonl --out answers.jsonl --ray auto
 
     After an interruption, run the same command with --resume to continue. No question is lost and none is written
-    twice. Each line has a digest of its question, its text and the options; a run with others is refused.
+    twice. Each line has a digest of its question, its text and the options; --resume refuses others.
     """
     from dynamic_tinybert.model import parse_budget
 

@@ -55,7 +55,7 @@ def _walk(top: str, skip: Callable[[str, str], None]) -> Iterator[tuple[str, lis
                 continue
             seen.add((status.st_dev, status.st_ino))
             with os.scandir(folder) as entries:
-                there = [(entry.name, entry.is_dir()) for entry in entries if not entry.name.startswith(".")]
+                there = [(entry.name, _is_folder(entry)) for entry in entries if not entry.name.startswith(".")]
         except OSError as error:
             skip(folder, error.strerror or str(error))
             continue
@@ -63,6 +63,13 @@ def _walk(top: str, skip: Callable[[str, str], None]) -> Iterator[tuple[str, lis
         waiting += [
             os.path.join(folder, name) for name in sorted((n for n, is_folder in there if is_folder), reverse=True)
         ]
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself, for example: reported as a file
+        return False
 
 
 def _sized(path: str, skip: Callable[[str, str], None]) -> Iterator[tuple[str, int]]:

@@ -123,7 +123,7 @@ def ask_files(
         ('Koechlin and Nouguier', 'manual.pdf', 3, 'It was designed by Koechlin and Nouguier.')
     """
     documents = read_documents([paths] if isinstance(paths, (str, os.PathLike)) else paths, skipped=skipped)
-    found = ask_documents(qa or QuestionAnswerer(), question, documents, top_k=top_k or 1, **options)
+    found = ask_documents(qa or QuestionAnswerer(), question, documents, top_k=1 if top_k is None else top_k, **options)
     answers = [answer for _, answer in found]
     return answers[0] if top_k is None else answers
 
@@ -174,8 +174,8 @@ def _of_folder(folder: str, skipped: Callable[[str], None]) -> Iterator[Document
         name = os.path.join(folder, os.path.relpath(path, top))
         try:
             yield from _extracted(path, name, skipped)
-        except UnreadableError as error:
-            skipped(f"{name}: {error}")
+        except (UnreadableError, OSError) as error:
+            skipped(f"{name}: {(isinstance(error, OSError) and error.strerror) or error}")
 
 
 def _of_file(path: str, skipped: Callable[[str], None]) -> Iterator[Document]:

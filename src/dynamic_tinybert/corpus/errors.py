@@ -18,4 +18,12 @@ class UnreadableError(CorpusError):
 
 
 class ReaderDiedError(UnreadableError):
-    """A file ended the process that read it, or had to be stopped: it is broken, or made to do harm."""
+    """A file ended the process that read it, or had to be stopped: it is broken, or made to do harm.
+
+    Attributes:
+        again: Whether the same file will surely do the same again.
+    """
+
+    def __init__(self, message: str, *, again: bool = False) -> None:
+        super().__init__(message)
+        self.again = again

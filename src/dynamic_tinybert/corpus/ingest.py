@@ -190,7 +190,9 @@ class _Adding:
                 self._read(path, source, before, moved)
             except BaseException as error:
                 self._writer.discard(source.version)  # half of a document, and what a retry would count twice
-                if isinstance(error, ReaderDiedError) and before is None:  # not again until the file changes
+                if (
+                    isinstance(error, ReaderDiedError) and error.again and before is None
+                ):  # not again until the file changes
                     self._writer.put(replace(source, complete=True))
                 raise
         except UnreadableError as error:

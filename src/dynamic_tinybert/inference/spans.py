@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from dynamic_tinybert.inference.characters import whole_characters
 from dynamic_tinybert.inference.ranking import Span
-from dynamic_tinybert.inference.tidy import is_sensible, line_ends, stretched, whole_pairs, words_of_unspaced
+from dynamic_tinybert.inference.tidy import is_sensible, line_ends, sensible, stretched, whole_pairs, words_of_unspaced
 from dynamic_tinybert.inference.windows import Window
 from dynamic_tinybert.model import Calibration
 
@@ -183,6 +183,8 @@ class SpanRanker:
         self.null = min(self.null, null)
         logits = span_logits(*text_logits(window, start, end, align_to_words=self._align), self._longest)
         if self._tidy:
+            if self._top_k > 1 or not self._begins_well(window, logits):
+                logits = np.where(sensible(self._text, window.text, self._longest), logits, np.float32(-np.inf))
             window = replace(window, text=words_of_unspaced(self._text, window.text))
         self._pool.add(window, logits, null)
 
@@ -206,13 +208,18 @@ class SpanRanker:
             for value, null, begin, end in found
         ]
 
-    def _chosen(self, spans: Spans) -> list[tuple[float, float, int, int]]:
-        """Choose the best spans that do not overlap: value, base, start and end of each, best first.
+    def _begins_well(self, window: Window, logits: npt.NDArray[np.float32]) -> bool:
+        """Return whether the best span of a window is sensible; then no other needs to be looked at."""
+        if not logits.size:
+            return True
+        first, extra = divmod(int(logits.argmax()), self._longest)
+        if logits[first, extra] == -np.inf:
+            return True
+        begin, end = int(window.text.word_start[first]), int(window.text.word_end[first + extra])
+        return next(line_ends(self._text, begin, end), None) is None and is_sensible(self._text, begin, end)
 
-        Args:
-            spans: The candidates, in the order of the text.
-        """
-        longest = int((spans.end - spans.start).max(initial=0))
+    def _chosen(self, spans: Spans) -> list[tuple[float, float, int, int]]:
+        """Choose the best spans that do not overlap: value, base, start and end of each, best first."""
         left = spans.value.copy()
         chosen: list[tuple[float, float, int, int]] = []
         while len(chosen) < self._top_k and len(left):
@@ -220,21 +227,11 @@ class SpanRanker:
             value, begin, end = float(left[best]), int(spans.start[best]), int(spans.end[best])
             if value == -np.inf or (chosen and value < chosen[0][0] + self._lowest):
                 break
-            if self._tidy:
-                wrong = next(line_ends(self._text, begin, end), None)
-                if wrong is not None:  # no span over this place is wanted
-                    near = slice(*np.searchsorted(spans.start, (wrong - longest, wrong + 1)))
-                    left[near][spans.end[near] > wrong] = -np.inf
-                    continue
-                if not is_sensible(self._text, begin, end):
-                    left[best] = -np.inf
-                    continue
             start, stop = self._finished(begin, end)
             if not any(start < other[3] and other[2] < stop for other in chosen):
                 begin, end = start, stop
             chosen.append((value, float(spans.base[best]), begin, end))
-            near = slice(*np.searchsorted(spans.start, (begin - longest, end)))
-            left[near][spans.end[near] > begin] = -np.inf
+            left[(spans.start < end) & (spans.end > begin)] = -np.inf
             left[best] = -np.inf
         return chosen
 

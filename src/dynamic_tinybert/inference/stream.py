@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from dynamic_tinybert.answer import Answer, EmptyQuestionError, Spent, sentence_of
+from dynamic_tinybert.answer import Answer, EmptyQuestionError, Spent, surroundings_of
 from dynamic_tinybert.inference.options import Progress, Settings
 from dynamic_tinybert.inference.ranking import Ranking
 from dynamic_tinybert.inference.reader import Reader
@@ -84,7 +84,7 @@ class Pending:
                 logit=span.logit,
                 confidence=span.confidence,
                 no_answer_logit=self._ranking.null if span.null is None else span.null,
-                sentence=sentence_of(self.text, span.start, span.end),
+                surroundings=surroundings_of(self.text, span.start, span.end),
                 spent=spent,
             )
             for span in self._ranking.ranked()

@@ -10,13 +10,21 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 
+import numpy as np
+import numpy.typing as npt
+
 from dynamic_tinybert.inference.characters import whole_characters
 from dynamic_tinybert.inference.tokenizer import Tokens
 
-_REACH = 2000  # characters around a window that decide about its line breaks
+_REACH = 2000  # characters around a line break that decide about it
 _CHUNK = 100  # the longest part of a number, an address or a name outside a span, in characters
 _PAIR = 40  # how far the other bracket of a pair may be from a span, in characters
 _CURRENCY = "USD|EUR|GBP|CHF|JPY|CNY|INR|AUD|CAD|SEK|NOK|DKK|PLN|CZK|BRL|KRW"
+_SUFFIX = (  # of files and of sites, so that a full stop without a space joins nothing else
+    "py|pyi|typed|toml|json|ya?ml|md|txt|rst|csv|tsv|html?|css|js|ts|xml|pdf|docx?|xlsx?|pptx?|zip|gz|tar|whl|sh|bat|exe|"
+    "dll|so|conf|cfg|ini|env|lock|log|sql|db|java|jar|cpp|hpp|rs|go|rb|php|png|jpe?g|gif|svg|mp[34]|onnx|safetensors|"
+    "com|org|net|io|dev|edu|gov|info|example"
+)
 _TOGETHER = re.compile(
     rf"""
       (?:https?://|ftp://|www\.)[^\s<>"'`]*[^\s<>"'`.,;:!?()\[\]{{}}»”’]  # an address of a page
@@ -24,9 +32,11 @@ _TOGETHER = re.compile(
     | (?<![\w-])--?[A-Za-z][\w-]*                                         # an option of a command
     | (?<!\w)@[A-Za-z_]\w*(?:\.\w+)*                                      # a decorator, a handle
     | (?<![\w/])(?:~|\.{{1,2}})?/\w[\w.-]*(?:/[\w.-]*\w)+                 # a path
-    | (?:(?:\b(?:{_CURRENCY})|[$€£¥])[^\S\n]?)?\d+(?:[.,:]\d+)*(?:[^\S\n]?(?:[$€£¥%‰]|°[CF]?|(?:{_CURRENCY})\b))?
-    | [^\W\d]\w*(?:\.(?![A-Z][a-z])\w+)+(?:\(\))?                         # a file, a name in code
-    | [A-Za-z0-9]+(?:_[A-Za-z0-9]+)+(?:\(\))?
+    | (?:(?:\b(?:{_CURRENCY})|[$€£¥])[ \u00a0]?)?(?<!\d)(?!(?:1[5-9]|20)\d\d\.\d)\d+(?:[.,:]\d+)*
+      (?:[ \u00a0]?(?:[$€£¥%‰]|°[CF]?|(?:{_CURRENCY})\b))?                # a number, but no year with a footnote
+    | [^\W\d]\w*(?:\.\w+)*\.(?:{_SUFFIX})\b                               # a file, a site
+    | [^\W\d]\w*(?:\.\w+)*\(\)                                            # a call
+    | [A-Za-z0-9]+(?:_[A-Za-z0-9]+)+                                      # a name in code
     """,
     re.VERBOSE,
 )
@@ -34,17 +44,21 @@ _UNSPACED = re.compile(  # Thai, Lao, Myanmar, Khmer, Kana, Han: words have no s
     "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]"
 )
 _BREAK = re.compile(r"\n[^\S\n]*\n|[\f\t]|(?<=\s)\|(?=\s)|\n")
-_ITEM = re.compile(r"[^\S\n]*(?:[-*•‣–#>|]|\(?\w{1,3}[.)])[^\S\n]")
-_CLOSED = re.compile(r"[!?:;。！？][\"'”’»)\]]*$|(?<!\b[A-Z])(?<!\b[MD]r)(?<!\bSt)(?<!\bMrs)\.[\"'”’»)\]]*$")
-_RAGGED = 0.8  # lines of wrapped text are at least so long, relative to the longest
-_WORD = re.compile(r"\w+")
+_ITEM = re.compile(r"[^\S\n]*(?:[-*•‣–#>|][^\S\n]|\(?(?:\d{1,3}|[a-z])\.[^\S\n]|\((?:\d{1,3}|[a-z])\)[^\S\n])")
+_CLOSED = re.compile(
+    r"[!?:;。！？][\"'”’»)\]]*$|(?<!\b[A-Z])(?<!\b[MD]r)(?<!\bSt|\bNo|\bvs|\bCo|\bJr|\bSr)(?<!\bMrs|\bInc|\bLtd|\bFig)"
+    r"(?<!\bProf)\.[\"'”’»)\]]*$"
+)
+_RAGGED = 0.8  # lines of wrapped text are at least so long, relative to the longest but one
+_NARROW = 24  # characters: no text is wrapped to lines so short
+_WORD = re.compile("\\w+|[\u2600-\u27bf\U0001f000-\U0001faff]+")  # emojis say something, too
 _STOP_WORD = re.compile(
-    "an?|and|are|as|at|be|been|but|by|for|from|in|is|its?|of|on|or|that|the|these|this|those|to|was|were|with",
-    re.IGNORECASE,
+    "[Aa]n|a|[Aa]nd|[Aa]re|[Aa]s|[Aa]t|[Bb]e|[Bb]een|[Bb]ut|[Bb]y|[Ff]or|[Ff]rom|[Ii]n|[Ii]s|[Ii]ts?|[Oo]f|[Oo]n|[Oo]r|"
+    "[Tt]hat|[Tt]he|[Tt]hese|[Tt]his|[Tt]hose|[Tt]o|[Ww]as|[Ww]ere|[Ww]ith"
 )
 _NO_BEGIN = ",;:.!?"  # if white space follows
 _NO_END = ",;:"
-_OPEN = dict(zip("([{“«「『", ")]}”»」』", strict=True))
+_OPEN = dict(zip("([{“「『", ")]}”」』", strict=True))
 _CLOSE = {close: open_ for open_, close in _OPEN.items()}
 
 
@@ -77,22 +91,56 @@ def stretched(text: str, start: int, end: int) -> tuple[int, int]:
     glued = (before and not before.isspace()) or (len(after) == 2 and not (after[0].isspace() or after[1].isspace()))
     if not glued and not text[start].isdigit() and not text[end - 1].isdigit():
         return start, end
-    low, high = max(0, start - _CHUNK), min(len(text), end + _CHUNK)
-    while low > 0 and low < start and not text[low - 1].isspace():  # not in the middle of a word
-        low += 1
-    for found in _TOGETHER.finditer(text, low, high):
-        first, last = found.span()
-        if first >= end:
-            break
-        if first < start < last:
-            start = first
-        if first < end < last:
-            end = last
-    return start, end
+    first, last = start, end
+    for at in (start, end):
+        low, high = max(0, at - _CHUNK), min(len(text), at + _CHUNK)
+        while low > 0 and low < at and not text[low - 1].isspace():  # not in the middle of a word
+            low += 1
+        for found in _TOGETHER.finditer(text, low, high):
+            if found.start() < start < found.end():
+                first = min(first, found.start())
+            if found.start() < end < found.end():
+                last = max(last, found.end())
+    return first, last
+
+
+def sensible(text: str, tokens: Tokens, longest: int) -> npt.NDArray[np.bool_]:
+    """Return which spans of tokens a person could underline, `[tokens, longest]`, with indices as in `span_logits`.
+
+    A span must not cross the end of a paragraph, an item of a list, a heading, a table cell or a page. It must have a
+    letter, a digit or an emoji, and be more than one stop word. If no span is so, all are.
+
+    Args:
+        text: The text.
+        tokens: Some of its tokens.
+        longest: The longest span, in tokens.
+    """
+    n = len(tokens)
+    if not n:
+        return np.ones((n, longest), np.bool_)
+    low, high = int(tokens.start[0]), int(tokens.end[-1])
+    words = [(m.start(), m.end(), bool(_STOP_WORD.fullmatch(m[0]))) for m in _WORD.finditer(text, low, high)]
+    begin, end = (np.array([word[side] for word in words] + [high + 1], np.int64) for side in (0, 1))
+    stops = np.array([word[2] for word in words] + [False])
+    # The first word that ends after the begin of a token, and the last that begins before its end.
+    first = np.searchsorted(end, tokens.start, "right")
+    last = np.searchsorted(begin, tokens.end, "left") - 1
+    until = np.minimum(np.arange(n)[:, None] + np.arange(min(longest, n))[None, :], n - 1)
+    lasts, firsts = last[until], first[:, None]
+    good = (firsts <= lasts) & ~((firsts == lasts) & stops[first][:, None])
+    ends = np.array(list(line_ends(text, low, high)), np.int64)
+    if len(ends):
+        block = np.searchsorted(ends, tokens.start, "right")
+        good &= block[:, None] == block[until]
+    if not good.any():
+        good[:] = True
+    if good.shape[1] < longest:
+        good = np.pad(good, ((0, 0), (0, longest - good.shape[1])), constant_values=False)
+    return np.asarray(good, np.bool_)
 
 
 def is_sensible(text: str, start: int, end: int) -> bool:
-    """Return whether a span has a letter or a digit, and is more than one stop word."""
+    """Return whether a span has a letter, a digit or an emoji, and is more than one stop word."""
     words = _WORD.finditer(text, start, end)
     first = next(words, None)
     return first is not None and (not _STOP_WORD.fullmatch(first.group()) or next(words, None) is not None)
@@ -123,73 +171,78 @@ def _ends_a_line(text: str, at: int) -> bool:
     following = text[at + 1 : stop].partition("\n")[0]
     if _CLOSED.search(line) or "\t" in line or "\t" in following:
         return True
-    width = max(len(one.rstrip()) for one in text[begin:stop].split("\n"))
+    lengths = sorted(len(one.rstrip()) for one in text[begin:stop].split("\n"))
+    width = lengths[-2] if len(lengths) > 2 else lengths[-1]  # one line may hold a long address
     first = following.split(None, 1)[:1]
-    return not first or len(line) + 1 + len(first[0]) <= _RAGGED * width
+    return not first or width < _NARROW or len(line) + 1 + len(first[0]) <= _RAGGED * width
 
 
 def whole_pairs(text: str, start: int, end: int) -> tuple[int, int]:
     """Return a span with its brackets and quotation marks in pairs, without a comma at its begin or end.
 
-    The other one of a pair is taken along if it is near. Otherwise a bracket at an end of the span is left out.
+    The other one of a pair is taken along if it is near. Otherwise a bracket at an end of the span is left out. What
+    would leave nothing sensible is not done.
 
     Args:
         text: The text.
         start: Where the span starts, in characters.
         end: Where it ends.
     """
-    span = text[start:end]
-    if span.count('"') % 2:
-        if text[end : end + 1] == '"':
-            end += 1
-        elif text[max(0, start - 1) : start] == '"':
-            start -= 1
-        elif len(span) > 1 and span[0] == '"':
-            start += 1
-        elif len(span) > 1 and span[-1] == '"':
-            end -= 1
+    first, last = _quoted(text, start, end)
     opened: list[int] = []
     lonely: list[int] = []  # closing brackets without their partner
-    for at in range(start, end):
-        if text[at] in _OPEN:
+    for at in range(first, last):
+        if text[at] in _OPEN and not (text[at] == "“" and "„" in text[first:at]):  # „…“ is a pair, too
             opened.append(at)
         elif text[at] in _CLOSE:
             if opened and _OPEN[text[opened[-1]]] == text[at]:
                 opened.pop()
             else:
                 lonely.append(at)
+    alone = set()
     for at in reversed(opened):
-        close = _partner(text, end, _OPEN[text[at]], text[at], 1)
-        if close is not None and at > start:
-            end = max(end, close + 1)
-        elif close == end:  # the whole is in brackets
-            end += 1
-        elif at == start:
-            start += 1
+        close = _partner(text, last, _OPEN[text[at]], text[at], 1)
+        if close is not None and (at > first or close == last):
+            last = max(last, close + 1)
         else:
-            end = at
+            alone.add(at)
     for at in lonely:
-        if not start <= at < end:
-            continue
-        open_ = _partner(text, start - 1, _CLOSE[text[at]], text[at], -1)
-        if open_ is not None and (at < end - 1 or open_ == start - 1):
-            start = open_
-        elif at == end - 1:
-            end -= 1
+        open_ = _partner(text, first - 1, _CLOSE[text[at]], text[at], -1)
+        if open_ is not None and (at < last - 1 or open_ == first - 1):
+            first = open_
         else:
-            start = at + 1
-    while start < end and (text[start].isspace() or (text[start] in _NO_BEGIN and text[start + 1 : start + 2] <= " ")):
-        start += 1
-    while end > start and (text[end - 1].isspace() or text[end - 1] in _NO_END):
-        end -= 1
-    return start, end
+            alone.add(at)
+    while first in alone:
+        first += 1
+    while last - 1 in alone:
+        last -= 1
+    while first < last and (text[first].isspace() or (text[first] in _NO_BEGIN and text[first + 1 : first + 2] <= " ")):
+        first += 1
+    while last > first and (text[last - 1].isspace() or text[last - 1] in _NO_END):
+        last -= 1
+    return (first, last) if first < last and is_sensible(text, first, last) else (start, end)
+
+
+def _quoted(text: str, start: int, end: int) -> tuple[int, int]:
+    """Return a span with straight quotation marks in pairs. One after a digit may mean inches."""
+    span = text[start:end]
+    count = sum(mark == '"' and not (at and span[at - 1].isdigit()) for at, mark in enumerate(span))
+    if count % 2 == 0:
+        return start, end
+    if text[end : end + 1] == '"':
+        return start, end + 1
+    if text[max(0, start - 1) : start] == '"':
+        return start - 1, end
+    if len(span) > 1 and span[0] == '"':
+        return start + 1, end
+    return (start, end - 1) if len(span) > 1 and span[-1] == '"' else (start, end)
 
 
 def _partner(text: str, at: int, wanted: str, other: str, step: int) -> int | None:
     """Find the other bracket of a pair from a place on, in one direction; None if it is far, or another line."""
     depth = 0
     for i in range(at, at + step * _PAIR, step):
-        if not 0 <= i < len(text) or text[i] in "\n\f":
+        if not 0 <= i < len(text) or text[i] in "\n\f\t|":
             return None
         if text[i] == wanted:
             if not depth:

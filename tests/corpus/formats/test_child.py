@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from dynamic_tinybert import Corpus
-from dynamic_tinybert.corpus import UnreadableError
+from dynamic_tinybert.corpus import Reading, UnreadableError
 from dynamic_tinybert.corpus.errors import ReaderDiedError
-from dynamic_tinybert.corpus.formats import child
+from dynamic_tinybert.corpus.formats import child, read
 from support.formats import Read, html, pdf, unreadable, write
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs a system with signals and FIFOs")
@@ -103,10 +103,46 @@ def test_a_file_that_never_ends_is_given_up(tmp_path: Path, monkeypatch: pytest.
 def test_a_child_that_is_killed_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     os.mkfifo(tmp_path / "a.html")
     started = child._Child()
+    assert started.is_ready()
     monkeypatch.setattr(child, "_take", lambda: started)
     threading.Timer(0.5, started._process.kill).start()
     with pytest.raises(UnreadableError, match=r"ended its reader \(SIGKILL\)"):
         Read(tmp_path / "a.html")
+
+
+def test_a_caller_that_takes_its_time_is_no_fault_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("inscriptis")
+    monkeypatch.setattr(child, "_SECONDS", 2.0)
+    write(tmp_path / "a.html", "<p>" + "long " * 1_000_000)
+    (draft,) = read(tmp_path / "a.html", Reading())
+    blocks = iter(draft.blocks)
+    size = len(next(blocks))
+    time.sleep(4)
+    assert size + sum(map(len, blocks)) > 4_000_000
+
+
+def test_where_no_child_starts_the_file_is_read_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("inscriptis")
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    assert "The tower" in Read(write(tmp_path / "a.html", PAGE)).documents[0][2]
+
+
+def test_no_code_of_the_current_folder_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("inscriptis")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
+    for name in ("json", "struct", "inscriptis", "lxml", "threading"):
+        Path(f"{name}.py").write_text("open('ran', 'w')\n")
+    Read(write(tmp_path / "a.html", PAGE))
+    assert len(child._idle) == 1
+    assert not Path("ran").exists()
+
+
+def test_many_files_take_few_threads(tmp_path: Path) -> None:
+    pytest.importorskip("inscriptis")
+    for number in range(60):
+        Read(write(tmp_path / f"{number}.html", "<p>x"))
+    assert threading.active_count() < 20
 
 
 def test_a_text_without_end_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

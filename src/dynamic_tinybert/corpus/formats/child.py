@@ -33,7 +33,9 @@ _CHARACTERS = 1 << 28  # of one text
 _IDLE = 5.0  # seconds after which a child that has nothing to do is ended
 _BLOCK = 1 << 20  # the most characters of a frame
 _HEAD = struct.Struct("<cI")
-_PART, _COMPLAINT, _END, _UNREADABLE, _OS_ERROR, _MISSING = b"P", b"C", b"E", b"U", b"O", b"M"
+_READY, _PART, _COMPLAINT, _END, _UNREADABLE, _OS_ERROR, _MISSING = b"R", b"P", b"C", b"E", b"U", b"O", b"M"
+# A file whose reader ended so will end it again. Others, as SIGKILL, may come from elsewhere.
+_CRASHES = {int(getattr(signal, name, 0)) for name in ("SIGABRT", "SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE")}
 
 
 def in_child(kind: str, parts: Parts) -> Parts:
@@ -68,15 +70,17 @@ class _Child:
     """A child process that reads one file at a time."""
 
     def __init__(self) -> None:
-        code = f"import json, sys; sys.path[:] = json.loads(sys.argv[1]); from {__name__} import main; main()"
+        # Nothing is imported before the path is that of this process: -c puts the current folder first.
+        code = f"import sys; sys.path[:] = sys.argv[1:]; from {__name__} import main; main()"
         self._process = subprocess.Popen(
-            [sys.executable, "-c", code, json.dumps(sys.path)],
+            [sys.executable, "-c", code, *sys.path],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
         )
-        self._heard = time.monotonic()
+        self._waiting = False  # for a frame
+        self._quiet = 0.0  # seconds of waiting since the last frame, in ticks: those of a stopped process do not count
         self._slow = False
 
     @property
@@ -92,9 +96,7 @@ class _Child:
         """
         asked = {"kind": kind, "path": os.fsdecode(path.absolute()), **asdict(reading)}
         done = threading.Event()
-        self._heard = time.monotonic()
-        watch = threading.Thread(target=self._watch, args=(done,), daemon=True, name="reader-watch")
-        watch.start()
+        threading.Thread(target=self._watch, args=(done,), daemon=True, name="reader-watch").start()
         try:
             try:
                 self._stdin.write(json.dumps(asked).encode() + b"\n")
@@ -109,7 +111,6 @@ class _Child:
                     if length > _CHARACTERS:
                         raise ReaderDiedError(f"has a text of more than {_CHARACTERS:,} characters")
                     yield text
-                    self._heard = time.monotonic()  # the time that the caller took does not count
                 elif letter == _COMPLAINT:
                     complain(text)
                 elif letter == _END:
@@ -124,32 +125,49 @@ class _Child:
         assert self._process.stdin is not None
         return self._process.stdin  # type: ignore[return-value]
 
+    def is_ready(self) -> bool:
+        """Wait until the child can read files; False if it cannot."""
+        done = threading.Event()
+        threading.Thread(target=self._watch, args=(done,), daemon=True, name="reader-watch").start()
+        try:
+            return self._frame()[0] == _READY
+        except ReaderDiedError:
+            return False
+        finally:
+            done.set()
+
     def _frame(self) -> tuple[bytes, str]:
         assert self._process.stdout is not None
         stream = self._process.stdout
-        head = stream.read(_HEAD.size)
-        if len(head) < _HEAD.size:
-            self._fail()
-        letter, size = _HEAD.unpack(head)
-        body = stream.read(size) if size <= 4 * _BLOCK else b""
-        if len(body) < size:
-            self._fail()
-        self._heard = time.monotonic()
+        self._quiet, self._waiting = 0.0, True
+        try:
+            head = stream.read(_HEAD.size)
+            if len(head) < _HEAD.size:
+                self._fail()
+            letter, size = _HEAD.unpack(head)
+            body = stream.read(size) if size <= 4 * _BLOCK else b""
+            if len(body) < size:
+                self._fail()
+        finally:
+            self._waiting = False
         return letter, body.decode("utf-8", "replace")
 
     def _fail(self) -> NoReturn:
         self.end()
         if self._slow:
             raise ReaderDiedError(f"cannot be read: it takes more than {_SECONDS:g} seconds")
-        status = self._process.returncode
+        status = self._process.returncode or 0
         if status < 0:
+            again = -status in _CRASHES
             name = signal.Signals(-status).name if -status in set(signal.Signals) else f"signal {-status}"
-            raise ReaderDiedError(f"cannot be read: it ended its reader ({name})")
+            raise ReaderDiedError(f"cannot be read: it ended its reader ({name})", again=again)
         raise ReaderDiedError(f"cannot be read: it ended its reader (status {status})")
 
     def _watch(self, done: threading.Event) -> None:
-        while not done.wait(min(1.0, _SECONDS / 4)):
-            if time.monotonic() - self._heard > _SECONDS:
+        tick = min(1.0, _SECONDS / 4)
+        while not done.wait(tick):
+            self._quiet = self._quiet + tick if self._waiting else 0.0
+            if self._quiet > _SECONDS:
                 self._slow = True
                 self._process.kill()
                 return
@@ -158,11 +176,14 @@ class _Child:
         """End the child, at once."""
         with contextlib.suppress(OSError):
             self._process.kill()
-        self._process.wait()
-        for stream in (self._process.stdin, self._process.stdout):
-            if stream is not None:
-                with contextlib.suppress(OSError):
-                    stream.close()
+        if self._process.stdin is not None:
+            with contextlib.suppress(OSError):
+                self._process.stdin.close()  # it ends then, even if it could not be killed
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(_IDLE)
+        if self._process.stdout is not None:
+            with contextlib.suppress(OSError):
+                self._process.stdout.close()
 
 
 def _raise(letter: bytes, text: str) -> NoReturn:
@@ -179,6 +200,7 @@ def _raise(letter: bytes, text: str) -> NoReturn:
 
 _lock = threading.Lock()
 _idle: list[tuple[_Child, float]] = []
+_reaper: threading.Timer | None = None
 
 
 def _take() -> _Child | None:
@@ -192,9 +214,13 @@ def _take() -> _Child | None:
     if not sys.executable or getattr(sys, "frozen", False):
         return None
     try:
-        return _Child()
+        child = _Child()
     except OSError:
         return None
+    if child.is_ready():
+        return child
+    child.end()
+    return None
 
 
 def _give_back(child: _Child, *, whole: bool) -> None:
@@ -204,9 +230,25 @@ def _give_back(child: _Child, *, whole: bool) -> None:
         return
     with _lock:
         _idle.append((child, time.monotonic()))
-    timer = threading.Timer(_IDLE, _end_idle)
-    timer.daemon = True
-    timer.start()
+        if _reaper is None:
+            _reap_later()
+
+
+def _reap_later() -> None:
+    global _reaper
+    _reaper = threading.Timer(_IDLE, _reap)
+    _reaper.daemon = True
+    _reaper.start()
+
+
+def _reap() -> None:
+    """End the children that had nothing to do for a while, and come again if there are others."""
+    global _reaper
+    _end_idle()
+    with _lock:
+        _reaper = None
+        if _idle:
+            _reap_later()
 
 
 def _end_idle(after: float = _IDLE) -> None:
@@ -219,8 +261,8 @@ def _end_idle(after: float = _IDLE) -> None:
 
 def _forget() -> None:
     """Leave the children to the process that was forked."""
-    global _lock
-    _lock = threading.Lock()
+    global _lock, _reaper
+    _lock, _reaper = threading.Lock(), None
     _idle.clear()
 
 
@@ -237,11 +279,13 @@ def main() -> None:
     from dynamic_tinybert.corpus.formats import PARTS
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends this process
-    with contextlib.suppress(ImportError, OSError, ValueError):
+    with contextlib.suppress(ImportError):  # Windows
         import resource
 
-        resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        for limit, value in ((resource.RLIMIT_CORE, 0), (resource.RLIMIT_AS, _MEMORY)):
+            with contextlib.suppress(OSError, ValueError):
+                resource.setrlimit(limit, (value, value))
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints is no frame
 
@@ -250,6 +294,7 @@ def main() -> None:
         out.write(_HEAD.pack(letter, len(body)) + body)
         out.flush()
 
+    send(_READY, "")
     for line in sys.stdin.buffer:
         asked = json.loads(line)
         kind, path = asked.pop("kind"), Path(asked.pop("path"))
@@ -266,3 +311,10 @@ def main() -> None:
             send(_OS_ERROR, json.dumps([error.errno, error.strerror or str(error), error.filename]))
         except MemoryError:
             send(_UNREADABLE, "is too large for the memory there is")
+
+
+def _end_with(parent: int) -> None:
+    """End this process soon after its parent."""
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    os._exit(1)
