@@ -170,6 +170,12 @@ def test_answers_far_below_the_best_are_left_out(qa: QuestionAnswerer) -> None:
     assert len(qa(QUESTION, TEXT, top_k=10)) == sum(a.score >= 0.01 * everything[0].score for a in everything)
 
 
+def test_what_an_answer_is_worth_does_not_depend_on_how_many_are_wanted(qa: QuestionAnswerer) -> None:
+    text = "Members:\n- Agnes Moreau\n- the keeper\n\n" + TEXT
+    first, *_ = qa(QUESTION, text, top_k=5)
+    assert first == qa(QUESTION, text)
+
+
 def test_an_answer_is_at_most_so_many_tokens_long(qa: QuestionAnswerer) -> None:
     lengths = []
     for longest in (1, 3, 30):

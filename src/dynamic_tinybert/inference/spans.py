@@ -71,13 +71,21 @@ class SpanPool:
         self._parts: list[Spans] = []
         self._count = 0
 
-    def add(self, window: Window, logits: npt.NDArray[np.float32], base: float = 0.0) -> None:
+    def add(
+        self,
+        window: Window,
+        logits: npt.NDArray[np.float32],
+        base: float = 0.0,
+        *,
+        wanted: npt.NDArray[np.bool_] | None = None,
+    ) -> None:
         """Add the spans of the next window of the text.
 
         Args:
             window: The window; windows come in the order of the text.
             logits: The result of `span_logits` for it.
             base: The value of a span is its logit minus this.
+            wanted: Which spans can be answers, of the shape of `logits`; None means all. The others count in `total`.
         """
         values = logits.astype(np.float64) - base  # in float64, so that the order in a window stays that of logits
         found = np.stack([values, np.full_like(values, base)])
@@ -85,9 +93,15 @@ class SpanPool:
         before = self._shared[0] > found[0, :overlap]
         found[:, :overlap] = np.where(before, self._shared, found[:, :overlap])
         self._shared = found[:, window.settled :]
-        self._settle(window, *found[:, : window.settled])
+        self._settle(window, found[0, : window.settled], found[1, : window.settled], wanted)
 
-    def _settle(self, window: Window, values: npt.NDArray[np.float64], bases: npt.NDArray[np.float64]) -> None:
+    def _settle(
+        self,
+        window: Window,
+        values: npt.NDArray[np.float64],
+        bases: npt.NDArray[np.float64],
+        wanted: npt.NDArray[np.bool_] | None,
+    ) -> None:
         first, extra = np.nonzero(values > -np.inf)
         if not len(first):
             return
@@ -95,6 +109,9 @@ class SpanPool:
         top = float(value.max())
         here = top + float(np.log(np.exp(value - top).sum()))
         self.total = float(np.logaddexp(self.total, here))
+        if wanted is not None:
+            kept = wanted[first, extra]
+            first, extra, value, base = first[kept], extra[kept], value[kept], base[kept]
         text = window.text
         begins, ends = (text.word_start, text.word_end) if self._align else (text.start, text.end)
         self._parts.append(Spans(value, base, begins[first], ends[first + extra]))
@@ -182,11 +199,12 @@ class SpanRanker:
         null = float(start[0]) + float(end[0])
         self.null = min(self.null, null)
         logits = span_logits(*text_logits(window, start, end, align_to_words=self._align), self._longest)
+        wanted = None
         if self._tidy:
             if self._top_k > 1 or not self._begins_well(window, logits):
-                logits = np.where(sensible(self._text, window.text, self._longest), logits, np.float32(-np.inf))
+                wanted = sensible(self._text, window.text, self._longest)
             window = replace(window, text=words_of_unspaced(self._text, window.text))
-        self._pool.add(window, logits, null)
+        self._pool.add(window, logits, null, wanted=wanted)
 
     def ranked(self) -> list[Span]:
         """Return the best answers, best first, at most `top_k`; an empty list if the text has no tokens."""
