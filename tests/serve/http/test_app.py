@@ -187,7 +187,12 @@ def test_a_whole_number_may_have_a_point(service: Service) -> None:
         service.result(**ASKED, **{name: kind(value) for name, value in options.items()}) for kind in (int, float)
     ]
     assert results[0]["answers"] == results[1]["answers"]
-    assert len(results[0]["answers"]) == 3
+    assert len(results[0]["answers"]) == 2
+    everything = service.result(**ASKED, **options, score_threshold=0)["answers"]
+    assert len(everything) == 3
+    assert everything[:2] == results[0]["answers"]
+    bare = service.result(**ASKED, top_k=3, align_to_words=False, score_threshold=0)["answers"]
+    assert len(bare) == 3
 
 
 QUESTIONS = [QUESTION, "When was it built?"]

@@ -249,7 +249,9 @@ async function ask({ moved = false, tries = 0 } = {}) {
     if (!asked) return;
     const stop = stops[$("budget").valueAsNumber];
     const { question, index, text } = asked;
-    const body = { question, ...(index ? { index } : { text: text.value }), budget: stop.budget, top_k: CANDIDATES };
+    // The page shows how far the others are behind, so it asks for them, however far.
+    const many = { budget: stop.budget, top_k: CANDIDATES, score_threshold: 0 };
+    const body = { question, ...(index ? { index } : { text: text.value }), ...many };
     const reply = await call("answer", { body: fitting({ ...body, explain: heat && !index }), signal: mine.signal });
     if (asking !== mine) return;
     shown = { ...asked, stop, reply, result: reply.results[0], chosen: 0, reads: new Map() };
