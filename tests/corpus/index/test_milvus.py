@@ -244,9 +244,11 @@ def test_a_server_may_be_started_again(tmp_path: Path) -> None:
         with pytest.raises(CorpusError, match=rf"^no Milvus answers at http://127\.0\.0\.1:{server.port}$"):
             corpus.find("tower")
         server.start()
-        end, found = time.monotonic() + 60, []
+        end, found = time.monotonic() + 60, None
         while not found and time.monotonic() < end:  # milvus-lite may answer before it has all again
             with contextlib.suppress(CorpusError):
+                if found == []:  # killed before it had written the passages, as milvus-lite may be
+                    corpus.put("note", "The tower stands in Paris.")
                 found = [hit.passage.document for hit in corpus.find("tower")]
         assert found == ["note"]
         corpus.put("other", "A text.")
