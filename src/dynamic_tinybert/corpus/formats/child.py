@@ -95,9 +95,7 @@ class _Child:
             UnreadableError, OSError, ImportError: As the reader of the kind raises them.
         """
         asked = {"kind": kind, "path": os.fsdecode(path.absolute()), **asdict(reading)}
-        done = threading.Event()
-        threading.Thread(target=self._watch, args=(done,), daemon=True, name="reader-watch").start()
-        try:
+        with self._watched():
             try:
                 self._stdin.write(json.dumps(asked).encode() + b"\n")
                 self._stdin.flush()
@@ -117,8 +115,6 @@ class _Child:
                     return
                 else:
                     _raise(letter, text)
-        finally:
-            done.set()
 
     @property
     def _stdin(self) -> BinaryIO:
@@ -127,12 +123,17 @@ class _Child:
 
     def is_ready(self) -> bool:
         """Wait until the child can read files; False if it cannot."""
+        with self._watched(), contextlib.suppress(ReaderDiedError):
+            return self._frame()[0] == _READY
+        return False
+
+    @contextlib.contextmanager
+    def _watched(self) -> Iterator[None]:
+        """Stop the child if it sends nothing for too long."""
         done = threading.Event()
         threading.Thread(target=self._watch, args=(done,), daemon=True, name="reader-watch").start()
         try:
-            return self._frame()[0] == _READY
-        except ReaderDiedError:
-            return False
+            yield
         finally:
             done.set()
 

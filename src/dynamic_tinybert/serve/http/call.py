@@ -112,7 +112,7 @@ class AnswerCall:
                     budget=self._budget,
                     arrived=self._arrived,
                     max_latency=self._max_latency,
-                    options=self._lengths,
+                    options=self._given,
                 )
                 for question in asked.questions
             ]
@@ -123,12 +123,12 @@ class AnswerCall:
 
     def _settings(self, **options: Any) -> Settings:
         try:
-            return self._engine.model.settings(budget=self._budget, top_k=self._asked.top_k, **self._lengths, **options)
+            return self._engine.model.settings(budget=self._budget, top_k=self._asked.top_k, **self._given, **options)
         except ValueError as error:  # it quotes only numbers, never the texts
             raise Problem(422, "invalid_request", str(error)) from None
 
     @property
-    def _lengths(self) -> dict[str, Any]:
+    def _given(self) -> dict[str, Any]:
         return {name: getattr(self._asked, name) for name in _OPTIONS}
 
     @property
