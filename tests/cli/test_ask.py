@@ -626,6 +626,9 @@ def test_closed_streams_leave_no_traceback(tiny_folder: Path, closed: str) -> No
         line = f"echo {TEXT!r} | {line}"
     done = subprocess.run(["sh", "-c", line], capture_output=True, check=False)
     assert b"Traceback" not in done.stderr
+    if closed == ">&-":
+        assert done.returncode == 1
+        assert done.stderr == b"dynamic-tinybert: error: the output cannot be written: standard output is closed\n"
 
 
 def test_a_shell_can_complete_the_commands() -> None:

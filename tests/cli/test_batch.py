@@ -177,6 +177,46 @@ def test_batch_interrupted_says_how_to_go_on(out: Path, tmp_path: Path) -> None:
     assert 0 < len(read(out)) < 5000
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="sends a signal")
+def test_batch_interrupted_does_not_wait_for_a_long_text(tmp_path: Path) -> None:
+    line = json.dumps({"question": "Who was it?", "text": LIGHTHOUSE * 100_000}) + "\n"  # minutes
+    command = [sys.executable, "-m", "dynamic_tinybert", "batch", "-", "--out", "-"]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=heed_interrupts
+    ) as process:
+        assert process.stdin is not None
+        process.stdin.write(line.encode())
+        process.stdin.close()
+        process.stdin = None
+        time.sleep(5)
+        os.kill(process.pid, signal.SIGINT)
+        printed, said = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert printed == b""
+    assert len(said.splitlines()) == 1
+    assert b"--out FILE can be resumed" in said
+
+
+def test_batch_reads_and_writes_standard_streams(questions: Path, out: Path, tiny_folder: Path, run: Run) -> None:
+    run(str(questions), "--out", str(out))
+    command = [sys.executable, "-m", "dynamic_tinybert", "batch"]
+    model = ["--model", str(tiny_folder)]
+    done = subprocess.run(
+        [*command, "-", "--out", "-", *model], input=questions.read_bytes(), capture_output=True, check=False
+    )
+    last = done.stderr.decode().splitlines()[-1]
+    assert [json.loads(line)["id"] for line in done.stdout.splitlines()] == [row["id"] for row in read(out)]
+    assert "answered" in last
+    assert "None" not in last
+
+
+def test_standard_output_is_not_resumed(questions: Path, run: Run) -> None:
+    result = run(str(questions), "--out", "-", "--resume")
+    assert result.exit_code == 2
+    assert "a stream of answers cannot be resumed: name a file" in result.stderr
+
+
 @pytest.mark.parametrize("other", ["text", "question", "budget", "top_k"])
 def test_a_run_is_not_continued_with_another_text_or_option(run: Run, questions: Path, out: Path, other: str) -> None:
     assert run(questions, "--out", out).exit_code == 0

@@ -15,10 +15,10 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeAlias
 
 from dynamic_tinybert.answer import LogitsError
-from dynamic_tinybert.batch.output import BatchError, Line, Output, encode, encode_error, pass_over_answered
+from dynamic_tinybert.batch.output import BatchError, Line, Output, Stream, encode, encode_error, pass_over_answered
 from dynamic_tinybert.batch.records import BadLine, Question, read_questions
 from dynamic_tinybert.errors import check_from_one
 
@@ -204,8 +204,8 @@ class Setup:
 
 
 def answer_file(
-    questions: Path,
-    out: Path,
+    questions: Path | BinaryIO,
+    out: Path | BinaryIO,
     answer: Answering,
     *,
     workers: int,
@@ -225,8 +225,9 @@ def answer_file(
     After each chunk, its answers are passed to the operating system. So a kill loses only unfinished answers.
 
     Args:
-        questions: The file of questions: see `read_questions`. It is read bit by bit, and may be a pipe.
-        out: The file of answers.
+        questions: The file of questions, or a stream of bytes: see `read_questions`. It is read bit by bit, and may be
+            a pipe.
+        out: The file of answers; or a stream of bytes, which cannot be resumed.
         answer: Answers some questions at a time; several threads call it. A ValueError means that a question is wrong;
             any other error ends the run.
         workers: The number of threads.
@@ -240,7 +241,7 @@ def answer_file(
         BatchError: `out` has answers and `resume` is false, or it has answers to other questions; another run is
             writing it; it is not a regular file.
         OSError: A file cannot be read or written; the run can be resumed.
-        ValueError: `workers` or `chunk` is below 1, or both files are the same.
+        ValueError: `workers` or `chunk` is below 1, both files are the same, or `resume` is true with a stream.
     """
     check_from_one(workers=workers, chunk=chunk)
     return run(
@@ -256,8 +257,8 @@ def answer_file(
 
 
 def run(
-    questions: Path,
-    out: Path,
+    questions: Path | BinaryIO,
+    out: Path | BinaryIO,
     spread: Spread,
     *,
     chunk: int,
@@ -268,21 +269,30 @@ def run(
 ) -> Summary:
     """Answer a file of questions with the workers of `spread`; see `answer_file`."""
     began = time.perf_counter()
-    with questions.open("rb") as source:
-        if out.exists() and out.samefile(questions):
+    with contextlib.ExitStack() as files:
+        source = files.enter_context(questions.open("rb")) if isinstance(questions, Path) else questions
+        output: Output | Stream
+        if not isinstance(out, Path):
+            if resume:
+                raise ValueError("a stream of answers cannot be resumed: name a file for the answers with --out")
+            output = Stream(out)
+        elif isinstance(questions, Path) and out.exists() and out.samefile(questions):
             raise ValueError(f"{out} is the file of questions: name another file for the answers with --out")
-        with Output(out, resume=resume) as output:
-            meter = _Meter(progress, os.fstat(source.fileno()).st_size)
-            records = read_questions(source, needs_text=needs_text, options=options)
-            rest, skipped, failed_before = pass_over_answered(records, output, questions, meter.skipped)
-            answered = failed = 0
-            with contextlib.closing(spread(_chunks(rest, chunk))) as done:
-                for lines, end in done:
-                    output.write(b"".join(line.content for line in lines))
-                    good = sum(line.good for line in lines)
-                    answered, failed = answered + good, failed + len(lines) - good
-                    meter.answered(end, len(lines))
-            meter.finish()
+        else:
+            output = files.enter_context(Output(out, resume=resume))
+        meter = _Meter(progress, _size(source))
+        rest: Iterator[Question | BadLine] = read_questions(source, needs_text=needs_text, options=options)
+        skipped = failed_before = answered = failed = 0
+        if isinstance(output, Output):
+            name = str(questions) if isinstance(questions, Path) else "the stream of questions"
+            rest, skipped, failed_before = pass_over_answered(rest, output, name, meter.skipped)
+        with contextlib.closing(spread(_chunks(rest, chunk))) as done:
+            for lines, end in done:
+                output.write(b"".join(line.content for line in lines))
+                good = sum(line.good for line in lines)
+                answered, failed = answered + good, failed + len(lines) - good
+                meter.answered(end, len(lines))
+        meter.finish()
     return Summary(
         answered=answered,
         failed=failed,
@@ -290,6 +300,14 @@ def run(
         failed_before=failed_before,
         seconds=time.perf_counter() - began,
     )
+
+
+def _size(source: BinaryIO) -> int:
+    """Return the size of a file in bytes, or 0 for a stream."""
+    try:
+        return os.fstat(source.fileno()).st_size
+    except OSError:  # no file of the system
+        return 0
 
 
 def answer_lines(answer: Answering, records: Sequence[Question | BadLine]) -> list[Line]:
@@ -339,7 +357,7 @@ def _on_threads(chunks: Iterable[Chunk], answer: Answering, workers: int) -> Gen
         while waiting:
             yield first()
     finally:
-        pool.shutdown(cancel_futures=True)
+        pool.shutdown(wait=False, cancel_futures=True)  # after an interruption, nobody waits for a long text
 
 
 def _chunks(records: Iterable[Question | BadLine], most: int) -> Iterator[Chunk]:

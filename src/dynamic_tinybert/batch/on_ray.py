@@ -18,7 +18,7 @@ import warnings
 from collections.abc import Generator, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import ray
 import ray.data
@@ -38,8 +38,8 @@ _PATIENCE = 5  # seconds for the connection to the cluster
 
 
 def answer_file_on_ray(
-    questions: Path,
-    out: Path,
+    questions: Path | BinaryIO,
+    out: Path | BinaryIO,
     setup: Setup,
     *,
     address: str,
@@ -51,8 +51,8 @@ def answer_file_on_ray(
     """Answer a file of questions on a Ray cluster. The output is the same as that of `answer_file`.
 
     Args:
-        questions: The file of questions; only this process reads it.
-        out: The file of answers; only this process writes it.
+        questions: The file or stream of questions; only this process reads it.
+        out: The file or stream of answers; only this process writes it.
         setup: The options for each worker. The model and the index must be on the worker's machine.
         address: The address of the cluster for `ray.init`: `HOST:PORT` or `auto` on a machine of the cluster, or
             `local` to start a cluster on this machine alone. Ignored if the process is already connected.

@@ -9,7 +9,7 @@ import os
 import stat
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from filelock import lock_descriptor
 
@@ -62,9 +62,11 @@ def encode_error(record: Question | BadLine, error: str) -> bytes:
 
 
 def pass_over_answered(
-    records: Iterator[Question | BadLine], output: Output, questions: Path, skipped: Callable[[int], None]
+    records: Iterator[Question | BadLine], output: Output, questions: str, skipped: Callable[[int], None]
 ) -> tuple[Iterator[Question | BadLine], int, int]:
     """Skip the records whose answers are in the output. From time to time, call `skipped` with the end of the last one.
+
+    In errors, `questions` names the file of the records.
 
     Returns:
         The remaining records, the number of skipped records, and how many of these have an error in the output.
@@ -110,11 +112,29 @@ def _read_answer(line: bytes) -> tuple[dict[str, Any], bool]:
     return {name: value[name] for name in ("id", "question", "digest") if name in value}, "error" not in value
 
 
-def _no_answer(path: Path, number: int, record: Record, questions: Path) -> BatchError:
+def _no_answer(path: Path, number: int, record: Record, questions: str) -> BatchError:
     return BatchError(
         f"{path} belongs to other questions: its line {number} does not answer {record.id!r:.60}, line {record.line} "
         f"of {questions}; name another --out"
     )
+
+
+class Stream:
+    """A stream of answers, such as standard output. It cannot be resumed."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Leave the stream open for its owner."""
+
+    def write(self, content: bytes) -> None:
+        """Write complete lines, and pass them on."""
+        self._stream.write(content)
+        self._stream.flush()
 
 
 class Output:
@@ -131,7 +151,9 @@ class Output:
         try:
             state = os.fstat(self._file)
             if not stat.S_ISREG(state.st_mode):
-                raise BatchError(f"{path} is not a regular file, so it cannot be resumed: name a file with --out")
+                raise BatchError(
+                    f"{path} is not a regular file, so it cannot be resumed: name a file, or - for standard output"
+                )
             self._lock()
             if os.fstat(self._file).st_size and not resume:
                 raise BatchError(f"{path} is not empty: add --resume to continue it, or name another --out")

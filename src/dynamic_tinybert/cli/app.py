@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from dynamic_tinybert.cli import ask, batch, calibrate, evaluation, index, model, push, search, serve, train
-from dynamic_tinybert.cli.console import Commands, complain
+from dynamic_tinybert.cli.console import Closed, Commands, complain
 
 _HELP = """Ask questions of texts, at any computational budget.
 
@@ -71,8 +71,8 @@ def options(
 
 def main() -> None:
     """Run the command line. Exit status: 0 done, 1 failed, 2 misuse."""
-    nowhere = open(os.devnull, "w")  # noqa: SIM115 - replaces closed streams until the process ends
-    sys.stdout, sys.stderr = sys.stdout or nowhere, sys.stderr or nowhere
+    nowhere = open(os.devnull, "w")  # noqa: SIM115 - takes the numbers of closed streams until the process ends
+    sys.stdout, sys.stderr = sys.stdout or Closed(), sys.stderr or nowhere
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # the terminal may not be able to encode a text
             stream.reconfigure(errors="replace")
@@ -87,5 +87,6 @@ def main() -> None:
     except OSError as error:  # the disk is full, or the reader of standard output has left, such as `head`
         if not isinstance(error, BrokenPipeError):
             complain("error", f"the output cannot be written: {error.strerror or error}")
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(sys.stdout, Closed):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)

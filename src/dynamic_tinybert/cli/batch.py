@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
 
@@ -20,10 +20,16 @@ if TYPE_CHECKING:
 
 def batch(
     questions: Annotated[
-        Path, typer.Argument(metavar="QUESTIONS", help="A JSON Lines file: one object with a question per line.")
+        Path,
+        typer.Argument(
+            metavar="QUESTIONS", help="A JSON Lines file: one object with a question per line; - is standard input."
+        ),
     ],
     out: Annotated[
-        Path, typer.Option(metavar="FILE", help="The file for the answers: one line per question, in order.")
+        Path,
+        typer.Option(
+            metavar="FILE", help="The file for the answers: one line per question, in order; - is standard output."
+        ),
     ],
     index: Annotated[
         str | None,
@@ -75,6 +81,11 @@ def batch(
     \b
       dynamic-tinybert batch questions.jsonl --out answers.jsonl --ray auto
 
+    In a pipe, - stands for standard input or output; standard output cannot be resumed.
+
+    \b
+      cat questions.jsonl | dynamic-tinybert batch - --out - | jq .answer
+
     After an interruption, run the same command with --resume to continue. No question is lost and none is written
     twice. Each line has a digest of its question, its text and the options; --resume refuses others.
     """
@@ -111,12 +122,26 @@ def batch(
         from dynamic_tinybert.batch.on_ray import answer_file_on_ray
 
         run = partial(answer_file_on_ray, setup=setup, address=ray, workers=workers)
-    with console.resumable(f"answers are in {out}"), progress_bar("answering", "bytes") as progress:
-        summary = run(questions, out, resume=resume, progress=progress)
-    _report(summary, out)
+    source = console.standard_input() if str(questions) == "-" else questions
+    target = console.standard_output() if str(out) == "-" else out
+    try:
+        with progress_bar("answering", "bytes") as progress:
+            summary = run(source, target, resume=resume, progress=progress)
+    except KeyboardInterrupt:
+        console.complain("interrupted", _hint(source, target))
+        console.end_now(130)
+    _report(summary, "the output" if str(out) == "-" else str(out))
 
 
-def _report(summary: Summary, out: Path) -> None:
+def _hint(questions: Path | BinaryIO, out: Path | BinaryIO) -> str:
+    """Say how an interrupted run is continued."""
+    if not isinstance(out, Path):
+        return "the last lines may be missing; a run with --out FILE can be resumed"
+    again = "the same command" if isinstance(questions, Path) else "the same command on the same questions"
+    return f"run {again} with --resume to continue; answers are in {out}"
+
+
+def _report(summary: Summary, out: str) -> None:
     """Print the summary on standard error, and exit with status 1 if a question failed."""
     failed = summary.failed + summary.failed_before
     there = f", {summary.skipped:,} already done" if summary.skipped else ""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import io
 import json
 import os
 import re
@@ -10,7 +12,7 @@ import sys
 from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, NoReturn
 
 import typer
 from typer.core import TyperGroup
@@ -140,14 +142,12 @@ def failures() -> Iterator[None]:
         fail(str(error))
 
 
-@contextlib.contextmanager
-def resumable(where: str) -> Iterator[None]:
-    """After an interruption, print how to continue, and where the partial results are."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        complain("interrupted", f"run the same command with --resume to continue; {where}")
-        raise typer.Exit(130) from None
+def end_now(status: int) -> NoReturn:
+    """End the process at once: threads that read a long text are not waited for."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):
+            stream.flush()
+    os._exit(status)
 
 
 def load(model: str, precision: Precision = Precision.auto, threads: int | None = None) -> QuestionAnswerer:
@@ -166,6 +166,36 @@ def plain(text: str) -> str:
 def print_json(value: dict[str, Any]) -> None:
     """Print one JSON object on one line of standard output."""
     print(json.dumps(value, ensure_ascii=sys.stdout.encoding.lower() != "utf-8"))
+
+
+class Closed(io.TextIOBase):
+    """Stands for a closed standard output: what is written to it is an error, not lost in silence."""
+
+    encoding = "utf-8"
+
+    def write(self, text: str) -> int:
+        """Refuse a text.
+
+        Raises:
+            OSError: Always, unless the text is empty.
+        """
+        if text:
+            raise OSError(errno.EBADF, "standard output is closed")
+        return 0
+
+
+def standard_input() -> BinaryIO:
+    """Return standard input as a stream of bytes."""
+    if sys.stdin is None:
+        fail("standard input is closed", misuse=True)
+    return sys.stdin.buffer
+
+
+def standard_output() -> BinaryIO:
+    """Return standard output as a stream of bytes."""
+    if isinstance(sys.stdout, Closed):
+        fail("the output cannot be written: standard output is closed")
+    return sys.stdout.buffer
 
 
 def check_writable(path: Path, *, but_not: Path) -> None:
@@ -205,9 +235,7 @@ def read_text(path: str) -> str:
         typer.Exit: The file cannot be read or is not text. One line is printed that says so.
     """
     try:
-        if path == "-" and sys.stdin is None:
-            fail("standard input is closed: give the text as --text FILE or --context TEXT", misuse=True)
-        data = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
+        data = standard_input().read() if path == "-" else Path(path).read_bytes()
     except IsADirectoryError:
         fail(f"{path} is a folder; ask reads one file of text")
     except OSError as error:

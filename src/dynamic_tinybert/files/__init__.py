@@ -4,6 +4,7 @@ from dynamic_tinybert.files.atomic import write_whole
 from dynamic_tinybert.files.installed import extra, install_command, missing
 from dynamic_tinybert.files.jsonl import LineError, parse_object, split_lines
 from dynamic_tinybert.files.machine import processors
+from dynamic_tinybert.files.native import native_call
 from dynamic_tinybert.files.shipped import SHIPPED, find_list, shipped_recipes
 from dynamic_tinybert.files.text import SURROGATE, NoTextError, UndecodableError, decode_text, encodable, text_blocks
 
@@ -19,6 +20,7 @@ __all__ = [
     "find_list",
     "install_command",
     "missing",
+    "native_call",
     "parse_object",
     "processors",
     "shipped_recipes",

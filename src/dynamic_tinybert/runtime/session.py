@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import functools
 import os
+import threading
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args
@@ -13,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
-from dynamic_tinybert.files import processors, write_whole
+from dynamic_tinybert.files import native_call, processors, write_whole
 from dynamic_tinybert.model import ModelShape, Precision
 from dynamic_tinybert.runtime.graph import INPUTS, OUTPUTS, Weights, build_graph
 from dynamic_tinybert.runtime.onnx_writer import DEFAULT_OPSET, PORTABLE_OPSET, Graph, encode_model
@@ -133,28 +136,26 @@ class Runtime:
         self.shape = shape
         self.precision = precision
         self.batch_tokens = _BATCH_TOKENS
-        options = onnxruntime.SessionOptions()
-        # ONNX Runtime 1.31 infers a wrong (empty) shape for Attention's probabilities and would warn in each run.
-        options.log_severity_level = _ERRORS_ONLY
-        if threads is None and processors() < (os.cpu_count() or 1):  # ONNX Runtime knows no limit of a container
-            threads = processors()
-        if threads is not None:
-            options.intra_op_num_threads = threads
-        if precision == "int8" and not multiplies_exactly():
-            options.add_session_config_entry("session.x64quantprecision", "1")  # exact, though slower
         fused = _version(onnxruntime.__version__) >= _FUSED_SINCE and names[0] == "CPUExecutionProvider"
         graph = build_graph(shape, weights, precision=precision, fused_attention=fused)
         # The large weights are not serialized or copied: the session computes with numpy's memory.
         large = [name for name, value in graph.weights.items() if value.nbytes >= _LARGE]
-        self._kept = [onnxruntime.OrtValue.ortvalue_from_numpy(graph.weights[name]) for name in large]
-        options.add_external_initializers(large, self._kept)  # for code that reads values while the session is made
-        for name, value in zip(large, self._kept, strict=True):
-            options.add_initializer(name, value)
-        self._session = onnxruntime.InferenceSession(
+        kept = [onnxruntime.OrtValue.ortvalue_from_numpy(graph.weights[name]) for name in large]
+        if threads is None and processors() < (os.cpu_count() or 1):  # ONNX Runtime knows no limit of a container
+            threads = processors()
+        self._open = functools.partial(
+            _open_session,
             encode_model(graph, external=large, opset=DEFAULT_OPSET if fused else PORTABLE_OPSET),
-            options,
+            large,
+            kept,
+            threads=threads,
+            exact=precision != "int8" or multiplies_exactly(),
             providers=providers,
         )
+        self._alone = threads == 1  # such a session has no threads that a forked process would miss
+        self._lock = threading.Lock()
+        self._session: Any = self._open()
+        _runtimes.add(self)
 
     def run(
         self,
@@ -196,7 +197,59 @@ class Runtime:
             raise ValueError(
                 f"token ids must be from 0 to {self.shape.vocabulary - 1}, token types from 0 to {kinds - 1}"
             )
-        return Logits(*self._session.run(list(OUTPUTS), feeds))
+        session = self._session or self._open_again()
+        with native_call():
+            return Logits(*session.run(list(OUTPUTS), feeds))
+
+    def _open_again(self) -> Any:
+        with self._lock:
+            self._session = self._session or self._open()
+            return self._session
+
+    def _forked(self) -> None:
+        """Leave the session to the process that was forked: its threads are not in this one, and it would wait for them.
+
+        The next run opens another. This one is never freed, which would wait for the threads, too.
+        """
+        self._lock = threading.Lock()
+        if not self._alone and self._session is not None:
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._session))
+            self._session = None
+
+
+_runtimes: weakref.WeakSet[Runtime] = weakref.WeakSet()
+
+
+def _forked() -> None:
+    for runtime in list(_runtimes):
+        runtime._forked()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
+
+
+def _open_session(
+    model: bytes,
+    names: Sequence[str],
+    weights: Sequence[Any],
+    *,
+    threads: int | None,
+    exact: bool,
+    providers: Sequence[Provider],
+) -> Any:
+    """Open a session of ONNX Runtime for a serialized graph and its large weights."""
+    options = onnxruntime.SessionOptions()
+    # ONNX Runtime 1.31 infers a wrong (empty) shape for Attention's probabilities and would warn in each run.
+    options.log_severity_level = _ERRORS_ONLY
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    if not exact:
+        options.add_session_config_entry("session.x64quantprecision", "1")  # exact, though slower
+    options.add_external_initializers(list(names), list(weights))  # for code that reads values while it is opened
+    for name, value in zip(names, weights, strict=True):
+        options.add_initializer(name, value)
+    return onnxruntime.InferenceSession(model, options, providers=list(providers))
 
 
 def _version(text: str) -> tuple[int, ...]:

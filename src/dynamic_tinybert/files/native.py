@@ -1,0 +1,66 @@
+"""Calls of compiled libraries, which must not be running in other threads when the process ends."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Iterator
+
+_PATIENCE = 5.0  # seconds that the end of the process waits for calls in other threads
+
+
+class _Calls:
+    """The calls that are running."""
+
+    def __init__(self) -> None:
+        self.changed = threading.Condition()
+        self.running = 0
+        self.ended = False
+
+
+_calls = _Calls()
+
+
+@contextlib.contextmanager
+def native_call() -> Iterator[None]:
+    """Wrap a call that releases the interpreter's lock while compiled code runs.
+
+    When the interpreter ends, it stops a daemon thread as soon as the thread asks for the lock. In the frames of C++ or
+    Rust, this aborts the process. So the end of the process waits for the calls, and no others begin meanwhile.
+    """
+    calls = _calls
+    if calls.ended and threading.current_thread() is not threading.main_thread():
+        threading.Event().wait(_PATIENCE)  # the process ends meanwhile
+    with calls.changed:
+        calls.running += 1
+    try:
+        yield
+    finally:
+        with calls.changed:
+            calls.running -= 1
+            if calls.ended:
+                calls.changed.notify_all()
+
+
+def _end() -> None:
+    """Wait for the calls in other threads."""
+    calls = _calls
+    until = time.monotonic() + _PATIENCE
+    with calls.changed:
+        calls.ended = True
+        while calls.running and (left := until - time.monotonic()) > 0:
+            calls.changed.wait(left)
+
+
+def _forked() -> None:
+    """Forget the calls of the process that was forked."""
+    global _calls
+    _calls = _Calls()
+
+
+atexit.register(_end)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)

@@ -1,0 +1,67 @@
+"""Processes: a fork after the model has answered, a pool, and the end of a process whose threads still ask."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+SETUP = """
+import os, sys, threading, time
+from dynamic_tinybert import QuestionAnswerer
+
+threads = None if sys.argv[1] == "default" else int(sys.argv[1])
+qa = QuestionAnswerer(threads=threads)
+asked = "Where is the tower?", "The tower stands in Paris. " * 60
+expected = qa(*asked)
+"""
+
+FORK = """
+if (child := os.fork()) == 0:
+    sys.exit(0 if qa(*asked) == expected else 3)
+assert os.waitpid(child, 0)[1] == 0
+assert qa(*asked) == expected
+"""
+
+POOL = """
+import multiprocessing
+
+with multiprocessing.get_context("fork").Pool(2) as pool:
+    assert pool.starmap(qa, [asked] * 4) == [expected] * 4
+"""
+
+DAEMON = """
+def ask():
+    while True:
+        qa(*asked)
+
+for _ in range(3):
+    threading.Thread(target=ask, daemon=True).start()
+time.sleep(0.3)
+"""
+
+
+def ended(code: str, threads: str) -> str:
+    """Run a program to its end; return what it says if it fails."""
+    done = subprocess.run(
+        [sys.executable, "-c", SETUP + code, threads], capture_output=True, text=True, timeout=120, check=False
+    )
+    return "" if done.returncode == 0 else f"{done.returncode}: {done.stderr}"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="has no fork")
+@pytest.mark.parametrize("threads", ["1", "2", "default"])
+def test_a_forked_process_answers(threads: str) -> None:
+    assert ended(FORK, threads) == ""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="has no fork")
+def test_a_pool_of_forked_processes_answers() -> None:
+    assert ended(POOL, "2") == ""
+
+
+@pytest.mark.parametrize("threads", ["1", "2"])
+def test_a_process_ends_cleanly_while_daemon_threads_ask(threads: str) -> None:
+    assert ended(DAEMON, threads) == ""
