@@ -246,7 +246,7 @@ def test_batch_answers_from_an_index_as_one_by_one(
         same = corpus(asked["question"], budget="balanced").to_dict()
         assert (row["text"], row["document"], row["start"]) == (same["text"], same["document"], same["start"])
     assert found[0]["document"] == "lighthouse"
-    same = ("--index", tmp_path / "index", "--out", out, "--resume", "--budget", "balanced")
-    assert run(questions, *same).exit_code == 0
+    again = ("--index", tmp_path / "index", "--out", out, "--resume", "--budget", "balanced")
+    assert run(questions, *again).exit_code == 0
     assert read(out) == found
     assert "contains no index" in complaint(run(questions, "--index", tmp_path / "none", "--out", tmp_path / "o"))

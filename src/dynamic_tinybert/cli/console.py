@@ -142,6 +142,16 @@ def failures() -> Iterator[None]:
         fail(str(error))
 
 
+@contextlib.contextmanager
+def resumable(where: str) -> Iterator[None]:
+    """After an interruption, print how to continue, and where the partial results are."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        complain("interrupted", f"run the same command with --resume to continue; {where}")
+        raise typer.Exit(130) from None
+
+
 def end_now(status: int) -> NoReturn:
     """End the process at once: threads that read a long text are not waited for."""
     for stream in (sys.stdout, sys.stderr):

@@ -1,15 +1,47 @@
-"""Answer questions from a corpus: documents, passages, the index and retrieval."""
+"""Answer questions from a corpus: documents, passages, the index and retrieval.
 
-from dynamic_tinybert.corpus.answering import PASSAGES
-from dynamic_tinybert.corpus.answers import CorpusAnswer
-from dynamic_tinybert.corpus.corpus import Corpus, CorpusOptions, Status
-from dynamic_tinybert.corpus.discover import find_files
-from dynamic_tinybert.corpus.documents import Document, FileAnswer, ask_documents, ask_files, read_documents
-from dynamic_tinybert.corpus.errors import CorpusError, UnknownDocumentError, UnreadableError
-from dynamic_tinybert.corpus.formats import Reading
-from dynamic_tinybert.corpus.formats import read as read_file
-from dynamic_tinybert.corpus.index import DocumentInfo, Hit, Passage, absolute_location
-from dynamic_tinybert.corpus.ingest import Report
+A name is imported at its first use: the process that reads foreign files (see `formats.child`) needs only a few.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dynamic_tinybert.corpus.answering import PASSAGES
+    from dynamic_tinybert.corpus.answers import CorpusAnswer
+    from dynamic_tinybert.corpus.corpus import Corpus, CorpusOptions, Status
+    from dynamic_tinybert.corpus.discover import find_files
+    from dynamic_tinybert.corpus.documents import Document, FileAnswer, ask_documents, ask_files, read_documents
+    from dynamic_tinybert.corpus.errors import CorpusError, UnknownDocumentError, UnreadableError
+    from dynamic_tinybert.corpus.formats import Reading
+    from dynamic_tinybert.corpus.formats import read as read_file
+    from dynamic_tinybert.corpus.index import DocumentInfo, Hit, Passage, absolute_location
+    from dynamic_tinybert.corpus.ingest import Report
+
+_HOMES = {
+    "PASSAGES": "answering",
+    "Corpus": "corpus",
+    "CorpusAnswer": "answers",
+    "CorpusError": "errors",
+    "CorpusOptions": "corpus",
+    "Document": "documents",
+    "DocumentInfo": "index",
+    "FileAnswer": "documents",
+    "Hit": "index",
+    "Passage": "index",
+    "Reading": "formats",
+    "Report": "ingest",
+    "Status": "corpus",
+    "UnknownDocumentError": "errors",
+    "UnreadableError": "errors",
+    "absolute_location": "index",
+    "ask_documents": "documents",
+    "ask_files": "documents",
+    "find_files": "discover",
+    "read_documents": "documents",
+    "read_file": "formats",
+}
 
 __all__ = [
     "PASSAGES",
@@ -34,3 +66,16 @@ __all__ = [
     "read_documents",
     "read_file",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a name of this package at its first use."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), "read" if name == "read_file" else name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

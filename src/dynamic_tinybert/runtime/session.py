@@ -207,9 +207,9 @@ class Runtime:
             return self._session
 
     def _forked(self) -> None:
-        """Leave the session to the process that was forked: its threads are not in this one, and it would wait for them.
+        """Leave the session to the parent process: its threads are not in this one, and a run would wait for them.
 
-        The next run opens another. This one is never freed, which would wait for the threads, too.
+        The next run opens another. The old one is never freed, which would wait for the threads, too.
         """
         self._lock = threading.Lock()
         if not self._alone and self._session is not None:

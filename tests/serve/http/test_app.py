@@ -45,7 +45,7 @@ class Service:
         self.engine, self.held, self.is_idle = running.engine, running.held, running.is_idle
         self.stopping = Stopping()
         self.fastapi = create_app(self.engine, running.options, self.stopping)
-        self.app: ASGIApp = wrap(self.fastapi, running.options, self.stopping)
+        self.app: ASGIApp = wrap(self.fastapi, running.options, self.stopping, running.engine.metrics.request)
 
     def send(self, path: str, asked: Any = None, **more: Any) -> Reply:
         return asyncio.run(send(self.app, path, asked, **more))
@@ -558,6 +558,40 @@ def test_what_comes_too_late_is_given_up(
         assert eventually(service.is_idle)
 
 
+def test_an_index_that_is_gone_is_told_and_may_come_back(tiny: QuestionAnswerer, tmp_path: Path) -> None:
+    with serving(tiny) as service:
+        asked = {"question": QUESTION, "index": "docs"}
+        Corpus(tmp_path / "index", qa=tiny).put("tower", TOWER)
+        service.engine.corpora["docs"] = Corpus(tmp_path / "index", qa=service.engine.qa)
+        assert service.ask(**asked)["results"][0]["answers"]
+        (tmp_path / "index").rename(tmp_path / "elsewhere")
+        gone = service.send("/answer", asked)
+        problem(gone, 503, "index_unavailable")
+        assert gone.headers["retry-after"] == "5"
+        assert str(tmp_path) not in gone.body.decode()  # the log says which
+        assert service.send("/info").json()["indexes"][0]["documents"] is None
+        (tmp_path / "elsewhere").rename(tmp_path / "index")
+        assert service.ask(**asked)["results"][0]["answers"]
+        assert service.metric("requests_total", status="503") == 1
+
+
+def test_a_library_that_panics_is_a_failure_of_one_request(
+    tiny: QuestionAnswerer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class PanicException(BaseException):
+        """As pyo3 raises it."""
+
+    def panics(*_: object, **__: object) -> None:
+        raise PanicException("index out of bounds")
+
+    with serving(tiny) as service:
+        corpus = Corpus("nowhere", qa=service.engine.qa)
+        monkeypatch.setattr(Corpus, "__call__", panics)
+        service.engine.corpora["docs"] = corpus
+        problem(service.send("/answer", {"question": QUESTION, "index": "docs"}), 500, "internal")
+        assert service.ask(question=QUESTION, text=TOWER)["results"]
+
+
 @pytest.mark.parametrize("of_index", [False, True])
 def test_a_client_that_leaves_takes_its_questions_along(tiny: QuestionAnswerer, tmp_path: Path, of_index: bool) -> None:
     with serving(tiny) as service:
@@ -644,10 +678,14 @@ def test_metrics_move(small: Service) -> None:
     before = read()
     small.ask(question=QUESTIONS, text=[TOWER, LONG])
     problem(small.send("/answer", {"question": QUESTION, "index": "nowhere"}), 404, "not_found")
+    problem(small.send("/answer", {"question": QUESTION}), 422, "invalid_request")
+    problem(small.send("/answer"), 405, "method_not_allowed")
     after = read()
     for name, more in {
         'requests_total{status="200"}': 1,
         'requests_total{status="404"}': 1,
+        'requests_total{status="405"}': 1,
+        'requests_total{status="422"}': 1,
         "accepted_questions_total": 2,
         'answered_questions_total{configuration="full"}': 2,
         "request_seconds_count": 1,

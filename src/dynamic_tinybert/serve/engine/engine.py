@@ -305,7 +305,12 @@ class Engine:
     async def _in(self, pool: ThreadPoolExecutor, work: Callable[[], T]) -> T:
         def unless_stopping() -> T:
             self._workers.check_running()
-            return work()
+            try:
+                return work()
+            except Exception:
+                raise
+            except BaseException as panic:  # of a library in Rust: it is no Exception, and would end more than this
+                raise RuntimeError(f"a library failed: {panic}") from panic
 
         with self._workers.lock:
             self._workers.check_running()

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from dynamic_tinybert.errors import DynamicTinyBertError
 
+_REASONS = {
+    "waiting": "as many questions as the server allows are waiting",
+    "objective": "the server could not answer in its time limit, even with its cheapest configuration",
+}
+
 
 class TooBusy(DynamicTinyBertError):
-    """Too many questions are waiting. There should be room after `retry_after` seconds; `reason` is for the metrics."""
+    """A question cannot be accepted now. There should be room after `retry_after` seconds.
+
+    Attributes:
+        reason: The reason for the metrics: `waiting` or `objective`.
+    """
 
     def __init__(self, reason: str, retry_after: int) -> None:
-        super().__init__(reason)
+        super().__init__(_REASONS[reason])
         self.reason = reason
         self.retry_after = retry_after
 

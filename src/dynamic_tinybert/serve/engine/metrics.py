@@ -73,6 +73,10 @@ class Metrics:
             name("objective_seconds"), "The objective of load control; 0 if there is none.", registry=registry
         )
 
+    def request(self, status: str) -> None:
+        """Count a request to /answer that has ended."""
+        self.requests.labels(status).inc()
+
     def text(self) -> bytes:
         """Return all metrics in the format of Prometheus."""
         return generate_latest(self.registry)

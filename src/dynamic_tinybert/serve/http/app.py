@@ -15,7 +15,8 @@ from dynamic_tinybert import __version__
 from dynamic_tinybert.serve.engine import Engine
 from dynamic_tinybert.serve.http import problems
 from dynamic_tinybert.serve.http.call import AnswerCall, ClientLeft
-from dynamic_tinybert.serve.http.problems import Problem, ProblemBody
+from dynamic_tinybert.serve.http.middleware import LEFT
+from dynamic_tinybert.serve.http.problems import ProblemBody
 from dynamic_tinybert.serve.http.responses import info_body
 from dynamic_tinybert.serve.http.schemas import EXAMPLES, AnswerResponse, Health, Info, request_model
 from dynamic_tinybert.serve.http.stopping import Stopping
@@ -42,10 +43,9 @@ _PROBLEMS = {
     422: "The request is not valid.",
     429: "The server is busy; Retry-After says how many seconds to wait.",
     500: "The server failed; its log says more.",
-    503: "The server is stopping.",
+    503: "The server is stopping, or the index cannot be used.",
     504: "The deadline has passed.",
 }
-_LEFT = 499  # nginx's status for a client that has left; only the metrics use it
 
 
 def create_app(engine: Engine, options: ServeOptions, stopping: Stopping | None = None) -> FastAPI:
@@ -85,23 +85,12 @@ def _add_answer(app: FastAPI, engine: Engine, options: ServeOptions) -> None:
         """Answer questions from a text, texts, or an index."""
         call = AnswerCall(engine, options, request, asked)
         engine.metrics.open_requests.inc()
-        status = 500
         try:
-            response = await call()
-            status = response.status_code
-            return response
-        except Problem as problem:
-            status = problem.status
-            raise
+            return await call()
         except ClientLeft:
-            status = _LEFT
-            return Response(status_code=_LEFT)
-        except asyncio.CancelledError:  # Ray Serve cancels the request if the client has left
-            status = _LEFT
-            raise
+            return Response(status_code=LEFT)
         finally:
             engine.metrics.open_requests.dec()
-            engine.metrics.requests.labels(str(status)).inc()
 
     # The model of a request depends on the options of the server, so the annotation is set here.
     answer.__annotations__["asked"] = Annotated[request_model(options), Body(openapi_examples=EXAMPLES)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import time
 from collections.abc import Callable, Coroutine
@@ -13,6 +14,7 @@ from fastapi import Request
 from fastapi.responses import JSONResponse, Response
 
 from dynamic_tinybert.answer import EmptyQuestionError
+from dynamic_tinybert.corpus import CorpusError
 from dynamic_tinybert.inference import Settings
 from dynamic_tinybert.model import Budget
 from dynamic_tinybert.serve.engine import Engine, Result, Stopped, TooBusy, TooMuch
@@ -20,6 +22,8 @@ from dynamic_tinybert.serve.http.problems import Problem
 from dynamic_tinybert.serve.http.responses import milliseconds, result_body
 from dynamic_tinybert.serve.http.schemas import AnswerRequest
 from dynamic_tinybert.serve.options import ServeOptions
+
+logger = logging.getLogger("dynamic_tinybert.serve")
 
 _Work: TypeAlias = "Callable[[], Coroutine[Any, Any, list[Result]]]"
 
@@ -72,7 +76,7 @@ class AnswerCall:
             raise Problem(
                 429,
                 "too_busy",
-                f"the server is busy: try again in {busy.retry_after} s",
+                f"{busy}: try again in {busy.retry_after} s",
                 headers={"Retry-After": str(busy.retry_after)},
             ) from None
         try:
@@ -160,6 +164,15 @@ class AnswerCall:
         except TooMuch as much:
             self._failed()
             raise Problem(413, "too_large", f"{much}: send less text at a time, or a smaller doc_stride") from None
+        except CorpusError as error:
+            self._failed()
+            logger.error("an index cannot be used: %s", error, extra={"request_id": self._request.state.request_id})
+            raise Problem(
+                503,
+                "index_unavailable",
+                "the index cannot be used now: the server's log says why under this request_id",
+                headers={"Retry-After": "5"},
+            ) from None
         except EmptyQuestionError:
             self._failed()
             raise Problem(422, "invalid_request", "a question has no words that can be read") from None

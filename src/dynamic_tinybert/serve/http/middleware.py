@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import ipaddress
 import logging
 import re
 import socket
+import sys
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
@@ -40,10 +42,16 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^:\[\]/@\s]+)(?::[0-9]{0,5})?")
 _MOST_HEADERS = 256
 _LINGER_S = 1.0
+LEFT = 499  # nginx's status for a client that has left; only the metrics use it
 
 
-def wrap(app: ASGIApp, options: ServeOptions, stopping: Stopping | None = None) -> ASGIApp:
-    """Put the middleware around an app.
+def wrap(
+    app: ASGIApp,
+    options: ServeOptions,
+    stopping: Stopping | None = None,
+    count: Callable[[str], object] | None = None,
+) -> ASGIApp:
+    """Put the middleware around an app. `count` is called with the status of each request to /answer that has ended.
 
     `scope["state"]` contains `request_id`; `received`, the time when the body was complete, by `time.perf_counter`; and
     `log`, a dictionary whose fields are added to the request's line of the log. After the body of a request, `receive`
@@ -67,7 +75,7 @@ def wrap(app: ASGIApp, options: ServeOptions, stopping: Stopping | None = None) 
             allow_headers=("Authorization", "Content-Type", "X-API-Key", "X-Request-ID"),
             expose_headers=("X-Request-ID", "Retry-After"),
         )
-    return _Requests(_Headers(app))
+    return _Requests(_Headers(app), count)
 
 
 async def refuse(scope: Scope, receive: Receive, send: Send, problem: Problem, *, linger_s: float = _LINGER_S) -> None:
@@ -116,7 +124,11 @@ class _Middleware:
 
 
 class _Requests(_Middleware):
-    """Set the id of each request and write its line to the log. Refuse WebSockets."""
+    """Set the id of each request, write its line to the log and count it. Refuse WebSockets."""
+
+    def __init__(self, app: ASGIApp, count: Callable[[str], object] | None) -> None:
+        super().__init__(app)
+        self.count = count
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
@@ -157,6 +169,10 @@ class _Requests(_Middleware):
         try:
             await self.app(scope, receive_counted, send_named)
         finally:
+            if self.count is not None and scope["path"].removeprefix(scope.get("root_path", "")) == "/answer":
+                # Ray Serve cancels the request if the client has left.
+                left = status is None and (gone or isinstance(sys.exc_info()[1], asyncio.CancelledError))
+                self.count(str(LEFT if left else status or 500))
             access_logger.info(
                 {
                     "message": "request",

@@ -7,13 +7,12 @@ import logging
 import re
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal, TypedDict, get_args
+from typing import Any, Literal, TypedDict
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field, model_validator
-from pydantic_core.core_schema import ErrorType
 from starlette.exceptions import HTTPException
 
 logger = logging.getLogger("dynamic_tinybert.serve")
@@ -30,6 +29,7 @@ Code = Literal[
     "too_busy",
     "internal",
     "stopping",
+    "index_unavailable",
     "deadline_exceeded",
 ]
 
@@ -72,15 +72,37 @@ _NO_JSON = "the body is not JSON: send one JSON object in UTF-8"
 _MOST_ERRORS = 20  # in one response
 _LONGEST_MESSAGE = 300
 _FIELD_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
-_OF_PYDANTIC = frozenset(get_args(ErrorType))
-_ECHOES = frozenset({"error", "tag", "encoding_error"})  # these keys quote the input
+_MESSAGES = {  # by pydantic's type of error; what stands in braces comes from the schema, never from the request
+    "missing": "is missing",
+    "string_type": "must be a string",
+    "string_unicode": "must not hold half a character (a lone surrogate)",
+    "string_too_short": "must have at least {min_length} characters",
+    "string_too_long": "must have at most {max_length} characters",
+    "bool_type": "must be true or false",
+    "int_type": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "int_parsing_size": "must be a smaller number",
+    "float_type": "must be a number",
+    "finite_number": "must be a finite number",
+    "list_type": "must be a list",
+    "too_short": "must have at least {min_length} items",
+    "too_long": "must have at most {max_length} items",
+    "dict_type": "must be an object",
+    "model_type": "must be an object",
+    "model_attributes_type": "must be an object",
+    "literal_error": "must be {expected}",
+    "greater_than": "must be more than {gt:g}",
+    "greater_than_equal": "must be at least {ge:g}",
+    "less_than": "must be less than {lt:g}",
+    "less_than_equal": "must be at most {le:g}",
+}
 
 
 class ErrorItem(BaseModel):
     """The error of one field."""
 
     field: str = Field(examples=["question.3"], description="The path to the field: names and list indices, with dots.")
-    message: str = Field(examples=["Input should be a valid string"])
+    message: str = Field(examples=["must be a string"])
 
 
 class ProblemBody(BaseModel):
@@ -325,8 +347,8 @@ def _message(item: Mapping[str, Any]) -> str:
         message = str(context["error"])
     elif item["type"] == "extra_forbidden":
         message = "there is no such field"
-    elif item["type"] in _OF_PYDANTIC and not _ECHOES.isdisjoint(context):
-        message = "Input is not valid here"
+    elif item["type"] in _MESSAGES:
+        message = _MESSAGES[item["type"]].format(**context)
     else:
-        message = str(item["msg"])
+        message = "is not valid"
     return message[:_LONGEST_MESSAGE]

@@ -349,6 +349,7 @@ let repeat = begin; // what failed
 function fail(error, { what = ask, moved = false, tries = 0, ours = false } = {}) {
   stopWaiting();
   repeat = what;
+  if (what === ask && shown && !stillAsked()) forget();
   const { status, errors, after } = error;
   const unknown = status === undefined; // an answer that is not of the documented form
   $("problem").textContent = unknown ? `The server's answer cannot be shown (${error.message}).` : error.message;
@@ -380,6 +381,21 @@ function fail(error, { what = ask, moved = false, tries = 0, ours = false } = {}
   }
 }
 
+/** Whether the fields still hold what the answer on display belongs to. */
+function stillAsked() {
+  const index = sourceIndex();
+  const text = index ? null : (held?.value ?? wellFormed($("text").value));
+  const same = wellFormed($("question").value) === shown.question && index === shown.index;
+  return same && (index || text === shown.text.value);
+}
+
+/** Take the answer off: it belongs to another question than the error. */
+function forget() {
+  for (const id of ["best", "best-scores", "spent", "candidates"]) $(id).hidden = true;
+  shown = null;
+  if (!$("reading").hidden) edit();
+}
+
 // Showing
 
 function show({ moved = false } = {}) {
@@ -404,7 +420,10 @@ function show({ moved = false } = {}) {
 }
 
 function described(answer) {
-  if (!answer) return { words: "No answer: there are no words to look in", scores: "" };
+  if (!answer) {
+    const where = shown.index ? "no passage has a word of the question" : "there are no words to look in";
+    return { words: `No answer: ${where}`, scores: "" };
+  }
   const scores = [`score ${percent(answer.score)}`];
   if (answer.confidence !== null && answer.confidence !== undefined)
     scores.push(`confidence ${percent(answer.confidence)}`);
@@ -463,22 +482,24 @@ function showSpent() {
   const { reply, result, stop } = shown;
   $("total").textContent = ms(reply.total_ms);
   $("times").textContent = `queue ${brief(result.queue_ms)}, read ${brief(result.read_ms)}`;
-  $("share").textContent = `${percent(result.share)} of full`;
-  $("configuration").textContent = result.configuration;
-  $("share-bar").style.transform = `scaleX(${Math.min(result.share, 1)})`;
+  const nothing = !result.windows; // no passage was found: no configuration was used
+  $("share").textContent = nothing ? "nothing was read" : `${percent(result.share)} of full`;
+  $("configuration").textContent = nothing ? "" : result.configuration;
+  $("share-bar").style.transform = `scaleX(${nothing ? 0 : Math.min(result.share, 1)})`;
   const row = info.configurations.find(({ name }) => name === result.configuration);
   const full = info.configurations.find(({ name }) => name === info.budgets.full);
-  $("accuracy").textContent =
-    typeof row?.f1 === "number" && typeof full?.f1 === "number"
+  $("accuracy").textContent = nothing
+    ? ""
+    : typeof row?.f1 === "number" && typeof full?.f1 === "number"
       ? `F1 ${row.f1.toFixed(1)}${row === full ? "" : ` (full: ${full.f1.toFixed(1)})`}`
       : "not measured";
-  $("measured-on").textContent = info.measured_on ? `on ${info.measured_on}` : "";
+  $("measured-on").textContent = info.measured_on && !nothing ? `on ${info.measured_on}` : "";
   const saved = result.macs ? result.bert_base_macs / result.macs : 0;
   $("saved").textContent = saved > 1 ? ` · 1/${saved.toFixed(saved < 10 ? 1 : 0)} of BERT\u2011base` : "";
-  const less = result.share < stop.share - 5e-4;
+  const less = !nothing && result.share < stop.share - 5e-4;
   const wanted = stop.names[0] ? `${stop.names[0]} (${percent(stop.share)})` : percent(stop.share);
   $("less").textContent = less
-    ? `The server is busy: load control gave ${percent(result.share)} of the compute, but ${wanted} was asked for.`
+    ? `To answer in time, load control gave ${percent(result.share)} of the compute; ${wanted} was asked for.`
     : "";
   $("less").hidden = !less;
   $("spent").hidden = false;
