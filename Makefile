@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test check rest test-slow test-serve test-ray test-milvus test-all lint format bench dist docs clean
+.PHONY: demo test check rest test-slow test-serve test-ray test-milvus test-all lint format bench dist docs lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -19,6 +19,7 @@ help:
 	@echo "make lint        ruff, mypy, and import-linter, which holds the order of the rooms"
 	@echo "make docs        the documentation site, in build/docs; fails at a warning or a link that leads nowhere"
 	@echo "make bench       measure speed side by side; the table and the picture go to results/"
+	@echo "make lock        write requirements-container.txt again, with uv: the newest versions that pyproject.toml allows"
 	@echo "make dist        build the wheel and the sdist, and prove both; PYTHONS=\"python3.12 ...\" names more interpreters"
 
 $(VENV)/.made:
@@ -110,6 +111,12 @@ dist: $(VENV)/.dist
 docs: $(VENV)/.docs
 	$(BIN)/python -m sphinx -W --keep-going -q -c docs . build/docs
 	$(BIN)/python scripts/check_site.py build/docs
+
+lock:
+	uv pip compile pyproject.toml --extra serve --extra corpus --universal --python-version 3.10 --generate-hashes \
+	    --no-emit-index-url --no-header --quiet --upgrade -o requirements-container.txt
+	@sed -i '1i # What the image of Containerfile installs, with hashes, for Python 3.10 and later. `make lock` writes it again.' \
+	    requirements-container.txt
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
+import zipfile
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -12,7 +14,9 @@ from pathlib import Path
 import pytest
 
 import dynamic_tinybert
+from dynamic_tinybert.__pyinstaller import hook_dirs
 
+ROOT = Path(__file__).parents[1]
 HEAVY = ["torch", "transformers", "onnx", "huggingface_hub", "optuna", "fastapi", "pandas", "scipy", "sklearn"]
 HEAVY += ["accelerate", "matplotlib", "yaml", "tantivy", "lxml", "inscriptis", "mammoth", "pypdfium2", "haystack"]
 HEAVY += ["starlette", "uvicorn", "uvloop", "prometheus_client", "pythonjsonlogger", "ray"]
@@ -129,3 +133,25 @@ def test_files_that_nobody_installed_have_a_version_too(tmp_path: Path) -> None:
     code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import dynamic_tinybert as d; print(d.__version__)"
     done = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "0.0\n"
+
+
+@pytest.mark.slow
+def test_a_zipped_package_answers(tmp_path: Path) -> None:
+    source = Path(dynamic_tinybert.__file__).parent
+    with zipfile.ZipFile(tmp_path / "package.zip", "w") as archive:
+        for file in sorted(source.rglob("*")):
+            if file.is_file() and file.suffix != ".pyc":
+                archive.write(file, file.relative_to(source.parent))
+    code = "from dynamic_tinybert import QuestionAnswerer as Q; print(Q()('Where is it?', 'It is in Paris.').text)"
+    places = {"PYTHONPATH": str(tmp_path / "package.zip"), "TMPDIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], env={**os.environ, **places}, capture_output=True, check=False)
+    assert done.stdout.split() == [b"Paris"], done.stderr
+    assert list(tmp_path.iterdir()) == [tmp_path / "package.zip"]  # what was unpacked is gone
+
+
+def test_pyinstaller_finds_the_hook() -> None:
+    (folder,) = hook_dirs()
+    hook = (Path(folder) / "hook-dynamic_tinybert.py").read_text("utf-8")
+    compile(hook, "hook", "exec")
+    (line,) = re.findall(r'^hook-dirs = "(.*)"$', (ROOT / "pyproject.toml").read_text("utf-8"), re.MULTILINE)
+    assert line == f"{hook_dirs.__module__}:{hook_dirs.__name__}"

@@ -60,12 +60,6 @@ def test_it_copies_what_is_there_and_not_ignored() -> None:
     assert all((ROOT / source).exists() for source in copied)
 
 
-def test_its_extras_are_there() -> None:
-    (extras,) = {match[1] for _, rest in instructions() if (match := re.search(r"\.whl\)\[([\w,]+)\]", rest))}
-    for extra in extras.split(","):
-        assert re.search(rf"^{extra} = \[", PROJECT, re.MULTILINE)
-
-
 def test_it_is_not_root_and_writes_nothing() -> None:
     assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", FINAL["USER"])
     assert SETTINGS["PYTHONDONTWRITEBYTECODE"] == "1"
@@ -99,3 +93,16 @@ def test_its_health_check_tells_well_from_stopping(server: HTTPServer, status: i
     port = {"DYNAMIC_TINYBERT_PORT": str(server.server_port)}
     done = subprocess.run([sys.executable, *arguments[1:]], env={**os.environ, **port}, capture_output=True)
     assert (done.returncode == 0) == well
+
+
+def test_the_lock_file_has_every_dependency_with_a_hash() -> None:
+    lock = (ROOT / "requirements-container.txt").read_text("utf-8")
+    entries = re.split(r"\n(?=[a-z])", lock)[1:]
+    names = {re.split(r"[=\[ ]", entry)[0] for entry in entries}
+    assert all("==" in entry.splitlines()[0] and "--hash=sha256:" in entry for entry in entries)
+    assert "http" not in re.sub(r"(#.*|httpx\w*|httpcore\w*|httptools)", "", lock)  # no address of an index
+    lists = re.findall(r"^(?:dependencies|serve|corpus) = \[(.*?)^\]", PROJECT, re.MULTILINE | re.DOTALL)
+    found = (name for part in lists for name in re.findall(r'"([A-Za-z0-9_.-]+)', part))
+    wanted = {re.sub(r"[-_.]+", "-", name).lower() for name in found} - {"dynamic-tinybert", "win32", "cpython"}
+    assert len(lists) == 3
+    assert {"onnxruntime", "fastapi", "tantivy"} <= wanted <= names

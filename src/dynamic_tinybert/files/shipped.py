@@ -1,10 +1,30 @@
-"""Find the recipes inside the package, and the lists of held-out articles next to them."""
+"""Find what is inside the package: the embedded model, the recipes, and the lists of held-out articles next to them."""
 
 from __future__ import annotations
 
+import atexit
+import functools
+import shutil
+import tempfile
+from importlib import resources
 from pathlib import Path
 
 SHIPPED = (Path(__file__).parents[1] / "recipes", Path(__file__).parents[3] / "recipes")  # installed; in the repository
+
+
+@functools.cache
+def folder_of_package(name: str) -> Path:
+    """Return a folder of files inside the package. If the package is in a zip file, they are unpacked until the end."""
+    there = resources.files("dynamic_tinybert") / name
+    if isinstance(there, Path):
+        return there
+    folder = Path(tempfile.mkdtemp(prefix="dynamic-tinybert-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    for file in there.iterdir():
+        if file.is_file():
+            with file.open("rb") as source, (folder / file.name).open("wb") as copy:
+                shutil.copyfileobj(source, copy)
+    return folder
 
 
 def find_list(path: Path) -> Path:

@@ -16,6 +16,7 @@ from typing import Any, Final, NoReturn
 import numpy as np
 import numpy.typing as npt
 
+from dynamic_tinybert.files import folder_of_package
 from dynamic_tinybert.folder import hub
 from dynamic_tinybert.folder.architectures import ARCHITECTURES, BUCKETS
 from dynamic_tinybert.folder.errors import ModelFolderError
@@ -156,7 +157,7 @@ def open_folder(
         ModelFolderError: There is no such model, its kind is not supported, or something in it is missing or damaged.
     """
     if model is None or model == EMBEDDED:
-        name, path = EMBEDDED, Path(__file__).parents[1] / EMBEDDED
+        name, path = EMBEDDED, folder_of_package(EMBEDDED)
     else:
         name = os.fspath(model)
         path = Path(os.path.expanduser(name))
