@@ -5,11 +5,14 @@ the best passages with the length configuration of the budget. A candidate's val
 confidence plus a weight times BM25; after two predictions, it is the mean of both. The first round stops when the next
 passage is unlikely to win: it would not come first even with log-odds of 0.5, a confidence of 0.62. The weights and
 bounds were chosen on `select` (results/corpus/corpus-choice.md).
+
+Passages with the same words count once: many copies of a text must not take the places of other passages.
 """
 
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -33,6 +36,9 @@ _MOST_LOG_ODDS = 0.5  # expected of a passage further down: a confidence of 0.62
 _LEAST = 1e-9  # log-odds are clipped to this distance from 0 and 1
 _PASSAGE_OVERHEAD = 200  # the fixed cost of a passage, in characters
 _CAUTION = 1.2  # factor on estimates of time
+_MORE = 4  # so many times more passages are drawn as long as too few of them are different
+_MOST_DRAWN = 1000  # unless more passages are wanted
+_WORD = re.compile(r"\w+")
 
 
 class Pace:
@@ -139,7 +145,7 @@ class Asking:
             CorpusError: The index cannot be read.
         """
         plan = self._plan
-        hits = self._index.search(question, plan.passages)
+        hits = retrieve(self._index, question, plan.passages)
         if not hits:
             self._qa(question, "", budget=plan.fine.config, **plan.options)  # raises if an option is out of range
         coarse: list[_Candidate] = []
@@ -280,6 +286,23 @@ class Asking:
             retrieval=0.0,
             spent=spent,
         )
+
+
+def retrieve(index: Index, question: str, k: int) -> list[Hit]:
+    """Return the `k` passages that match a question best; of passages with the same words, only the first.
+
+    Raises:
+        CorpusError: The index cannot be read.
+    """
+    drawn = k
+    while True:
+        hits = index.search(question, drawn)
+        different: dict[str, Hit] = {}
+        for hit in hits:
+            different.setdefault(" ".join(_WORD.findall(hit.passage.text.lower())), hit)
+        if len(different) >= k or len(hits) < drawn or drawn >= _MOST_DRAWN:
+            return list(different.values())[:k]
+        drawn = min(_MORE * drawn, _MOST_DRAWN)
 
 
 def _value(answer: Answer, hit: Hit) -> float:

@@ -1,6 +1,6 @@
 """The index of a corpus: its interface and its location. The engines are in `tantivy` and `milvus`."""
 
-from dynamic_tinybert.corpus.index.location import MilvusAddress, absolute_location, open_index, parse
+from dynamic_tinybert.corpus.index.location import MilvusAddress, absolute_location, open_index, parse, turn
 from dynamic_tinybert.corpus.index.protocol import Counts, DocumentInfo, Hit, Index, Passage, Source, Writer
 
 __all__ = [
@@ -15,4 +15,5 @@ __all__ = [
     "absolute_location",
     "open_index",
     "parse",
+    "turn",
 ]

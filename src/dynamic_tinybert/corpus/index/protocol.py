@@ -75,6 +75,7 @@ class Source:
         characters: Characters of these documents.
         complete: Whether all of it is in the index; of an interrupted file of records, only the first records are.
         revision: The number of this record of the version, set by the writer: the highest one counts.
+        left_out: Records or other parts of it that could not be read.
     """
 
     name: str
@@ -89,6 +90,7 @@ class Source:
     characters: int
     complete: bool = True
     revision: int = 0
+    left_out: int = 0
 
 
 def key_of(name: str) -> str:
