@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
@@ -24,14 +23,12 @@ from dynamic_tinybert.folder.files import (
     CARD,
     CONFIG,
     LENGTH_CONFIGS,
-    MERGES,
-    PAIRED_VOCABULARY,
     TOKENIZER,
-    VOCABULARY,
     WEIGHTS,
     read_object,
 )
 from dynamic_tinybert.folder.tensors import StoredTensor, find_tensors, find_weight_files
+from dynamic_tinybert.folder.tokenizing import check_tokenizer
 from dynamic_tinybert.model import Activation, ModelShape, QuantizedTensor, read_significance
 
 EMBEDDED: Final = "embedded"
@@ -203,7 +200,8 @@ def _read_folder(name: str, path: Path) -> ModelFolder:
     kind, shape = _read_shape(path / CONFIG, config)
     files = find_weight_files(path)
     tensors = find_tensors(path, shape, kind, files)
-    _check_vocabulary(path, shape)
+    # A tokenizer may give every token type 0, whatever the architecture could embed.
+    shape = replace(shape, typed=check_tokenizer(path, shape) and shape.typed and shape.token_types > 1)
     lengths = path / LENGTH_CONFIGS
     return ModelFolder(
         name=name,
@@ -279,37 +277,6 @@ def _read_shape(file: Path, config: Mapping[str, Any]) -> tuple[str, ModelShape]
         distances=count("relative_attention_num_buckets", BUCKETS, least=BUCKETS) if "distances" in ours else 0,
         sharing=tuple(int(i / (layers / groups)) for i in range(layers)) if shared else (),
     )
-
-
-def _check_vocabulary(path: Path, shape: ModelShape) -> None:
-    if (file := path / TOKENIZER).is_file():
-        tokens = _count_tokens(file)
-    elif (file := path / VOCABULARY).is_file():
-        with file.open("rb") as lines:
-            tokens = sum(1 for _ in lines)
-    elif (file := path / PAIRED_VOCABULARY).is_file() and (path / MERGES).is_file():
-        tokens = len(read_object(file))
-    else:
-        raise ModelFolderError(
-            f"{path} has neither {TOKENIZER} nor {VOCABULARY}, nor {PAIRED_VOCABULARY} and {MERGES}: save the"
-            " tokenizer of the same model there, with save_pretrained of transformers"
-        )
-    if tokens > shape.vocabulary:
-        raise ModelFolderError(
-            f"{file} has {tokens} tokens, but the model has embeddings for {shape.vocabulary}: use the tokenizer"
-            " of the same model"
-        )
-
-
-def _count_tokens(file: Path) -> int:
-    """Count the ids of a tokenizer.json; 0 if they cannot be found, because the tokenizer's loader reports that."""
-    try:
-        tokenizer = json.loads(file.read_text(encoding="utf-8"))
-        vocabulary = tokenizer["model"]["vocab"]  # token -> id; a unigram model has a list of tokens instead
-        ids = [*(vocabulary.values() if isinstance(vocabulary, dict) else range(len(vocabulary)))]
-        return int(max([*ids, *(token["id"] for token in tokenizer["added_tokens"])])) + 1
-    except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
-        return 0
 
 
 def _read_license(card: Path) -> str | None:
