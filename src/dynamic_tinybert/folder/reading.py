@@ -77,6 +77,11 @@ class ModelFolder:
         return ARCHITECTURES[self.kind].model
 
     @property
+    def commit(self) -> str | None:
+        """The commit of a model from the Hub, or None."""
+        return self.path.name if self.path.parent.name == "snapshots" else None
+
+    @property
     def calibration(self) -> Mapping[str, Any] | None:
         """The `calibration` of `length_configs.json`, which turns logits into confidences, or None."""
         return (self.length_configs or {}).get("calibration")
@@ -143,8 +148,9 @@ def open_folder(
     """Open a model folder and check it. The weights are read later: see `ModelFolder.weights`.
 
     Args:
-        model: A folder; or `owner/name` for a model on the Hugging Face Hub, if there is no such folder; or `embedded`,
-            the default, for the model inside the package.
+        model: A folder; or `owner/name` for a model on the Hugging Face Hub, if there is no such folder (also old names
+            without an owner, as `distilbert-base-cased-distilled-squad`); or `embedded`, the default, for the model
+            inside the package.
         revision: A branch, tag or commit of a model on the Hub.
         cache_dir: The folder that keeps models from the Hub; by default `HF_HUB_CACHE` or `HF_HOME` decides.
         local_files_only: Use only models in the cache, without the network, as `HF_HUB_OFFLINE=1` does.
@@ -159,9 +165,10 @@ def open_folder(
         name = os.fspath(model)
         path = Path(os.path.expanduser(name))
     try:
-        if isinstance(model, str) and hub.is_hub_name(model) and not path.exists():
+        on_hub = None if not isinstance(model, str) or name == EMBEDDED or path.exists() else hub.hub_name(model)
+        if on_hub is not None:
             path = hub.fetch(
-                model, revision=revision, cache_dir=cache_dir, local_files_only=local_files_only, token=token
+                on_hub, revision=revision, cache_dir=cache_dir, local_files_only=local_files_only, token=token
             )
         elif revision is not None:
             raise ModelFolderError(
@@ -229,7 +236,7 @@ def _read_shape(file: Path, config: Mapping[str, Any]) -> tuple[str, ModelShape]
             refuse(key, f"an integer from {least} to {most}")
         return value
 
-    kind = config.get("model_type")
+    kind = config.get("model_type", _kind_of(config.get("architectures")))
     if not isinstance(kind, str) or kind not in ARCHITECTURES:
         refuse("model_type", " | ".join(ARCHITECTURES))
     theirs = ARCHITECTURES[kind]
@@ -277,6 +284,12 @@ def _read_shape(file: Path, config: Mapping[str, Any]) -> tuple[str, ModelShape]
         distances=count("relative_attention_num_buckets", BUCKETS, least=BUCKETS) if "distances" in ours else 0,
         sharing=tuple(int(i / (layers / groups)) for i in range(layers)) if shared else (),
     )
+
+
+def _kind_of(classes: object) -> str | None:
+    """Return the architecture whose class is the first of `architectures`, for a configuration without a type."""
+    said = classes[0] if isinstance(classes, list) and classes else None
+    return next((kind for kind, known in ARCHITECTURES.items() if known.model == said), None)
 
 
 def _read_license(card: Path) -> str | None:

@@ -97,7 +97,7 @@ def load(folder: Path, config: Mapping[str, Any]) -> Tokenizer:
 
 
 def _word_pieces(folder: Path, vocabulary: Path, config: Mapping[str, Any]) -> Tokenizer:
-    lines = vocabulary.read_bytes().decode("utf-8").removesuffix("\n").split("\n")
+    lines = vocabulary.read_bytes().decode("utf-8-sig").removesuffix("\n").split("\n")
     tokens = {line.removesuffix("\r"): i for i, line in enumerate(lines)}
     unknown = next((name for name in token_names("unk_token", config) if name in tokens), None)
     if unknown is None:
