@@ -163,12 +163,13 @@ def end_now(status: int) -> NoReturn:
     os._exit(status)
 
 
+_providers: list[str] = []
 _hub: dict[str, Any] = {}  # how the model of this command is found on the Hub: the options of `open_folder`
 
 
-def with_hub(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options that say how a command's model is found on the Hub."""
-    extra = {
+def with_model(command: Callable[..., None], *, runs: bool = True) -> Callable[..., None]:
+    """Add the options that say how a command's model is found on the Hub and, if it `runs`, what computes."""
+    extra: dict[str, tuple[Any, Any, Any]] = {
         "revision": (
             str | None,
             None,
@@ -187,9 +188,28 @@ def with_hub(command: Callable[..., None]) -> Callable[..., None]:
         ),
     }
 
+    if runs:
+        extra["provider"] = (
+            list[str] | None,
+            None,
+            typer.Option(
+                metavar="P",
+                help="ONNX Runtime's execution provider, such as CUDAExecutionProvider; again for the next choice.  "
+                "[default: CPUExecutionProvider]",
+            ),
+        )
+
     @functools.wraps(command)
-    def run(revision: str | None, token: str | None, cache_dir: Path | None, offline: bool, **options: Any) -> None:
+    def run(
+        revision: str | None,
+        token: str | None,
+        cache_dir: Path | None,
+        offline: bool,
+        provider: list[str] | None = None,
+        **options: Any,
+    ) -> None:
         _hub.update(revision=revision, token=token, cache_dir=cache_dir, local_files_only=offline)
+        _providers[:] = provider or []
         command(**options)
 
     hints = get_type_hints(command, include_extras=True)
@@ -218,12 +238,13 @@ def load(
 
     found: dict[str, Any] = {"model": model, **_hub} if isinstance(model, str) else {"model": str(model.path)}
     with failures():
-        return QuestionAnswerer(**found, precision=precision.value, threads=threads)
+        return QuestionAnswerer(**found, precision=precision.value, threads=threads, providers=_providers or None)
 
 
-def hub_options() -> list[str]:
-    """Return the options of the Hub that were given to this command."""
-    return [f"--{name.replace('_', '-')}" for name, value in _hub.items() if value and name != "local_files_only"]
+def model_options() -> list[str]:
+    """Return which of the options of `with_model` this command was given, without --offline."""
+    hub = [f"--{name.replace('_', '-')}" for name, value in _hub.items() if value and name != "local_files_only"]
+    return [*hub, *(["--provider"] if _providers else [])]
 
 
 def plain(text: str) -> str:
