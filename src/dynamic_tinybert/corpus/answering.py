@@ -12,6 +12,7 @@ Passages with the same words count once: many copies of a text must not take the
 from __future__ import annotations
 
 import math
+import numbers
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +21,7 @@ from typing import Any
 
 from dynamic_tinybert.answer import Answer, Spent
 from dynamic_tinybert.corpus.answers import CorpusAnswer
-from dynamic_tinybert.corpus.index import Hit, Index
+from dynamic_tinybert.corpus.index import Hit, Retriever
 from dynamic_tinybert.model import Budget, MeasuredConfig
 from dynamic_tinybert.qa import QuestionAnswerer
 
@@ -110,6 +111,16 @@ def make_plan(
     )
 
 
+def check_latency(max_latency_ms: object) -> None:
+    """Check a time limit.
+
+    Raises:
+        ValueError: It is neither None nor a number of milliseconds above 0.
+    """
+    if max_latency_ms is not None and not (isinstance(max_latency_ms, numbers.Real) and max_latency_ms > 0):
+        raise ValueError(f"max_latency_ms must be a number of milliseconds above 0, not {max_latency_ms!r:.50}")
+
+
 @dataclass(frozen=True)
 class _Candidate:
     """An answer in a passage, and its value from the model and the retrieval together."""
@@ -120,16 +131,16 @@ class _Candidate:
 
 
 class Asking:
-    """Answer one question from an index. Each question needs a new instance.
+    """Answer one question from retrieved passages. Each question needs a new instance.
 
     Args:
-        index: The index.
+        index: The index, or another retriever.
         qa: The model.
         pace: Measured times of predictions; this question adds to them.
         plan: How to answer.
     """
 
-    def __init__(self, index: Index, qa: QuestionAnswerer, pace: Pace, plan: Plan) -> None:
+    def __init__(self, index: Retriever, qa: QuestionAnswerer, pace: Pace, plan: Plan) -> None:
         self._index = index
         self._qa = qa
         self._pace = pace
@@ -288,7 +299,7 @@ class Asking:
         )
 
 
-def retrieve(index: Index, question: str, k: int) -> list[Hit]:
+def retrieve(index: Retriever, question: str, k: int) -> list[Hit]:
     """Return the `k` passages that match a question best; of passages with the same words, only the first.
 
     Raises:

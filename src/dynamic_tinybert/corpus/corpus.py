@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import numbers
 import os
 import threading
 import time
@@ -11,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypedDict, overload
 
-from dynamic_tinybert.corpus.answering import PASSAGES, Asking, Pace, make_plan
+from dynamic_tinybert.corpus.answering import PASSAGES, Asking, Pace, check_latency, make_plan
 from dynamic_tinybert.corpus.answers import CorpusAnswer
 from dynamic_tinybert.corpus.errors import UnknownDocumentError
 from dynamic_tinybert.corpus.formats import Reading
@@ -335,8 +334,7 @@ class Corpus:
         if unknown:
             raise TypeError(f"unknown options of a corpus: {', '.join(sorted(unknown))}")
         check_from_one(passages=passages, top_k=1 if top_k is None else top_k)
-        if max_latency_ms is not None and not (isinstance(max_latency_ms, numbers.Real) and max_latency_ms > 0):
-            raise ValueError(f"max_latency_ms must be a number of milliseconds above 0, not {max_latency_ms!r:.50}")
+        check_latency(max_latency_ms)
         index, qa = self.index, self.qa
         plan = make_plan(
             qa,

@@ -152,12 +152,16 @@ class Writer(Protocol):
         ...
 
 
-class Index(Protocol):
-    """An index of passages. Safe to use from many threads, and to search while another process writes."""
+class Retriever(Protocol):
+    """Finds passages for a question."""
 
     def search(self, question: str, k: int) -> list[Hit]:
-        """Return the `k` passages that match a question best by BM25, the best first."""
+        """Return the `k` passages that match a question best, the best first; an index does so by BM25."""
         ...
+
+
+class Index(Retriever, Protocol):
+    """An index of passages. Safe to use from many threads, and to search while another process writes."""
 
     def is_current(self) -> bool:
         """Return whether the index was not deleted or made again since it was opened."""
