@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import random
 import subprocess
@@ -532,3 +533,40 @@ def test_texts_are_read_by_the_model(tmp_path: Path, qa: QuestionAnswerer) -> No
 def test_a_budget_without_sense_is_one_error(qa: QuestionAnswerer) -> None:
     with pytest.raises(ValueError, match="a budget must be"):
         from_texts(qa, budget=2)
+
+
+class Narrow(io.RawIOBase):
+    """A raw stream that takes a few bytes at a time, and after a while none."""
+
+    def __init__(self, most: int) -> None:
+        self.taken, self.most = b"", most
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, content: Any) -> int | None:
+        part = bytes(content[: min(7, self.most - len(self.taken))])
+        self.taken += part
+        return len(part) or None
+
+
+def test_a_stream_that_takes_a_part_gets_the_rest(tmp_path: Path) -> None:
+    source = write(tmp_path / "q.jsonl", asked(20))
+    answer_file(source, tmp_path / "out.jsonl", echo, workers=1)
+    stream = Narrow(1 << 20)
+    assert answer_file(source, stream, echo, workers=1).answered == 20  # type: ignore[arg-type]
+    assert stream.taken == (tmp_path / "out.jsonl").read_bytes()
+
+
+def test_a_stream_that_is_full_is_no_success(tmp_path: Path) -> None:
+    with pytest.raises(BlockingIOError):
+        answer_file(write(tmp_path / "q.jsonl", asked(20)), Narrow(100), echo, workers=1)  # type: ignore[arg-type]
+
+
+def test_questions_may_come_from_a_stream(tmp_path: Path) -> None:
+    source = write(tmp_path / "q.jsonl", asked(5))
+    out = io.BytesIO()
+    assert answer_file(io.BytesIO(source.read_bytes()), out, echo, workers=2, chunk=2).answered == 5
+    assert len(out.getvalue().splitlines()) == 5
+    with pytest.raises(ValueError, match="cannot be resumed"):
+        answer_file(source, out, echo, workers=1, resume=True)

@@ -266,3 +266,18 @@ def test_copies_of_a_text_take_the_place_of_one_passage(tmp_path: Path, qa: Ques
     assert len({(answer.text, answer.passage) for answer in answers}) == len(answers) == 4
     assert sum(answer.document.startswith("copy/") and answer.text == "Paris" for answer in answers) == 1
     assert answers[0].spent.retrieved == 5
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("The price of the lamp is $5.", "The price of the lamp is €5."),
+        ("The lamp was made for -5 °C.", "The lamp was made for +5 °C."),
+        ("The lamp is driven by C++.", "The lamp is driven by C#."),
+        ("दीपक lamp घर का दिन", "दीपक lamp घर की दान"),
+    ],
+)
+def test_texts_that_differ_in_a_sign_are_different(tmp_path: Path, qa: QuestionAnswerer, one: str, other: str) -> None:
+    corpus = Corpus(tmp_path / "index", qa=qa)
+    corpus.put_many([("one", "", one), ("other", "", other)])
+    assert {hit.passage.text for hit in retrieve(corpus.index, "Which lamp?", 5)} == {one, other}

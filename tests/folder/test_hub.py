@@ -68,11 +68,12 @@ def test_the_conversion_bot_s_safetensors_are_taken(
     made.request({"model.safetensors": b"bad"}, title="Update", author=BOT)
     made.request({"model.safetensors": b"bad"}, title=TITLE, author=BOT, status="closed")
     number = made.request(weights, title=TITLE, author=BOT)
-    line = f"ada/engine has a pickle on main: its safetensors are the conversion bot's, from refs/pr/{number}"
+    commit = made.branches[f"refs/pr/{number}"]
+    line = f"ada/engine has a pickle on main: its safetensors are the conversion bot's, from commit {commit}"
     with pytest.warns(UserWarning, match=line):
         folder = open_folder("ada/engine")
     assert folder.parameters > 0
-    assert folder.commit == made.branches[f"refs/pr/{number}"]
+    assert folder.commit == commit
     assert not any("pytorch_model.bin" in asked for asked in hub.asked)
     asked = len(hub.asked)
     with pytest.warns(UserWarning, match=line):
@@ -90,6 +91,33 @@ def test_a_conversion_of_what_is_no_longer_on_main_is_not_taken(
         open_folder("ada/engine")
 
 
+def test_offline_a_stranger_s_pull_request_is_not_taken(
+    hub: FakeHub, pickled: dict[str, bytes], weights: dict[str, bytes]
+) -> None:
+    made = hub.make("ada/engine", files=pickled)
+    number = made.request(weights, title=TITLE, author="mallory")
+    assert open_folder("ada/engine", revision=f"refs/pr/{number}").parameters > 0  # as it was asked for
+    for offline in (False, True):
+        with pytest.raises(ModelFolderError, match="safetensors"):
+            open_folder("ada/engine", local_files_only=offline)
+
+
+def test_without_discussions_a_pickle_says_how_it_is_converted(hub: FakeHub, pickled: dict[str, bytes]) -> None:
+    hub.make("ada/engine", files=pickled)
+    hub.answers["GET /api/models/ada/engine/discussions"] = (403, "Discussions are disabled", {})
+    with pytest.raises(ModelFolderError, match="only pytorch_model"):
+        open_folder("ada/engine")
+
+
+@pytest.mark.parametrize("token", ["hf_SECRET\nx", "hf SECRET", "hf_SECR\u00c9T"])
+def test_a_token_is_never_in_an_error(hub: FakeHub, files: dict[str, bytes], token: str) -> None:
+    hub.make("ada/engine", private=True, files=files)
+    with pytest.raises(ModelFolderError) as caught:
+        open_folder("ada/engine", token=token)
+    assert "SECR" not in str(caught.value)
+    assert open_folder("ada/engine", token=f"{TOKEN}\n").parameters > 0  # as files of secrets end
+
+
 def test_a_pickle_alone_says_the_line_that_converts(hub: FakeHub, pickled: dict[str, bytes]) -> None:
     hub.make("ada/engine", files=pickled)
     with pytest.raises(ModelFolderError) as caught:
@@ -99,22 +127,24 @@ def test_a_pickle_alone_says_the_line_that_converts(hub: FakeHub, pickled: dict[
 
 def test_names_without_an_owner(hub: FakeHub, files: dict[str, bytes]) -> None:
     hub.make(f"distilbert/{OLD}", files=files)
-    hub.make("somebody/old-model", files=files)
     assert open_folder(OLD).name == OLD
-    assert open_folder("old-model").parameters > 0
-    with pytest.raises(ModelFolderError, match="neither a folder here nor a model on the Hub"):
-        open_folder("no-such-model")
+    hub.asked.clear()
+    with pytest.raises(ModelFolderError, match="no such folder"):
+        open_folder("plan-of-a-merger")
+    assert hub.asked == []  # the name of a folder stays here
 
 
 @pytest.mark.parametrize(
     ("given", "full"),
     [
         ("bert-large-uncased-whole-word-masking-finetuned-squad", "google-bert/..."),
+        ("bert-of-my-client", None),
+        ("roberta-base-squad2", "FacebookAI/..."),
         ("xlm-roberta-large-finetuned-squad", "FacebookAI/..."),
         (OLD, "distilbert/..."),
         ("camembert-base", "almanach/..."),
         ("owner/name", "owner/name"),
-        ("some-model", "some-model"),
+        ("some-model", None),
         ("model", None),
         ("./some-model", None),
         ("a/b/c-d", None),
@@ -178,7 +208,7 @@ def test_weights_of_data_parallelism_a_vocabulary_with_a_mark_and_a_config_witho
 
 
 def test_offline_imports_no_network(tmp_path: Path) -> None:
-    code = "from dynamic_tinybert import QuestionAnswerer as Q; Q('some-model', local_files_only=True)"
+    code = "from dynamic_tinybert import QuestionAnswerer as Q; Q('some/model', local_files_only=True)"
     done = subprocess.run(
         [sys.executable, "-c", code],
         env={**os.environ, "HF_HOME": str(tmp_path), "HF_ENDPOINT": "http://127.0.0.1:1"},

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from dynamic_tinybert import WindowError
+from dynamic_tinybert.folder import open_folder
 from dynamic_tinybert.inference import TextTokenizer
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "paris", "tower", "the"]
@@ -84,3 +85,17 @@ def test_byte_pairs_of_herbert(tmp_path: Path) -> None:
     for text in ("wieża wieża.", "wiża ae", "Wieża"):
         assert tokens(tmp_path, text) == theirs.encode(text, add_special_tokens=False), text
     assert TextTokenizer(tmp_path).cls == 0
+
+
+@pytest.mark.parametrize("kind", ["abc", {"a": 1}, None, 1e400, [1]])
+def test_a_broken_type_in_a_tokenizer_is_left_to_its_loader(tiny_folder: Path, tmp_path: Path, kind: Any) -> None:
+    for file in tiny_folder.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    tokenizer = json.loads((tmp_path / "tokenizer.json").read_text("utf-8"))
+    for part in tokenizer["post_processor"]["pair"]:
+        for each in part.values():
+            each["type_id"] = kind
+    (tmp_path / "tokenizer.json").write_text(json.dumps(tokenizer), "utf-8")
+    assert open_folder(tmp_path).shape.typed in (False, True)
+    with pytest.raises(WindowError):
+        TextTokenizer(tmp_path)

@@ -25,6 +25,20 @@ assert os.waitpid(child, 0)[1] == 0
 assert qa(*asked) == expected
 """
 
+BUSY = """
+def ask():
+    while True:
+        qa(*asked)
+
+for _ in range(3):
+    threading.Thread(target=ask, daemon=True).start()
+for _ in range(20):
+    time.sleep(0.05)
+    if (child := os.fork()) == 0:
+        os._exit(0 if qa(*asked) == expected else 3)
+    assert os.waitpid(child, 0)[1] == 0
+"""
+
 POOL = """
 import multiprocessing
 
@@ -65,3 +79,10 @@ def test_a_pool_of_forked_processes_answers() -> None:
 @pytest.mark.parametrize("threads", ["1", "2"])
 def test_a_process_ends_cleanly_while_daemon_threads_ask(threads: str) -> None:
     assert ended(DAEMON, threads) == ""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="has no fork")
+@pytest.mark.parametrize("threads", ["1", "2"])
+def test_a_process_that_is_forked_while_others_ask_answers(threads: str) -> None:
+    assert ended(BUSY, threads) == ""

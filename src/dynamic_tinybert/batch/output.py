@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import json
 import os
@@ -132,8 +133,17 @@ class Stream:
         """Leave the stream open for its owner."""
 
     def write(self, content: bytes) -> None:
-        """Write complete lines, and pass them on."""
-        self._stream.write(content)
+        """Write complete lines, and pass them on.
+
+        Raises:
+            OSError: The stream cannot take them now, or never.
+        """
+        rest = memoryview(content)
+        while rest:
+            written = self._stream.write(rest)
+            if written is None:  # by a raw stream that does not block
+                raise BlockingIOError(errno.EAGAIN, "the stream cannot take more now")
+            rest = rest[written:]
         self._stream.flush()
 
 

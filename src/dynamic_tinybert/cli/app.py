@@ -6,7 +6,7 @@ import io
 import os
 import sys
 import warnings
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import typer
 
@@ -27,6 +27,8 @@ A budget is a share of the full model's multiply-accumulates in (0, 1], or full,
 configuration within 1 F1 of full) or fast (within 3). A model is a folder, a name on the Hugging Face Hub, or
 "embedded", the one in the package.
 """
+
+_STDERR = 2
 
 app = typer.Typer(
     cls=Commands,
@@ -69,9 +71,16 @@ def options(
     """Take the options that stand before a command; there is only `--version`."""
 
 
+def _nowhere() -> TextIO:
+    """Open the null device. Streams that are closed leave their numbers to it, so that no file gets them."""
+    while (file := os.open(os.devnull, os.O_RDWR)) <= _STDERR:
+        pass
+    return open(file, "w")
+
+
 def main() -> None:
     """Run the command line. Exit status: 0 done, 1 failed, 2 misuse."""
-    nowhere = open(os.devnull, "w")  # noqa: SIM115 - takes the numbers of closed streams until the process ends
+    nowhere = _nowhere()
     sys.stdout, sys.stderr = sys.stdout or Closed(), sys.stderr or nowhere
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # the terminal may not be able to encode a text

@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 def batch(
     questions: Annotated[
-        Path,
+        str,
         typer.Argument(
             metavar="QUESTIONS", help="A JSON Lines file: one object with a question per line; - is standard input."
         ),
     ],
     out: Annotated[
-        Path,
+        str,
         typer.Option(
             metavar="FILE", help="The file for the answers: one line per question, in order; - is standard output."
         ),
@@ -81,7 +81,8 @@ def batch(
     \b
       dynamic-tinybert batch questions.jsonl --out answers.jsonl --ray auto
 
-    In a pipe, - stands for standard input or output; standard output cannot be resumed.
+    In a pipe, - stands for standard input or output; standard output cannot be resumed. Answers come in groups: this is
+    no dialogue.
 
     \b
       cat questions.jsonl | dynamic-tinybert batch - --out - | jq .answer
@@ -124,15 +125,15 @@ def batch(
         from dynamic_tinybert.batch.on_ray import answer_file_on_ray
 
         run = partial(answer_file_on_ray, setup=setup, address=ray, workers=workers)
-    source = console.standard_input() if str(questions) == "-" else questions
-    target = console.standard_output() if str(out) == "-" else out
+    source = console.standard_input() if questions == "-" else Path(questions)
+    target = console.standard_output() if out == "-" else Path(out)
     try:
         with progress_bar("answering", "bytes") as progress:
             summary = run(source, target, resume=resume, progress=progress)
     except KeyboardInterrupt:
         console.complain("interrupted", _hint(source, target))
         console.end_now(130)
-    _report(summary, "the output" if str(out) == "-" else str(out))
+    _report(summary, "the output" if out == "-" else out)
 
 
 def _hint(questions: Path | BinaryIO, out: Path | BinaryIO) -> str:

@@ -20,7 +20,7 @@ import typer
 from typer.core import TyperGroup
 
 from dynamic_tinybert.errors import DynamicTinyBertError
-from dynamic_tinybert.files import NoTextError, decode_text, missing, write_whole
+from dynamic_tinybert.files import NoTextError, decode_text, missing, remove_unpacked, write_whole
 
 if TYPE_CHECKING:
     from dynamic_tinybert.folder import ModelFolder
@@ -160,6 +160,7 @@ def end_now(status: int) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError):
             stream.flush()
+    remove_unpacked()
     os._exit(status)
 
 
@@ -242,8 +243,9 @@ def load(
 
 
 def model_options() -> list[str]:
-    """Return which of the options of `with_model` this command was given, without --offline."""
-    hub = [f"--{name.replace('_', '-')}" for name, value in _hub.items() if value and name != "local_files_only"]
+    """Return which of the options of `with_model` this command was given."""
+    named = {"local_files_only": "offline"}
+    hub = [f"--{named.get(name, name).replace('_', '-')}" for name, value in _hub.items() if value]
     return [*hub, *(["--provider"] if _providers else [])]
 
 

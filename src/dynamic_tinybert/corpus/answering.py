@@ -6,14 +6,14 @@ confidence plus a weight times BM25; after two predictions, it is the mean of bo
 passage is unlikely to win: it would not come first even with log-odds of 0.5, a confidence of 0.62. The weights and
 bounds were chosen on `select` (results/corpus/corpus-choice.md).
 
-Passages with the same words count once: many copies of a text must not take the places of other passages.
+Passages with the same text, but for white space and case, count once: many copies of a text must not take the places
+of other passages.
 """
 
 from __future__ import annotations
 
 import math
 import numbers
-import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -39,7 +39,6 @@ _PASSAGE_OVERHEAD = 200  # the fixed cost of a passage, in characters
 _CAUTION = 1.2  # factor on estimates of time
 _MORE = 4  # so many times more passages are drawn as long as too few of them are different
 _MOST_DRAWN = 1000  # unless more passages are wanted
-_WORD = re.compile(r"\w+")
 
 
 class Pace:
@@ -117,7 +116,7 @@ def check_latency(max_latency_ms: object) -> None:
     Raises:
         ValueError: It is neither None nor a number of milliseconds above 0.
     """
-    if max_latency_ms is not None and not (isinstance(max_latency_ms, numbers.Real) and max_latency_ms > 0):
+    if max_latency_ms is not None and not (isinstance(max_latency_ms, numbers.Real) and float(max_latency_ms) > 0):
         raise ValueError(f"max_latency_ms must be a number of milliseconds above 0, not {max_latency_ms!r:.50}")
 
 
@@ -300,7 +299,7 @@ class Asking:
 
 
 def retrieve(index: Retriever, question: str, k: int) -> list[Hit]:
-    """Return the `k` passages that match a question best; of passages with the same words, only the first.
+    """Return the `k` passages that match a question best; of passages with the same text, only the first.
 
     Raises:
         CorpusError: The index cannot be read.
@@ -310,7 +309,7 @@ def retrieve(index: Retriever, question: str, k: int) -> list[Hit]:
         hits = index.search(question, drawn)
         different: dict[str, Hit] = {}
         for hit in hits:
-            different.setdefault(" ".join(_WORD.findall(hit.passage.text.lower())), hit)
+            different.setdefault(" ".join(hit.passage.text.split()).lower(), hit)
         if len(different) >= k or len(hits) < drawn or drawn >= _MOST_DRAWN:
             return list(different.values())[:k]
         drawn = min(_MORE * drawn, _MOST_DRAWN)

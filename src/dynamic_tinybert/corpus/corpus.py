@@ -211,6 +211,8 @@ class Corpus:
     def put_many(self, texts: Iterable[tuple[str, str, str]]) -> int:
         """Add many texts in one transaction, given as (name, title, text). Only the names stay in memory.
 
+        Other threads that change this index wait meanwhile. So `texts` must not wait for such a thread.
+
         Returns:
             The number of texts.
 

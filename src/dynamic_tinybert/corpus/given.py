@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, TypedDict, overload
 from weakref import WeakKeyDictionary
 
 from dynamic_tinybert.answer import Spent, sentence_of
@@ -20,13 +20,24 @@ from dynamic_tinybert.qa import QuestionAnswerer
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from dynamic_tinybert.corpus.corpus import CorpusOptions
-
 _OPTIONS = frozenset(
     ("max_seq_len", "doc_stride", "max_question_len", "max_answer_len", "align_to_words", "score_threshold")
 )
 _paces: WeakKeyDictionary[QuestionAnswerer, Pace] = WeakKeyDictionary()
 _TEXTS = ("text", "page_content", "content")  # what other libraries call the text of a passage
+
+
+class PassageOptions(TypedDict, total=False):
+    """The options of `ask_passages`, other than `top_k` and the model."""
+
+    budget: Budget
+    max_latency_ms: float | None
+    max_seq_len: int | None
+    doc_stride: int | None
+    max_question_len: int
+    max_answer_len: int
+    align_to_words: bool
+    score_threshold: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +105,7 @@ def ask_passages(
     *,
     qa: QuestionAnswerer | None = ...,
     top_k: None = ...,
-    **options: Unpack[CorpusOptions],
+    **options: Unpack[PassageOptions],
 ) -> PassageAnswer: ...
 @overload
 def ask_passages(
@@ -103,7 +114,7 @@ def ask_passages(
     *,
     qa: QuestionAnswerer | None = ...,
     top_k: int,
-    **options: Unpack[CorpusOptions],
+    **options: Unpack[PassageOptions],
 ) -> list[PassageAnswer]: ...
 
 

@@ -5,7 +5,7 @@ from dynamic_tinybert.files.installed import extra, install_command, missing
 from dynamic_tinybert.files.jsonl import LineError, parse_object, split_lines
 from dynamic_tinybert.files.machine import processors
 from dynamic_tinybert.files.native import native_call
-from dynamic_tinybert.files.shipped import SHIPPED, find_list, folder_of_package, shipped_recipes
+from dynamic_tinybert.files.shipped import SHIPPED, find_list, folder_of_package, remove_unpacked, shipped_recipes
 from dynamic_tinybert.files.text import SURROGATE, NoTextError, UndecodableError, decode_text, encodable, text_blocks
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "native_call",
     "parse_object",
     "processors",
+    "remove_unpacked",
     "shipped_recipes",
     "split_lines",
     "text_blocks",

@@ -17,7 +17,7 @@ class _Calls:
 
     def __init__(self) -> None:
         self.changed = threading.Condition()
-        self.running = 0
+        self.running: set[object] = set()
         self.ended = False
 
 
@@ -34,14 +34,14 @@ def native_call() -> Iterator[None]:
     calls = _calls
     if calls.ended and threading.current_thread() is not threading.main_thread():
         threading.Event().wait(_PATIENCE)  # the process ends meanwhile
-    with calls.changed:
-        calls.running += 1
+    me = object()
     try:
+        calls.running.add(me)
         yield
     finally:
-        with calls.changed:
-            calls.running -= 1
-            if calls.ended:
+        calls.running.discard(me)
+        if calls.ended:
+            with calls.changed:
                 calls.changed.notify_all()
 
 

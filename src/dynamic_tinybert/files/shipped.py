@@ -3,28 +3,44 @@
 from __future__ import annotations
 
 import atexit
-import functools
+import os
 import shutil
 import tempfile
+import threading
 from importlib import resources
 from pathlib import Path
 
 SHIPPED = (Path(__file__).parents[1] / "recipes", Path(__file__).parents[3] / "recipes")  # installed; in the repository
 
 
-@functools.cache
+_unpacked: dict[str, tuple[Path, int]] = {}  # by name: the folder, and the process that made it
+_lock = threading.Lock()
+
+
 def folder_of_package(name: str) -> Path:
     """Return a folder of files inside the package. If the package is in a zip file, they are unpacked until the end."""
     there = resources.files("dynamic_tinybert") / name
     if isinstance(there, Path):
         return there
-    folder = Path(tempfile.mkdtemp(prefix="dynamic-tinybert-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    for file in there.iterdir():
-        if file.is_file():
-            with file.open("rb") as source, (folder / file.name).open("wb") as copy:
-                shutil.copyfileobj(source, copy)
-    return folder
+    with _lock:
+        if name not in _unpacked:
+            folder = Path(tempfile.mkdtemp(prefix="dynamic-tinybert-"))
+            _unpacked[name] = folder, os.getpid()
+            for file in there.iterdir():
+                if file.is_file():
+                    with file.open("rb") as source, (folder / file.name).open("wb") as copy:
+                        shutil.copyfileobj(source, copy)
+        return _unpacked[name][0]
+
+
+def remove_unpacked() -> None:
+    """Remove what this process has unpacked: at its end."""
+    for folder, owner in _unpacked.values():
+        if owner == os.getpid():
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+atexit.register(remove_unpacked)
 
 
 def find_list(path: Path) -> Path:

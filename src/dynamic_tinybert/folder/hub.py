@@ -5,25 +5,28 @@ Only this file and `publish/upload.py` import huggingface_hub, and only when a m
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import re
 from pathlib import Path, PurePath
 from typing import Any, Final
 
 from dynamic_tinybert.errors import one_line, warn
+from dynamic_tinybert.files import write_whole
 from dynamic_tinybert.folder.errors import ModelFolderError
 from dynamic_tinybert.folder.files import FETCHED
 from dynamic_tinybert.folder.tensors import has_pickle, refuse_pickle
 
-_OWNERS: Final = {  # of models that once had none, by the beginning of the name
-    "bert-": "google-bert",
-    "distilbert-": "distilbert",
-    "distilroberta-": "distilbert",
-    "roberta-": "FacebookAI",
-    "xlm-roberta-": "FacebookAI",
-    "albert-": "albert",
-    "camembert-": "almanach",
-}
+_OLD: Final = (  # names that once had no owner, and their owners now
+    (r"bert-(base|large)-(un)?cased(-[\w-]+)?", "google-bert"),
+    (r"distilbert-base-(un)?cased(-[\w-]+)?", "distilbert"),
+    (r"distilroberta-base", "distilbert"),
+    (r"(xlm-)?roberta-(base|large)(-[\w-]+)?", "FacebookAI"),
+    (r"albert-(base|large|xlarge|xxlarge)-v[12]", "albert"),
+    (r"camembert-base", "almanach"),
+)
+_NOTE: Final = "dynamic-tinybert.json"  # in the cache of a model: commits of main, and of their checked conversions
 _CONVERTER, _CONVERSION = "SFconvertbot", "Adding `safetensors` variant of this model"
 
 
@@ -33,16 +36,14 @@ def is_hub_name(model: str) -> bool:
 
 
 def hub_name(model: str) -> str | None:
-    """Return the name of a model on the Hub; None if `model` cannot be one.
+    """Return the name of a model on the Hub, `owner/name`; None if `model` is not one.
 
-    Some models once had no owner, as `bert-base-cased`. The Hub knows where other such names have gone.
+    Some models once had no owner, as `bert-base-cased`. Only these are known here: any other name without an owner may
+    be that of a folder, which is nobody's business.
     """
     if is_hub_name(model):
         return model
-    if re.fullmatch(r"\w[\w.]*-[\w.-]*\w", model, re.ASCII) is None:
-        return None
-    owner = next((owner for begin, owner in _OWNERS.items() if model.startswith(begin)), None)
-    return f"{owner}/{model}" if owner else model
+    return next((f"{owner}/{model}" for old, owner in _OLD if re.fullmatch(old, model, re.ASCII)), None)
 
 
 def fetch(
@@ -67,6 +68,9 @@ def fetch(
     from huggingface_hub import HfApi, constants, errors, snapshot_download
 
     name = f"{model} at revision {revision!r}" if revision else model
+    token = token.strip() if token else None
+    if token and not re.fullmatch("[!-~]+", token):
+        raise ModelFolderError("the token for the Hub has characters that no token has: copy it again")
     offline = local_files_only or constants.HF_HUB_OFFLINE
     api = HfApi(token=token)
 
@@ -87,10 +91,10 @@ def fetch(
         if not _has_weights(path) and not offline:
             others = api.list_repo_files(model, revision=revision)
         if not _has_weights(path) and revision in (None, "main") and (offline or has_pickle(others)):
-            number = _converted_here(path) if offline else _conversion(api, model)
-            if number is not None:
-                path = download(f"refs/pr/{number}")
-                warn(f"{model} has a pickle on main: its safetensors are the conversion bot's, from refs/pr/{number}")
+            commit = _noted(path) if offline else _conversion(api, model, path)
+            if commit is not None:
+                path = download(commit)
+                warn(f"{model} has a pickle on main: its safetensors are the conversion bot's, from commit {commit}")
     except errors.GatedRepoError as error:
         raise ModelFolderError(
             f"{model} is gated: ask for access at {constants.ENDPOINT}/{model}, then run hf auth login or give a token"
@@ -123,23 +127,34 @@ def _has_weights(path: Path) -> bool:
     return any(path.glob("model*.safetensors*"))
 
 
-def _conversion(api: Any, model: str) -> int | None:
-    """Return the number of the conversion bot's open pull request for what is on main now; None if there is none."""
-    main = api.list_repo_commits(model)[0].commit_id
-    for each in api.get_repo_discussions(
-        model, author=_CONVERTER, discussion_type="pull_request", discussion_status="open"
-    ):
-        if (each.author, each.title) == (_CONVERTER, _CONVERSION) and each.is_pull_request:
+def _conversion(api: Any, model: str, path: Path) -> str | None:
+    """Return the commit of the conversion bot's open pull request for the snapshot of main at `path`, or None.
+
+    It is noted in the cache, so that it is found without the network.
+    """
+    from huggingface_hub import errors
+
+    main = path.name
+    try:
+        for each in api.get_repo_discussions(
+            model, author=_CONVERTER, discussion_type="pull_request", discussion_status="open"
+        ):
+            if (each.author, each.title) != (_CONVERTER, _CONVERSION) or not each.is_pull_request:
+                continue
             commits = [commit.commit_id for commit in api.list_repo_commits(model, revision=each.git_reference)]
             if commits[1:2] == [main]:
-                return int(each.num)
+                with contextlib.suppress(OSError):
+                    write_whole(path.parents[1] / _NOTE, json.dumps({main: commits[0]}).encode())
+                return str(commits[0])
+    except errors.HfHubHTTPError:  # the model has no discussions
+        pass
     return None
 
 
-def _converted_here(path: Path) -> int | None:
-    """Return the number of the pull request whose weights the cache holds beside the snapshot `path`, or None."""
-    home = path.parents[1]
-    for reference in sorted((home / "refs/refs/pr").glob("*")):
-        if _has_weights(home / "snapshots" / reference.read_text("utf-8").strip()):
-            return int(reference.name)
-    return None
+def _noted(path: Path) -> str | None:
+    """Return the commit that `_conversion` noted for the snapshot of main at `path`, or None."""
+    try:
+        found = json.loads((path.parents[1] / _NOTE).read_bytes())[path.name]
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+    return found if isinstance(found, str) else None

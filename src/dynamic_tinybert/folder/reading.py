@@ -59,6 +59,7 @@ class ModelFolder:
         length_configs: The content of `length_configs.json`, or None. `ConfigTable` and `Calibration` check it.
         license: The licence in the model card, for example `apache-2.0`, or None.
         source_bytes: The size of the weights' files, in bytes.
+        commit: The commit of a model from the Hub, or None.
     """
 
     name: str
@@ -70,16 +71,12 @@ class ModelFolder:
     license: str | None
     source_bytes: int
     _tensors: Mapping[str, StoredTensor] = field(repr=False)
+    commit: str | None = None
 
     @property
     def architecture(self) -> str:
         """Transformers' class for the model, for example `BertForQuestionAnswering`."""
         return ARCHITECTURES[self.kind].model
-
-    @property
-    def commit(self) -> str | None:
-        """The commit of a model from the Hub, or None."""
-        return self.path.name if self.path.parent.name == "snapshots" else None
 
     @property
     def calibration(self) -> Mapping[str, Any] | None:
@@ -165,7 +162,7 @@ def open_folder(
         name = os.fspath(model)
         path = Path(os.path.expanduser(name))
     try:
-        on_hub = None if not isinstance(model, str) or name == EMBEDDED or path.exists() else hub.hub_name(model)
+        on_hub = hub.hub_name(model) if isinstance(model, str) and not path.exists() else None
         if on_hub is not None:
             path = hub.fetch(
                 on_hub, revision=revision, cache_dir=cache_dir, local_files_only=local_files_only, token=token
@@ -174,7 +171,8 @@ def open_folder(
             raise ModelFolderError(
                 f"{name} is not a model of the Hub, so it has no revision {revision!r}: leave revision out"
             )
-        return _read_folder(name, path)
+        folder = _read_folder(name, path)
+        return folder if on_hub is None else replace(folder, commit=path.name)
     except OSError as error:
         raise ModelFolderError(f"{name} cannot be read: {error}") from error
 

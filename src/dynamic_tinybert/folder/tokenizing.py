@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -99,7 +100,11 @@ def added_tokens(folder: Path) -> dict[int, dict[str, Any]]:
             found[index] = {"content": token}
     described = _object(folder / TOKENIZER_CONFIG).get("added_tokens_decoder")
     for index, token in described.items() if isinstance(described, dict) else ():
-        if not index.isdecimal() or not isinstance(token, dict) or not isinstance(token.get("content"), str):
+        if (
+            not re.fullmatch("[0-9]{1,9}", index)
+            or not isinstance(token, dict)
+            or not isinstance(token.get("content"), str)
+        ):
             raise ModelFolderError(
                 f"{folder / TOKENIZER_CONFIG}: added_tokens_decoder has no token {index!r:.20}: download it again"
             )
@@ -154,7 +159,8 @@ def _text_type(processor: object) -> int:
     for part in pair if isinstance(pair, list) else ():
         sequence = part.get("Sequence") if isinstance(part, dict) else None
         if isinstance(sequence, dict) and sequence.get("id") == "B":
-            return int(sequence.get("type_id") or 0)
+            given = sequence.get("type_id", 0)
+            return given if isinstance(given, int) else 1
     return 1
 
 

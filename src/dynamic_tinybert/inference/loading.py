@@ -46,7 +46,7 @@ def named(what: str) -> Iterator[None]:
     """
     try:
         yield
-    except (WindowError, KeyboardInterrupt, SystemExit, MemoryError):
+    except (WindowError, KeyboardInterrupt, SystemExit, GeneratorExit, MemoryError):
         raise
     except BaseException as error:
         why = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -15,6 +15,7 @@ from dynamic_tinybert.model import BERT_BASE, SHARE_TOKENS, ConfigTable, macs
 
 LIBRARY: Final = "dynamic-tinybert"
 TASK: Final = "question-answering"
+_TASKS: Final = {"rajpurkar/squad": "plain_text", "rajpurkar/squad_v2": "squad_v2"}  # by the dataset's id on the Hub
 
 PREJUDICES: Final = """\
 - It has the prejudices of its sources: of {sources}, and of the people who wrote
@@ -85,11 +86,34 @@ def card_metadata(
         family: The architecture: `model_type` of `config.json`.
         squad: Whether to tag the model with SQuAD.
     """
-    tags = [TASK, "extractive-qa", family, *(["squad"] if squad else [])]
+    tags = [TASK, "extractive-qa", family, "transformers", "onnx", *(["squad"] if squad else [])]
     values: dict[str, Any] = {"library_name": LIBRARY, "pipeline_tag": TASK, "tags": tags}
     if results:
         values["model-index"] = [{"name": name, "results": [dict(result) for result in results]}]
     return values
+
+
+def evaluation_results(card: str) -> bytes | None:
+    """Return the results on SQuAD in a card's `model-index`, as a file of the Hub's folder `.eval_results`, or None.
+
+    Raises:
+        ModelFolderError: The card's metadata cannot be read.
+    """
+    entries = []
+    for model in _items(_read_block(card)[1].get("model-index")):
+        for result in _items(model.get("results")):
+            dataset = result.get("dataset")
+            kind = dataset.get("type") if isinstance(dataset, dict) else None
+            values = {one.get("type"): one.get("value") for one in _items(result.get("metrics"))}
+            exact = values.get("exact_match", values.get("exact"))
+            if kind in _TASKS and isinstance(values.get("f1"), (int, float)):
+                entry = {"dataset": {"id": kind, "task_id": _TASKS[kind]}, "value": values["f1"]}
+                entries.append(entry | {"notes": f"F1; exact match {exact}" if exact is not None else "F1"})
+    return _dump_list(entries).encode() if entries else None
+
+
+def _items(value: object) -> list[dict[str, Any]]:
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
 def compose_card(values: Mapping[str, Any], body: str) -> str:
@@ -268,6 +292,11 @@ def _is_untouched(text: str) -> bool:
 
 def _line_end(text: str) -> str:
     return "\r\n" if "\r\n" in text else "\n"
+
+
+def _dump_list(values: list[dict[str, Any]]) -> str:
+    text: str = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=1000)
+    return text
 
 
 def _dump(values: Mapping[str, Any]) -> str:

@@ -25,9 +25,10 @@ from dynamic_tinybert.folder import (
     save_folder,
 )
 from dynamic_tinybert.model import BudgetError
-from dynamic_tinybert.publish.card import Card, complete_card
+from dynamic_tinybert.publish.card import Card, complete_card, evaluation_results
 from dynamic_tinybert.publish.upload import Hub, HubModel, check_hub_name
 
+_RESULTS = ".eval_results/squad.yaml"
 _PATHS = frozenset({"_name_or_path", "name_or_path", "special_tokens_map_file", "tokenizer_file"})  # in settings
 
 
@@ -69,8 +70,8 @@ def push_model(
     """Upload a model folder to the Hugging Face Hub, with a complete model card.
 
     The folder, with its weights, is checked and not changed. Only the files of a model are uploaded: `config.json`, the
-    weights, the tokenizer, `length_configs.json` and the card. INT8 weights are uploaded as float32. Everything goes in
-    one commit, so the model on the Hub is always complete.
+    weights, the tokenizer, `length_configs.json`, the card, and its results on SQuAD in `.eval_results`. INT8 weights
+    are uploaded as float32. Everything goes in one commit, so the model on the Hub is always complete.
 
     Args:
         model: The folder; or `embedded`.
@@ -113,6 +114,9 @@ def push_model(
         except BudgetError as error:
             raise ModelFolderError(str(error)) from error
         files[CARD] = card.text.encode()
+        results = evaluation_results(card.text)
+        if results is not None:
+            files[_RESULTS] = results
         if not card.has_figures:
             say(f"{folder.name}: the figures in the card differ from length_configs.json: update the card")
         sizes = {file: len(x) if isinstance(x, bytes) else x.stat().st_size for file, x in files.items()}

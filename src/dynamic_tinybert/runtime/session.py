@@ -154,7 +154,6 @@ class Runtime:
             exact=precision != "int8" or multiplies_exactly(),
             providers=providers,
         )
-        self._alone = threads == 1  # such a session has no threads that a forked process would miss
         self._lock = threading.Lock()
         self._session: Any = self._open()
         _check_provider(names, self._session.get_providers())
@@ -210,12 +209,12 @@ class Runtime:
             return self._session
 
     def _forked(self) -> None:
-        """Leave the session to the parent process: its threads are not in this one, and a run would wait for them.
+        """Leave the session to the parent process: its threads, and what they hold, are not in this one.
 
         The next run opens another. The old one is never freed, which would wait for the threads, too.
         """
         self._lock = threading.Lock()
-        if not self._alone and self._session is not None:
+        if self._session is not None:
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._session))
             self._session = None
 

@@ -38,5 +38,4 @@ def assemble(
             engine.corpora[name] = corpus
     # Python stores the text of each warning; this text contains numbers of a client, so the store would grow.
     warnings.filterwarnings("ignore", message=".*was cut to max_question_len")
-    app = create_app(engine, options, stopping)
-    return engine, wrap(app, options, stopping, engine.metrics.request)
+    return engine, wrap(create_app(engine, options, stopping), options, stopping)

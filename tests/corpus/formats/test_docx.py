@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import html
 import time
 import zipfile
 from collections.abc import Callable
@@ -384,3 +385,27 @@ def test_entities_of_a_word_document_reach_no_file_and_cannot_explode(tmp_path: 
         assert "DOCTYPE" in unreadable(docx(tmp_path / "b.docx", paragraph("The tower"), more=more))
     core = {"docProps/core.xml": f'{doctype}<c xmlns:d="http://purl.org/dc/elements/1.1/"><d:title>&a9;</d:title></c>'}
     assert Read(docx(tmp_path / "c.docx", paragraph("The tower"), more=core)).only == ("", "The tower\n")
+
+
+def test_hidden_text_of_a_formula_is_left_out(tmp_path: Path) -> None:
+    runs = "<m:r><w:rPr><w:vanish/></w:rPr><m:t>hidden</m:t></m:r><m:r><m:t>x+1</m:t></m:r>"
+    assert text_of(tmp_path, f"<w:p>{run('Price ')}<m:oMath xmlns:m='{MATH}'>{runs}</m:oMath></w:p>") == "Price x+1"
+
+
+@pytest.mark.parametrize("bracket", ["&lt;", "&lt;!--", "&lt;/p&gt;&lt;script&gt;"])
+def test_brackets_of_a_formula_are_text(tmp_path: Path, bracket: str) -> None:
+    inside = f"<m:d><m:dPr><m:begChr m:val='{bracket}'/></m:dPr><m:e><m:r><m:t>x</m:t></m:r></m:e></m:d>"
+    body = f"<w:p><m:oMath xmlns:m='{MATH}'>{inside}</m:oMath></w:p>{paragraph('What follows stays.')}"
+    assert text_of(tmp_path, body).split("\n") == [f"{html.unescape(bracket)}x)", "What follows stays."]
+
+
+def test_a_long_comment_is_read_once(tmp_path: Path) -> None:
+    """Older versions of expat read a token again with each piece of the file; this would take minutes."""
+    path = docx(tmp_path / "a.docx", f"<!--{'x' * 30_000_000}-->{paragraph('One')}")
+    assert Read(path).only[1].strip() == "One"
+
+
+def test_a_ruby_of_many_parts_takes_no_time(tmp_path: Path) -> None:
+    parts = "<w:rt><w:r><w:t>ab</w:t></w:r></w:rt>" * 100_000
+    ruby = f"<w:ruby>{parts}<w:rubyBase><w:r><w:t>x</w:t></w:r></w:rubyBase></w:ruby>"
+    assert text_of(tmp_path, f"<w:p><w:r>{ruby}</w:r></w:p>").count("ab") == 100_000

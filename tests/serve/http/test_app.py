@@ -45,7 +45,7 @@ class Service:
         self.engine, self.held, self.is_idle = running.engine, running.held, running.is_idle
         self.stopping = Stopping()
         self.fastapi = create_app(self.engine, running.options, self.stopping)
-        self.app: ASGIApp = wrap(self.fastapi, running.options, self.stopping, running.engine.metrics.request)
+        self.app: ASGIApp = wrap(self.fastapi, running.options, self.stopping)
 
     def send(self, path: str, asked: Any = None, **more: Any) -> Reply:
         return asyncio.run(send(self.app, path, asked, **more))

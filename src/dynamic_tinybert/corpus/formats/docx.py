@@ -43,15 +43,15 @@ def _html(file: BinaryIO, symbols: Mapping[tuple[Any, int], int]) -> tuple[str, 
         relations = _relations(archive, main)
         styles = Styles.read(_root(archive, relations.kind("styles")))
         numbering = Numbering(styles, _root(archive, relations.kind("numbering")))
-        diagrams = dict(relations.diagrams)
+        read_already: set[str] = set()
 
         def diagram(id_: str) -> str | None:
             """Return the text of a diagram as HTML, the first time that it is asked for; None if there is none."""
-            name = diagrams.get(id_)
-            if name is None:
-                return None
-            diagrams[id_] = ""
-            return read(Body(styles, numbering, symbols), name) if name else ""
+            name = relations.diagrams.get(id_)
+            if name is None or name in read_already:
+                return None if name is None else ""
+            read_already.add(name)
+            return read(Body(styles, numbering, symbols), name)
 
         def read(body: Body, name: str) -> str:
             with archive.open(name) as part:

@@ -92,6 +92,9 @@ class _Form:
         return self.entries[int(chosen)] if chosen in map(str, range(len(self.entries))) else ""
 
 
+_OF_RUNS = (["w:r", "w:rPr"], ["m:r", "w:rPr"])  # the paths of the properties of runs
+
+
 class Body:
     """A reader of the parts of a document that contain text.
 
@@ -126,11 +129,12 @@ class Body:
             "w:numId": self._set_number,
             "w:ilvl": self._set_level,
             "w:r": self._start_run,
+            "m:r": self._start_run,
             "w:rStyle": self._set_run_style,
             "w:vanish": self._hide,
             "w:specVanish": self._count,
             "w:del": self._delete,
-            "w:ruby": lambda _: self._rubies.append(""),
+            "w:ruby": lambda _: self._rubies.append([]),
             "w:rt": lambda _: self._sinks.append([]),
             "w:sym": self._write_symbol,
             "w:tbl": self._start_blocks,
@@ -157,6 +161,7 @@ class Body:
             "a:p": self._end_paragraph,
             "w:pPr": self._number,
             "w:r": self._end_run,
+            "m:r": self._end_run,
             "w:rt": self._end_ruby_text,
             "w:ruby": self._end_ruby,
             "w:tbl": lambda: self._end_blocks("table"),
@@ -184,7 +189,7 @@ class Body:
         self._paragraphs: list[_Paragraph] = []
         self._sinks = [self._blocks[0].parts]  # text goes to the last
         self._hidden: list[bool] = []  # of the runs that are open
-        self._rubies: list[str] = []
+        self._rubies: list[list[str]] = []
         self._alternatives: list[int] = []  # pieces of text before each
         self._forms: list[_Form] = []
         self._formulas = Formulas(self._sinks)
@@ -194,7 +199,7 @@ class Body:
         parser.StartElementHandler = self._start
         parser.EndElementHandler = self._end
         parser.CharacterDataHandler = self._characters
-        parser.ParseFile(file)
+        parser.Parse(file.read(), True)  # in pieces, an older expat would read a long token again and again
         return self._blocks[0].html()
 
     def _start(self, raw: str, attributes: dict[str, str]) -> None:
@@ -292,12 +297,12 @@ class Body:
 
     def _set_run_style(self, attributes: dict[str, str]) -> None:
         hidden = self._styles.hidden(_get(attributes, "val"))
-        if hidden is not None and self._path[-3:-1] == ["w:r", "w:rPr"]:
+        if hidden is not None and self._path[-3:-1] in _OF_RUNS:
             self._hidden[-1] = hidden or self._hidden[-2:-1] == [True]
 
     def _hide(self, attributes: dict[str, str]) -> None:
         hidden = is_true(_get(attributes, "val"))
-        if self._path[-3:-1] == ["w:r", "w:rPr"]:
+        if self._path[-3:-1] in _OF_RUNS:
             self._hidden[-1] = hidden or self._hidden[-2:-1] == [True]
         elif self._path[-3:-1] == ["w:pPr", "w:rPr"] and self._paragraphs and hidden:
             self._paragraphs[-1].ends = self._paragraphs[-1].counted = False
@@ -319,10 +324,10 @@ class Body:
     def _end_ruby_text(self) -> None:
         text = "".join(self._sinks.pop())
         if self._rubies:
-            self._rubies[-1] += text
+            self._rubies[-1].append(text)
 
     def _end_ruby(self) -> None:
-        text = self._rubies.pop()
+        text = "".join(self._rubies.pop())
         self._write(f"({text})" if text else "")
 
     def _write_symbol(self, attributes: dict[str, str]) -> None:
@@ -339,6 +344,8 @@ class Body:
         self._write_box(f"<p>{text}</p>" if text else "")
 
     def _write_diagram(self, attributes: dict[str, str]) -> None:
+        if self._hidden[-1:] == [True]:
+            return
         html = self._diagram(_get(attributes, "dm") or "")
         if html is None:
             self.left_out["a diagram"] = None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from html import escape
+
 _DEEPEST = 20  # parts in parts that are joined; below, only their text is kept
 _BEFORE = {"m:den": "/", "m:sup": "^", "m:sub": "_"}
 _ENCLOSED = ("m:num", "m:den", "m:sup", "m:sub", "m:rad", "m:deg", "m:d")
@@ -22,16 +24,17 @@ class Formulas:
 
     def start(self, name: str, value: str | None) -> None:
         """Begin an element; `value` is its attribute "val"."""
+        value = escape(value or "", quote=False)
         if name in _ENCLOSED:
             self._open.append((name, len(self._sinks[-1])))
         if name == "m:d":
             self._around.append(["(", ")"])
         elif name in ("m:begChr", "m:endChr") and self._around:
-            self._around[-1][name == "m:endChr"] = value or ""
+            self._around[-1][name == "m:endChr"] = value
         elif name == "m:naryPr":
             self._operator = "∫"
         elif name == "m:chr":
-            self._operator = value or ""
+            self._operator = value
 
     def end(self, name: str) -> None:
         """End an element."""

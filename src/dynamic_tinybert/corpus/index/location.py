@@ -8,7 +8,9 @@ import threading
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
+from weakref import WeakValueDictionary
 
 from dynamic_tinybert.corpus.errors import CorpusError
 from dynamic_tinybert.corpus.index.protocol import Index
@@ -17,7 +19,7 @@ from dynamic_tinybert.files import extra
 _SCHEMES = {"milvus": "http", "milvus+tls": "https"}
 _PORT = 19530
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,199}")
-_turns: dict[str, AbstractContextManager[object]] = {}  # by location
+_turns: WeakValueDictionary[str, Any] = WeakValueDictionary()  # by location
 _turns_lock = threading.Lock()
 
 
@@ -103,7 +105,8 @@ def turn(location: MilvusAddress | Path) -> AbstractContextManager[object]:
     """
     key = os.path.realpath(location) if isinstance(location, Path) else str(location)
     with _turns_lock:
-        return _turns.setdefault(key, threading.RLock())
+        lock: AbstractContextManager[object] = _turns.setdefault(key, threading.RLock())
+        return lock
 
 
 def open_index(location: MilvusAddress | Path, *, create: bool, passage_size: int | None) -> Index:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import NamedTuple, Protocol
 
 
@@ -103,6 +104,12 @@ def info_of(last: Passage) -> DocumentInfo:
     return DocumentInfo(
         name=last.document, title=last.title, passages=last.number + 1, characters=last.start + len(last.text)
     )
+
+
+def source_of(record: str | bytes) -> Source:
+    """Read the record of a source, JSON; what a later version of this package added to it is ignored."""
+    known = {one.name for one in fields(Source)}
+    return Source(**{name: value for name, value in json.loads(record).items() if name in known})
 
 
 class Counts(NamedTuple):

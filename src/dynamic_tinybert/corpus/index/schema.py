@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
-from dataclasses import fields
 from typing import Any
 
 import tantivy
 
-from dynamic_tinybert.corpus.index.protocol import Passage, Source
+from dynamic_tinybert.corpus.index.protocol import Passage, Source, source_of
 
 TOKENIZER = "dynamic-tinybert-words"
 """The name under which the analyzer is registered with the engine."""
 
 _BYTES = {"title", "text", "record"}
-_SOURCE = {one.name for one in fields(Source)}
 
 
 def _schema() -> tantivy.Schema:
@@ -52,8 +49,7 @@ def sources_of(searcher: tantivy.Searcher, query: tantivy.Query | None = None) -
     """Return the sources whose records match a query, each in its last revision."""
     found: dict[str, Source] = {}
     for address in all_of(searcher, query or term("mark", "record")):
-        record = json.loads(bytes(searcher.doc(address).get_first("record") or b""))
-        source = Source(**{name: value for name, value in record.items() if name in _SOURCE})
+        source = source_of(bytes(searcher.doc(address).get_first("record") or b""))
         if source.version not in found or source.revision > found[source.version].revision:
             found[source.version] = source
     return iter(found.values())

@@ -27,6 +27,7 @@ _TEXT_FIELDS = 5  # of the schema: each has a byte per document in a .fieldnorm 
 _LONGEST_FOOTER = 1 << 12  # bytes
 _LONGEST_META = 1 << 26  # bytes
 _BLOCK = 1 << 20  # bytes
+_MOST_CHECKED = 1000  # files; with more, those of deleted indexes are forgotten
 _SEGMENT = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
@@ -72,7 +73,7 @@ def read_segments(engine: Path) -> Segments:
         content = file.read(_LONGEST_META)
     try:
         segments = [_names(segment) for segment in json.loads(content)["segments"]]
-    except (KeyError, TypeError, ValueError, RecursionError):
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError):
         raise DamagedError(f"{META} does not describe segments") from None
     files: list[str] = []
     for most, deleted, names in segments:
@@ -81,6 +82,9 @@ def read_segments(engine: Path) -> Segments:
         if counts["fieldnorm"] not in ((), (most, 0)) or counts.get("del", ()) not in ((), (most, deleted)):
             raise DamagedError(f"{META} and {names[0].partition('.')[0]} have different numbers of documents")
         files += paths
+    if len(_checked) > _MOST_CHECKED:
+        for old in [path for path in list(_checked) if not os.path.exists(path)]:
+            _checked.pop(old, None)
     folder = os.path.join(engine, "")
     for old in {path for path in list(_checked) if path.startswith(folder)}.difference(files):
         _checked.pop(old, None)
@@ -184,6 +188,6 @@ def view(segments: Segments) -> Iterator[str]:
     """
     with tempfile.TemporaryDirectory(prefix="dynamic-tinybert-", ignore_cleanup_errors=True) as folder:
         for path in segments.files:
-            os.symlink(path, os.path.join(folder, os.path.basename(path)))
+            os.symlink(os.path.abspath(path), os.path.join(folder, os.path.basename(path)))
         Path(folder, META).write_bytes(segments.meta)
         yield folder

@@ -73,6 +73,7 @@ def create_app(engine: Engine, options: ServeOptions, stopping: Stopping | None 
         redirect_slashes=False,  # behind a proxy, it would redirect clients from https to http
         lifespan=lifespan,
     )
+    app.state.count_request = engine.metrics.request
     problems.install(app)
     _add_answer(app, engine, options)
     _add_server(app, engine, options, stopping or Stopping())

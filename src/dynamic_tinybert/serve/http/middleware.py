@@ -45,13 +45,8 @@ _LINGER_S = 1.0
 LEFT = 499  # nginx's status for a client that has left; only the metrics use it
 
 
-def wrap(
-    app: ASGIApp,
-    options: ServeOptions,
-    stopping: Stopping | None = None,
-    count: Callable[[str], object] | None = None,
-) -> ASGIApp:
-    """Put the middleware around an app. `count` is called with the status of each request to /answer that has ended.
+def wrap(app: ASGIApp, options: ServeOptions, stopping: Stopping | None = None) -> ASGIApp:
+    """Put the middleware around an app; `create_app` says what counts its requests.
 
     `scope["state"]` contains `request_id`; `received`, the time when the body was complete, by `time.perf_counter`; and
     `log`, a dictionary whose fields are added to the request's line of the log. After the body of a request, `receive`
@@ -60,6 +55,7 @@ def wrap(
     Raises:
         ValueError: An API key or a host is empty.
     """
+    count = getattr(getattr(app, "state", None), "count_request", None)
     app = _Bodies(app, options)
     if options.api_keys:
         app = _Keys(app, options.api_keys)

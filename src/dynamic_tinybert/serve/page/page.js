@@ -412,7 +412,7 @@ function show({ moved = false } = {}) {
   const { words, scores } = described(best);
   say(
     `${moved ? "" : "Answer: "}${words}. ${scores ? `${scores}. ` : ""}` +
-      `${ms(shown.reply.total_ms)}, ${percent(result.share)} of full.${$("less").hidden ? "" : ` ${$("less").textContent}`}`,
+      `${ms(shown.reply.total_ms)}, ${$("share").textContent}.${$("less").hidden ? "" : ` ${$("less").textContent}`}`,
   );
   if (best) scrollToAnswer({ pageToo: !moved });
   if (heat && index) mapPassage();

@@ -16,7 +16,6 @@ from pymilvus import DataType, Function, FunctionType, MilvusClient, MilvusExcep
 
 from dynamic_tinybert.corpus.errors import CorpusError
 from dynamic_tinybert.corpus.index.location import MilvusAddress
-from dynamic_tinybert.corpus.index.protocol import Source
 
 LONGEST_FIELD = 65_535  # bytes of a VARCHAR
 CALL_S = 60.0
@@ -250,11 +249,6 @@ def _codes(error: BaseException | None) -> set[grpc.StatusCode]:
             found.add(error.code())
         error = error.__cause__ or error.__context__
     return found
-
-
-def source_of(record: str) -> Source:
-    """Parse the record of a row."""
-    return Source(**json.loads(record))
 
 
 def portions(items: Iterable[Any]) -> Iterator[list[Any]]:

@@ -26,10 +26,20 @@ from typing import Any
 from dynamic_tinybert.corpus.errors import CorpusError
 from dynamic_tinybert.corpus.index.analyzer import question_words
 from dynamic_tinybert.corpus.index.location import MilvusAddress
-from dynamic_tinybert.corpus.index.milvus.client import OF_SOURCES, Commit, Server, is_absence, source_of
+from dynamic_tinybert.corpus.index.milvus.client import OF_SOURCES, Commit, Server, is_absence
 from dynamic_tinybert.corpus.index.milvus.lease import WriterLease
 from dynamic_tinybert.corpus.index.milvus.writer import MilvusWriter
-from dynamic_tinybert.corpus.index.protocol import Counts, DocumentInfo, Hit, Passage, Source, Writer, info_of, key_of
+from dynamic_tinybert.corpus.index.protocol import (
+    Counts,
+    DocumentInfo,
+    Hit,
+    Passage,
+    Source,
+    Writer,
+    info_of,
+    key_of,
+    source_of,
+)
 from dynamic_tinybert.corpus.passages import PASSAGE_SIZE, check_size
 from dynamic_tinybert.files import encodable
 

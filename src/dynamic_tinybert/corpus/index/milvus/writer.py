@@ -10,9 +10,9 @@ from typing import Any
 
 from dynamic_tinybert.corpus.errors import CorpusError
 from dynamic_tinybert.corpus.index.analyzer import words_of
-from dynamic_tinybert.corpus.index.milvus.client import LONGEST_FIELD, NO_VECTOR, SETTLED, Server, portions, source_of
+from dynamic_tinybert.corpus.index.milvus.client import LONGEST_FIELD, NO_VECTOR, SETTLED, Server, portions
 from dynamic_tinybert.corpus.index.milvus.lease import WriterLease
-from dynamic_tinybert.corpus.index.protocol import Passage, Source, key_of
+from dynamic_tinybert.corpus.index.protocol import Passage, Source, key_of, source_of
 
 _ROWS, _CHARACTERS = 500, 1 << 20  # of one message, which must not exceed 64 MB
 _SEALED = 100  # new passages after which a segment is sealed; a search scans unsealed passages one by one
