@@ -16,7 +16,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from dynamic_tinybert.model import LengthConfig, ModelShape, QuantizedTensor, macs
+from dynamic_tinybert.model import Disentangled, LengthConfig, Modern, ModelShape, QuantizedTensor, macs
 from dynamic_tinybert.runtime import Logits, build_graph
 from dynamic_tinybert.runtime.graph import INPUTS, OUTPUTS, Precision
 from dynamic_tinybert.runtime.onnx_writer import encode_model
@@ -106,6 +106,63 @@ SHAPES = {
     ),
     "as ALBERT": random_shape(layers=3, embedding=8, projected=True, sharing=(0, 0, 0), activation="gelu_tanh"),
     "as ALBERT, two groups": random_shape(layers=5, projected=True, sharing=(0, 0, 0, 1, 1)),
+    "as DeBERTa v3": random_shape(
+        layers=4,
+        token_types=0,
+        typed=False,
+        disentangled=Disentangled(
+            span=8, longest=64, to_position=True, to_content=True, shared=True, normed=True, positioned=False
+        ),
+    ),
+    "as DeBERTa v2, own projections, the question votes": random_shape(
+        layers=3,
+        hidden=24,
+        heads=3,
+        significance="question",
+        embedding=10,
+        projected=True,
+        disentangled=Disentangled(span=12, to_position=True, to_content=True),
+    ),
+    "as DeBERTa, content to position": random_shape(
+        layers=3, disentangled=Disentangled(span=5, longest=20, to_position=True)
+    ),
+    "as DeBERTa, position to content": random_shape(
+        layers=3, token_types=1, disentangled=Disentangled(span=4, longest=8, to_content=True, normed=True)
+    ),
+    "as DeBERTa without relative positions": random_shape(disentangled=Disentangled()),
+    "as ModernBERT": random_shape(
+        layers=6,
+        token_types=0,
+        typed=False,
+        norm_epsilon=1e-5,
+        modern=Modern(
+            bases=(1e5, 1e2, 1e2) * 2, local=(False, True, True) * 2, reach=6, head_activation="gelu_tanh"
+        ),
+    ),
+    "as ModernBERT with biases": random_shape(
+        layers=3,
+        hidden=24,
+        heads=3,
+        token_types=0,
+        typed=False,
+        activation="gelu_tanh",
+        modern=Modern(
+            bases=(1e4,) * 3,
+            local=(True, False, True),
+            reach=2,
+            attention_bias=True,
+            feed_forward_bias=True,
+            norm_bias=True,
+            head_bias=True,
+        ),
+    ),
+    "as ModernBERT, all attention everywhere, the question votes": random_shape(
+        layers=4,
+        token_types=0,
+        typed=False,
+        significance="question",
+        modern=Modern(bases=(1e5,) * 4, local=(False,) * 4, reach=64, norm_bias=True),
+    ),
 }
 
 CONFIGS = {

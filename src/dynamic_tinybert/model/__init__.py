@@ -16,7 +16,15 @@ from dynamic_tinybert.model.budget import (
 )
 from dynamic_tinybert.model.calibration import Calibration, CalibrationError, logistic
 from dynamic_tinybert.model.quantized import Precision, QuantizedTensor
-from dynamic_tinybert.model.shape import Activation, ModelShape, Significance, read_significance, stored_significance
+from dynamic_tinybert.model.shape import (
+    Activation,
+    Disentangled,
+    Modern,
+    ModelShape,
+    Significance,
+    read_significance,
+    stored_significance,
+)
 from dynamic_tinybert.model.table import ConfigTable, MeasuredConfig, Threshold, check_threshold, dump_table, table_row
 
 __all__ = [
@@ -31,9 +39,11 @@ __all__ = [
     "Calibration",
     "CalibrationError",
     "ConfigTable",
+    "Disentangled",
     "LengthConfig",
     "MeasuredConfig",
     "ModelShape",
+    "Modern",
     "Precision",
     "QuantizedTensor",
     "Significance",

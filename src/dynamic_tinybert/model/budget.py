@@ -95,7 +95,9 @@ Budget: TypeAlias = float | Literal["full", "balanced", "fast"] | LengthConfig
 def macs(shape: ModelShape, tokens: npt.ArrayLike, config: LengthConfig | None = None) -> int:
     """Count the multiply-accumulates of windows: `4 H^2 k(i-1) + 2 H k(i-1)^2 + 2 H F k(i)`, summed over layers i.
 
-    Layer i keeps k(i) tokens of a window; k(0) is the window's length.
+    Layer i keeps k(i) tokens of a window; k(0) is the window's length. DeBERTa adds `2 S H k(i-1)` for each kind of
+    scores by relative position, with S buckets to each side. ModernBERT's gate makes `2 H F k(i)` into `3 H F k(i)`,
+    and its head adds `H^2 k(0)`, once.
 
     Args:
         shape: The sizes of the model.
@@ -111,7 +113,11 @@ def macs_of_each(shape: ModelShape, tokens: npt.ArrayLike, config: LengthConfig 
     kept = (config or LengthConfig.full(shape.layers)).lengths(real)
     before = np.concatenate([real[:, None], kept[:, :-1]], axis=1)
     h, f = shape.hidden, shape.feed_forward
-    each: npt.NDArray[np.int64] = (4 * h * h * before + 2 * h * before**2 + 2 * h * f * kept).sum(axis=1)
+    relative = shape.disentangled
+    by_position = 2 * relative.span * (relative.products - 1) if relative else 0
+    projections = 3 if shape.modern else 2
+    layers = (4 * h + by_position) * h * before + 2 * h * before**2 + projections * h * f * kept
+    each: npt.NDArray[np.int64] = layers.sum(axis=1) + (h * h * real if shape.modern else 0)
     return each
 
 

@@ -22,7 +22,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from dynamic_tinybert.model import ModelShape, Precision, QuantizedTensor
+from dynamic_tinybert.model import Activation, ModelShape, Precision, QuantizedTensor
 from dynamic_tinybert.runtime.onnx_writer import Graph
 
 Weights: TypeAlias = Mapping[str, npt.NDArray[np.float32] | QuantizedTensor]
@@ -32,59 +32,40 @@ OUTPUTS = ("start_logits", "end_logits", "layers_passed")
 
 _FLOAT, _INT64 = 1, 7  # ONNX's numbers of element types
 _MIDDLE = 128  # the zero point of unsigned activations
+MASKED = -1e30  # what adds to the score of a key that a query must not see
 _TINY = 1e-30  # the scale of a token whose state is 0
 _FOUND = 3  # the findings of a token: its start logit, its end logit, the layers that it passed
 
 
-class _Prepared(NamedTuple):
+class Prepared(NamedTuple):
     """The input of projections: the name of its values, and in INT8 of each token's scale, [batch, slots, 1]."""
 
     x: str
     scale: str
 
 
-class _State(NamedTuple):
+class State(NamedTuple):
     """The names of the values that one layer passes to the next.
 
     x: the states of the tokens, [batch, slots, hidden].
-    bias: the bias of the attention scores by distance, [batch or 1, heads, slots, slots]; "" if the model has none.
+    apart: what attention needs to know of each two tokens' distance, [batch or 1, heads or 1, slots, slots]; "" if it
+        needs nothing.
     place: the row of `found` to which each slot's token writes, [batch, slots].
-    found: the findings of each token so far, [batch * (tokens + 1), 3]; empty slots write to the last place of a row.
+    found: the findings of each token so far, [batch * (tokens + 1), 3 or hidden + 1]; empty slots write to the last
+        place of a row.
     """
 
     x: str
-    bias: str
+    apart: str
     place: str
     found: str
 
 
-def build_graph(
-    shape: ModelShape, weights: Weights, *, precision: Precision = "fp32", fused_attention: bool = True
-) -> Graph:
-    """Build the graph of a model.
+class Builder:
+    """Build the graph of a BERT-like encoder; other encoders override what they do differently."""
 
-    All inputs are int64. `input_ids`, `attention_mask` and `token_type_ids` are `[batch, tokens]`; each row is filled
-    from the left and padded at its end. Types are 0 for the question and 1 for the text, even if the model embeds no
-    types. `lengths`, `[batch, layers]`, is how many tokens each row keeps after each layer: at least 1, and not more
-    than after the layer before, nor than the row's real tokens.
+    found_width = _FOUND
 
-    The outputs `start_logits` and `end_logits` are float32 `[batch, tokens]`, without meaning at padding.
-    `layers_passed`, int64 `[batch, tokens]`, is how many layers each token passed completely.
-
-    Args:
-        shape: The sizes of the model.
-        weights: Its tensors, in float32 or INT8, by their names in `dynamic_tinybert.folder`.
-        precision: `int8` multiplies in INT8 in the projections. Weights have a scale for each output channel: those of
-            the folder if they are stored in INT8. Activations have a scale for each token, found at run time, so a
-            token's projections depend on no other token. The products are of unsigned activations and signed weights;
-            see `multiplies_exactly`.
-        fused_attention: Use the Attention operator of ONNX 23, the fastest in ONNX Runtime. Without it the graph
-            needs only operators of ONNX 20, which other runtimes also have.
-    """
-    return _Builder(shape, weights, precision, fused_attention).build()
-
-
-class _Builder:
     def __init__(self, shape: ModelShape, weights: Weights, precision: Precision, fused_attention: bool) -> None:
         self.shape = shape
         self.given = weights
@@ -92,6 +73,16 @@ class _Builder:
         self.fused_attention = fused_attention
         self.g = Graph("dynamic_tinybert")
         self.added: set[str] = set()
+
+    @property
+    def biased_heads(self) -> bool:
+        """Whether what adds to the scores is different for each head."""
+        return bool(self.shape.distances)
+
+    @property
+    def scale(self) -> float:
+        """The factor of the attention scores."""
+        return float((self.shape.hidden // self.shape.heads) ** -0.5)
 
     # The weights.
 
@@ -104,16 +95,20 @@ class _Builder:
         value = self.float32(name) if value is None else value
         return self.g.weight(name, np.ascontiguousarray(value, np.float32))
 
-    def projection_weights(self, name: str, factor: float = 1.0) -> None:
-        """Add the tensor `{name}.weight` [out, in], times `factor`, as the weight of a projection, for `project`."""
+    def projection_weights(self, name: str, factor: float | npt.NDArray[np.float32] = 1.0) -> None:
+        """Add the tensor `{name}.weight` [out, in] as the weight of a projection, for `project`.
+
+        Its outputs are multiplied by `factor`: one number, or one for each, `[out]`.
+        """
+        scale = np.asarray(factor, np.float32)
         if not self.int8:
             matrix = self.float32(f"{name}.weight")
-            self.weight(f"{name}.matrix", (matrix if factor == 1 else matrix * np.float32(factor)).T)
+            self.weight(f"{name}.matrix", (matrix if (scale == 1).all() else matrix * scale[..., None]).T)
             return
         value = self.given[f"{name}.weight"]
         if not isinstance(value, QuantizedTensor):
             value = QuantizedTensor.round(value)
-        self.weight(f"{name}.scale", value.scale * np.float32(factor))
+        self.weight(f"{name}.scale", value.scale * scale)
         self.g.weight(f"{name}.matrix", np.ascontiguousarray(value.values.T))
 
     def layer_weights(self, number: int) -> str:
@@ -126,7 +121,7 @@ class _Builder:
         def given(part: str) -> npt.NDArray[np.float32]:
             return self.float32(f"{name}.{part}")
 
-        scale = np.float32((self.shape.hidden // self.shape.heads) ** -0.5)
+        scale = np.float32(self.scale)
         self.weight(f"{name}.query.bias", given("query.bias") * scale)
         for part in ("query", "key", "value", "attention_output", "intermediate", "output"):
             factor = float(scale) if part == "query" else 1.0
@@ -167,7 +162,7 @@ class _Builder:
         self.rows = g.node("Unsqueeze", self.count_to(g, self.batch), self.one)
         self.begin = begin = g.node("Mul", self.rows, places)
         self.nowhere = g.node("Add", begin, tokens)
-        width = g.constant([_FOUND])
+        width = g.constant([self.found_width])
         found = g.node("Concat", g.node("Mul", self.batch, places), width, axis=0)
         found = g.node("Expand", g.constant(0, np.float32), found)
         if self.shape.significance == "question":  # 1 for the question's tokens, in the order of `found`
@@ -175,14 +170,9 @@ class _Builder:
             asking = g.node("Pad", asking, g.constant([0, 0, 0, 1]))
             self.asking = g.node("Reshape", asking, g.constant([-1]))
 
-        span = self.float32("span.weight")
-        self.span = self.weight("span.matrix", np.concatenate([span, np.zeros_like(span[:1])]).T)
-        bias = ""
-        if self.shape.distances:
-            by_distance = distance_bias(self.float32("distances"), self.shape.positions)
-            self.distances = self.weight("distances.bias", by_distance)
-            bias = self.bias(g, g.node("Unsqueeze", slots, self.zero))
-        state = _State(self.embeddings(ids, types, slots), bias, g.node("Add", begin, slots), found)
+        self.head_weights()
+        apart = self.apart(g, g.node("Unsqueeze", slots, self.zero)) if self.distance_weights() else ""
+        state = State(self.embeddings(ids, types, slots), apart, g.node("Add", begin, slots), found)
         for i, number in enumerate(self.shape.weights_of_layers):
             name = self.layer_weights(number)
             state = self.attend(i, name, state, kept[i], shortest[i], longest[i + 1], dropping[i])
@@ -193,12 +183,24 @@ class _Builder:
         found = restored.node("Reshape", found, restored.node("Concat", self.batch, places, width, axis=0))
         restored.output(restored.node("Slice", found, self.zero, tokens, self.one))
         whole.output(self.findings(whole, n, state.x))
-        found = g.node("If", ever, then_branch=restored, else_branch=whole)
+        found = self.head(g.node("If", ever, then_branch=restored, else_branch=whole))
         start, end, passed = (g.node("Squeeze", x, g.constant([2])) for x in self.split(found, _FOUND, axis=2))
         for value, name in zip((start, end), OUTPUTS[:2], strict=True):
             g.output(value, name, np.float32, ["batch", "tokens"])
         g.output(g.node("Cast", passed, to=_INT64), OUTPUTS[2], np.int64, ["batch", "tokens"])
         return g
+
+    def head_weights(self) -> None:
+        span = self.float32("span.weight")
+        self.span = self.weight("span.matrix", np.concatenate([span, np.zeros_like(span[:1])]).T)
+
+    def distance_weights(self) -> bool:
+        """Add the weights by distance that all layers share. Return whether attention needs `apart`."""
+        if not self.shape.distances:
+            return False
+        by_distance = distance_bias(self.float32("distances"), self.shape.positions)
+        self.distances = self.weight("distances.bias", by_distance)
+        return True
 
     def embeddings(self, ids: str, types: str, slots: str) -> str:
         g, shape = self.g, self.shape
@@ -226,59 +228,73 @@ class _Builder:
         x = g.node("Cast", g.node("Gather", g.weight("embeddings.word", value.values), ids), to=_FLOAT)
         return g.node("Mul", x, g.node("Gather", self.weight("embeddings.word.scale", value.scale[:, None]), ids))
 
-    def bias(self, g: Graph, positions: str) -> str:
-        """Compute the attention bias by distance for `positions` [rows, slots]: [rows, heads, slots, slots]."""
+    def apart(self, g: Graph, positions: str) -> str:
+        """Compute what attention needs to know of each two tokens' distance, for their `positions` [rows, slots].
+
+        Returns:
+            The bias of the attention scores, [rows, heads, slots, slots].
+        """
         queries, keys = (g.node("Unsqueeze", positions, g.constant([axis])) for axis in (2, 1))
         apart = g.node("Add", g.node("Sub", keys, queries), g.constant(self.shape.positions - 1))
         return g.node("Transpose", g.node("Gather", self.distances, apart), perm=(0, 3, 1, 2))
 
-    def attend(self, i: int, name: str, state: _State, kept: str, shortest: str, longest: str, dropping: str) -> _State:
+    def attend(self, i: int, name: str, state: State, kept: str, shortest: str, longest: str, dropping: str) -> State:
         """Run the attention of a layer. If it drops tokens, only the most significant ones go through its output.
 
         The probabilities are computed only in layers that drop tokens, because only the choice of tokens needs them.
         The output projection is after the choice, because a dropped token does not need it.
         """
         g = self.g
-        given = self.prepare(g, state.x)
-        query = g.node("Add", self.project(g, given, f"{name}.query"), f"{name}.query.bias")
-        inputs = [query, *(self.project(g, given, f"{name}.{part}") for part in ("key", "value"))]
+        inputs = self.attention_inputs(name, state)
+        bias = self.score_bias(i, name, inputs, state)
         padded = g.node("Less", shortest, self.width(g, state.x))
 
         drop, stay = g.subgraph("drop"), g.subgraph("stay")
-        context, votes = self.attention(drop, inputs, state, kept, padded, voting=True)
+        context, votes = self.attention(drop, inputs, bias, state, kept, padded, voting=True)
         chosen = self.choose(drop, state, votes, kept, longest)
         places = drop.node("Gather", drop.node("Reshape", state.place, g.constant([-1])), chosen)
         drop.output(self.attended(drop, name, self.take(drop, context, chosen), self.take(drop, state.x, chosen)))
-        if state.bias:
-            drop.output(self.bias(drop, drop.node("Sub", places, self.begin)))
+        if state.apart:
+            drop.output(self.apart(drop, drop.node("Sub", places, self.begin)))
         drop.output(places)
         drop.output(self.write(drop, i, state, kept))
 
-        (context,) = self.attention(stay, inputs, state, kept, padded, voting=False)
+        (context,) = self.attention(stay, inputs, bias, state, kept, padded, voting=False)
         stay.output(self.attended(stay, name, context, state.x))
         for kept_on in filter(None, state[1:]):
             stay.output(stay.node("Identity", kept_on))
-        x, *bias, place, found = g.nodes(
-            "If", dropping, outputs=4 if state.bias else 3, then_branch=drop, else_branch=stay
+        x, *apart, place, found = g.nodes(
+            "If", dropping, outputs=4 if state.apart else 3, then_branch=drop, else_branch=stay
         )
-        return _State(x, bias[0] if bias else "", place, found)
+        return State(x, apart[0] if apart else "", place, found)
+
+    def attention_inputs(self, name: str, state: State) -> list[str]:
+        """Compute queries, keys and values, [batch, slots, hidden] each."""
+        g = self.g
+        given = self.prepare(g, state.x)
+        query = g.node("Add", self.project(g, given, f"{name}.query"), f"{name}.query.bias")
+        return [query, *(self.project(g, given, f"{name}.{part}") for part in ("key", "value"))]
+
+    def score_bias(self, i: int, name: str, inputs: list[str], state: State) -> str:
+        """Compute what layer i adds to its scores, [batch or 1, heads or 1, slots, slots]; "" if it is nothing."""
+        return state.apart
 
     def attention(
-        self, g: Graph, inputs: list[str], state: _State, kept: str, padded: str, *, voting: bool
+        self, g: Graph, inputs: list[str], bias: str, state: State, kept: str, padded: str, *, voting: bool
     ) -> list[str]:
-        """Compute self-attention from queries, keys and values.
+        """Compute self-attention from queries, keys and values, and `bias`, which adds to the scores.
 
         Returns:
             Context [batch, slots, hidden]; with `voting`, also the probabilities [batch, heads, slots, slots].
         """
         masked, plain = g.subgraph("masked"), g.subgraph("plain")
         hidden = masked.node(
-            "Where", self.valid(masked, state.x, kept), g.constant(0, np.float32), g.constant(-1e30, np.float32)
+            "Where", self.valid(masked, state.x, kept), g.constant(0, np.float32), g.constant(MASKED, np.float32)
         )
         hidden = masked.node("Unsqueeze", hidden, g.constant([1, 2]))
-        if state.bias:
-            hidden = masked.node("Add", hidden, state.bias)
-        for branch, added in ((masked, hidden), (plain, state.bias or None)):
+        if bias:
+            hidden = masked.node("Add", hidden, bias)
+        for branch, added in ((masked, hidden), (plain, bias or None)):
             for output in self.mix(branch, inputs, added, voting=voting):
                 branch.output(output)
         return g.nodes("If", padded, outputs=1 + voting, then_branch=masked, else_branch=plain)
@@ -293,7 +309,7 @@ class _Builder:
         if self.fused_attention:
             if hidden is not None:
                 width = self.width(g, inputs[0])
-                each = g.constant([heads]) if self.shape.distances else self.one
+                each = g.constant([heads]) if self.biased_heads else self.one
                 square = g.node("Concat", self.batch, each, width, width, axis=0)
                 inputs = [*inputs, g.node("Expand", hidden, square)]
             if not voting:
@@ -315,7 +331,7 @@ class _Builder:
         context = g.node("Transpose", g.node("MatMul", votes, value), perm=(0, 2, 1, 3))
         return [g.node("Reshape", context, together), *([votes] if voting else [])]
 
-    def choose(self, g: Graph, state: _State, votes: str, kept: str, count: str) -> str:
+    def choose(self, g: Graph, state: State, votes: str, kept: str, count: str) -> str:
         """Choose the `count` most significant tokens of each row: their indices in states as [batch * slots, hidden].
 
         A token's significance is the attention that it receives, summed over heads and over queries. Queries count only
@@ -343,37 +359,43 @@ class _Builder:
     def feed_forward(self, name: str, x: str) -> str:
         g = self.g
         y = g.node("Add", self.project(g, self.prepare(g, x), f"{name}.intermediate"), f"{name}.intermediate.bias")
-        if self.shape.activation == "relu":
-            y = g.node("Relu", y)
-        else:
-            y = g.node("Gelu", y, approximate="tanh" if self.shape.activation == "gelu_tanh" else "none")
+        y = self.activate(y, self.shape.activation)
         return self.add_and_norm(g, y, x, f"{name}.output", f"{name}.output_norm")
+
+    def activate(self, x: str, activation: Activation) -> str:
+        if activation == "relu":
+            return self.g.node("Relu", x)
+        return self.g.node("Gelu", x, approximate="tanh" if activation == "gelu_tanh" else "none")
 
     def findings(self, g: Graph, passed: int, x: str) -> str:
         """Compute start logit, end logit and `passed` from the states: [batch, slots, 3]."""
         bias = np.append(self.float32("span.bias"), passed)
         return g.node("Add", g.node("MatMul", x, self.span), g.constant(bias, np.float32))
 
-    def write(self, g: Graph, passed: int, state: _State, kept: str) -> str:
+    def write(self, g: Graph, passed: int, state: State, kept: str) -> str:
         """Write the findings of all tokens into `found`. Empty slots write to a place that is never read."""
         to = g.node("Where", self.valid(g, state.x, kept), state.place, self.nowhere)
         found = self.findings(g, passed, state.x)
         return g.node("ScatterND", state.found, g.node("Unsqueeze", to, g.constant([2])), found)
 
+    def head(self, found: str) -> str:
+        """Compute start logit, end logit and layers passed [batch, tokens, 3] from all tokens' findings."""
+        return found
+
     # Helpers.
 
-    def prepare(self, g: Graph, x: str) -> _Prepared:
+    def prepare(self, g: Graph, x: str) -> Prepared:
         """Prepare `x` [batch, slots, width] for projections. In INT8, each token gets a scale of its own."""
         if not self.int8:
-            return _Prepared(x, "")
+            return Prepared(x, "")
         most = g.node("ReduceMax", g.node("Abs", x), g.constant([-1]), keepdims=1)
         most = g.node("Max", most, g.constant(_TINY, np.float32))
         x = g.node("Mul", x, g.node("Div", g.constant(127, np.float32), most))
         # Unsigned: on some processors ONNX Runtime multiplies signed activations ten times slower.
         x = g.node("QuantizeLinear", x, g.constant(1, np.float32), g.constant(_MIDDLE, np.uint8))
-        return _Prepared(x, g.node("Mul", most, g.constant(1 / 127, np.float32)))
+        return Prepared(x, g.node("Mul", most, g.constant(1 / 127, np.float32)))
 
-    def project(self, g: Graph, x: _Prepared, name: str) -> str:
+    def project(self, g: Graph, x: Prepared, name: str) -> str:
         if not self.int8:
             return g.node("MatMul", x.x, f"{name}.matrix")
         one, middle = g.constant(1, np.float32), g.constant(_MIDDLE, np.uint8)

@@ -1,0 +1,156 @@
+"""The graph of DeBERTa v2 and v3: attention with scores by relative position.
+
+The method is DeBERTa's disentangled attention (He et al., 2021, arXiv 2006.03654; v3: arXiv 2111.09543). A query i and a
+key j have the score
+
+    Q_i K_j  +  Q_i R_key[b]  +  K_j R_query[b],        b = the bucket of the distance i - j,
+
+times a common factor. R_key and R_query, the projections of the table of relative positions, depend on no token, so they
+are constants of the graph. For every token, its products with all buckets are computed, [heads, slots, buckets], and
+the scores of pairs are gathered from these. Distances are those of the tokens' places in the sequence, so they stay
+right after tokens were dropped.
+
+The key's bias has different products with different R_query[b], so it is left out only if there is no such product.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from dynamic_tinybert.model import Disentangled
+from dynamic_tinybert.runtime.graph import Builder, State
+from dynamic_tinybert.runtime.onnx_writer import Graph
+
+
+class DisentangledBuilder(Builder):
+    """Build the graph of a DeBERTa v2 or v3."""
+
+    @property
+    def relative(self) -> Disentangled:
+        """What is different in this architecture."""
+        assert self.shape.disentangled is not None
+        return self.shape.disentangled
+
+    @property
+    def biased_heads(self) -> bool:
+        """Whether what adds to the scores is different for each head."""
+        return self.relative.products > 1
+
+    @property
+    def scale(self) -> float:
+        """The factor of the attention scores."""
+        return float((self.shape.hidden // self.shape.heads * self.relative.products) ** -0.5)
+
+    def distance_weights(self) -> bool:
+        """Add the buckets of distances; prepare the table of relative positions. Return whether there are any."""
+        if self.relative.products == 1:
+            return False
+        table = self.float32("relative.positions")
+        if self.relative.normed:
+            weight, bias = (self.float32(f"relative.norm.{part}") for part in ("weight", "bias"))
+            table = _norm(table, weight, bias, self.shape.norm_epsilon)
+        self.table = table
+        self.buckets = self.g.weight("relative.buckets", distance_buckets(self.relative, self.shape.positions))
+        return True
+
+    def layer_weights(self, number: int) -> str:
+        """Add a layer's weights and its projections of relative positions, [heads, size, buckets] and transposed."""
+        name = super().layer_weights(number)
+        heads, size = self.shape.heads, self.shape.hidden // self.shape.heads
+
+        def projected(part: str) -> npt.NDArray[np.float32]:
+            own = f"{name}.{part}" if self.relative.shared else f"{name}.relative_{part}"
+            rows = self.table @ self.float32(f"{own}.weight").T + self.float32(f"{own}.bias")
+            return rows.reshape(-1, heads, size)
+
+        if self.relative.to_position:  # the query is scaled already
+            self.weight(f"{name}.relative_keys", projected("key").transpose(1, 2, 0))
+        if self.relative.to_content:
+            self.weight(f"{name}.relative_queries", projected("query").transpose(1, 0, 2) * np.float32(self.scale))
+            self.weight(f"{name}.key.bias")
+        return name
+
+    def embeddings(self, ids: str, types: str, slots: str) -> str:
+        """Add up the embeddings, project and norm them: [batch, tokens, hidden]."""
+        g, shape = self.g, self.shape
+        x = self.word_embeddings(ids)
+        if shape.positioned:
+            places = self.float32("embeddings.position")[: shape.positions]
+            x = g.node("Add", x, g.node("Gather", self.weight("embeddings.position", places), slots))
+        if shape.typed:
+            x = g.node("Add", x, g.node("Gather", self.weight("embeddings.token_type"), types))
+        if shape.projected:
+            self.projection_weights("embeddings.projection")
+            x = self.project(g, self.prepare(g, x), "embeddings.projection")
+        for part in ("weight", "bias"):
+            self.weight(f"embeddings.norm.{part}")
+        return self.norm(g, x, "embeddings.norm")
+
+    def apart(self, g: Graph, positions: str) -> str:
+        """Look up the bucket of each distance for `positions` [rows, slots]: int32 [rows, 1, slots, slots]."""
+        queries, keys = (g.node("Unsqueeze", positions, g.constant(axes)) for axes in ([1, 3], [1, 2]))
+        apart = g.node("Add", g.node("Sub", queries, keys), g.constant(self.shape.positions - 1))
+        return g.node("Gather", self.buckets, apart)
+
+    def attention_inputs(self, name: str, state: State) -> list[str]:
+        """Compute queries, keys and values, [batch, slots, hidden] each."""
+        query, key, value = super().attention_inputs(name, state)
+        if self.relative.to_content:
+            key = self.g.node("Add", key, f"{name}.key.bias")
+        return [query, key, value]
+
+    def score_bias(self, i: int, name: str, inputs: list[str], state: State) -> str:
+        """Compute a layer's scores by relative position, [batch, heads, slots, slots]; "" if it has none."""
+        if not state.apart:
+            return ""
+        g = self.g
+        query, key, _ = inputs
+        apart = g.constant([0, 0, self.shape.heads, self.shape.hidden // self.shape.heads])
+        width = self.width(g, state.x)
+        square = g.node("Concat", self.batch, g.constant([self.shape.heads]), width, width, axis=0)
+        buckets = g.node("Expand", state.apart, square)
+        scores = []
+        if self.relative.to_position:  # [batch, heads, slots, buckets]
+            query = g.node("Transpose", g.node("Reshape", query, apart), perm=(0, 2, 1, 3))
+            products = g.node("MatMul", query, f"{name}.relative_keys")
+            scores.append(g.node("GatherElements", products, buckets, axis=3))
+        if self.relative.to_content:  # [batch, heads, buckets, slots], so that the key's slot is the last
+            key = g.node("Transpose", g.node("Reshape", key, apart), perm=(0, 2, 3, 1))
+            products = g.node("MatMul", f"{name}.relative_queries", key)
+            scores.append(g.node("GatherElements", products, buckets, axis=2))
+        return scores[0] if len(scores) == 1 else g.node("Add", *scores)
+
+
+def distance_buckets(relative: Disentangled, positions: int) -> npt.NDArray[np.int32]:
+    """Return the bucket of each distance, the row of the table of relative positions.
+
+    Distances up to half of the span have a bucket each. Longer ones share buckets in logarithmic steps, up to the
+    distance `longest` - 1. Without `longest`, all distances have their own buckets. The last bucket of each side has
+    all that are longer.
+
+    Args:
+        relative: The sizes of the buckets.
+        positions: The longest sequence.
+
+    Returns:
+        `[2 positions - 1]`: by the query's position minus the key's position, from `1 - positions`.
+    """
+    span, distances = relative.span, np.arange(1 - positions, positions)
+    steps = distances.astype(np.float32)
+    if relative.longest:
+        own = span // 2
+        size = np.maximum(np.abs(distances), own).astype(np.float32) / np.float32(own)
+        logs = np.log(size) / np.log(np.float32((relative.longest - 1) / own)) * np.float32(own - 1)
+        far = (np.ceil(logs) + own) * np.sign(distances)
+        steps = np.where(np.abs(distances) <= own, steps, far)
+    return np.clip(steps.astype(np.int64) + span, 0, 2 * span - 1).astype(np.int32)
+
+
+def _norm(
+    x: npt.NDArray[np.float32], weight: npt.NDArray[np.float32], bias: npt.NDArray[np.float32], epsilon: float
+) -> npt.NDArray[np.float32]:
+    exact = x.astype(np.float64)
+    centered = exact - exact.mean(axis=-1, keepdims=True)
+    normed = centered / np.sqrt((centered**2).mean(axis=-1, keepdims=True) + epsilon) * weight + bias
+    return normed.astype(np.float32)
