@@ -3,7 +3,7 @@
 usage: random_checkpoints.py FOLDER [KIND ...]     a subfolder of FOLDER for each kind
 
 Each has a tokenizer of its architecture's own kind, trained on the texts of examples/: WordPiece (BERT, DistilBERT,
-ELECTRA, MPNet), byte-level BPE (RoBERTa), Unigram as SentencePiece's (XLM-R, ALBERT). The weights tell tokens,
+ELECTRA, MPNet), byte-level BPE (RoBERTa, ModernBERT), Unigram as SentencePiece's (XLM-R, ALBERT, DeBERTa). The weights tell tokens,
 positions and layers apart, no bias is 0, and logits lie some units apart, so that what is wrong shows. The same call
 makes the same checkpoint, whichever transformers 5 makes it (but for what its files say of themselves).
 """
@@ -22,13 +22,22 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
-KINDS = ("bert", "roberta", "xlm-roberta", "distilbert", "electra", "mpnet", "albert")
+KINDS = ("bert", "roberta", "xlm-roberta", "distilbert", "electra", "mpnet", "albert", "deberta-v2", "modernbert")
 POSITIONS = 512  # the longest window
 _ROOT = Path(__file__).parents[2]
 _SCRIPTS = "Zoë Müller œuvre naïve Ελλάδα Москва שלום مرحبا नमस्ते 東京 京都 서울 ประเทศไทย €5 50% “a” — 1’000"
 _WORDS = 1500  # in a vocabulary, at most
+DEBERTA_V3 = {
+    "relative_attention": True,
+    "position_buckets": 64,
+    "norm_rel_ebd": "layer_norm",
+    "share_att_key": True,
+    "pos_att_type": ["p2c", "c2p"],
+    "position_biased_input": False,
+}
+_MODERNBERT = {"bos_token_id": 0, "cls_token_id": 0, "eos_token_id": 1, "sep_token_id": 1}
 
 
 def make(kind: str, folder: Path, *, layers: int = 3, hidden: int = 48, seed: int = 0) -> Path:
@@ -89,6 +98,12 @@ def make_model(kind: str, vocabulary: int, *, layers: int, hidden: int) -> Any:
     if kind == "mpnet":
         sizes |= {"max_position_embeddings": POSITIONS + 2, "layer_norm_eps": 1e-5}
         return transformers.MPNetForQuestionAnswering(transformers.MPNetConfig(**sizes))
+    if kind == "deberta-v2":
+        config = transformers.DebertaV2Config(**sizes, **DEBERTA_V3)
+        return transformers.DebertaV2ForQuestionAnswering(config)
+    if kind == "modernbert":
+        config = transformers.ModernBertConfig(**sizes, local_attention=24, pad_token_id=3, **_MODERNBERT)
+        return transformers.ModernBertForQuestionAnswering(config)
     return transformers.AlbertForQuestionAnswering(transformers.AlbertConfig(**sizes, embedding_size=hidden // 2))
 
 
@@ -99,6 +114,7 @@ def randomize(model: Any, seed: int = 0) -> Any:
     """
     embeddings = {f"{name}.weight" for name, module in model.named_modules() if isinstance(module, torch.nn.Embedding)}
     loudness = {"query": 2, "key": 2, "q": 2, "k": 2, "q_lin": 2, "k_lin": 2, "qa_outputs": 4}
+    loudness |= {"query_proj": 2, "key_proj": 2, "pos_query_proj": 2, "pos_key_proj": 2, "Wqkv": 1.4, "classifier": 1.5}
     with torch.no_grad():
         for name, value in model.named_parameters():
             noise = np.random.default_rng((seed, zlib.crc32(name.encode()))).standard_normal(value.shape, np.float32)
@@ -137,6 +153,15 @@ def make_tokenizer(kind: str) -> Any:
         trained.pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always")
         pieces = _pieces(trained, special)
         return transformers.XLMRobertaTokenizer(vocab=[*pieces, ("<mask>", 0.0)], **longest)
+    if kind == "modernbert":
+        return _modernbert_tokenizer()
+    if kind == "deberta-v2":
+        special = ["[PAD]", "[CLS]", "[SEP]", "[UNK]"]
+        trained = Tokenizer(models.Unigram())
+        trained.normalizer = normalizers.NFKC()
+        trained.pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always")
+        pieces = _pieces(trained, special, unknown="[UNK]")
+        return transformers.DebertaV2Tokenizer(vocab=[*pieces, ("[MASK]", 0.0)], unk_id=3, **longest)
     if kind == "albert":
         special = ["<pad>", "<unk>", "[CLS]", "[SEP]", "[MASK]"]
         trained = Tokenizer(models.Unigram())
@@ -156,9 +181,32 @@ def make_tokenizer(kind: str) -> Any:
     )
 
 
-def _pieces(tokenizer: Any, special: list[str]) -> list[tuple[str, float]]:
+def _modernbert_tokenizer() -> Any:
+    special = ["[CLS]", "[SEP]", "[UNK]", "[PAD]", "[MASK]"]
+    trained = Tokenizer(models.BPE())
+    trained.normalizer = normalizers.NFC()
+    trained.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    trained.decoder = decoders.ByteLevel()
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    trainer = trainers.BpeTrainer(
+        vocab_size=_WORDS, special_tokens=special, initial_alphabet=alphabet, show_progress=False
+    )
+    trained.train_from_iterator(_texts(), trainer)
+    trained.post_processor = processors.TemplateProcessing(
+        single="[CLS]:0 $A:0 [SEP]:0", pair="[CLS]:0 $A:0 [SEP]:0 $B:1 [SEP]:1", special_tokens=[("[CLS]", 0), ("[SEP]", 1)]
+    )
+    roles = dict(zip(("cls_token", "sep_token", "unk_token", "pad_token", "mask_token"), special, strict=True))
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=trained,
+        model_input_names=["input_ids", "attention_mask"],
+        model_max_length=POSITIONS,
+        **roles,
+    )
+
+
+def _pieces(tokenizer: Any, special: list[str], unknown: str = "<unk>") -> list[tuple[str, float]]:
     """A vocabulary of a unigram model: the special tokens, and pieces, the likeliest first."""
-    trainer = trainers.UnigramTrainer(vocab_size=_WORDS, special_tokens=special, unk_token="<unk>", show_progress=False)
+    trainer = trainers.UnigramTrainer(vocab_size=_WORDS, special_tokens=special, unk_token=unknown, show_progress=False)
     pieces = [(piece, round(score, 6)) for piece, score in _train(tokenizer, trainer)["vocab"]]
     return [*pieces[: len(special)], *sorted(pieces[len(special) :], key=lambda piece: (-piece[1], piece[0]))]
 

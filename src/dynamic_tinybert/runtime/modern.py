@@ -157,6 +157,10 @@ class ModernBuilder(Builder):
 
 
 def rotary_angles(base: float, size: int, positions: int) -> npt.NDArray[np.float32]:
-    """Return the angle of each position and each pair of a head's channels, `[positions, size / 2]`."""
-    frequencies = np.float32(1) / np.float32(base) ** (np.arange(0, size, 2, dtype=np.float32) / np.float32(size))
+    """Return the angle of each position and each pair of a head's channels, `[positions, size / 2]`.
+
+    An angle is as large as a position, so the rounding of a frequency shows: it is rounded as in transformers.
+    """
+    steps = np.arange(0, size, 2, dtype=np.float32) / np.float32(size)
+    frequencies = np.float32(1) / (base ** steps.astype(np.float64)).astype(np.float32)
     return np.arange(positions, dtype=np.float32)[:, None] * frequencies
