@@ -19,9 +19,11 @@ from dynamic_tinybert import ModelFolderError, QuestionAnswerer, WindowError
 from dynamic_tinybert.cli.app import app
 from dynamic_tinybert.folder import open_folder, save_folder
 from dynamic_tinybert.inference import TextTokenizer
-from dynamic_tinybert.model import LengthConfig
+from dynamic_tinybert.model import Disentangled, LengthConfig
 from dynamic_tinybert.runtime import Runtime, export_onnx
+from dynamic_tinybert.runtime.disentangled import distance_buckets
 from dynamic_tinybert.runtime.graph import distance_bias
+from dynamic_tinybert.runtime.modern import rotary_angles
 from support.runtime_reference import Batch, assert_equals_reference
 
 torch = pytest.importorskip("torch")
@@ -484,6 +486,32 @@ def test_distances_are_those_of_mpnet() -> None:
     buckets = np.arange(64, dtype=np.float32).reshape(32, 2)
     wanted = encoder.relative_position_bucket(torch.arange(1 - 600, 600)).numpy()
     np.testing.assert_array_equal(distance_bias(buckets, 600), np.stack([2 * wanted, 2 * wanted + 1], 1))
+
+
+@pytest.mark.parametrize(
+    ("buckets", "longest"), [(256, 512), (256, 1024), (32, 512), (20, 128), (5, 40), (4, 4), (-1, 512), (-1, 100)]
+)
+def test_buckets_are_those_of_deberta(buckets: int, longest: int) -> None:
+    build = transformers.models.deberta_v2.modeling_deberta_v2.build_relative_position
+    empty = torch.empty(1, 900, 1)
+    span = buckets if buckets > 0 else longest
+    wanted = torch.clamp(build(empty, empty, buckets, longest)[0] + span, 0, 2 * span - 1).numpy()
+    relative = Disentangled(span=span, longest=longest if buckets > 0 else 0)
+    by_distance = distance_buckets(relative, 900)
+    np.testing.assert_array_equal(by_distance[899:], wanted[:, 0])
+    np.testing.assert_array_equal(by_distance[:900], wanted[0, ::-1])
+
+
+@pytest.mark.parametrize("base", [10_000.0, 160_000.0, 80_000.0])
+def test_angles_are_those_of_modernbert(base: float) -> None:
+    rotary = transformers.models.modernbert.modeling_modernbert.ModernBertRotaryEmbedding
+    parameters = {"full_attention": {"rope_type": "default", "rope_theta": base}}
+    config = transformers.ModernBertConfig(num_hidden_layers=1, rope_parameters=parameters)
+    cos, sin = rotary(config)(torch.empty(1), torch.arange(8192)[None], "full_attention")
+    angles = rotary_angles(base, 64, 8192)
+    # An ulp of a frequency is 5e-4 of an angle at position 8192.
+    np.testing.assert_allclose(np.cos(angles), cos[0, :, :32].numpy(), rtol=0, atol=1e-3)
+    np.testing.assert_allclose(np.sin(angles)[:512], sin[0, :512, :32].numpy(), rtol=0, atol=5e-5)
 
 
 def test_a_model_without_types_takes_the_parts_all_the_same(roberta: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -470,6 +471,15 @@ def multiplied(steps: list[Step]) -> int:
 
 
 COSTLY = ModelShape(layers=6, hidden=48, heads=3, feed_forward=192, vocabulary=50, positions=128)
+COSTLY_VARIANTS = {
+    "BERT": COSTLY,
+    "DeBERTa": replace(
+        COSTLY, disentangled=Disentangled(span=20, longest=60, to_position=True, to_content=True, shared=True)
+    ),
+    "ModernBERT": replace(
+        COSTLY, modern=Modern(bases=(1e5, 1e4, 1e4) * 2, local=(False, True, True) * 2, reach=32), norm_epsilon=1e-5
+    ),
+}
 
 
 @FUSED
@@ -486,18 +496,21 @@ def test_after_a_drop_tensors_are_as_wide_as_the_longest_row(fused: bool, tmp_pa
 
 
 @FUSED
+@pytest.mark.parametrize("costly", COSTLY_VARIANTS.values(), ids=COSTLY_VARIANTS.keys())
 @pytest.mark.parametrize(
     "fractions", [(1.0,) * 6, (0.5,) * 6, (0.9, 0.8, 0.6, 0.4, 0.3, 0.2), (1.0, 1.0, 1.0, 0.5, 0.4, 0.3), (0.01,) * 6]
 )
-def test_what_runs_is_what_is_counted(fractions: tuple[float, ...], fused: bool, tmp_path: Path) -> None:
+def test_what_runs_is_what_is_counted(
+    fractions: tuple[float, ...], costly: ModelShape, fused: bool, tmp_path: Path
+) -> None:
     config = LengthConfig(fractions)
-    spent = multiplied(profile(encode(COSTLY, fused=fused), of(COSTLY, [100], config), tmp_path))
-    counted = macs(COSTLY, [100], config)
+    spent = multiplied(profile(encode(costly, fused=fused), of(costly, [100], config), tmp_path))
+    counted = macs(costly, [100], config)
     assert spent < 1.03 * counted
     if config == LengthConfig.full(6):
         assert spent == pytest.approx(counted, rel=0.005)  # the span head is not counted
     else:
-        assert spent < 0.9 * macs(COSTLY, [100])
+        assert spent < 0.9 * macs(costly, [100])
 
 
 @FUSED
@@ -601,6 +614,9 @@ def test_large_weights_are_stored_once() -> None:
 # INT8.
 
 
+INT8 = ["1 layer", "24 layers", "relu", "gelu_tanh", "1 head of 7", "narrow feed-forward"]
+
+
 @FUSED
 def test_int8_is_near_fp32(fused: bool) -> None:
     shape = random_shape(layers=4, hidden=96, heads=6, feed_forward=384, vocabulary=300, positions=128)
@@ -614,7 +630,7 @@ def test_int8_is_near_fp32(fused: bool) -> None:
 
 
 @FUSED
-@pytest.mark.parametrize("name", ["1 layer", "24 layers", "relu", "gelu_tanh", "1 head of 7", "narrow feed-forward"])
+@pytest.mark.parametrize("name", [*INT8, "as DeBERTa v3", "as ModernBERT", "as ModernBERT with biases"])
 def test_int8_keeps_as_many_tokens_as_it_is_told(name: str, fused: bool) -> None:
     shape = SHAPES[name]
     batch = of(shape, TOKENS, LengthConfig.uniform(shape.layers, 0.8), extra=2)

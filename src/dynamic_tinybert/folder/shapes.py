@@ -99,6 +99,11 @@ def read_shape(file: Path, config: Mapping[str, Any]) -> tuple[str, ModelShape]:
         refuse(theirs.settings["hidden"], f"a multiple of {theirs.settings['heads']} ({heads})")
     disentangled = _read_disentangled(settings, hidden // heads) if kind == "deberta-v2" else None
     modern = _read_modern(settings, layers, hidden // heads) if kind == "modernbert" else None
+    if significance == "question" and modern and any(modern.local):
+        raise ModelFolderError(
+            f"{file}: only voters 'all' is supported with local attention, because most tokens are out of the question's"
+            " reach: choose another model"
+        )
     embedding = hidden
     if theirs.narrow or disentangled:
         embedding = count("embedding_size", hidden if disentangled else 128)
