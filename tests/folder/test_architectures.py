@@ -21,15 +21,20 @@ from dynamic_tinybert.folder import open_folder, save_folder
 from dynamic_tinybert.inference import TextTokenizer
 from dynamic_tinybert.model import Disentangled, LengthConfig
 from dynamic_tinybert.runtime import Runtime, export_onnx
-from dynamic_tinybert.runtime.disentangled import distance_buckets
-from dynamic_tinybert.runtime.graph import distance_bias
-from dynamic_tinybert.runtime.modern import rotary_angles
+from dynamic_tinybert.runtime.positions import distance_bias, distance_buckets, rotary_angles
 from support.runtime_reference import Batch, assert_equals_reference
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-from support.random_checkpoints import KINDS, make, make_model, make_tokenizer, randomize  # noqa: E402
+from support.random_checkpoints import (  # noqa: E402
+    KINDS,
+    make,
+    make_mmbert_tokenizer,
+    make_model,
+    make_tokenizer,
+    randomize,
+)
 
 ROOT = Path(__file__).parents[2]
 QUESTION = "Who designed the tower, and when?"
@@ -50,8 +55,8 @@ def _as(folder: Path, kind: str) -> Path:
     return folder
 
 
-def _variant(folder: Path, kind: str, **settings: Any) -> Path:
-    tokenizer = make_tokenizer(kind)
+def _variant(folder: Path, kind: str, tokenizer: Any = None, **settings: Any) -> Path:
+    tokenizer = tokenizer or make_tokenizer(kind)
     config = make_model(kind, len(tokenizer), layers=5, hidden=32).config
     config = type(config)(**{**config.to_dict(), **settings})
     model = randomize(transformers.AutoModelForQuestionAnswering.from_config(config), seed=1)
@@ -102,6 +107,7 @@ MAKERS: dict[str, Callable[[Path], Path]] = {
         classifier_activation="relu",
         hidden_activation="gelu_pytorch_tanh",
     ),
+    "modernbert as mmBERT": lambda folder: _variant(folder, "modernbert", make_mmbert_tokenizer(), local_attention=48),
     "modernbert, other layers": lambda folder: _variant(
         folder,
         "modernbert",

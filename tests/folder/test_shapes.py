@@ -109,7 +109,10 @@ def test_deberta_without_relative_attention_has_only_positions() -> None:
         ({"relative_attention": "yes"}, "relative_attention is 'yes', but only true or false"),
         ({"norm_rel_ebd": "batch_norm"}, "norm_rel_ebd is 'batch_norm'"),
         ({"position_buckets": 2}, "position_buckets is 2"),
-        ({"position_buckets": 256, "max_relative_positions": 100}, "position_buckets is 256, but only -1 or an integer"),
+        (
+            {"position_buckets": 256, "max_relative_positions": 100},
+            "position_buckets is 256, but only -1 or an integer",
+        ),
         ({"max_relative_positions": "all"}, "max_relative_positions is 'all'"),
         ({"type_vocab_size": -1}, "type_vocab_size is -1"),
         ({"embedding_size": 0}, "embedding_size is 0"),

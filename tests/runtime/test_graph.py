@@ -17,7 +17,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from dynamic_tinybert.model import Disentangled, LengthConfig, Modern, ModelShape, QuantizedTensor, macs
+from dynamic_tinybert.model import Disentangled, LengthConfig, ModelShape, Modern, QuantizedTensor, macs
 from dynamic_tinybert.runtime import Logits, build_graph
 from dynamic_tinybert.runtime.graph import INPUTS, OUTPUTS, Precision
 from dynamic_tinybert.runtime.onnx_writer import encode_model
@@ -136,9 +136,7 @@ SHAPES = {
         token_types=0,
         typed=False,
         norm_epsilon=1e-5,
-        modern=Modern(
-            bases=(1e5, 1e2, 1e2) * 2, local=(False, True, True) * 2, reach=6, head_activation="gelu_tanh"
-        ),
+        modern=Modern(bases=(1e5, 1e2, 1e2) * 2, local=(False, True, True) * 2, reach=6, head_activation="gelu_tanh"),
     ),
     "as ModernBERT with biases": random_shape(
         layers=3,

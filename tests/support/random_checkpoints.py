@@ -3,9 +3,9 @@
 usage: random_checkpoints.py FOLDER [KIND ...]     a subfolder of FOLDER for each kind
 
 Each has a tokenizer of its architecture's own kind, trained on the texts of examples/: WordPiece (BERT, DistilBERT,
-ELECTRA, MPNet), byte-level BPE (RoBERTa, ModernBERT), Unigram as SentencePiece's (XLM-R, ALBERT, DeBERTa). The weights tell tokens,
-positions and layers apart, no bias is 0, and logits lie some units apart, so that what is wrong shows. The same call
-makes the same checkpoint, whichever transformers 5 makes it (but for what its files say of themselves).
+ELECTRA, MPNet), byte-level BPE (RoBERTa, ModernBERT), Unigram as SentencePiece's (XLM-R, ALBERT, DeBERTa). The weights
+tell tokens, positions and layers apart, no bias is 0, and logits lie some units apart, so that what is wrong shows. The
+same call makes the same checkpoint, whichever transformers 5 makes it (but for what its files say of themselves).
 """
 
 from __future__ import annotations
@@ -181,6 +181,43 @@ def make_tokenizer(kind: str) -> Any:
     )
 
 
+def make_mmbert_tokenizer() -> Any:
+    """A tokenizer as mmBERT's, which is Gemma's: BPE of a text that is never split, with bytes for what is unknown."""
+    special = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>"]
+    trained = Tokenizer(models.BPE())
+    trained.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split("\n", "isolated"),
+            pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="never"),
+            pre_tokenizers.Punctuation(),
+        ]
+    )
+    trainer = trainers.BpeTrainer(
+        vocab_size=_WORDS - 256,
+        special_tokens=[*special, *(f"<0x{byte:02X}>" for byte in range(256))],
+        limit_alphabet=150,
+        show_progress=False,
+    )
+    model = _train(trained, trainer)
+    merges = [tuple(pair) for pair in model["merges"]]
+    made = Tokenizer(models.BPE(model["vocab"], merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True))
+    made.normalizer = normalizers.Replace(" ", "▁")
+    made.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
+    made.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+    made.post_processor = processors.TemplateProcessing(
+        single="<bos>:0 $A:0 <eos>:0",
+        pair="<bos>:0 $A:0 <eos>:0 $B:1 <eos>:1",
+        special_tokens=[("<bos>", 2), ("<eos>", 1)],
+    )
+    roles = dict(zip(("pad_token", "sep_token", "cls_token", "unk_token", "mask_token"), special, strict=True))
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=made,
+        model_input_names=["input_ids", "attention_mask"],
+        model_max_length=POSITIONS,
+        **roles,
+    )
+
+
 def _modernbert_tokenizer() -> Any:
     special = ["[CLS]", "[SEP]", "[UNK]", "[PAD]", "[MASK]"]
     trained = Tokenizer(models.BPE())
@@ -193,7 +230,9 @@ def _modernbert_tokenizer() -> Any:
     )
     trained.train_from_iterator(_texts(), trainer)
     trained.post_processor = processors.TemplateProcessing(
-        single="[CLS]:0 $A:0 [SEP]:0", pair="[CLS]:0 $A:0 [SEP]:0 $B:1 [SEP]:1", special_tokens=[("[CLS]", 0), ("[SEP]", 1)]
+        single="[CLS]:0 $A:0 [SEP]:0",
+        pair="[CLS]:0 $A:0 [SEP]:0 $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", 0), ("[SEP]", 1)],
     )
     roles = dict(zip(("cls_token", "sep_token", "unk_token", "pad_token", "mask_token"), special, strict=True))
     return transformers.PreTrainedTokenizerFast(

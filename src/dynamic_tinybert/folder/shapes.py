@@ -12,7 +12,7 @@ from typing import Any, Final, NoReturn
 
 from dynamic_tinybert.folder.architectures import ARCHITECTURES, BUCKETS
 from dynamic_tinybert.folder.errors import ModelFolderError
-from dynamic_tinybert.model import Activation, Disentangled, Modern, ModelShape, read_significance
+from dynamic_tinybert.model import Activation, Disentangled, ModelShape, Modern, read_significance
 
 _ACTIVATIONS: Final[Mapping[str, Activation]] = {
     "gelu": "gelu",
@@ -25,7 +25,10 @@ _ACTIVATIONS: Final[Mapping[str, Activation]] = {
 _MOST_LAYERS: Final = 1000
 _MOST: Final = 2**31 - 1
 _LAYER_TYPES: Final = ("full_attention", "sliding_attention")
-_BASES: Final = {"full_attention": ("global_rope_theta", 160_000.0), "sliding_attention": ("local_rope_theta", 10_000.0)}
+_BASES: Final = {
+    "full_attention": ("global_rope_theta", 160_000.0),
+    "sliding_attention": ("local_rope_theta", 10_000.0),
+}
 
 
 @dataclass(frozen=True)
@@ -101,8 +104,8 @@ def read_shape(file: Path, config: Mapping[str, Any]) -> tuple[str, ModelShape]:
     modern = _read_modern(settings, layers, hidden // heads) if kind == "modernbert" else None
     if significance == "question" and modern and any(modern.local):
         raise ModelFolderError(
-            f"{file}: only voters 'all' is supported with local attention, because most tokens are out of the question's"
-            " reach: choose another model"
+            f"{file}: only voters 'all' is supported with local attention, because most tokens are not within reach of"
+            " the question: choose another model"
         )
     embedding = hidden
     if theirs.narrow or disentangled:
@@ -204,7 +207,8 @@ def _read_bases(settings: _Settings) -> dict[str, float]:
     Transformers 4 writes `global_rope_theta` and `local_rope_theta`, which is the global one if it is null.
     Transformers 5 writes `rope_parameters`, an object for each type of layer, which comes first.
     """
-    config, bases = settings.config, {}
+    config = settings.config
+    bases: dict[str, float] = {}
     if config.get("rope_scaling") is not None:
         settings.refuse("rope_scaling", "null")
     given = config.get("rope_parameters")

@@ -178,8 +178,8 @@ def find_tensors(path: Path, shape: ModelShape, kind: str, files: Iterable[Path]
     heads = tuple(f"{theirs}." for _, theirs in ARCHITECTURES[kind].heads)
     if headless and all(name.startswith(heads) for name in missing):
         raise ModelFolderError(
-            f"{path} has no question-answering head ({heads[-1][:-1]}): fine-tune it for question answering, or choose a"
-            " ...ForQuestionAnswering checkpoint"
+            f"{path} has no question-answering head ({heads[-1][:-1]}): fine-tune it for question answering, or choose"
+            " a ...ForQuestionAnswering checkpoint"
         )
     if missing:
         raise ModelFolderError(

@@ -115,9 +115,11 @@ def at_punctuation(text: str, offsets: Ints) -> npt.NDArray[np.bool_]:
     )
 
 
-def after_spaces(text: str, offsets: Ints) -> npt.NDArray[np.bool_]:
-    """Find the tokens right after white space; offsets are without the white space around a token."""
-    return np.array([0 < begin < end and text[begin - 1].isspace() for begin, end in offsets.tolist()], np.bool_)
+def at_spaces(text: str, offsets: Ints) -> npt.NDArray[np.bool_]:
+    """Find blank tokens and those right after white space; offsets are without the white space around a token."""
+    return np.array(
+        [begin == end or (begin > 0 and text[begin - 1].isspace()) for begin, end in offsets.tolist()], np.bool_
+    )
 
 
 def leave_spaces(text: str, offsets: Ints) -> None:

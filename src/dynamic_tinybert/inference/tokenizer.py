@@ -19,8 +19,8 @@ from dynamic_tinybert.errors import DynamicTinyBertError, warn
 from dynamic_tinybert.files import SURROGATE
 from dynamic_tinybert.inference.characters import (
     Ints,
-    after_spaces,
     at_punctuation,
+    at_spaces,
     keep_characters_whole,
     leave_spaces,
     marks_of_the_token_before,
@@ -159,7 +159,7 @@ class TextTokenizer:
             words = np.array(encoding.word_ids, np.float64)  # the None of a token outside words becomes nan
             begins = np.diff(words, prepend=-1) != 0
             if not self._splits_spaces:
-                begins |= after_spaces(piece, offsets)
+                begins |= at_spaces(piece, offsets)
             if not (self._splits_punctuation and self._splits_spaces):
                 begins |= at_punctuation(piece, offsets)
             if not piece.isascii():

@@ -19,8 +19,8 @@ from dynamic_tinybert.model.quantized import Precision, QuantizedTensor
 from dynamic_tinybert.model.shape import (
     Activation,
     Disentangled,
-    Modern,
     ModelShape,
+    Modern,
     Significance,
     read_significance,
     stored_significance,

@@ -1,14 +1,14 @@
 """The graph of DeBERTa v2 and v3: attention with scores by relative position.
 
-The method is DeBERTa's disentangled attention (He et al., 2021, arXiv 2006.03654; v3: arXiv 2111.09543). A query i and a
-key j have the score
+The method is DeBERTa's disentangled attention (He et al., 2021, arXiv 2006.03654; v3: arXiv 2111.09543). A query i and
+a key j have the score
 
     Q_i K_j  +  Q_i R_key[b]  +  K_j R_query[b],        b = the bucket of the distance i - j,
 
-times a common factor. R_key and R_query, the projections of the table of relative positions, depend on no token, so they
-are constants of the graph. For every token, its products with all buckets are computed, [heads, slots, buckets], and
-the scores of pairs are gathered from these. Distances are those of the tokens' places in the sequence, so they stay
-right after tokens were dropped.
+times a common factor. R_key and R_query are the projections of the table of relative positions. They depend on no
+token, so they are constants of the graph. The graph computes the products of each token with all buckets, [heads,
+slots, buckets], and gathers the scores of pairs from these. Distances are those of the tokens' places in the sequence,
+so they stay right after tokens were dropped.
 
 The key's bias has different products with different R_query[b], so it is left out only if there is no such product.
 """
@@ -21,6 +21,7 @@ import numpy.typing as npt
 from dynamic_tinybert.model import Disentangled
 from dynamic_tinybert.runtime.graph import Builder, State
 from dynamic_tinybert.runtime.onnx_writer import Graph
+from dynamic_tinybert.runtime.positions import distance_buckets
 
 
 class DisentangledBuilder(Builder):
@@ -122,35 +123,12 @@ class DisentangledBuilder(Builder):
         return scores[0] if len(scores) == 1 else g.node("Add", *scores)
 
 
-def distance_buckets(relative: Disentangled, positions: int) -> npt.NDArray[np.int32]:
-    """Return the bucket of each distance, the row of the table of relative positions.
-
-    Distances up to half of the span have a bucket each. Longer ones share buckets in logarithmic steps, up to the
-    distance `longest` - 1. Without `longest`, all distances have their own buckets. The last bucket of each side has
-    all that are longer.
-
-    Args:
-        relative: The sizes of the buckets.
-        positions: The longest sequence.
-
-    Returns:
-        `[2 positions - 1]`: by the query's position minus the key's position, from `1 - positions`.
-    """
-    span, distances = relative.span, np.arange(1 - positions, positions)
-    steps = distances.astype(np.float32)
-    if relative.longest:
-        own = span // 2
-        size = np.maximum(np.abs(distances), own).astype(np.float32) / np.float32(own)
-        logs = np.log(size) / np.log(np.float32((relative.longest - 1) / own)) * np.float32(own - 1)
-        far = (np.ceil(logs) + own) * np.sign(distances)
-        steps = np.where(np.abs(distances) <= own, steps, far)
-    return np.clip(steps.astype(np.int64) + span, 0, 2 * span - 1).astype(np.int32)
-
-
 def _norm(
     x: npt.NDArray[np.float32], weight: npt.NDArray[np.float32], bias: npt.NDArray[np.float32], epsilon: float
 ) -> npt.NDArray[np.float32]:
     exact = x.astype(np.float64)
     centered = exact - exact.mean(axis=-1, keepdims=True)
-    normed = centered / np.sqrt((centered**2).mean(axis=-1, keepdims=True) + epsilon) * weight + bias
+    normed: npt.NDArray[np.float64] = (
+        centered / np.sqrt((centered**2).mean(axis=-1, keepdims=True) + epsilon) * weight + bias
+    )
     return normed.astype(np.float32)

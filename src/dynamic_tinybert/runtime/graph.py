@@ -24,6 +24,7 @@ import numpy.typing as npt
 
 from dynamic_tinybert.model import Activation, ModelShape, Precision, QuantizedTensor
 from dynamic_tinybert.runtime.onnx_writer import Graph
+from dynamic_tinybert.runtime.positions import distance_bias
 
 Weights: TypeAlias = Mapping[str, npt.NDArray[np.float32] | QuantizedTensor]
 
@@ -92,6 +93,7 @@ class Builder:
         return value.float32() if isinstance(value, QuantizedTensor) else value
 
     def weight(self, name: str, value: npt.NDArray[np.float32] | None = None) -> str:
+        """Add a weight in float32: the given value, or the tensor of that name."""
         value = self.float32(name) if value is None else value
         return self.g.weight(name, np.ascontiguousarray(value, np.float32))
 
@@ -138,6 +140,7 @@ class Builder:
     # The graph.
 
     def build(self) -> Graph:
+        """Build the graph."""
         g, n = self.g, self.shape.layers
         ids, mask, types, lengths = (
             g.input(name, np.int64, ["batch", n if name == "lengths" else "tokens"]) for name in INPUTS
@@ -191,6 +194,7 @@ class Builder:
         return g
 
     def head_weights(self) -> None:
+        """Add the weights that turn states into findings."""
         span = self.float32("span.weight")
         self.span = self.weight("span.matrix", np.concatenate([span, np.zeros_like(span[:1])]).T)
 
@@ -203,6 +207,7 @@ class Builder:
         return True
 
     def embeddings(self, ids: str, types: str, slots: str) -> str:
+        """Compute the states before the first layer, [batch, tokens, hidden]."""
         g, shape = self.g, self.shape
         places = self.float32("embeddings.position")[shape.first_position :][: shape.positions]
         if shape.token_types and not shape.typed:  # every token has type 0
@@ -351,18 +356,22 @@ class Builder:
         return g.node("Add", chosen, g.node("Mul", self.rows, width))
 
     def take(self, g: Graph, x: str, chosen: str) -> str:
+        """Take the states of the chosen tokens, [batch, count, hidden]."""
         return g.node("Gather", g.node("Reshape", x, g.constant([-1, self.shape.hidden])), chosen)
 
     def attended(self, g: Graph, name: str, context: str, x: str) -> str:
+        """Project the context of attention, add it to the states and norm them."""
         return self.add_and_norm(g, context, x, f"{name}.attention_output", f"{name}.attention_norm")
 
     def feed_forward(self, name: str, x: str) -> str:
+        """Run the feed-forward of a layer, [batch, slots, hidden]."""
         g = self.g
         y = g.node("Add", self.project(g, self.prepare(g, x), f"{name}.intermediate"), f"{name}.intermediate.bias")
         y = self.activate(y, self.shape.activation)
         return self.add_and_norm(g, y, x, f"{name}.output", f"{name}.output_norm")
 
     def activate(self, x: str, activation: Activation) -> str:
+        """Apply an activation."""
         if activation == "relu":
             return self.g.node("Relu", x)
         return self.g.node("Gelu", x, approximate="tanh" if activation == "gelu_tanh" else "none")
@@ -396,6 +405,7 @@ class Builder:
         return Prepared(x, g.node("Mul", most, g.constant(1 / 127, np.float32)))
 
     def project(self, g: Graph, x: Prepared, name: str) -> str:
+        """Multiply by the weight of a projection, [batch, slots, out], without its bias."""
         if not self.int8:
             return g.node("MatMul", x.x, f"{name}.matrix")
         one, middle = g.constant(1, np.float32), g.constant(_MIDDLE, np.uint8)
@@ -403,14 +413,17 @@ class Builder:
         return g.node("Mul", y, x.scale)
 
     def add_and_norm(self, g: Graph, x: str, residual: str, projection: str, norm: str) -> str:
+        """Project `x`, add it to the residual and norm the sum."""
         x = g.node("Add", self.project(g, self.prepare(g, x), projection), f"{projection}.bias")
         return self.norm(g, g.node("Add", x, residual), norm)
 
     def norm(self, g: Graph, x: str, name: str) -> str:
+        """Compute a layer normalization."""
         epsilon = float(self.shape.norm_epsilon)
         return g.node("LayerNormalization", x, f"{name}.weight", f"{name}.bias", axis=-1, epsilon=epsilon)
 
     def width(self, g: Graph, x: str) -> str:
+        """Compute the number of slots, [1]."""
         return g.node("Shape", x, start=1, end=2)
 
     def count_to(self, g: Graph, count: str) -> str:
@@ -422,28 +435,7 @@ class Builder:
         return g.node("Less", self.count_to(g, self.width(g, x)), kept)
 
     def split(self, x: str, count: int, axis: int = 0) -> list[str]:
+        """Split `x` into `count` equal parts."""
         if count == 1:
             return [x]
         return self.g.nodes("Split", x, outputs=count, axis=axis, num_outputs=count)
-
-
-def distance_bias(buckets: npt.NDArray[np.float32], positions: int) -> npt.NDArray[np.float32]:
-    """Return the attention bias of each distance of two tokens (Raffel et al., 2020; MPNet, Song et al., 2020).
-
-    There are 32 buckets: 16 for keys before or at the query and 16 for keys after it. In each half, the distances
-    below 8 have a bucket each. Longer distances share buckets in logarithmic steps, and from 128 on the last bucket.
-
-    Args:
-        buckets: The bias of each bucket, `[32 or more, heads]`.
-        positions: The longest sequence.
-
-    Returns:
-        `[2 positions - 1, heads]`: by the key's position minus the query's position, from `1 - positions`.
-    """
-    half, own, longest = 16, 8, 128
-    apart = np.arange(1 - positions, positions)
-    size = np.abs(apart)
-    far = np.log(np.maximum(size, own).astype(np.float32) / np.float32(own)) / np.float32(np.log(longest / own))
-    far = np.minimum(own + (far * np.float32(half - own)).astype(np.int64), half - 1)
-    by_distance: npt.NDArray[np.float32] = buckets[np.where(size < own, size, far) + half * (apart > 0)]
-    return by_distance

@@ -1,8 +1,8 @@
 """The graph of ModernBERT: norms before the halves of a layer, rotated queries and keys, local attention.
 
-The architecture is that of Warner et al. (2024, arXiv 2412.13663). Queries and keys are rotated by the tokens' places in
-the sequence (RoFormer, Su et al., 2021, arXiv 2104.09864), and local attention reaches as far in these places, so both
-stay right after tokens were dropped.
+The architecture is that of Warner et al. (2024, arXiv 2412.13663). Queries and keys are rotated by the tokens' places
+in the sequence (RoFormer, Su et al., 2021, arXiv 2104.09864), and local attention is between near places. Both stay
+right after tokens were dropped.
 
 A token's logits come from a norm and a prediction head. To compute these once for each token, the findings of a dropped
 token are its state; all tokens' states go through the head at the end.
@@ -11,11 +11,11 @@ token are its state; all tokens' states go through the head at the end.
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
-from dynamic_tinybert.model import Modern, ModelShape, Precision
+from dynamic_tinybert.model import ModelShape, Modern, Precision
 from dynamic_tinybert.runtime.graph import MASKED, Builder, State, Weights
 from dynamic_tinybert.runtime.onnx_writer import Graph
+from dynamic_tinybert.runtime.positions import rotary_angles
 
 
 class ModernBuilder(Builder):
@@ -34,6 +34,7 @@ class ModernBuilder(Builder):
     # The weights.
 
     def norm_weights(self, name: str) -> None:
+        """Add the weights of a norm, whose bias may be missing."""
         self.weight(f"{name}.weight")
         if self.modern.norm_bias:
             self.weight(f"{name}.bias")
@@ -154,13 +155,3 @@ class ModernBuilder(Builder):
         x = self.norm(g, self.activate(x, self.modern.head_activation), "head.norm")
         logits = g.node("Add", g.node("MatMul", x, self.span), "span.bias")
         return g.node("Concat", logits, passed, axis=2)
-
-
-def rotary_angles(base: float, size: int, positions: int) -> npt.NDArray[np.float32]:
-    """Return the angle of each position and each pair of a head's channels, `[positions, size / 2]`.
-
-    An angle is as large as a position, so the rounding of a frequency shows: it is rounded as in transformers.
-    """
-    steps = np.arange(0, size, 2, dtype=np.float32) / np.float32(size)
-    frequencies = np.float32(1) / (base ** steps.astype(np.float64)).astype(np.float32)
-    return np.arange(positions, dtype=np.float32)[:, None] * frequencies
