@@ -72,6 +72,16 @@ MAKERS: dict[str, Callable[[Path], Path]] = {
     "electra, wide embeddings": lambda folder: _variant(folder, "electra", embedding_size=32),
     "albert, two groups": lambda folder: _variant(folder, "albert", num_hidden_groups=2, embedding_size=32),
     "mpnet, more buckets": lambda folder: _variant(folder, "mpnet", relative_attention_num_buckets=40),
+    "deberta, content to position": lambda folder: _variant(
+        folder,
+        "deberta",
+        pos_att_type="c2p",
+        max_relative_positions=100,
+        position_biased_input=True,
+        type_vocab_size=2,
+        embedding_size=24,
+    ),
+    "deberta, position to content": lambda folder: _variant(folder, "deberta", pos_att_type=["p2c"]),
     "deberta-v2, own projections": lambda folder: _variant(
         folder,
         "deberta-v2",

@@ -91,6 +91,13 @@ def test_settings_of_deberta_mean_what_they_mean_to_transformers(
     assert {**vars(usual), **wanted} == vars(found)
 
 
+def test_the_first_deberta_has_no_buckets() -> None:
+    shape = shape_of({**V3, "model_type": "deberta"})
+    assert shape.disentangled == Disentangled(
+        span=512, to_position=True, to_content=True, positioned=False, packed=True
+    )
+
+
 def test_deberta_without_relative_attention_has_only_positions() -> None:
     shape = shape_of(changed(V3, {"relative_attention": ..., "pos_att_type": ..., "position_biased_input": ...}))
     assert shape.disentangled == Disentangled()
@@ -100,6 +107,9 @@ def test_deberta_without_relative_attention_has_only_positions() -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
+        ({"talking_head": True}, "talking_head is True"),
+        ({"pos_att_type": ["c2p", "c2p"]}, "pos_att_type is ['c2p', 'c2p']"),
+        ({"pos_att_type": ""}, "pos_att_type is ''"),
         ({"conv_kernel_size": 3}, "conv_kernel_size is 3, but only 0, a model without a convolution, is supported"),
         ({"attention_head_size": 64}, "attention_head_size is 64"),
         ({"pos_att_type": ["c2p", "p2p"]}, "pos_att_type is ['c2p', 'p2p'], but only a list of c2p | p2c"),

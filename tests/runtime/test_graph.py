@@ -130,6 +130,12 @@ SHAPES = {
     "as DeBERTa, position to content": random_shape(
         layers=3, token_types=1, disentangled=Disentangled(span=4, longest=8, to_content=True, normed=True)
     ),
+    "as the first DeBERTa": random_shape(
+        layers=3,
+        hidden=24,
+        heads=3,
+        disentangled=Disentangled(span=15, to_position=True, to_content=True, positioned=False, packed=True),
+    ),
     "as DeBERTa without relative positions": random_shape(disentangled=Disentangled()),
     "as ModernBERT": random_shape(
         layers=6,

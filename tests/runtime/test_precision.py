@@ -13,7 +13,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from dynamic_tinybert.model import Disentangled, LengthConfig, Modern, ModelShape, QuantizedTensor
+from dynamic_tinybert.model import Disentangled, LengthConfig, ModelShape, Modern, QuantizedTensor
 from dynamic_tinybert.runtime import PRECISION_VARIABLE, Runtime, choose_precision, multiplies_exactly, session
 from support.runtime_reference import random_batch, random_shape, random_weights
 

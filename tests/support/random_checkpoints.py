@@ -3,9 +3,10 @@
 usage: random_checkpoints.py FOLDER [KIND ...]     a subfolder of FOLDER for each kind
 
 Each has a tokenizer of its architecture's own kind, trained on the texts of examples/: WordPiece (BERT, DistilBERT,
-ELECTRA, MPNet), byte-level BPE (RoBERTa, ModernBERT), Unigram as SentencePiece's (XLM-R, ALBERT, DeBERTa). The weights
-tell tokens, positions and layers apart, no bias is 0, and logits lie some units apart, so that what is wrong shows. The
-same call makes the same checkpoint, whichever transformers 5 makes it (but for what its files say of themselves).
+ELECTRA, MPNet), byte-level BPE (RoBERTa, DeBERTa, ModernBERT), Unigram as SentencePiece's (XLM-R, ALBERT, DeBERTa v2).
+The weights tell tokens, positions and layers apart, no bias is 0, and logits lie some units apart, so that errors
+show. The same call makes the same checkpoint, whichever transformers 5 makes it (but for what its files say of
+themselves).
 """
 
 from __future__ import annotations
@@ -24,7 +25,18 @@ import torch
 import transformers
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
-KINDS = ("bert", "roberta", "xlm-roberta", "distilbert", "electra", "mpnet", "albert", "deberta-v2", "modernbert")
+KINDS = (
+    "bert",
+    "roberta",
+    "xlm-roberta",
+    "distilbert",
+    "electra",
+    "mpnet",
+    "albert",
+    "deberta",
+    "deberta-v2",
+    "modernbert",
+)
 POSITIONS = 512  # the longest window
 _ROOT = Path(__file__).parents[2]
 _SCRIPTS = "Zoë Müller œuvre naïve Ελλάδα Москва שלום مرحبا नमस्ते 東京 京都 서울 ประเทศไทย €5 50% “a” — 1’000"
@@ -98,6 +110,10 @@ def make_model(kind: str, vocabulary: int, *, layers: int, hidden: int) -> Any:
     if kind == "mpnet":
         sizes |= {"max_position_embeddings": POSITIONS + 2, "layer_norm_eps": 1e-5}
         return transformers.MPNetForQuestionAnswering(transformers.MPNetConfig(**sizes))
+    if kind == "deberta":
+        positions = {"relative_attention": True, "pos_att_type": ["c2p", "p2c"], "position_biased_input": False}
+        config = transformers.DebertaConfig(**sizes, **positions)
+        return transformers.DebertaForQuestionAnswering(config)
     if kind == "deberta-v2":
         config = transformers.DebertaV2Config(**sizes, **DEBERTA_V3)
         return transformers.DebertaV2ForQuestionAnswering(config)
@@ -114,7 +130,17 @@ def randomize(model: Any, seed: int = 0) -> Any:
     """
     embeddings = {f"{name}.weight" for name, module in model.named_modules() if isinstance(module, torch.nn.Embedding)}
     loudness = {"query": 2, "key": 2, "q": 2, "k": 2, "q_lin": 2, "k_lin": 2, "qa_outputs": 4}
-    loudness |= {"query_proj": 2, "key_proj": 2, "pos_query_proj": 2, "pos_key_proj": 2, "Wqkv": 1.4, "classifier": 1.5}
+    loudness |= {
+        "query_proj": 2,
+        "key_proj": 2,
+        "pos_query_proj": 2,
+        "pos_key_proj": 2,
+        "pos_proj": 2,
+        "pos_q_proj": 2,
+        "in_proj": 1.4,
+        "Wqkv": 1.4,
+        "classifier": 1.5,
+    }
     with torch.no_grad():
         for name, value in model.named_parameters():
             noise = np.random.default_rng((seed, zlib.crc32(name.encode()))).standard_normal(value.shape, np.float32)
@@ -133,8 +159,8 @@ def randomize(model: Any, seed: int = 0) -> Any:
 def make_tokenizer(kind: str) -> Any:
     """A fast tokenizer of a kind, of transformers' own class for it, trained on the texts of examples/."""
     longest = {"model_max_length": POSITIONS}
-    if kind == "roberta":
-        special = ["<s>", "<pad>", "</s>", "<unk>"]
+    if kind in ("roberta", "deberta"):
+        special = ["<s>", "<pad>", "</s>", "<unk>"] if kind == "roberta" else ["[CLS]", "[PAD]", "[SEP]", "[UNK]"]
         trained = Tokenizer(models.BPE())
         trained.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         trainer = trainers.BpeTrainer(
@@ -144,8 +170,9 @@ def make_tokenizer(kind: str) -> Any:
             show_progress=False,
         )
         model = _train(trained, trainer)
-        words = {**model["vocab"], "<mask>": len(model["vocab"])}
-        return transformers.RobertaTokenizer(vocab=words, merges=[tuple(pair) for pair in model["merges"]], **longest)
+        words = {**model["vocab"], "<mask>" if kind == "roberta" else "[MASK]": len(model["vocab"])}
+        own = transformers.RobertaTokenizer if kind == "roberta" else transformers.DebertaTokenizer
+        return own(vocab=words, merges=[tuple(pair) for pair in model["merges"]], **longest)
     if kind == "xlm-roberta":
         special = ["<s>", "<pad>", "</s>", "<unk>"]
         trained = Tokenizer(models.Unigram())

@@ -126,6 +126,10 @@ def _embed(shape: ModelShape, w: Mapping[str, FloatArray], ids: Sequence[int], t
 def _attention_inputs(shape: ModelShape, w: Mapping[str, FloatArray], i: int, x: FloatArray) -> list[FloatArray]:
     """Queries, keys and values of layer i, before any rotation, `[tokens, hidden]` each."""
     name = f"layers.{shape.weights_of_layers[i]}"
+    if shape.disentangled and shape.disentangled.packed:
+        packed = _linear(x, w, f"{name}.query_key_value").reshape(len(x), shape.heads, 3, -1)
+        query, key, value = (packed[:, :, part].reshape(x.shape) for part in range(3))
+        return [query + w[f"{name}.query.bias"], key, value + w[f"{name}.value.bias"]]
     if not shape.modern:
         return [_linear(x, w, f"{name}.{part}") for part in ("query", "key", "value")]
     if i:
@@ -233,8 +237,9 @@ def random_weights(shape: ModelShape, seed: int = 0) -> Weights:
         value.flags.writeable = False
         return value
 
-    if kind := "deberta-v2" if shape.disentangled else "modernbert" if shape.modern else None:
-        table = tensor_table(shape, kind)
+    if shape.disentangled or shape.modern:
+        packed = shape.disentangled and shape.disentangled.packed
+        table = tensor_table(shape, "modernbert" if shape.modern else "deberta" if packed else "deberta-v2")
         return {name: _random_tensor(name, sizes, normal) for name, _, sizes in table}
     e = shape.embedding_width
     weights = {

@@ -2,8 +2,8 @@
 
 Most are BERT-like encoders, with the norm after each half of a layer and a linear head over the tokens. They differ in
 names and in the embeddings (with or without types, positions that begin at 2, a separate width). MPNet also adds a bias
-to the attention scores by distance, and ALBERT's layers share weights. DeBERTa v2 and v3 have scores by relative
-position. ModernBERT has another form of layer and of head.
+to the attention scores by distance, and ALBERT's layers share weights. DeBERTa has scores by relative position.
+ModernBERT has another form of layer and of head.
 """
 
 from __future__ import annotations
@@ -28,6 +28,10 @@ _SINGLE: Final[Mapping[str, str]] = {
     "embeddings.token_type": "TE",
     "distances": "BN",
     "relative.positions": "RH",
+}
+_BARE: Final[Mapping[str, str]] = {  # single tensors, in transformers without `.weight`
+    "layers.{i}.query.bias": "H",
+    "layers.{i}.value.bias": "H",
 }
 # The same for pairs: `.weight` has these sizes, and `.bias` has the first of them.
 _PAIRS: Final[Mapping[str, str]] = {
@@ -110,6 +114,18 @@ _ALBERT: Final[Names] = (
 )
 
 _DEBERTA: Final[Names] = (
+    *_EMBEDDINGS,
+    *_TYPES,
+    ("embeddings.projection", "embeddings.embed_proj"),
+    ("relative.positions", "encoder.rel_embeddings"),
+    ("layers.{i}.query_key_value", "encoder.layer.{i}.attention.self.in_proj"),
+    ("layers.{i}.query.bias", "encoder.layer.{i}.attention.self.q_bias"),
+    ("layers.{i}.value.bias", "encoder.layer.{i}.attention.self.v_bias"),
+    ("layers.{i}.relative_query", "encoder.layer.{i}.attention.self.pos_q_proj"),
+    ("layers.{i}.relative_key", "encoder.layer.{i}.attention.self.pos_proj"),
+    *_HALVES,
+)
+_DEBERTA_V2: Final[Names] = (
     *_EMBEDDINGS,
     *_TYPES,
     ("embeddings.projection", "embeddings.embed_proj"),
@@ -228,10 +244,16 @@ ARCHITECTURES: Final[Mapping[str, Architecture]] = MappingProxyType(
             activation="gelu_new",
             narrow=True,
         ),
+        "deberta": Architecture(
+            model="DebertaForQuestionAnswering",
+            prefix="deberta.",
+            names=_DEBERTA,
+            epsilon_setting=("layer_norm_eps", 1e-7),
+        ),
         "deberta-v2": Architecture(
             model="DebertaV2ForQuestionAnswering",
             prefix="deberta.",
-            names=_DEBERTA,
+            names=_DEBERTA_V2,
             epsilon_setting=("layer_norm_eps", 1e-7),
         ),
         "modernbert": Architecture(
@@ -275,6 +297,10 @@ def tensor_table(shape: ModelShape, kind: str = "bert") -> Iterator[tuple[str, s
         if ours in _SINGLE:
             yield ours, f"{theirs}.weight", tuple(sizes[x] for x in _SINGLE[ours])
             continue
+        if ours in _BARE:
+            for i in range(shape.layers):
+                yield ours.format(i=i), theirs.format(i=i), tuple(sizes[x] for x in _BARE[ours])
+            continue
         letters = _PAIRS[ours]
         biased = ours not in _unbiased(shape)
         for i in sorted(set(shape.weights_of_layers)) if "{i}" in ours else (0,):
@@ -304,7 +330,8 @@ def _missing(shape: ModelShape) -> set[str]:
 def _unbiased(shape: ModelShape) -> set[str]:
     """Return the names of pairs that have no bias."""
     if shape.disentangled:
-        return {"embeddings.projection"}
+        packed = {"layers.{i}.query_key_value", "layers.{i}.relative_key"} if shape.disentangled.packed else set()
+        return {"embeddings.projection", *packed}
     if not shape.modern:
         return set()
     modern = shape.modern

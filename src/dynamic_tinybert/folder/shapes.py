@@ -61,13 +61,14 @@ class _Settings:
             self.refuse(key, " | ".join(_ACTIVATIONS))
         return found
 
-    def words(self, key: str, default: str, known: tuple[str, ...]) -> list[str]:
-        """Return a list of words, in JSON or in a string with `|` between them."""
+    def words(self, key: str, known: tuple[str, ...]) -> list[str]:
+        """Return a list of different words, in JSON or in a string with `|` between them; none if it is missing."""
         value = self.config.get(key)
-        value = default if value is None else value
+        if value is None:
+            return []
         words = [word.strip() for word in value.lower().split("|")] if isinstance(value, str) else value
-        if not isinstance(words, list) or not all(word in known for word in words):
-            self.refuse(key, "a list of " + " | ".join(filter(None, known)))
+        if not isinstance(words, list) or not all(word in known for word in words) or len(set(words)) < len(words):
+            self.refuse(key, f"a list of {' | '.join(known)}")
         return words
 
 
@@ -100,7 +101,9 @@ def read_shape(file: Path, config: Mapping[str, Any]) -> tuple[str, ModelShape]:
     hidden, heads = count(theirs.settings["hidden"]), count(theirs.settings["heads"])
     if hidden % heads:
         refuse(theirs.settings["hidden"], f"a multiple of {theirs.settings['heads']} ({heads})")
-    disentangled = _read_disentangled(settings, hidden // heads) if kind == "deberta-v2" else None
+    disentangled = None
+    if kind in ("deberta", "deberta-v2"):
+        disentangled = _read_disentangled(settings, hidden // heads, first=kind == "deberta")
     modern = _read_modern(settings, layers, hidden // heads) if kind == "modernbert" else None
     if significance == "question" and modern and any(modern.local):
         raise ModelFolderError(
@@ -142,25 +145,27 @@ def read_shape(file: Path, config: Mapping[str, Any]) -> tuple[str, ModelShape]:
     )
 
 
-def _read_disentangled(settings: _Settings, size: int) -> Disentangled:
-    """Read the settings of DeBERTa v2 and v3; `size` is that of an attention head."""
+def _read_disentangled(settings: _Settings, size: int, *, first: bool) -> Disentangled:
+    """Read the settings of DeBERTa; `size` is that of an attention head, `first` whether it is not v2 or v3."""
     config = settings.config
     if config.get("conv_kernel_size") not in (None, 0):
         settings.refuse("conv_kernel_size", "0, a model without a convolution,")
     if config.get("attention_head_size") not in (None, size):
         settings.refuse("attention_head_size", f"hidden_size / num_attention_heads ({size})")
+    if config.get("talking_head") not in (None, False):
+        settings.refuse("talking_head", "false")
     positioned = settings.flag("position_biased_input", True)
-    kinds = settings.words("pos_att_type", "", ("c2p", "p2c", ""))
+    kinds = settings.words("pos_att_type", ("c2p", "p2c"))
     relative = settings.flag("relative_attention", False)
-    if relative != ("c2p" in kinds or "p2c" in kinds):
+    if relative != bool(kinds):
         wanted = "a list of c2p | p2c, with relative_attention" if relative else "null, without relative_attention,"
         settings.refuse("pos_att_type", wanted)
     if not relative:
-        return Disentangled(positioned=positioned)
+        return Disentangled(positioned=positioned, packed=first)
     longest = settings.count("max_relative_positions", -1, least=-1)
     if longest < 1:
         longest = settings.count("max_position_embeddings", 512)
-    span = settings.count("position_buckets", -1, least=-1)
+    span = -1 if first else settings.count("position_buckets", -1, least=-1)
     logarithmic = span > 0
     if logarithmic and not (span >= 4 and span // 2 < longest - 1):
         settings.refuse("position_buckets", f"-1 or an integer from 4 to {max(2 * longest - 3, 4)}")
@@ -169,9 +174,10 @@ def _read_disentangled(settings: _Settings, size: int) -> Disentangled:
         longest=longest if logarithmic else 0,
         to_position="c2p" in kinds,
         to_content="p2c" in kinds,
-        shared=settings.flag("share_att_key", False),
-        normed="layer_norm" in settings.words("norm_rel_ebd", "none", ("none", "layer_norm")),
+        shared=not first and settings.flag("share_att_key", False),
+        normed=not first and "layer_norm" in settings.words("norm_rel_ebd", ("none", "layer_norm")),
         positioned=positioned,
+        packed=first,
     )
 
 

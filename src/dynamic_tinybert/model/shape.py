@@ -14,7 +14,7 @@ _VARIANTS = ("disentangled", "modern")
 
 @dataclass(frozen=True, kw_only=True)
 class Disentangled:
-    """What DeBERTa v2 and v3 have instead of BERT's positions (He et al., 2021, arXiv 2006.03654 and 2111.09543).
+    """What DeBERTa has instead of BERT's positions (He et al., 2021, arXiv 2006.03654; v3: arXiv 2111.09543).
 
     A score of attention is the sum of up to three products, divided by the square root of (head size x products):
     content to content, the query's content to the key's relative position, and the key's content to the query's.
@@ -29,6 +29,7 @@ class Disentangled:
         shared: Whether relative positions have the same projections as the content.
         normed: Whether relative positions go through a norm.
         positioned: Whether an absolute position is also part of a token's embedding.
+        packed: Whether the projections of queries, keys and values are one tensor, head by head (the first DeBERTa).
     """
 
     span: int = 0
@@ -38,6 +39,7 @@ class Disentangled:
     shared: bool = False
     normed: bool = False
     positioned: bool = True
+    packed: bool = False
 
     @property
     def products(self) -> int:
@@ -99,7 +101,7 @@ class ModelShape:
         first_position: The row of the position embeddings for a sequence's first token (RoBERTa and MPNet: 2).
         distances: The number of distance buckets, each with an attention bias for every head (MPNet: 32), or 0.
         sharing: The index of each layer's weights, if layers share weights (ALBERT); otherwise empty.
-        disentangled: What is different in DeBERTa v2 and v3; otherwise None.
+        disentangled: What is different in DeBERTa; otherwise None.
         modern: What is different in ModernBERT; otherwise None.
     """
 

@@ -1,4 +1,4 @@
-"""The graph of DeBERTa v2 and v3: attention with scores by relative position.
+"""The graph of DeBERTa: attention with scores by relative position.
 
 The method is DeBERTa's disentangled attention (He et al., 2021, arXiv 2006.03654; v3: arXiv 2111.09543). A query i and
 a key j have the score
@@ -15,17 +15,24 @@ The key's bias has different products with different R_query[b], so it is left o
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import numpy.typing as npt
 
-from dynamic_tinybert.model import Disentangled
-from dynamic_tinybert.runtime.graph import Builder, State
+from dynamic_tinybert.model import Disentangled, ModelShape, Precision, QuantizedTensor
+from dynamic_tinybert.runtime.graph import Builder, State, Weights
 from dynamic_tinybert.runtime.onnx_writer import Graph
 from dynamic_tinybert.runtime.positions import distance_buckets
 
 
 class DisentangledBuilder(Builder):
-    """Build the graph of a DeBERTa v2 or v3."""
+    """Build the graph of a DeBERTa."""
+
+    def __init__(self, shape: ModelShape, weights: Weights, precision: Precision, fused_attention: bool) -> None:
+        super().__init__(shape, weights, precision, fused_attention)
+        if self.relative.packed:
+            self.given = _Unpacked(weights, shape)
 
     @property
     def relative(self) -> Disentangled:
@@ -121,6 +128,33 @@ class DisentangledBuilder(Builder):
             products = g.node("MatMul", f"{name}.relative_queries", key)
             scores.append(g.node("GatherElements", products, buckets, axis=2))
         return scores[0] if len(scores) == 1 else g.node("Add", *scores)
+
+
+class _Unpacked(Weights):
+    """The weights of the first DeBERTa under the names of the later ones; biases that it lacks are 0."""
+
+    def __init__(self, weights: Weights, shape: ModelShape) -> None:
+        self.weights = weights
+        self.zeros = np.zeros(shape.hidden, np.float32)
+        # The rows of a packed tensor are in the order of heads, and in a head those of query, key and value.
+        rows = np.arange(3 * shape.hidden).reshape(shape.heads, 3, -1).swapaxes(0, 1).reshape(3, -1)
+        self.rows = dict(zip(("query", "key", "value"), rows, strict=True))
+
+    def __getitem__(self, name: str) -> npt.NDArray[np.float32] | QuantizedTensor:
+        layer, _, rest = name.rpartition(".")
+        layer, _, module = layer.rpartition(".")
+        if rest == "weight" and module in self.rows:
+            packed, rows = self.weights[f"{layer}.query_key_value.weight"], self.rows[module]
+            if isinstance(packed, QuantizedTensor):
+                return QuantizedTensor(packed.values[rows], packed.scale[rows])
+            return packed[rows]
+        return self.zeros if rest == "bias" and module in ("key", "relative_key") else self.weights[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.weights)
+
+    def __len__(self) -> int:
+        return len(self.weights)
 
 
 def _norm(
