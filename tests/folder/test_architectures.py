@@ -107,6 +107,16 @@ MAKERS: dict[str, Callable[[Path], Path]] = {
         norm_rel_ebd="none",
         position_biased_input=True,
     ),
+    "mobilebert, other sizes": lambda folder: _variant(
+        folder,
+        "mobilebert",
+        embedding_size=20,
+        intra_bottleneck_size=24,
+        true_hidden_size=24,
+        num_feedforward_networks=1,
+        hidden_act="gelu",
+        type_vocab_size=3,
+    ),
     "modernbert with biases": lambda folder: _variant(
         folder,
         "modernbert",

@@ -1,4 +1,4 @@
-"""The settings of DeBERTa and ModernBERT: each that changes the arithmetic is handled or refused."""
+"""The settings of DeBERTa, MobileBERT and ModernBERT: each that changes the arithmetic is handled or refused."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from dynamic_tinybert.folder import ModelFolderError
 from dynamic_tinybert.folder.shapes import read_shape
-from dynamic_tinybert.model import Disentangled, ModelShape
+from dynamic_tinybert.model import Bottleneck, Disentangled, ModelShape
 
 USUAL: dict[str, Any] = {
     "vocab_size": 100,
@@ -198,6 +198,35 @@ def test_settings_of_modernbert_that_are_refused(changes: dict[str, Any], said: 
         shape_of(changed(MODERN, changes))
     assert said in str(error.value)
     assert "\n" not in str(error.value)
+
+
+MOBILE: dict[str, Any] = {**USUAL, "model_type": "mobilebert", "hidden_act": "relu", "embedding_size": 16}
+
+
+def test_mobilebert_is_read() -> None:
+    shape = shape_of(MOBILE)
+    assert shape.bottleneck == Bottleneck(width=128, feed_forwards=4)
+    assert (shape.inner_width, shape.embedding_width, shape.activation) == (128, 16, "relu")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"trigram_input": False}, "trigram_input is False, but only true"),
+        ({"use_bottleneck": False}, "use_bottleneck is False"),
+        ({"use_bottleneck_attention": True}, "use_bottleneck_attention is True, but only false"),
+        ({"key_query_shared_bottleneck": False}, "key_query_shared_bottleneck is False"),
+        ({"normalization_type": "layer_norm"}, "normalization_type is 'layer_norm', but only no_norm"),
+        ({"intra_bottleneck_size": 30}, "a multiple of num_attention_heads (4)"),
+        ({"true_hidden_size": 512}, "true_hidden_size is 512, but only intra_bottleneck_size (128)"),
+        ({"num_feedforward_networks": 0}, "num_feedforward_networks is 0"),
+    ],
+    ids=str,
+)
+def test_settings_of_mobilebert_that_are_refused(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(ModelFolderError) as error:
+        shape_of({**MOBILE, **changes})
+    assert said in str(error.value)
 
 
 def test_the_question_may_vote_where_all_attention_is_everywhere() -> None:

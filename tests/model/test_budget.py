@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from dynamic_tinybert.model import (
     BERT_BASE,
+    Bottleneck,
     BudgetError,
     Disentangled,
     LengthConfig,
@@ -172,6 +173,10 @@ def test_macs_of_deberta_and_modernbert_by_hand() -> None:
     one = Disentangled(span=4, longest=6, to_content=True)
     assert macs(replace(TINY, disentangled=one), [10], LengthConfig((0.5, 0.3))) == 836 + 240
     assert macs(replace(TINY, disentangled=Disentangled()), [10]) == macs(TINY, [10])
+    # A bottleneck of width 1, three feed-forwards, embeddings of width 2: before attention 2 * 2 + 3 = 7 and 2 k^2,
+    # after it 4 + 2 * 3 * 3 = 22; the embeddings 3 * 2 * 2 * 10.
+    narrow = replace(TINY, bottleneck=Bottleneck(width=1, feed_forwards=3))
+    assert macs(narrow, [10], LengthConfig((0.5, 0.3))) == 7 * 15 + 2 * (100 + 25) + 22 * 8 + 120
     # The gate is a third projection, 2 * 3 * (5 + 3); the head is once for each token, 2 * 2 * 10.
     modern = Modern(bases=(1e4, 1e4), local=(False, True), reach=2)
     assert macs(replace(TINY, modern=modern), [10], LengthConfig((0.5, 0.3))) == 836 + 48 + 40

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from dynamic_tinybert.model import Disentangled, LengthConfig, ModelShape, Modern, QuantizedTensor, macs
+from dynamic_tinybert.model import Bottleneck, Disentangled, LengthConfig, ModelShape, Modern, QuantizedTensor, macs
 from dynamic_tinybert.runtime import Logits, build_graph
 from dynamic_tinybert.runtime.graph import INPUTS, OUTPUTS, Precision
 from dynamic_tinybert.runtime.onnx_writer import encode_model
@@ -137,6 +137,18 @@ SHAPES = {
         disentangled=Disentangled(span=15, to_position=True, to_content=True, positioned=False, packed=True),
     ),
     "as DeBERTa without relative positions": random_shape(disentangled=Disentangled()),
+    "as MobileBERT": random_shape(
+        layers=4,
+        hidden=24,
+        embedding=7,
+        projected=True,
+        activation="relu",
+        significance="question",
+        bottleneck=Bottleneck(width=8, feed_forwards=3),
+    ),
+    "as MobileBERT, one feed-forward": random_shape(
+        layers=2, embedding=7, projected=True, bottleneck=Bottleneck(width=20, feed_forwards=1)
+    ),
     "as ModernBERT": random_shape(
         layers=6,
         token_types=0,
@@ -480,6 +492,9 @@ COSTLY_VARIANTS = {
     "DeBERTa": replace(
         COSTLY, disentangled=Disentangled(span=20, longest=60, to_position=True, to_content=True, shared=True)
     ),
+    "MobileBERT": replace(
+        COSTLY, heads=4, embedding=16, projected=True, bottleneck=Bottleneck(width=32, feed_forwards=4)
+    ),
     "ModernBERT": replace(
         COSTLY, modern=Modern(bases=(1e5, 1e4, 1e4) * 2, local=(False, True, True) * 2, reach=32), norm_epsilon=1e-5
     ),
@@ -634,7 +649,9 @@ def test_int8_is_near_fp32(fused: bool) -> None:
 
 
 @FUSED
-@pytest.mark.parametrize("name", [*INT8, "as DeBERTa v3", "as ModernBERT", "as ModernBERT with biases"])
+@pytest.mark.parametrize(
+    "name", [*INT8, "as DeBERTa v3", "as ModernBERT", "as ModernBERT with biases", "as MobileBERT"]
+)
 def test_int8_keeps_as_many_tokens_as_it_is_told(name: str, fused: bool) -> None:
     shape = SHAPES[name]
     batch = of(shape, TOKENS, LengthConfig.uniform(shape.layers, 0.8), extra=2)

@@ -3,9 +3,9 @@
 usage: random_checkpoints.py FOLDER [KIND ...]     a subfolder of FOLDER for each kind
 
 Each has a tokenizer of its architecture's own kind, trained on the texts of examples/: WordPiece (BERT, DistilBERT,
-ELECTRA, MPNet), byte-level BPE (RoBERTa, DeBERTa, ModernBERT), Unigram as SentencePiece's (XLM-R, ALBERT, DeBERTa v2).
-The weights tell tokens, positions and layers apart, no bias is 0, and logits lie some units apart, so that errors
-show. The same call makes the same checkpoint, whichever transformers 5 makes it (but for what its files say of
+ELECTRA, MPNet, MobileBERT), byte-level BPE (RoBERTa, DeBERTa, ModernBERT), Unigram as SentencePiece's (XLM-R, ALBERT,
+DeBERTa v2). The weights tell tokens, positions and layers apart, no bias is 0, and logits lie some units apart, so that
+errors show. The same call makes the same checkpoint, whichever transformers 5 makes it (but for what its files say of
 themselves).
 """
 
@@ -35,6 +35,7 @@ KINDS = (
     "albert",
     "deberta",
     "deberta-v2",
+    "mobilebert",
     "modernbert",
 )
 POSITIONS = 512  # the longest window
@@ -117,6 +118,10 @@ def make_model(kind: str, vocabulary: int, *, layers: int, hidden: int) -> Any:
     if kind == "deberta-v2":
         config = transformers.DebertaV2Config(**sizes, **DEBERTA_V3)
         return transformers.DebertaV2ForQuestionAnswering(config)
+    if kind == "mobilebert":
+        narrow = {"embedding_size": hidden // 3, "intra_bottleneck_size": hidden // 2}
+        config = transformers.MobileBertConfig(**sizes, **narrow)
+        return transformers.MobileBertForQuestionAnswering(config)
     if kind == "modernbert":
         config = transformers.ModernBertConfig(**sizes, local_attention=24, pad_token_id=3, **_MODERNBERT)
         return transformers.ModernBertForQuestionAnswering(config)
@@ -141,6 +146,7 @@ def randomize(model: Any, seed: int = 0) -> Any:
         "Wqkv": 1.4,
         "classifier": 1.5,
     }
+    quiet = 0.5 if model.config.model_type == "mobilebert" else 1.0  # its states have no norms
     with torch.no_grad():
         for name, value in model.named_parameters():
             noise = np.random.default_rng((seed, zlib.crc32(name.encode()))).standard_normal(value.shape, np.float32)
@@ -151,8 +157,10 @@ def randomize(model: Any, seed: int = 0) -> Any:
                 norm = "norm" in name.lower() and name.endswith("weight")
                 scaled = 1 + 0.1 * noise if norm else 0.2 * noise
             else:
-                scaled = loudness.get(module, 1) / math.sqrt(value.shape[1]) * noise
+                scaled = quiet * loudness.get(module, 1) / math.sqrt(value.shape[1]) * noise
             value.copy_(torch.from_numpy(np.asarray(scaled, np.float32)))
+        if model.config.model_type == "mobilebert":  # as transformers makes it: tokens beside padding see it
+            model.get_input_embeddings().weight[model.config.pad_token_id] = 0
     return model.eval()
 
 
@@ -202,7 +210,13 @@ def make_tokenizer(kind: str) -> Any:
     words = _wordpieces()
     if kind == "mpnet":  # BERT's words between the special tokens of RoBERTa
         words = ["<s>", "<pad>", "</s>", "<unk>", *words, "<mask>"]
-    names = {"bert": "Bert", "distilbert": "DistilBert", "electra": "Electra", "mpnet": "MPNet"}
+    names = {
+        "bert": "Bert",
+        "mobilebert": "MobileBert",
+        "distilbert": "DistilBert",
+        "electra": "Electra",
+        "mpnet": "MPNet",
+    }
     return getattr(transformers, f"{names[kind]}Tokenizer")(
         vocab={word: i for i, word in enumerate(words)}, do_lower_case=True, **longest
     )

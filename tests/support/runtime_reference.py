@@ -55,7 +55,7 @@ def answer(
         for name, value in weights.items()
     }
     tokens = len(ids)
-    size = shape.hidden // shape.heads
+    size = shape.inner_width // shape.heads
     epsilon = shape.norm_epsilon
 
     # `states` is indexed by position; a dropped token's row stays what it was when it was dropped.
@@ -68,7 +68,7 @@ def answer(
         name = f"layers.{shape.weights_of_layers[i]}"
         x = states[kept]
         query, key, value = _attention_inputs(shape, w, i, x)
-        mixed = np.empty_like(x)
+        mixed = np.empty_like(query)
         significance = np.zeros(len(kept))
         voting = [shape.significance == "all" or types[position] == 0 for position in kept]
         for head in range(shape.heads):
@@ -78,8 +78,11 @@ def answer(
             probabilities = exponents / exponents.sum(axis=1, keepdims=True)
             mixed[:, columns] = probabilities @ value[:, columns]
             significance += probabilities[voting].sum(axis=0)  # over the query positions
+        wide, x = x, _scaled(_linear(x, w, f"{name}.inner"), w, f"{name}.inner_norm") if shape.bottleneck else x
         attended = _linear(mixed, w, f"{name}.attention_output") + x
-        if not shape.modern:
+        if shape.bottleneck:
+            attended = _scaled(attended, w, f"{name}.attention_norm")
+        elif not shape.modern:
             attended = _norm(attended, w, f"{name}.attention_norm", epsilon)
 
         # The first token always stays, then the most significant.
@@ -88,10 +91,15 @@ def answer(
         if stay and go:
             margin = min(margin, significance[stay].min() - significance[go].max())
         survivors = sorted([0, *stay])
-        attended = attended[survivors]
+        attended, wide = attended[survivors], wide[survivors]
         kept = [kept[slot] for slot in survivors]
 
-        if shape.modern:
+        if shape.bottleneck:
+            for part in (*(f"{name}.{j}" for j in range(shape.bottleneck.feed_forwards - 1)), name):
+                inner = _activate(_linear(attended, w, f"{part}.intermediate"), shape.activation)
+                attended = _scaled(_linear(inner, w, f"{part}.output") + attended, w, f"{part}.output_norm")
+            outer = _scaled(_linear(attended, w, f"{name}.outer") + wide, w, f"{name}.outer_norm")
+        elif shape.modern:
             normed = _norm(attended, w, f"{name}.feed_forward_norm", epsilon)
             inner, gate = np.split(_linear(normed, w, f"{name}.intermediate"), 2, axis=1)
             outer = _linear(_activate(inner, shape.activation) * gate, w, f"{name}.output") + attended
@@ -110,6 +118,12 @@ def answer(
 
 def _embed(shape: ModelShape, w: Mapping[str, FloatArray], ids: Sequence[int], types: Sequence[int]) -> FloatArray:
     """The states before the first layer, `[tokens, hidden]`."""
+    if shape.bottleneck:
+        words = np.stack([w["embeddings.word"][token].astype(np.float64) for token in ids])
+        nothing = np.zeros((1, shape.embedding_width))
+        around = np.concatenate([[*words[1:], *nothing], words, [*nothing, *words[:-1]]], axis=1)
+        wide = _linear(around, w, "embeddings.projection") + w["embeddings.position"][: len(ids)]
+        return _scaled(wide + w["embeddings.token_type"][list(types)], w, "embeddings.norm")
     embedded = np.empty((len(ids), shape.embedding_width))
     for position, token in enumerate(ids):
         embedded[position] = w["embeddings.word"][token].astype(np.float64)
@@ -130,6 +144,10 @@ def _attention_inputs(shape: ModelShape, w: Mapping[str, FloatArray], i: int, x:
         packed = _linear(x, w, f"{name}.query_key_value").reshape(len(x), shape.heads, 3, -1)
         query, key, value = (packed[:, :, part].reshape(x.shape) for part in range(3))
         return [query + w[f"{name}.query.bias"], key, value + w[f"{name}.value.bias"]]
+    if shape.bottleneck:
+        shared = _scaled(_linear(x, w, f"{name}.shared"), w, f"{name}.shared_norm")
+        parts = {"query": shared, "key": shared, "value": x}
+        return [_linear(given, w, f"{name}.{part}") for part, given in parts.items()]
     if not shape.modern:
         return [_linear(x, w, f"{name}.{part}") for part in ("query", "key", "value")]
     if i:
@@ -204,6 +222,10 @@ def _linear(x: FloatArray, w: Mapping[str, FloatArray], name: str) -> FloatArray
     return x @ w[f"{name}.weight"].T + w.get(f"{name}.bias", 0)
 
 
+def _scaled(x: FloatArray, w: Mapping[str, FloatArray], name: str) -> FloatArray:
+    return x * w[f"{name}.weight"] + w[f"{name}.bias"]
+
+
 def _norm(x: FloatArray, w: Mapping[str, FloatArray], name: str, epsilon: float) -> FloatArray:
     centered = x - x.mean(axis=-1, keepdims=True)
     deviation = np.sqrt((centered**2).mean(axis=-1, keepdims=True) + epsilon)
@@ -237,10 +259,13 @@ def random_weights(shape: ModelShape, seed: int = 0) -> Weights:
         value.flags.writeable = False
         return value
 
-    if shape.disentangled or shape.modern:
-        packed = shape.disentangled and shape.disentangled.packed
-        table = tensor_table(shape, "modernbert" if shape.modern else "deberta" if packed else "deberta-v2")
-        return {name: _random_tensor(name, sizes, normal) for name, _, sizes in table}
+    if shape.disentangled or shape.modern or shape.bottleneck:
+        kind = "modernbert" if shape.modern else "mobilebert"
+        if shape.disentangled:
+            kind = "deberta" if shape.disentangled.packed else "deberta-v2"
+        table = tensor_table(shape, kind)
+        quiet = 0.5 if shape.bottleneck else 1.0  # MobileBERT's states have no norms
+        return {name: _random_tensor(name, sizes, normal, quiet) for name, _, sizes in table}
     e = shape.embedding_width
     weights = {
         "embeddings.word": normal(shape.vocabulary, e),
@@ -273,7 +298,7 @@ def random_weights(shape: ModelShape, seed: int = 0) -> Weights:
     return weights
 
 
-def _random_tensor(name: str, sizes: tuple[int, ...], normal: Any) -> npt.NDArray[np.float32]:
+def _random_tensor(name: str, sizes: tuple[int, ...], normal: Any, quiet: float) -> npt.NDArray[np.float32]:
     *_, module, part = name.split(".")
     if name in ("embeddings.word", "relative.positions"):
         return normal(*sizes)
@@ -285,7 +310,7 @@ def _random_tensor(name: str, sizes: tuple[int, ...], normal: Any) -> npt.NDArra
         return normal(*sizes, scale=0.2)
     loudness = {"query": 2.0, "key": 2.0, "query_key_value": 2.0, "relative_key": 2.0, "relative_query": 2.0}
     loudness["attention_output"] = 0.3
-    return normal(*sizes, scale=loudness.get(module, 1.0) * sizes[1] ** -0.5)
+    return normal(*sizes, scale=quiet * loudness.get(module, 1.0) * sizes[1] ** -0.5)
 
 
 def random_batch(

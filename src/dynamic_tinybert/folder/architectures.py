@@ -3,7 +3,7 @@
 Most are BERT-like encoders, with the norm after each half of a layer and a linear head over the tokens. They differ in
 names and in the embeddings (with or without types, positions that begin at 2, a separate width). MPNet also adds a bias
 to the attention scores by distance, and ALBERT's layers share weights. DeBERTa has scores by relative position.
-ModernBERT has another form of layer and of head.
+ModernBERT has another form of layer and of head, and MobileBERT's layers are narrow inside.
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ BUCKETS: Final = 32
 """The number of MPNet's distance buckets: transformers ignores the number in the configuration."""
 
 # Our name of a tensor and its sizes: Vocabulary, Positions (including those that no token has), token Types, Hidden,
-# Feed-forward (with a Gate: twice), Embedding, its Width at the norm, heads (N), Buckets, Relative positions, 3 Hidden.
+# Feed-forward (with a Gate: twice), Embedding (its sum: S; at the norm: W; into the projection: I), heads (N), Buckets,
+# Relative positions, 3 Hidden, inside a layer (K).
 _SINGLE: Final[Mapping[str, str]] = {
     "embeddings.word": "VE",
-    "embeddings.position": "PE",
-    "embeddings.token_type": "TE",
+    "embeddings.position": "PS",
+    "embeddings.token_type": "TS",
     "distances": "BN",
     "relative.positions": "RH",
 }
@@ -36,20 +37,29 @@ _BARE: Final[Mapping[str, str]] = {  # single tensors, in transformers without `
 # The same for pairs: `.weight` has these sizes, and `.bias` has the first of them.
 _PAIRS: Final[Mapping[str, str]] = {
     "embeddings.norm": "W",
-    "embeddings.projection": "HE",
+    "embeddings.projection": "HI",
     "relative.norm": "H",
-    "layers.{i}.query": "HH",
-    "layers.{i}.key": "HH",
-    "layers.{i}.value": "HH",
+    "layers.{i}.shared": "KH",
+    "layers.{i}.shared_norm": "K",
+    "layers.{i}.inner": "KH",
+    "layers.{i}.inner_norm": "K",
+    "layers.{i}.query": "KK",
+    "layers.{i}.key": "KK",
+    "layers.{i}.value": "KH",
     "layers.{i}.query_key_value": "3H",
     "layers.{i}.relative_query": "HH",
     "layers.{i}.relative_key": "HH",
-    "layers.{i}.attention_output": "HH",
-    "layers.{i}.attention_norm": "H",
+    "layers.{i}.attention_output": "KK",
+    "layers.{i}.attention_norm": "K",
     "layers.{i}.feed_forward_norm": "H",
-    "layers.{i}.intermediate": "GH",
-    "layers.{i}.output": "HF",
-    "layers.{i}.output_norm": "H",
+    "layers.{i}.{j}.intermediate": "FK",
+    "layers.{i}.{j}.output": "KF",
+    "layers.{i}.{j}.output_norm": "K",
+    "layers.{i}.intermediate": "GK",
+    "layers.{i}.output": "KF",
+    "layers.{i}.output_norm": "K",
+    "layers.{i}.outer": "HK",
+    "layers.{i}.outer_norm": "H",
     "final_norm": "H",
     "head.dense": "HH",
     "head.norm": "H",
@@ -137,6 +147,20 @@ _DEBERTA_V2: Final[Names] = (
     ("layers.{i}.relative_query", "encoder.layer.{i}.attention.self.pos_query_proj"),
     ("layers.{i}.relative_key", "encoder.layer.{i}.attention.self.pos_key_proj"),
     *_HALVES,
+)
+_IN_MOBILE: Final = "encoder.layer.{i}.bottleneck"
+_MOBILEBERT: Final[Names] = (
+    *_BERT,
+    ("embeddings.projection", "embeddings.embedding_transformation"),
+    ("layers.{i}.shared", f"{_IN_MOBILE}.attention.dense"),
+    ("layers.{i}.shared_norm", f"{_IN_MOBILE}.attention.LayerNorm"),
+    ("layers.{i}.inner", f"{_IN_MOBILE}.input.dense"),
+    ("layers.{i}.inner_norm", f"{_IN_MOBILE}.input.LayerNorm"),
+    ("layers.{i}.{j}.intermediate", "encoder.layer.{i}.ffn.{j}.intermediate.dense"),
+    ("layers.{i}.{j}.output", "encoder.layer.{i}.ffn.{j}.output.dense"),
+    ("layers.{i}.{j}.output_norm", "encoder.layer.{i}.ffn.{j}.output.LayerNorm"),
+    ("layers.{i}.outer", "encoder.layer.{i}.output.bottleneck.dense"),
+    ("layers.{i}.outer_norm", "encoder.layer.{i}.output.bottleneck.LayerNorm"),
 )
 _MODERNBERT: Final[Names] = (
     ("embeddings.word", "embeddings.tok_embeddings"),
@@ -256,6 +280,13 @@ ARCHITECTURES: Final[Mapping[str, Architecture]] = MappingProxyType(
             names=_DEBERTA_V2,
             epsilon_setting=("layer_norm_eps", 1e-7),
         ),
+        "mobilebert": Architecture(
+            model="MobileBertForQuestionAnswering",
+            prefix="mobilebert.",
+            names=_MOBILEBERT,
+            activation="relu",
+            narrow=True,
+        ),
         "modernbert": Architecture(
             model="ModernBertForQuestionAnswering",
             prefix="model.",
@@ -284,7 +315,10 @@ def tensor_table(shape: ModelShape, kind: str = "bert") -> Iterator[tuple[str, s
         "F": forward,
         "G": 2 * forward if shape.modern else forward,
         "E": shape.embedding_width,
-        "W": hidden if shape.disentangled else shape.embedding_width,
+        "S": hidden if shape.bottleneck else shape.embedding_width,
+        "W": hidden if shape.disentangled or shape.bottleneck else shape.embedding_width,
+        "I": 3 * shape.embedding_width if shape.bottleneck else shape.embedding_width,
+        "K": shape.inner_width,
         "N": shape.heads,
         "B": shape.distances,
         "R": 2 * shape.disentangled.span if shape.disentangled else 0,
@@ -306,8 +340,10 @@ def tensor_table(shape: ModelShape, kind: str = "bert") -> Iterator[tuple[str, s
         for i in sorted(set(shape.weights_of_layers)) if "{i}" in ours else (0,):
             if shape.modern and i == 0 and ours == "layers.{i}.attention_norm":
                 continue
-            for part, of in (("weight", letters), ("bias", letters[0]))[: 1 + biased]:
-                yield f"{ours}.{part}".format(i=i), f"{theirs}.{part}".format(i=i), tuple(sizes[x] for x in of)
+            for j in range(shape.bottleneck.feed_forwards - 1) if shape.bottleneck and "{j}" in ours else (0,):
+                for part, of in (("weight", letters), ("bias", letters[0]))[: 1 + biased]:
+                    mine, other = (f"{name}.{part}".format(i=i, j=j) for name in (ours, theirs))
+                    yield mine, other, tuple(sizes[x] for x in of)
 
 
 def _missing(shape: ModelShape) -> set[str]:

@@ -12,7 +12,7 @@ from typing import Any, Final, NoReturn
 
 from dynamic_tinybert.folder.architectures import ARCHITECTURES, BUCKETS
 from dynamic_tinybert.folder.errors import ModelFolderError
-from dynamic_tinybert.model import Activation, Disentangled, ModelShape, Modern, read_significance
+from dynamic_tinybert.model import Activation, Bottleneck, Disentangled, ModelShape, Modern, read_significance
 
 _ACTIVATIONS: Final[Mapping[str, Activation]] = {
     "gelu": "gelu",
@@ -110,6 +110,7 @@ def read_shape(file: Path, config: Mapping[str, Any]) -> tuple[str, ModelShape]:
             f"{file}: only voters 'all' is supported with local attention, because most tokens are not within reach of"
             " the question: choose another model"
         )
+    bottleneck = _read_bottleneck(settings, heads) if kind == "mobilebert" else None
     embedding = hidden
     if theirs.narrow or disentangled:
         embedding = count("embedding_size", hidden if disentangled else 128)
@@ -136,13 +137,34 @@ def read_shape(file: Path, config: Mapping[str, Any]) -> tuple[str, ModelShape]:
         significance=significance,
         typed=theirs.typed and (types > 0 or not disentangled),
         embedding=None if embedding == hidden else embedding,
-        projected=shared or embedding != hidden,
+        projected=shared or bottleneck is not None or embedding != hidden,
         first_position=first,
         distances=count("relative_attention_num_buckets", BUCKETS, least=BUCKETS) if "distances" in ours else 0,
         sharing=tuple(int(i / (layers / groups)) for i in range(layers)) if shared else (),
         disentangled=disentangled,
         modern=modern,
+        bottleneck=bottleneck,
     )
+
+
+def _read_bottleneck(settings: _Settings, heads: int) -> Bottleneck:
+    """Read the settings of MobileBERT, in the form of the published models."""
+    wanted = {
+        "trigram_input": True,
+        "use_bottleneck": True,
+        "key_query_shared_bottleneck": True,
+        "use_bottleneck_attention": False,
+        "normalization_type": "no_norm",
+    }
+    for key, only in wanted.items():
+        if settings.config.get(key, only) != only:
+            settings.refuse(key, str(only).lower())
+    width = settings.count("intra_bottleneck_size", 128)
+    if width % heads:
+        settings.refuse("intra_bottleneck_size", f"a multiple of num_attention_heads ({heads})")
+    if settings.config.get("true_hidden_size") not in (None, width):
+        settings.refuse("true_hidden_size", f"intra_bottleneck_size ({width})")
+    return Bottleneck(width=width, feed_forwards=settings.count("num_feedforward_networks", 4))
 
 
 def _read_disentangled(settings: _Settings, size: int, *, first: bool) -> Disentangled:

@@ -18,6 +18,7 @@ from dynamic_tinybert.model.calibration import Calibration, CalibrationError, lo
 from dynamic_tinybert.model.quantized import Precision, QuantizedTensor
 from dynamic_tinybert.model.shape import (
     Activation,
+    Bottleneck,
     Disentangled,
     ModelShape,
     Modern,
@@ -34,6 +35,7 @@ __all__ = [
     "SHARE_ROUNDING",
     "SHARE_TOKENS",
     "Activation",
+    "Bottleneck",
     "Budget",
     "BudgetError",
     "Calibration",

@@ -9,7 +9,7 @@ Activation: TypeAlias = Literal["gelu", "gelu_tanh", "relu"]
 Significance: TypeAlias = Literal["all", "question"]
 
 _KEY = "voters"  # the name of the rule of significance in folders and in printed shapes
-_VARIANTS = ("disentangled", "modern")
+_VARIANTS = ("disentangled", "modern", "bottleneck")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +77,23 @@ class Modern:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Bottleneck:
+    """What MobileBERT has instead of BERT's layer (Sun et al., 2020, arXiv 2004.02984).
+
+    Inside a layer, states are narrow: a projection before attention makes them so, and one after the feed-forwards
+    makes them wide again. A token's embedding is a projection of the words at, after and before it. In place of norms
+    there are weights and biases for each channel.
+
+    Attributes:
+        width: The width of states inside a layer, K; the number of heads divides it.
+        feed_forwards: The number of feed-forwards in a layer, one after another.
+    """
+
+    width: int
+    feed_forwards: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelShape:
     """The sizes of an encoder.
 
@@ -103,6 +120,7 @@ class ModelShape:
         sharing: The index of each layer's weights, if layers share weights (ALBERT); otherwise empty.
         disentangled: What is different in DeBERTa; otherwise None.
         modern: What is different in ModernBERT; otherwise None.
+        bottleneck: What is different in MobileBERT; otherwise None.
     """
 
     layers: int
@@ -123,6 +141,7 @@ class ModelShape:
     sharing: tuple[int, ...] = ()
     disentangled: Disentangled | None = None
     modern: Modern | None = None
+    bottleneck: Bottleneck | None = None
 
     @property
     def positioned(self) -> bool:
@@ -133,6 +152,11 @@ class ModelShape:
     def embedding_width(self) -> int:
         """The width of the embeddings, E."""
         return self.hidden if self.embedding is None else self.embedding
+
+    @property
+    def inner_width(self) -> int:
+        """The width of states inside a layer: the hidden size, or that of a bottleneck."""
+        return self.bottleneck.width if self.bottleneck else self.hidden
 
     @property
     def weights_of_layers(self) -> tuple[int, ...]:

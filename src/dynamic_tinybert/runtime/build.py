@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dynamic_tinybert.model import ModelShape, Precision
+from dynamic_tinybert.runtime.bottleneck import BottleneckBuilder
 from dynamic_tinybert.runtime.disentangled import DisentangledBuilder
 from dynamic_tinybert.runtime.graph import Builder, Weights
 from dynamic_tinybert.runtime.modern import ModernBuilder
@@ -32,5 +33,11 @@ def build_graph(
         fused_attention: Use the Attention operator of ONNX 23, the fastest in ONNX Runtime. Without it the graph
             needs only operators of ONNX 20, which other runtimes also have.
     """
-    builder = DisentangledBuilder if shape.disentangled else ModernBuilder if shape.modern else Builder
+    builder: type[Builder] = Builder
+    if shape.disentangled:
+        builder = DisentangledBuilder
+    elif shape.modern:
+        builder = ModernBuilder
+    elif shape.bottleneck:
+        builder = BottleneckBuilder
     return builder(shape, weights, precision, fused_attention).build()

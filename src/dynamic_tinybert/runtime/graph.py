@@ -83,7 +83,7 @@ class Builder:
     @property
     def scale(self) -> float:
         """The factor of the attention scores."""
-        return float((self.shape.hidden // self.shape.heads) ** -0.5)
+        return float((self.shape.inner_width // self.shape.heads) ** -0.5)
 
     # The weights.
 
@@ -145,6 +145,7 @@ class Builder:
         ids, mask, types, lengths = (
             g.input(name, np.int64, ["batch", n if name == "lengths" else "tokens"]) for name in INPUTS
         )
+        self.mask = mask
         self.zero, self.one = g.constant([0]), g.constant([1])
         self.batch, tokens = g.node("Shape", ids, start=0, end=1), g.node("Shape", ids, start=1, end=2)
 
@@ -258,7 +259,8 @@ class Builder:
         context, votes = self.attention(drop, inputs, bias, state, kept, padded, voting=True)
         chosen = self.choose(drop, state, votes, kept, longest)
         places = drop.node("Gather", drop.node("Reshape", state.place, g.constant([-1])), chosen)
-        drop.output(self.attended(drop, name, self.take(drop, context, chosen), self.take(drop, state.x, chosen)))
+        mixed = self.take(drop, context, chosen, self.shape.inner_width)
+        drop.output(self.attended(drop, name, mixed, self.take(drop, state.x, chosen, self.shape.hidden)))
         if state.apart:
             drop.output(self.apart(drop, drop.node("Sub", places, self.begin)))
         drop.output(places)
@@ -306,7 +308,7 @@ class Builder:
 
     def mix(self, g: Graph, inputs: list[str], hidden: str | None, *, voting: bool) -> list[str]:
         """Compute what `attention` returns; `hidden`, [batch or 1, heads or 1, 1 or slots, slots], adds to scores."""
-        heads, size = self.shape.heads, self.shape.hidden // self.shape.heads
+        heads, size = self.shape.heads, self.shape.inner_width // self.shape.heads
         if self.fused_attention and self.int8 and hidden is None and not voting:
             # In blocks, without the matrix of probabilities. Its last bits differ from those of Attention, which has to
             # do rows with padding. In INT8 no row is padded; in float32 a row's logits must not depend on its batch.
@@ -324,7 +326,7 @@ class Builder:
                 qk_matmul_output_mode=3,
             )  # fmt: skip
             return [context, votes]
-        apart, together = g.constant([0, 0, heads, size]), g.constant([0, 0, self.shape.hidden])
+        apart, together = g.constant([0, 0, heads, size]), g.constant([0, 0, self.shape.inner_width])
         query, key, value = (
             g.node("Transpose", g.node("Reshape", x, apart), perm=perm)
             for x, perm in zip(inputs, ((0, 2, 1, 3), (0, 2, 3, 1), (0, 2, 1, 3)), strict=True)
@@ -355,9 +357,9 @@ class Builder:
         _, chosen = g.nodes("TopK", g.node("Add", received, first), count, outputs=2, axis=1)
         return g.node("Add", chosen, g.node("Mul", self.rows, width))
 
-    def take(self, g: Graph, x: str, chosen: str) -> str:
+    def take(self, g: Graph, x: str, chosen: str, width: int) -> str:
         """Take the states of the chosen tokens, [batch, count, hidden]."""
-        return g.node("Gather", g.node("Reshape", x, g.constant([-1, self.shape.hidden])), chosen)
+        return g.node("Gather", g.node("Reshape", x, g.constant([-1, width])), chosen)
 
     def attended(self, g: Graph, name: str, context: str, x: str) -> str:
         """Project the context of attention, add it to the states and norm them."""
