@@ -164,6 +164,10 @@ def test_modernbert_is_read_in_all_forms(form: dict[str, Any]) -> None:
     assert modern.reach == 64
 
 
+def test_a_setting_that_modernbert_never_reads_is_no_obstacle() -> None:
+    assert shape_of({**MODERN, "position_embedding_type": "sans_pos"}) == shape_of(MODERN)  # as mmBERT has it
+
+
 def test_a_local_base_that_is_null_is_the_global_one() -> None:
     modern = shape_of(changed(MODERN, {"local_rope_theta": None})).modern
     assert modern is not None

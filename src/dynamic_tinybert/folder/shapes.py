@@ -22,6 +22,7 @@ _ACTIVATIONS: Final[Mapping[str, Activation]] = {
     "gelu_pytorch_tanh": "gelu_tanh",
     "relu": "relu",
 }
+_OWN_POSITIONS: Final = ("deberta", "deberta-v2", "mobilebert", "modernbert")  # never read position_embedding_type
 _MOST_LAYERS: Final = 1000
 _MOST: Final = 2**31 - 1
 _LAYER_TYPES: Final = ("full_attention", "sliding_attention")
@@ -86,7 +87,7 @@ def read_shape(file: Path, config: Mapping[str, Any]) -> tuple[str, ModelShape]:
     theirs = ARCHITECTURES[kind]
     ours = {name for name, _ in theirs.names}
     for key, only in (("is_decoder", False), ("add_cross_attention", False), ("position_embedding_type", "absolute")):
-        if config.get(key) not in (None, only):
+        if config.get(key) not in (None, only) and not (key == "position_embedding_type" and kind in _OWN_POSITIONS):
             refuse(key, repr(only))
     activation = settings.activation(theirs.settings["activation"], theirs.activation)
     try:
