@@ -339,6 +339,16 @@ def test_a_tensor_that_is_missing_is_named_as_transformers_names_it(folder: Path
         open_folder(broken)
 
 
+@pytest.mark.parametrize("lost", ["classifier", ("classifier", "head")], ids=["of a masked model", "of no task"])
+def test_a_modernbert_without_a_head_is_told_so(lost: Any, tmp_path: Path) -> None:
+    folder = make("modernbert", tmp_path / "model")
+    held = load_file(folder / "model.safetensors")
+    kept = {name: value for name, value in held.items() if not name.startswith(lost)}
+    save_file(kept, folder / "model.safetensors")
+    with pytest.raises(ModelFolderError, match=r"has no question-answering head \(classifier\)"):
+        open_folder(folder)
+
+
 # Tokenizers without tokenizer.json
 
 
