@@ -256,7 +256,38 @@ def test_as_many_tokens_pass_each_layer_as_the_lengths_say(config: Callable[[int
 
 
 @st.composite
-def cases(draw: st.DrawFn) -> tuple[ModelShape, Batch, int]:
+def variants(draw: st.DrawFn, shape: ModelShape) -> ModelShape:
+    """A DeBERTa, a ModernBERT or a MobileBERT of about the sizes of `shape`."""
+    kind = draw(st.sampled_from(["deberta", "modern", "mobile"]))
+    layers, flag = range(shape.layers), st.booleans()
+    if kind == "deberta":
+        to_position = draw(flag)
+        packed = draw(flag)
+        span = draw(st.integers(4, 12))
+        relative = Disentangled(
+            span=span,
+            longest=0 if packed or draw(flag) else draw(st.integers(span // 2 + 2, 40)),
+            to_position=to_position,
+            to_content=not to_position or draw(flag),
+            shared=not packed and draw(flag),
+            normed=not packed and draw(flag),
+            positioned=draw(flag),
+            packed=packed,
+        )
+        return replace(shape, disentangled=relative)
+    if kind == "modern":
+        local = tuple(draw(flag) if shape.significance == "all" else False for _ in layers)
+        bases = tuple(draw(st.sampled_from([10.0, 1e4])) for _ in layers)
+        biases = {name: draw(flag) for name in ("attention_bias", "feed_forward_bias", "norm_bias", "head_bias")}
+        modern = Modern(bases=bases, local=local, reach=draw(st.integers(0, 12)), **biases)
+        hidden = 2 * shape.hidden
+        return replace(shape, hidden=hidden, token_types=0, typed=False, norm_epsilon=1e-5, modern=modern)
+    narrow = Bottleneck(width=shape.heads * draw(st.integers(2, 4)), feed_forwards=draw(st.integers(1, 3)))
+    return replace(shape, embedding=draw(st.integers(1, 9)), projected=True, bottleneck=narrow)
+
+
+@st.composite
+def cases(draw: st.DrawFn, of_bert: bool = True) -> tuple[ModelShape, Batch, int]:
     heads = draw(st.integers(1, 3))
     shape = random_shape(
         layers=draw(st.integers(1, 4)),
@@ -266,6 +297,8 @@ def cases(draw: st.DrawFn) -> tuple[ModelShape, Batch, int]:
         activation=draw(st.sampled_from(["gelu", "gelu_tanh", "relu"])),
         significance=draw(st.sampled_from(["all", "question"])),
     )
+    if not of_bert:
+        shape = draw(variants(shape))
     tokens = draw(st.lists(st.integers(1, 20), min_size=1, max_size=4))
     lengths = []
     for real in tokens:
@@ -281,6 +314,17 @@ def cases(draw: st.DrawFn) -> tuple[ModelShape, Batch, int]:
 @given(cases())
 @settings(deadline=None, database=None, max_examples=40, derandomize=True)
 def test_any_batch_of_any_model_equals_the_reference(case: tuple[ModelShape, Batch, int]) -> None:
+    assert_case_equals_the_reference(case)
+
+
+@pytest.mark.slow
+@given(cases(of_bert=False))
+@settings(deadline=None, database=None, max_examples=40, derandomize=True)
+def test_any_batch_of_other_architectures_equals_the_reference(case: tuple[ModelShape, Batch, int]) -> None:
+    assert_case_equals_the_reference(case)
+
+
+def assert_case_equals_the_reference(case: tuple[ModelShape, Batch, int]) -> None:
     shape, batch, seed = case
     weights = random_weights(shape, seed)
     for row in rows_of(batch):
