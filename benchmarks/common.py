@@ -99,7 +99,9 @@ def held_out_titles(articles: str) -> set[str]:
 
 
 def cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    from dynamic_tinybert.files import processors
+
+    return processors()
 
 
 def describe_machine() -> dict[str, Any]:

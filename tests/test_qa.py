@@ -26,7 +26,8 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from dynamic_tinybert import Answer, BudgetError, LengthConfig, QuestionAnswerer, WindowError
+from conftest import quiet
+from dynamic_tinybert import Answer, BudgetError, LengthConfig, ModelFolderError, QuestionAnswerer, WindowError
 from dynamic_tinybert.folder import open_folder
 from dynamic_tinybert.inference import SpanRanker, TextTokenizer, cut_windows
 from dynamic_tinybert.model import BERT_BASE, macs
@@ -490,6 +491,21 @@ def test_what_has_no_folder_cannot_be_pickled(tiny: QuestionAnswerer) -> None:
     made = QuestionAnswerer.from_reader(tiny.reader, tiny.shape, tiny.table, name="mine")
     with pytest.raises(TypeError, match=r"^a QuestionAnswerer made by from_reader cannot be pickled"):
         pickle.dumps(made)
+
+
+def test_a_model_is_saved_and_loaded_by_the_names_of_the_hub_s_libraries(
+    tiny_folder: Path, tiny: QuestionAnswerer, tmp_path: Path
+) -> None:
+    first = quiet(QuestionAnswerer.from_pretrained(tiny_folder))
+    first.save_pretrained(tmp_path / "copy")
+    copy = quiet(QuestionAnswerer.from_pretrained(tmp_path / "copy", threads=1))
+    assert copy("Where?", "It is in Paris.") == first("Where?", "It is in Paris.")
+    with pytest.raises(ModelFolderError, match="is not empty"):
+        first.save_pretrained(tmp_path / "copy")
+    first.save_pretrained(tmp_path / "copy", overwrite=True)
+    made = QuestionAnswerer.from_reader(tiny.reader, tiny.shape, tiny.table, name="made")
+    with pytest.raises(TypeError, match="no model folder"):
+        made.save_pretrained(tmp_path / "other")
 
 
 def test_one_instance_answers_many_threads(qa: QuestionAnswerer) -> None:

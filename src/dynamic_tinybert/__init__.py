@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dynamic_tinybert.answer import Answer, Spent
     from dynamic_tinybert.compat import QuestionAnsweringPipeline, pipeline
-    from dynamic_tinybert.corpus import Corpus, CorpusAnswer, CorpusError, FileAnswer, ask_files
+    from dynamic_tinybert.corpus import (
+        Corpus,
+        CorpusAnswer,
+        CorpusError,
+        FileAnswer,
+        PassageAnswer,
+        ask_files,
+        ask_passages,
+    )
     from dynamic_tinybert.errors import DynamicTinyBertError
     from dynamic_tinybert.folder import ModelFolderError
     from dynamic_tinybert.inference import WindowError
@@ -37,11 +45,13 @@ _HOMES = {
     "FileAnswer": "corpus",
     "LengthConfig": "model",
     "ModelFolderError": "folder",
+    "PassageAnswer": "corpus",
     "QuestionAnswerer": "qa",
     "QuestionAnsweringPipeline": "compat",
     "Spent": "answer",
     "WindowError": "inference",
     "ask_files": "corpus",
+    "ask_passages": "corpus",
     "pipeline": "compat",
 }
 
@@ -56,12 +66,14 @@ __all__ = [
     "FileAnswer",
     "LengthConfig",
     "ModelFolderError",
+    "PassageAnswer",
     "QuestionAnswerer",
     "QuestionAnsweringPipeline",
     "Spent",
     "WindowError",
     "__version__",
     "ask_files",
+    "ask_passages",
     "pipeline",
 ]
 

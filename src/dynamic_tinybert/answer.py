@@ -101,9 +101,14 @@ class Answer:
 # A sentence ends after a full stop and the like (but not after an initial or a title: "J. Smith", "Dr. Smith"), at an
 # empty line, and before a line that begins an item or a heading. A single line break does not end it: text is often
 # broken into lines of equal length.
+FULL_STOP = (
+    r"(?<!\b[A-Z])(?<!\b[MD]r)(?<!\bSt|\bNo|\bvs|\bCo|\bJr|\bSr)(?<!\bMrs|\bInc|\bLtd|\bFig|\b[ei]\.[ge]|\b[ap]\.m)"
+    r"(?<!\bProf)\."
+)
+"""A pattern for a full stop that ends a sentence: not after an initial or an abbreviation."""
+
 _SENTENCE_END = re.compile(
-    r"(?:(?<!\b[A-Z])(?<!\b[MD]r)(?<!\bSt|\bNo|\bvs|\bCo|\bJr|\bSr)(?<!\bMrs|\bInc|\bLtd|\bFig|\b[ei]\.[ge]|\b[ap]\.m)"
-    r"(?<!\bProf)\.|[!?…])[\"'”’»)\]]*\s|[。！？][」』”]?"
+    rf"(?:{FULL_STOP}|[!?…])[\"'”’»)\]]*\s|[。！？][」』”]?"
     r"|\n[^\S\n]*\n|\f|\n(?=[^\S\n]*(?:[-*•‣–#>|]|\(?(?:\d{1,3}|[a-z])[.)])\s)"
 )
 _SENTENCE_PART = 500  # the most characters of a sentence on each side of an answer

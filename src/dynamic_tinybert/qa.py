@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Set, Sized
 from typing import TYPE_CHECKING, Any, overload
 
 from dynamic_tinybert.answer import Answer, Spent
-from dynamic_tinybert.folder import EMBEDDED, open_folder
+from dynamic_tinybert.folder import EMBEDDED, open_folder, save_folder
 from dynamic_tinybert.inference import (
     AnswerStream,
     Options,
@@ -119,6 +119,55 @@ class QuestionAnswerer:
         qa._opened = None
         qa.name, qa.shape, qa.table, qa.reader, qa.calibration = name, shape, table, reader, calibration
         return qa
+
+    @classmethod
+    def from_pretrained(cls, model: str | os.PathLike[str], **options: Any) -> QuestionAnswerer:
+        """Load a model: the same as `QuestionAnswerer(model, **options)`, under the name that the Hub's libraries use.
+
+        Raises:
+            ModelFolderError, WindowError, BudgetError, CalibrationError: As the constructor does.
+        """
+        return cls(model, **options)
+
+    def save_pretrained(self, directory: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        """Write the model as a folder that this package and transformers read, in float32.
+
+        Args:
+            directory: The new folder.
+            overwrite: Replace an existing folder, if it holds a model and nothing else.
+
+        Raises:
+            ModelFolderError: The folder exists already or cannot be written.
+            TypeError: It was made by `from_reader`, so there is no folder to copy.
+        """
+        save_folder(open_folder(self._folder()), directory, overwrite=overwrite)
+
+    def push_to_hub(self, name: str, **options: Any) -> str:
+        """Upload the model to the Hugging Face Hub, with a complete model card (extra `push`).
+
+        Args:
+            name: `owner/name` on the Hub.
+            options: `revision`, `private`, `message`, `license`, `token`, `dry_run`: see
+                `dynamic_tinybert.publish.push_model`.
+
+        Returns:
+            The address of its page.
+
+        Raises:
+            ValueError: The name is not `owner/name`.
+            ModelFolderError: The card lacks a licence, or the Hub refuses or cannot be reached.
+            TypeError: It was made by `from_reader`, so there is no folder to upload.
+        """
+        from dynamic_tinybert.publish import push_model
+
+        return push_model(self._folder() or EMBEDDED, name, **options).url
+
+    def _folder(self) -> str | None:
+        """Return the folder of the model; None for the embedded model."""
+        if self._opened is None:
+            raise TypeError("a QuestionAnswerer made by from_reader has no model folder")
+        folder: str | None = self._opened["model"]
+        return folder
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the folder of the model, not its weights; unpickling opens the folder again, in the same precision.

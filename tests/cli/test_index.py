@@ -101,6 +101,20 @@ def test_a_file_named_that_cannot_be_read_is_failure(folder: Path) -> None:
     assert "empty" in complaint(run("index", "remove", "", "--index", "i"), 2)
 
 
+def test_what_was_left_out_is_told_again_and_force_reads_again(folder: Path) -> None:
+    (folder / "rows.jsonl").write_text('{"text": "A tower."}\n[]\n{\n')
+    first = run("index", "add", "rows.jsonl", "--index", "i")
+    assert (first.exit_code, first.stderr.count("skipped")) == (1, 2)
+    again = run("index", "add", "rows.jsonl", "--index", "i")
+    assert (again.exit_code, "1 unchanged" in again.stdout) == (0, True)
+    assert again.stderr == (
+        f"dynamic-tinybert: unchanged: {folder / 'rows.jsonl'}: 2 parts of it could not be read when it was added: "
+        "--force reads it again\n"
+    )
+    forced = run("index", "add", "rows.jsonl", "--index", "i", "--force")
+    assert (forced.exit_code, forced.stderr, "1 replaced" in forced.stdout) == (1, first.stderr, True)
+
+
 def test_a_name_with_control_characters_does_not_reach_the_terminal(folder: Path) -> None:
     (folder / "documents" / "evil\x1b[2J\n.txt").write_text("The bridge stands in Prague.")
     assert "\x1b" not in run("index", "add", "documents", "--index", "i").stdout

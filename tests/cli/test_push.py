@@ -18,6 +18,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 from typer.testing import CliRunner, Result
 
+from dynamic_tinybert import QuestionAnswerer
 from dynamic_tinybert.cli.app import app
 from dynamic_tinybert.folder import open_folder, save_folder
 from support.commands import complaint
@@ -94,6 +95,13 @@ def test_a_pushed_model_comes_back_as_it_was(hub: FakeHub, model: Path) -> None:
     for name, weight in here.weights.items():
         np.testing.assert_array_equal(there.weights[name], weight)
     assert any("/complete" in asked for asked in hub.asked)  # the weights went in parts
+
+
+def test_a_loaded_model_is_pushed(hub: FakeHub, model: Path) -> None:
+    qa = QuestionAnswerer.from_pretrained(model)
+    assert qa.push_to_hub(NAME, private=True) == f"{hub.url}/{NAME}"
+    assert hub.models[NAME].private
+    assert open_folder(NAME).shape == qa.shape
 
 
 def test_the_card_goes_up_complete(hub: FakeHub, model: Path) -> None:

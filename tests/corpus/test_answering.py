@@ -10,6 +10,7 @@ import pytest
 
 from dynamic_tinybert import Corpus, CorpusError, QuestionAnswerer
 from dynamic_tinybert.corpus import CorpusAnswer
+from dynamic_tinybert.corpus.answering import retrieve
 
 DISTRACTIONS = [
     (f"other/{i}", "", f"Report {i} says that the gate, the tower and a bridge need paint.") for i in range(40)
@@ -249,3 +250,19 @@ def test_an_answer_prints_as_json(corpus: Corpus) -> None:
         "configuration coarse retrieved read read_again windows macs bert_base_macs seconds"
     )
     assert set(row) >= {"document", "title", "start", "end", "passage", "score", "confidence", "retrieval"}
+
+
+def test_copies_of_a_text_take_the_place_of_one_passage(tmp_path: Path, qa: QuestionAnswerer) -> None:
+    text = "The tower, the tower, the tower: where does the tower stand? The tower stands in Paris."
+    corpus = Corpus(tmp_path / "index", qa=qa)
+    corpus.put_many([(f"copy/{i}", "", text.replace(" ", "\n" if i % 2 else " ")) for i in range(90)])
+    corpus.put_many([(f"other/{i}", "", f"Report {i}: the tower stands in city number {i}.") for i in range(6)])
+    assert {hit.passage.document.partition("/")[0] for hit in corpus.find("Where does the tower stand?")} == {"copy"}
+    found = retrieve(corpus.index, "Where does the tower stand?", 5)
+    assert [hit.passage.document.partition("/")[0] for hit in found] == ["copy"] + 4 * ["other"]
+    assert [hit.score for hit in found] == sorted((hit.score for hit in found), reverse=True)
+    assert len(retrieve(corpus.index, "Where does the tower stand?", 50)) == 7
+    answers = corpus("Where does the tower stand?", top_k=4, passages=5, score_threshold=0)
+    assert len({(answer.text, answer.passage) for answer in answers}) == len(answers) == 4
+    assert sum(answer.document.startswith("copy/") and answer.text == "Paris" for answer in answers) == 1
+    assert answers[0].spent.retrieved == 5

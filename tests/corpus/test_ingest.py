@@ -546,3 +546,29 @@ def test_texts_in_another_form_are_refused_in_a_line(tmp_path: Path) -> None:
         corpus.add([tmp_path])  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"a path must be a string or a Path, not int$"):
         corpus.add(7)  # type: ignore[arg-type]
+
+
+def test_force_reads_unchanged_files_again(corpus: Corpus, folder: Path, contents: Contents) -> None:
+    before = contents(corpus)
+    corpus.remove(str(folder / "more/cities.jsonl#7"))
+    report = corpus.add(folder, force=True)
+    assert (report.added, report.replaced, report.unchanged) == (0, 4, 0)
+    assert contents(corpus) == before
+    assert corpus.add(folder).unchanged == 4
+
+
+def test_what_was_left_out_of_a_file_is_told_again(tmp_path: Path, place: Path | str) -> None:
+    path = tmp_path / "records.jsonl"
+    path.write_text('{"text": "The first is good."}\n{"text": \n[1]\n')
+    corpus = Corpus(place)
+    report = corpus.add(path)
+    assert (len(report.skipped), report.left_out) == (2, {})
+    os.utime(path, (1, 1))
+    for _ in range(2):  # another time, then the same
+        report = corpus.add(path)
+        assert (report.unchanged, report.skipped, report.left_out) == (1, [], {str(path): 2})
+    report = corpus.add(path, force=True)
+    assert (report.replaced, len(report.skipped), report.left_out) == (1, 2, {})
+    path.write_text('{"text": "The first is good."}\n')
+    assert corpus.add(path).replaced == 1
+    assert corpus.add(path).left_out == {}

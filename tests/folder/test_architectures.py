@@ -65,12 +65,24 @@ def _variant(folder: Path, kind: str, tokenizer: Any = None, **settings: Any) ->
     return folder
 
 
+def _bert_of_xlm_r(folder: Path, types: int) -> Path:
+    """As multilingual MiniLM: BERT's layers, and a tokenizer that gives all tokens type 0."""
+    tokenizer = make_tokenizer("xlm-roberta")
+    config = make_model("bert", len(tokenizer), layers=4, hidden=32).config
+    config.type_vocab_size, config.pad_token_id = types, tokenizer.pad_token_id
+    randomize(transformers.BertForQuestionAnswering(config), seed=2).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
 MAKERS: dict[str, Callable[[Path], Path]] = {
     **{kind: lambda folder, kind=kind: make(kind, folder) for kind in KINDS},
     "camembert": lambda folder: _as(folder, "camembert"),
     "roberta of two types": lambda folder: _variant(folder, "roberta", type_vocab_size=2, hidden_act="relu"),
     "electra, wide embeddings": lambda folder: _variant(folder, "electra", embedding_size=32),
     "albert, two groups": lambda folder: _variant(folder, "albert", num_hidden_groups=2, embedding_size=32),
+    "bert, tokens of XLM-R": lambda folder: _bert_of_xlm_r(folder, 2),
+    "bert of one type": lambda folder: _bert_of_xlm_r(folder, 1),
     "mpnet, more buckets": lambda folder: _variant(folder, "mpnet", relative_attention_num_buckets=40),
     "deberta, content to position": lambda folder: _variant(
         folder,

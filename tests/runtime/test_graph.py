@@ -128,7 +128,10 @@ SHAPES = {
         layers=3, disentangled=Disentangled(span=5, longest=20, to_position=True)
     ),
     "as DeBERTa, position to content": random_shape(
-        layers=3, token_types=1, disentangled=Disentangled(span=4, longest=8, to_content=True, normed=True)
+        layers=3,
+        token_types=2,
+        typed=False,
+        disentangled=Disentangled(span=4, longest=8, to_content=True, normed=True),
     ),
     "as the first DeBERTa": random_shape(
         layers=3,
@@ -147,7 +150,7 @@ SHAPES = {
         bottleneck=Bottleneck(width=8, feed_forwards=3),
     ),
     "as MobileBERT, one feed-forward": random_shape(
-        layers=2, embedding=7, projected=True, bottleneck=Bottleneck(width=20, feed_forwards=1)
+        layers=2, typed=False, embedding=7, projected=True, bottleneck=Bottleneck(width=20, feed_forwards=1)
     ),
     "as ModernBERT": random_shape(
         layers=6,

@@ -6,6 +6,7 @@ import gc
 import os
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -271,6 +272,29 @@ def test_an_unknown_option_is_refused_in_one_line(options: dict[str, Any]) -> No
 def test_who_asks_for_an_unknown_provider_is_told_which_there_are() -> None:
     with pytest.raises(ValueError, match=r"NoSuch.*CPUExecutionProvider"):
         Runtime(SHAPE, WEIGHTS, providers=["NoSuch"])
+
+
+def test_a_fall_back_to_the_cpu_is_not_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where the wheel has CUDA and the machine has not."""
+    there = [*onnxruntime.get_available_providers(), "CUDAExecutionProvider"]
+    if there.count("CUDAExecutionProvider") > 1:
+        pytest.skip("has CUDA")
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: there)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with pytest.raises(ValueError, match=r"CUDAExecutionProvider cannot be used here.*leave providers out"):
+            Runtime(SHAPE, WEIGHTS, providers=["CUDAExecutionProvider"])
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        Runtime(SHAPE, WEIGHTS, providers=["CUDAExecutionProvider", "CPUExecutionProvider"])
+    assert any("CUDAExecutionProvider cannot be used here" in str(one.message) for one in said)
+
+
+@pytest.mark.skipif("CUDAExecutionProvider" not in onnxruntime.get_available_providers(), reason="needs a GPU")
+def test_a_gpu_computes_the_same() -> None:
+    batch = (GOOD["input_ids"], GOOD["token_type_ids"], GOOD["attention_mask"], GOOD["lengths"])
+    here, there = (Runtime(SHAPE, WEIGHTS, providers=names).run(*batch) for names in (None, ["CUDAExecutionProvider"]))
+    np.testing.assert_allclose(there.start, here.start, atol=1e-3)
 
 
 # From many threads.

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import yaml
 
@@ -37,12 +37,24 @@ class Repository:
     branches: dict[str, str] = field(default_factory=dict)
     commits: dict[str, dict[str, bytes]] = field(default_factory=dict)
     messages: list[str] = field(default_factory=list)
+    parents: dict[str, str | None] = field(default_factory=dict)
+    requests: list[dict[str, Any]] = field(default_factory=list)
 
     def commit(self, branch: str, files: dict[str, bytes], message: str) -> str:
         sha = hashlib.sha1(f"{len(self.commits)} {message}".encode()).hexdigest()
+        self.parents[sha] = self.branches.get(branch)
         self.branches[branch], self.commits[sha] = sha, files
         self.messages.append(message)
         return sha
+
+    def request(self, files: dict[str, bytes], *, title: str, author: str, status: str = "open") -> int:
+        """Open a pull request that adds files to what is on main; return its number."""
+        number = len(self.requests) + 1
+        branch = f"refs/pr/{number}"
+        self.branches[branch] = self.branches["main"]
+        self.commit(branch, self.commits[self.branches["main"]] | files, title)
+        self.requests.append({"num": number, "title": title, "status": status, "author": {"name": author}})
+        return number
 
     def at(self, revision: str) -> str | None:
         sha = self.branches.get(revision, revision)
@@ -200,6 +212,33 @@ class Handler(http.server.BaseHTTPRequestHandler):
         _, files = self.commit_of(name, revision)
         self.send(200, [{"type": "file", "path": n, "size": len(c), "oid": "0" * 40} for n, c in files.items()])
 
+    def history(self, name: str, revision: str) -> None:
+        repository = self.model(name)
+        sha: str | None = self.commit_of(name, revision)[0]
+        commits = []
+        while sha is not None:
+            commits.append({"id": sha, "authors": [], "date": DATE, "title": "", "message": ""})
+            sha = repository.parents[sha]
+        self.send(200, commits)
+
+    def discussions(self, name: str) -> None:
+        wanted = dict(parse_qsl(urlsplit(self.path).query))
+        known = {"createdAt": DATE, "repo": {"name": name, "type": "model"}, "isPullRequest": True}
+        found = [
+            request | known
+            for request in self.model(name).requests
+            if wanted.get("author") in (None, request["author"]["name"]) and wanted["status"] == request["status"]
+        ]
+        self.send(200, {"discussions": found, "count": len(found), "start": 0})
+
+    def moved(self, name: str, rest: str = "") -> None:
+        """A model that once had no owner."""
+        full = next((full for full in self.server.models if full.endswith(f"/{name}")), None)
+        if full is None:
+            raise Refusal(401 if self.token is None else 404, "Repository not found", "RepoNotFound")
+        path = urlsplit(self.path).path.replace(f"/{name}", f"/{full}", 1)
+        self.send(307, b"", {"Location": path})
+
     def branch(self, name: str, branch: str) -> None:
         repository = self.model(name, write=True)
         if branch in repository.branches:
@@ -316,13 +355,20 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send(200, content, {"ETag": f'"{hashlib.sha256(content).hexdigest()}"', "X-Repo-Commit": sha})
 
 
+DATE = "2023-03-01T12:00:00.000Z"
 NAME = r"([\w.-]+/[\w.-]+)"
+OLD = r"([\w.]+-[\w.-]+)"
 ROUTES: list[tuple[str, Any]] = [
     (r"POST /api/repos/create", Handler.create),
     (r"POST /api/validate-yaml", Handler.validate),
     (rf"GET /api/models/{NAME}", Handler.info),
     (rf"GET /api/models/{NAME}/revision/([^/]+)", Handler.info),
     (rf"GET /api/models/{NAME}/tree/([^/]+)", Handler.tree),
+    (rf"GET /api/models/{NAME}/commits/([^/]+)", Handler.history),
+    (rf"GET /api/models/{NAME}/discussions", Handler.discussions),
+    (rf"GET /api/models/{OLD}", Handler.moved),
+    (rf"GET /api/models/{OLD}/((?:revision|tree|commits)/.+)", Handler.moved),
+    (rf"(?:GET|HEAD) /{OLD}/(resolve/.+)", Handler.moved),
     (rf"POST /api/models/{NAME}/branch/([^/]+)", Handler.branch),
     (rf"POST /api/models/{NAME}/preupload/([^/]+)", Handler.preupload),
     (rf"POST /api/models/{NAME}/commit/([^/]+)", Handler.commit),

@@ -123,7 +123,8 @@ def _embed(shape: ModelShape, w: Mapping[str, FloatArray], ids: Sequence[int], t
         nothing = np.zeros((1, shape.embedding_width))
         around = np.concatenate([[*words[1:], *nothing], words, [*nothing, *words[:-1]]], axis=1)
         wide = _linear(around, w, "embeddings.projection") + w["embeddings.position"][: len(ids)]
-        return _scaled(wide + w["embeddings.token_type"][list(types)], w, "embeddings.norm")
+        kinds = list(types) if shape.typed else [0] * len(types)
+        return _scaled(wide + w["embeddings.token_type"][kinds], w, "embeddings.norm")
     embedded = np.empty((len(ids), shape.embedding_width))
     for position, token in enumerate(ids):
         embedded[position] = w["embeddings.word"][token].astype(np.float64)

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from dynamic_tinybert.cli import ask, batch, calibrate, evaluation, index, model, push, search, serve, train
-from dynamic_tinybert.cli.console import Closed, Commands, complain
+from dynamic_tinybert.cli.console import Closed, Commands, complain, with_model
 
 _HELP = """Ask questions of texts, at any computational budget.
 
@@ -36,18 +36,18 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
 )
-app.command("ask")(ask.ask)
-app.command("batch")(batch.batch)
+app.command("ask")(with_model(ask.ask))
+app.command("batch")(with_model(batch.batch))
 app.add_typer(index.app, name="index")
-app.command("evaluate")(evaluation.evaluate)
+app.command("evaluate")(with_model(evaluation.evaluate))
 app.command("score")(evaluation.score)
-app.command("info")(model.info)
-app.command("export")(model.export)
+app.command("info")(with_model(model.info, runs=False))
+app.command("export")(with_model(model.export, runs=False))
 app.command("push")(push.push)
-app.command("serve")(serve.serve)
+app.command("serve")(with_model(serve.serve))
 app.command("train")(train.train)
-app.command("search")(search.search)
-app.command("calibrate")(calibrate.calibrate)
+app.command("search")(with_model(search.search))
+app.command("calibrate")(with_model(calibrate.calibrate))
 
 _Misuse: Any = typer.BadParameter.__base__  # click's UsageError; versions of typer import it from different places
 

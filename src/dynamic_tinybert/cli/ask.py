@@ -41,7 +41,8 @@ def ask(
     model: console.Model = "embedded",
     as_json: console.AsJson = False,
     max_seq_len: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="The longest window, in tokens.  [default: 384]")
+        int | None,
+        typer.Option(metavar="N", min=1, help="The longest window, in tokens.  [default: the model's own, or 384]"),
     ] = None,
     doc_stride: Annotated[
         int | None, typer.Option(metavar="N", min=0, help="The overlap of the windows, in tokens.  [default: 128]")
@@ -52,7 +53,7 @@ def ask(
         bool,
         typer.Option(
             "--no-align-to-words",
-            help="Do not stretch answers to whole words, numbers, names and pairs of brackets.",
+            help="Give the best span of tokens, not what a person would underline.",
         ),
     ] = False,
     score_threshold: Annotated[

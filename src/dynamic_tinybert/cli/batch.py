@@ -119,6 +119,8 @@ def batch(
             options=setup.described,
         )
     else:
+        if given := console.model_options():
+            raise ValueError(f"{given[0]} is not for --ray: name a folder that is on each machine")
         from dynamic_tinybert.batch.on_ray import answer_file_on_ray
 
         run = partial(answer_file_on_ray, setup=setup, address=ray, workers=workers)

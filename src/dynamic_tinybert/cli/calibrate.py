@@ -74,11 +74,10 @@ def calibrate(
     """
     from dynamic_tinybert.evaluation import calibrate as run
     from dynamic_tinybert.evaluation import draw_sample
-    from dynamic_tinybert.folder import open_folder
     from dynamic_tinybert.model import parse_budget
 
     with console.failures():
-        folder = open_folder(model)
+        folder = console.open_model(model)
     spend = parse_budget(budget)
     if not 0 < share < 1:
         raise ValueError(f"--share must be between 0 and 1, not {share:g}")
@@ -87,7 +86,7 @@ def calibrate(
     check_install(install, model, folder)
     parts = read_splits(data, titles, confirm, confirm_titles)
     select, confirming = (draw_sample(part.name, part.data, questions, seed=seed) for part in parts)
-    qa = console.load(str(folder.path), precision, threads)
+    qa = console.load(folder, precision, threads)
     with progress_bar("answering", "questions") as progress, console.failures():
         found = run(qa, select, confirming, budget=spend, share=share, reject=reject, progress=progress)
     if install:

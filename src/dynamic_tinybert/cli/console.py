@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
+import inspect
 import io
 import json
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, NoReturn, get_type_hints
 
 import typer
 from typer.core import TyperGroup
@@ -21,6 +23,7 @@ from dynamic_tinybert.errors import DynamicTinyBertError
 from dynamic_tinybert.files import NoTextError, decode_text, missing, write_whole
 
 if TYPE_CHECKING:
+    from dynamic_tinybert.folder import ModelFolder
     from dynamic_tinybert.qa import QuestionAnswerer
 
 
@@ -160,12 +163,88 @@ def end_now(status: int) -> NoReturn:
     os._exit(status)
 
 
-def load(model: str, precision: Precision = Precision.auto, threads: int | None = None) -> QuestionAnswerer:
-    """Load the model of a command."""
+_providers: list[str] = []
+_hub: dict[str, Any] = {}  # how the model of this command is found on the Hub: the options of `open_folder`
+
+
+def with_model(command: Callable[..., None], *, runs: bool = True) -> Callable[..., None]:
+    """Add the options that say how a command's model is found on the Hub and, if it `runs`, what computes."""
+    extra: dict[str, tuple[Any, Any, Any]] = {
+        "revision": (
+            str | None,
+            None,
+            typer.Option(metavar="R", help="Of a model on the Hub: a branch, tag or commit."),
+        ),
+        "token": (
+            str | None,
+            None,
+            typer.Option(metavar="T", help="A token of the Hub, for private models.  [default: HF_TOKEN]"),
+        ),
+        "cache_dir": (Path | None, None, typer.Option(metavar="DIR", help="The folder that keeps models of the Hub.")),
+        "offline": (
+            bool,
+            False,
+            typer.Option("--offline", help="Never use the network: models of the Hub are in DIR already."),
+        ),
+    }
+
+    if runs:
+        extra["provider"] = (
+            list[str] | None,
+            None,
+            typer.Option(
+                metavar="P",
+                help="ONNX Runtime's execution provider, such as CUDAExecutionProvider; again for the next choice.  "
+                "[default: CPUExecutionProvider]",
+            ),
+        )
+
+    @functools.wraps(command)
+    def run(
+        revision: str | None,
+        token: str | None,
+        cache_dir: Path | None,
+        offline: bool,
+        provider: list[str] | None = None,
+        **options: Any,
+    ) -> None:
+        _hub.update(revision=revision, token=token, cache_dir=cache_dir, local_files_only=offline)
+        _providers[:] = provider or []
+        command(**options)
+
+    hints = get_type_hints(command, include_extras=True)
+    own = [each.replace(annotation=hints[each.name]) for each in inspect.signature(command).parameters.values()]
+    added = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option])
+        for name, (kind, default, option) in extra.items()
+    ]
+    run.__annotations__ = {each.name: each.annotation for each in (*own, *added)}
+    run.__signature__ = inspect.Signature([*own, *added])  # type: ignore[attr-defined]
+    return run
+
+
+def open_model(model: str) -> ModelFolder:
+    """Open the folder of a command's model."""
+    from dynamic_tinybert.folder import open_folder
+
+    return open_folder(model, **_hub)
+
+
+def load(
+    model: str | ModelFolder, precision: Precision = Precision.auto, threads: int | None = None
+) -> QuestionAnswerer:
+    """Load the model of a command, or one whose folder is open."""
     from dynamic_tinybert.qa import QuestionAnswerer
 
+    found: dict[str, Any] = {"model": model, **_hub} if isinstance(model, str) else {"model": str(model.path)}
     with failures():
-        return QuestionAnswerer(model, precision=precision.value, threads=threads)
+        return QuestionAnswerer(**found, precision=precision.value, threads=threads, providers=_providers or None)
+
+
+def model_options() -> list[str]:
+    """Return which of the options of `with_model` this command was given, without --offline."""
+    hub = [f"--{name.replace('_', '-')}" for name, value in _hub.items() if value and name != "local_files_only"]
+    return [*hub, *(["--provider"] if _providers else [])]
 
 
 def plain(text: str) -> str:

@@ -48,6 +48,7 @@ def add(
     prune: Annotated[
         bool, typer.Option("--prune", help="Remove documents of files that were in these folders and no longer exist.")
     ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Read unchanged files again, too.")] = False,
     as_json: console.AsJson = False,
 ) -> None:
     """Add documents to an index, or make one: text, Markdown, HTML, PDF, DOCX, JSON Lines.
@@ -69,9 +70,13 @@ def add(
             *paths,
             reading=reading,
             prune=prune,
+            force=force,
             progress=progress and (lambda done, total, name: progress(done, total, f"  {console.plain(name)}")),
             skipped=lambda path, why: console.complain("skipped", f"{console.plain(path)}: {why}"),
         )
+    for path, count in report.left_out.items():
+        what = f"{count:,} part{'s' * (count != 1)} of it could not be read when it was added"
+        console.complain("unchanged", f"{console.plain(path)}: {what}: --force reads it again")
     counts, size = corpus.counts(), corpus.index.size()
     named = {os.path.abspath(path) for path in paths}
     failed = any(path in named for path, _ in report.skipped)

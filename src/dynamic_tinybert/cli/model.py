@@ -23,14 +23,13 @@ def info(
       dynamic-tinybert info
       dynamic-tinybert info ./my-model --json
     """
-    from dynamic_tinybert.folder import open_folder
     from dynamic_tinybert.model import BERT_BASE, SHARE_TOKENS, ConfigTable, macs
     from dynamic_tinybert.runtime import choose_precision
 
     if folder_or_name is not None and model != "embedded":
         console.fail("give the model once: as MODEL, or as --model", misuse=True)
     with console.failures():
-        folder = open_folder(folder_or_name or model)
+        folder = console.open_model(folder_or_name or model)
         table = ConfigTable.read(folder.shape, folder.length_configs)
         parameters = folder.parameters
         here = choose_precision("auto", table.precision)
@@ -38,6 +37,7 @@ def info(
     described: dict[str, Any] = {
         "model": folder.name,
         "path": str(folder.path),
+        "commit": folder.commit,
         "architecture": {"type": folder.architecture, **folder.shape.to_dict()},
         "parameters": parameters,
         "bytes": folder.source_bytes,
@@ -65,6 +65,8 @@ def info(
         return
     s = folder.shape
     print(f"model          {folder.name}   ({folder.path})")
+    if folder.commit:
+        print(f"commit         {folder.commit}")
     print(f"architecture   {folder.architecture}: {s.layers} layers, hidden {s.hidden}, {s.heads} heads, "
           f"feed-forward {s.feed_forward}, {s.activation}")  # fmt: skip
     print(f"size           {parameters / 1e6:.1f} million parameters, {folder.source_bytes / 1e6:.1f} MB on disk")
@@ -100,11 +102,11 @@ def export(
     file takes input_ids, attention_mask, token_type_ids [batch, tokens] and lengths [batch, layers], the tokens that
     each row keeps after each layer, and gives start_logits, end_logits and layers_passed [batch, tokens].
     """
-    from dynamic_tinybert.folder import open_folder, save_folder
+    from dynamic_tinybert.folder import save_folder
     from dynamic_tinybert.runtime import export_onnx
 
     target = target.expanduser()
-    folder = open_folder(model)
+    folder = console.open_model(model)
     onnx = target.suffix.lower() == ".onnx"
     if target.is_file() and not onnx:
         console.fail(f"{target} is a file: give a new folder, or a file that ends in .onnx")

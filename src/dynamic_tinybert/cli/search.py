@@ -125,11 +125,11 @@ def search(
     import matplotlib  # noqa: F401 - fail now instead of after the search if it is missing
     import optuna  # noqa: F401
 
-    from dynamic_tinybert.folder import called, open_folder
+    from dynamic_tinybert.folder import called
     from dynamic_tinybert.search import Search, SearchSpace, StudySettings, fingerprint, make_sampler, sqlite_url
 
     with console.failures():
-        folder = open_folder(model)
+        folder = console.open_model(model)
     space = SearchSpace(folder.shape.layers, low)
     proposer = make_sampler(sampler.value, seed, noisy=cost is Cost.latency)
     output = (output or Path(f"search-{Path(called(folder.name)).name}")).expanduser()
@@ -137,7 +137,7 @@ def search(
     _check_output(output, storage, resume)
     select, confirming = _read_questions(data, titles, confirm, confirm_titles, questions, seed)
     with console.failures():
-        qa = console.load(str(folder.path), precision, threads)
+        qa = console.load(folder, precision, threads)
     settings = StudySettings(
         model=fingerprint(folder),
         select=select.fingerprint,

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from dynamic_tinybert.corpus.errors import CorpusError, UnknownDocumentError, UnreadableError
     from dynamic_tinybert.corpus.formats import Reading
     from dynamic_tinybert.corpus.formats import read as read_file
-    from dynamic_tinybert.corpus.index import DocumentInfo, Hit, Passage, absolute_location
+    from dynamic_tinybert.corpus.given import PassageAnswer, ask_passages
+    from dynamic_tinybert.corpus.index import DocumentInfo, Hit, Passage, Retriever, absolute_location
     from dynamic_tinybert.corpus.ingest import Report
 
 _HOMES = {
@@ -30,14 +31,17 @@ _HOMES = {
     "FileAnswer": "documents",
     "Hit": "index",
     "Passage": "index",
+    "PassageAnswer": "given",
     "Reading": "formats",
     "Report": "ingest",
+    "Retriever": "index",
     "Status": "corpus",
     "UnknownDocumentError": "errors",
     "UnreadableError": "errors",
     "absolute_location": "index",
     "ask_documents": "documents",
     "ask_files": "documents",
+    "ask_passages": "given",
     "find_files": "discover",
     "read_documents": "documents",
     "read_file": "formats",
@@ -54,14 +58,17 @@ __all__ = [
     "FileAnswer",
     "Hit",
     "Passage",
+    "PassageAnswer",
     "Reading",
     "Report",
+    "Retriever",
     "Status",
     "UnknownDocumentError",
     "UnreadableError",
     "absolute_location",
     "ask_documents",
     "ask_files",
+    "ask_passages",
     "find_files",
     "read_documents",
     "read_file",

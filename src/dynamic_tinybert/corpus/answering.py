@@ -5,11 +5,15 @@ the best passages with the length configuration of the budget. A candidate's val
 confidence plus a weight times BM25; after two predictions, it is the mean of both. The first round stops when the next
 passage is unlikely to win: it would not come first even with log-odds of 0.5, a confidence of 0.62. The weights and
 bounds were chosen on `select` (results/corpus/corpus-choice.md).
+
+Passages with the same words count once: many copies of a text must not take the places of other passages.
 """
 
 from __future__ import annotations
 
 import math
+import numbers
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,7 +21,7 @@ from typing import Any
 
 from dynamic_tinybert.answer import Answer, Spent
 from dynamic_tinybert.corpus.answers import CorpusAnswer
-from dynamic_tinybert.corpus.index import Hit, Index
+from dynamic_tinybert.corpus.index import Hit, Retriever
 from dynamic_tinybert.model import Budget, MeasuredConfig
 from dynamic_tinybert.qa import QuestionAnswerer
 
@@ -33,6 +37,9 @@ _MOST_LOG_ODDS = 0.5  # expected of a passage further down: a confidence of 0.62
 _LEAST = 1e-9  # log-odds are clipped to this distance from 0 and 1
 _PASSAGE_OVERHEAD = 200  # the fixed cost of a passage, in characters
 _CAUTION = 1.2  # factor on estimates of time
+_MORE = 4  # so many times more passages are drawn as long as too few of them are different
+_MOST_DRAWN = 1000  # unless more passages are wanted
+_WORD = re.compile(r"\w+")
 
 
 class Pace:
@@ -104,6 +111,16 @@ def make_plan(
     )
 
 
+def check_latency(max_latency_ms: object) -> None:
+    """Check a time limit.
+
+    Raises:
+        ValueError: It is neither None nor a number of milliseconds above 0.
+    """
+    if max_latency_ms is not None and not (isinstance(max_latency_ms, numbers.Real) and max_latency_ms > 0):
+        raise ValueError(f"max_latency_ms must be a number of milliseconds above 0, not {max_latency_ms!r:.50}")
+
+
 @dataclass(frozen=True)
 class _Candidate:
     """An answer in a passage, and its value from the model and the retrieval together."""
@@ -114,16 +131,16 @@ class _Candidate:
 
 
 class Asking:
-    """Answer one question from an index. Each question needs a new instance.
+    """Answer one question from retrieved passages. Each question needs a new instance.
 
     Args:
-        index: The index.
+        index: The index, or another retriever.
         qa: The model.
         pace: Measured times of predictions; this question adds to them.
         plan: How to answer.
     """
 
-    def __init__(self, index: Index, qa: QuestionAnswerer, pace: Pace, plan: Plan) -> None:
+    def __init__(self, index: Retriever, qa: QuestionAnswerer, pace: Pace, plan: Plan) -> None:
         self._index = index
         self._qa = qa
         self._pace = pace
@@ -139,7 +156,7 @@ class Asking:
             CorpusError: The index cannot be read.
         """
         plan = self._plan
-        hits = self._index.search(question, plan.passages)
+        hits = retrieve(self._index, question, plan.passages)
         if not hits:
             self._qa(question, "", budget=plan.fine.config, **plan.options)  # raises if an option is out of range
         coarse: list[_Candidate] = []
@@ -280,6 +297,23 @@ class Asking:
             retrieval=0.0,
             spent=spent,
         )
+
+
+def retrieve(index: Retriever, question: str, k: int) -> list[Hit]:
+    """Return the `k` passages that match a question best; of passages with the same words, only the first.
+
+    Raises:
+        CorpusError: The index cannot be read.
+    """
+    drawn = k
+    while True:
+        hits = index.search(question, drawn)
+        different: dict[str, Hit] = {}
+        for hit in hits:
+            different.setdefault(" ".join(_WORD.findall(hit.passage.text.lower())), hit)
+        if len(different) >= k or len(hits) < drawn or drawn >= _MOST_DRAWN:
+            return list(different.values())[:k]
+        drawn = min(_MORE * drawn, _MOST_DRAWN)
 
 
 def _value(answer: Answer, hit: Hit) -> float:

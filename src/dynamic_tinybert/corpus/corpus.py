@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import numbers
 import os
 import threading
 import time
@@ -11,11 +10,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypedDict, overload
 
-from dynamic_tinybert.corpus.answering import PASSAGES, Asking, Pace, make_plan
+from dynamic_tinybert.corpus.answering import PASSAGES, Asking, Pace, check_latency, make_plan
 from dynamic_tinybert.corpus.answers import CorpusAnswer
 from dynamic_tinybert.corpus.errors import UnknownDocumentError
 from dynamic_tinybert.corpus.formats import Reading
-from dynamic_tinybert.corpus.index import Counts, DocumentInfo, Hit, Index, MilvusAddress, open_index, parse
+from dynamic_tinybert.corpus.index import Counts, DocumentInfo, Hit, Index, MilvusAddress, open_index, parse, turn
 from dynamic_tinybert.corpus.ingest import Progress, Report, add_files, add_texts, remove
 from dynamic_tinybert.corpus.passages import check_size
 from dynamic_tinybert.errors import check_from_one
@@ -67,7 +66,7 @@ class Status:
 
 
 class Corpus:
-    """Answer questions from documents. Safe to use from many threads.
+    """Answer questions from documents. Safe to use from many threads: those that change the index wait for each other.
 
     Args:
         directory: The folder of the index, or its address in Milvus: `milvus://HOST:PORT/COLLECTION` (a string; extra
@@ -159,18 +158,20 @@ class Corpus:
         *paths: str | os.PathLike[str],
         reading: Reading | None = None,
         prune: bool = False,
+        force: bool = False,
         progress: Progress | None = None,
         skipped: Callable[[str, str], None] | None = None,
     ) -> Report:
         """Add files and the files of folders: text, Markdown, HTML, PDF, DOCX, JSON Lines.
 
         An unchanged file is left alone; a changed file is replaced. A file that cannot be read is reported and skipped.
-        If the process is killed, the same call continues the work.
+        If the process is killed, the same call continues the work. Threads of this process wait for their turn.
 
         Args:
             paths: Files and folders.
             reading: How to read files: the names of fields in JSON Lines, the encoding of text.
             prune: Remove documents from the index if their files in these folders no longer exist.
+            force: Read all files again, also unchanged ones. Removed records of them come back.
             progress: Called with the bytes read so far, the bytes in total, and the name of a file.
             skipped: Called with a path and the reason, as soon as something is skipped.
 
@@ -183,10 +184,18 @@ class Corpus:
                 hint = ": write add(*paths)" if isinstance(path, Iterable) else ""
                 raise TypeError(f"a path must be a string or a Path, not {type(path).__name__}{hint}")
             os.stat(path)
-        index = self._open(create=True)
-        return add_files(
-            index, index.passage_size, paths, reading=reading, prune=prune, progress=progress, skipped=skipped
-        )
+        with turn(self._place):
+            index = self._open(create=True)
+            return add_files(
+                index,
+                index.passage_size,
+                paths,
+                reading=reading,
+                prune=prune,
+                force=force,
+                progress=progress,
+                skipped=skipped,
+            )
 
     def put(self, name: str, text: str, *, title: str = "") -> None:
         """Add a text by name; it replaces a text of the same name.
@@ -209,8 +218,9 @@ class Corpus:
             CorpusError: Another process is changing the index, or the index cannot be used or written.
             ValueError: A name is empty, or longer than 1,000 characters; nothing was added.
         """
-        index = self._open(create=True)
-        return add_texts(index, index.passage_size, texts)
+        with turn(self._place):
+            index = self._open(create=True)
+            return add_texts(index, index.passage_size, texts)
 
     def remove(self, *names: str) -> Mapping[str, int]:
         """Remove documents by name, files by path, or folders with all their documents; all names, or nothing.
@@ -222,7 +232,8 @@ class Corpus:
             CorpusError: The index has nothing of this name, or another process is changing the index.
             ValueError: A name is empty.
         """
-        return remove(self.index, names)
+        with turn(self._place):
+            return remove(self.index, names)
 
     def documents(self) -> Iterator[DocumentInfo]:
         """Yield a description of each document, sorted by name.
@@ -246,6 +257,8 @@ class Corpus:
 
     def find(self, question: str, k: int = PASSAGES) -> list[Hit]:
         """Retrieve the passages that match a question best, with their BM25 scores. The model is not used.
+
+        Each passage counts, also if another one has the same words. For an answer, such passages count once.
 
         Raises:
             CorpusError: The index cannot be used.
@@ -296,10 +309,10 @@ class Corpus:
     ) -> CorpusAnswer | list[CorpusAnswer]:
         """Answer a question from the documents.
 
-        BM25 retrieves passages. The model predicts on them with a cheap length configuration, and again on the best of
-        them with the length configuration of the budget. It stops early when the next passage is unlikely to win. If no
-        passage shares a word with the question, there is no answer: the result is a `CorpusAnswer` with an empty text
-        and score 0, or an empty list with `top_k`.
+        BM25 retrieves passages; of those with the same words, only the first counts. The model predicts on them with a
+        cheap length configuration, and again on the best of them with the length configuration of the budget. It stops
+        early when the next passage is unlikely to win. If no passage shares a word with the question, there is no
+        answer: the result is a `CorpusAnswer` with an empty text and score 0, or an empty list with `top_k`.
 
         Args:
             question: The question.
@@ -307,7 +320,7 @@ class Corpus:
             budget: The cost of a prediction: see `QuestionAnswerer.__call__`.
             max_latency_ms: The time limit in milliseconds, from the call, without the loading of the model. To keep it,
                 the model predicts on fewer passages, but at least one. It estimates the time from earlier predictions.
-            passages: How many passages to retrieve.
+            passages: How many different passages to retrieve.
             options: `max_seq_len`, `doc_stride`, `max_question_len`, `max_answer_len`, `align_to_words`,
                 `score_threshold` (in each passage): see `QuestionAnswerer.__call__`.
 
@@ -321,8 +334,7 @@ class Corpus:
         if unknown:
             raise TypeError(f"unknown options of a corpus: {', '.join(sorted(unknown))}")
         check_from_one(passages=passages, top_k=1 if top_k is None else top_k)
-        if max_latency_ms is not None and not (isinstance(max_latency_ms, numbers.Real) and max_latency_ms > 0):
-            raise ValueError(f"max_latency_ms must be a number of milliseconds above 0, not {max_latency_ms!r:.50}")
+        check_latency(max_latency_ms)
         index, qa = self.index, self.qa
         plan = make_plan(
             qa,

@@ -37,6 +37,7 @@ class Report:
         unchanged: The number of files that had not changed since they were added.
         removed: The number of files that no longer exist and were removed from the index.
         skipped: Files, records and folders that could not be read: path and reason.
+        left_out: The number of records or other parts of an unchanged file that could not be read when it was added.
         ignored: The number of files of other types, by suffix.
         documents: The number of documents that were added.
         passages: The number of passages that were added.
@@ -48,6 +49,7 @@ class Report:
     unchanged: int = 0
     removed: int = 0
     skipped: list[tuple[str, str]] = field(default_factory=list)
+    left_out: dict[str, int] = field(default_factory=dict)
     ignored: Counter[str] = field(default_factory=Counter)
     documents: int = 0
     passages: int = 0
@@ -61,6 +63,7 @@ def add_files(
     *,
     reading: Reading | None = None,
     prune: bool = False,
+    force: bool = False,
     progress: Progress | None = None,
     skipped: Callable[[str, str], None] | None = None,
 ) -> Report:
@@ -76,6 +79,7 @@ def add_files(
         paths: Files of known types, and folders: all their files of known types are added.
         reading: How to read files.
         prune: Remove documents from the index if their files in these folders no longer exist.
+        force: Read all files again, also unchanged ones.
         progress: Called with the bytes read so far, the bytes in total, and the name of the file.
         skipped: Called with a path and the reason, as soon as something is skipped.
 
@@ -93,7 +97,7 @@ def add_files(
     for path in paths:
         os.stat(path)
     with index.writer() as writer:
-        adding = _Adding(writer, passage_size, reading or Reading(), report, skip)
+        adding = _Adding(writer, passage_size, reading or Reading(), report, skip, force=force)
         files = list(find_files(paths, report.ignored, skip))
         total, done = sum(size for _, size in files), 0
         for path, size in files:
@@ -169,12 +173,15 @@ class _Adding:
         reading: Reading,
         report: Report,
         skip: Callable[[str, str], None],
+        *,
+        force: bool,
     ) -> None:
         self._writer = writer
         self._size = passage_size
         self._reading = reading
         self._report = report
         self._skip = skip
+        self._force = force
         self._committed = time.monotonic()
         self._characters = 0
 
@@ -185,6 +192,8 @@ class _Adding:
             source = self._unread(path, before)
             if source is None:
                 self._report.unchanged += 1
+                if before is not None and before.left_out:
+                    self._report.left_out[path] = before.left_out
                 return
             try:
                 self._read(path, source, before, moved)
@@ -193,7 +202,7 @@ class _Adding:
                 if (
                     isinstance(error, ReaderDiedError) and error.again and before is None
                 ):  # not again until the file changes
-                    self._writer.put(replace(source, complete=True))
+                    self._writer.put(replace(source, complete=True, left_out=1))
                 raise
         except UnreadableError as error:
             self._skip(path, str(error))
@@ -204,7 +213,7 @@ class _Adding:
         """Return the source to read, or None if the file has not changed."""
         status = os.stat(path)
         signature = f"{self._reading.signature(Path(path))} size={self._size}"
-        same_reading = before is not None and before.reading == signature
+        same_reading = before is not None and before.reading == signature and not self._force
         same_stamp = before is not None and (before.size, before.modified) == (status.st_size, status.st_mtime_ns)
         if before is not None and before.complete and same_reading and same_stamp:
             return None
@@ -264,7 +273,7 @@ class _Adding:
         status = os.stat(path)
         if (status.st_size, status.st_mtime_ns) != (source.size, source.modified):
             raise UnreadableError("changed while it was read: add it again")
-        self._writer.put(replace(source, complete=True))
+        self._writer.put(replace(source, complete=True, left_out=complaints.count))
         self._report.documents += source.documents - begun.documents
         self._report.passages += source.passages - begun.passages
         if replaces:
@@ -292,17 +301,17 @@ class _Complaints:
     def __init__(self, path: str, skip: Callable[[str, str], None]) -> None:
         self._path = path
         self._skip = skip
-        self._count = 0
+        self.count = 0
 
     def __call__(self, why: str) -> None:
-        self._count += 1
-        if self._count <= _COMPLAINTS:
+        self.count += 1
+        if self.count <= _COMPLAINTS:
             self._skip(self._path, why)
 
     def finish(self) -> None:
         """Report how many complaints were not passed on."""
-        if self._count > _COMPLAINTS:
-            self._skip(self._path, f"{self._count - _COMPLAINTS:,} more like these")
+        if self.count > _COMPLAINTS:
+            self._skip(self._path, f"{self.count - _COMPLAINTS:,} more like these")
 
 
 def _add_document(

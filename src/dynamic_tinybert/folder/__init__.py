@@ -21,7 +21,9 @@ from dynamic_tinybert.folder.files import (
 from dynamic_tinybert.folder.hub import is_hub_name
 from dynamic_tinybert.folder.reading import EMBEDDED, ModelFolder, called, open_folder
 from dynamic_tinybert.folder.saving import save_folder
+from dynamic_tinybert.folder.sentencepiece import SENTENCEPIECES, SentencePieces, read_sentencepieces
 from dynamic_tinybert.folder.tensors import find_weight_files
+from dynamic_tinybert.folder.tokenizing import HERBERT, added_tokens, family_of, vocabulary_file
 
 __all__ = [
     "CARD",
@@ -29,18 +31,25 @@ __all__ = [
     "COPIED",
     "EMBEDDED",
     "FETCHED",
+    "HERBERT",
     "INDEX",
     "LENGTH_CONFIGS",
+    "SENTENCEPIECES",
     "TOKENIZER",
     "TOKENIZER_FILES",
     "WEIGHTS",
     "ModelFolder",
     "ModelFolderError",
+    "SentencePieces",
+    "added_tokens",
     "called",
+    "family_of",
     "find_weight_files",
     "is_hub_name",
     "open_folder",
     "read_object",
+    "read_sentencepieces",
     "save_folder",
     "tensor_table",
+    "vocabulary_file",
 ]

@@ -12,6 +12,8 @@ CONFIG: Final = "config.json"
 WEIGHTS: Final = "model.safetensors"
 INDEX: Final = "model.safetensors.index.json"
 TOKENIZER: Final = "tokenizer.json"
+TOKENIZER_CONFIG: Final = "tokenizer_config.json"
+ADDED_TOKENS: Final = "added_tokens.json"
 VOCABULARY: Final = "vocab.txt"
 PAIRED_VOCABULARY: Final = "vocab.json"
 MERGES: Final = "merges.txt"
@@ -20,10 +22,14 @@ CARD: Final = "README.md"
 
 TOKENIZER_FILES: Final = (
     TOKENIZER,
-    "tokenizer_config.json",
+    TOKENIZER_CONFIG,
+    ADDED_TOKENS,
     VOCABULARY,
     PAIRED_VOCABULARY,
     MERGES,
+    "sentencepiece.bpe.model",
+    "spiece.model",
+    "spm.model",
     "special_tokens_map.json",
 )
 COPIED: Final = (*TOKENIZER_FILES, LENGTH_CONFIGS, CARD)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
@@ -24,15 +23,13 @@ from dynamic_tinybert.folder.files import (
     CARD,
     CONFIG,
     LENGTH_CONFIGS,
-    MERGES,
-    PAIRED_VOCABULARY,
     TOKENIZER,
-    VOCABULARY,
     WEIGHTS,
     read_object,
 )
 from dynamic_tinybert.folder.shapes import read_shape
 from dynamic_tinybert.folder.tensors import StoredTensor, find_tensors, find_weight_files
+from dynamic_tinybert.folder.tokenizing import check_tokenizer
 from dynamic_tinybert.model import ModelShape, QuantizedTensor
 
 EMBEDDED: Final = "embedded"
@@ -69,6 +66,11 @@ class ModelFolder:
     def architecture(self) -> str:
         """Transformers' class for the model, for example `BertForQuestionAnswering`."""
         return ARCHITECTURES[self.kind].model
+
+    @property
+    def commit(self) -> str | None:
+        """The commit of a model from the Hub, or None."""
+        return self.path.name if self.path.parent.name == "snapshots" else None
 
     @property
     def calibration(self) -> Mapping[str, Any] | None:
@@ -137,8 +139,9 @@ def open_folder(
     """Open a model folder and check it. The weights are read later: see `ModelFolder.weights`.
 
     Args:
-        model: A folder; or `owner/name` for a model on the Hugging Face Hub, if there is no such folder; or `embedded`,
-            the default, for the model inside the package.
+        model: A folder; or `owner/name` for a model on the Hugging Face Hub, if there is no such folder (also old names
+            without an owner, as `distilbert-base-cased-distilled-squad`); or `embedded`, the default, for the model
+            inside the package.
         revision: A branch, tag or commit of a model on the Hub.
         cache_dir: The folder that keeps models from the Hub; by default `HF_HUB_CACHE` or `HF_HOME` decides.
         local_files_only: Use only models in the cache, without the network, as `HF_HUB_OFFLINE=1` does.
@@ -153,9 +156,10 @@ def open_folder(
         name = os.fspath(model)
         path = Path(os.path.expanduser(name))
     try:
-        if isinstance(model, str) and hub.is_hub_name(model) and not path.exists():
+        on_hub = None if not isinstance(model, str) or name == EMBEDDED or path.exists() else hub.hub_name(model)
+        if on_hub is not None:
             path = hub.fetch(
-                model, revision=revision, cache_dir=cache_dir, local_files_only=local_files_only, token=token
+                on_hub, revision=revision, cache_dir=cache_dir, local_files_only=local_files_only, token=token
             )
         elif revision is not None:
             raise ModelFolderError(
@@ -194,7 +198,8 @@ def _read_folder(name: str, path: Path) -> ModelFolder:
     kind, shape = read_shape(path / CONFIG, config)
     files = find_weight_files(path)
     tensors = find_tensors(path, shape, kind, files)
-    _check_vocabulary(path, shape)
+    # A tokenizer may give every token type 0, whatever the architecture could embed.
+    shape = replace(shape, typed=check_tokenizer(path, shape) and shape.typed and shape.token_types > 1)
     lengths = path / LENGTH_CONFIGS
     return ModelFolder(
         name=name,
@@ -207,37 +212,6 @@ def _read_folder(name: str, path: Path) -> ModelFolder:
         source_bytes=sum(file.stat().st_size for file in files),
         _tensors=tensors,
     )
-
-
-def _check_vocabulary(path: Path, shape: ModelShape) -> None:
-    if (file := path / TOKENIZER).is_file():
-        tokens = _count_tokens(file)
-    elif (file := path / VOCABULARY).is_file():
-        with file.open("rb") as lines:
-            tokens = sum(1 for _ in lines)
-    elif (file := path / PAIRED_VOCABULARY).is_file() and (path / MERGES).is_file():
-        tokens = len(read_object(file))
-    else:
-        raise ModelFolderError(
-            f"{path} has neither {TOKENIZER} nor {VOCABULARY}, nor {PAIRED_VOCABULARY} and {MERGES}: save the"
-            " tokenizer of the same model there, with save_pretrained of transformers"
-        )
-    if tokens > shape.vocabulary:
-        raise ModelFolderError(
-            f"{file} has {tokens} tokens, but the model has embeddings for {shape.vocabulary}: use the tokenizer"
-            " of the same model"
-        )
-
-
-def _count_tokens(file: Path) -> int:
-    """Count the ids of a tokenizer.json; 0 if they cannot be found, because the tokenizer's loader reports that."""
-    try:
-        tokenizer = json.loads(file.read_text(encoding="utf-8"))
-        vocabulary = tokenizer["model"]["vocab"]  # token -> id; a unigram model has a list of tokens instead
-        ids = [*(vocabulary.values() if isinstance(vocabulary, dict) else range(len(vocabulary)))]
-        return int(max([*ids, *(token["id"] for token in tokenizer["added_tokens"])])) + 1
-    except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
-        return 0
 
 
 def _read_license(card: Path) -> str | None:

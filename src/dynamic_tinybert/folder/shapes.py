@@ -81,7 +81,7 @@ def read_shape(file: Path, config: Mapping[str, Any]) -> tuple[str, ModelShape]:
     """
     settings = _Settings(file, config)
     count, refuse = settings.count, settings.refuse
-    kind = config.get("model_type")
+    kind = config.get("model_type", _kind_of(config.get("architectures")))
     if not isinstance(kind, str) or kind not in ARCHITECTURES:
         refuse("model_type", " | ".join(ARCHITECTURES))
     theirs = ARCHITECTURES[kind]
@@ -146,6 +146,12 @@ def read_shape(file: Path, config: Mapping[str, Any]) -> tuple[str, ModelShape]:
         modern=modern,
         bottleneck=bottleneck,
     )
+
+
+def _kind_of(classes: object) -> str | None:
+    """Return the architecture whose class is the first of `architectures`, for a configuration without a type."""
+    said = classes[0] if isinstance(classes, list) and classes else None
+    return next((kind for kind, known in ARCHITECTURES.items() if known.model == said), None)
 
 
 def _read_bottleneck(settings: _Settings, heads: int) -> Bottleneck:

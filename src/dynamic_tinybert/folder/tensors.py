@@ -114,6 +114,11 @@ def find_weight_files(path: Path) -> list[Path]:
     return files
 
 
+def has_pickle(names: Iterable[str]) -> bool:
+    """Return whether one of a model's files may be a pickle."""
+    return any(name.endswith(_PICKLES) and "/" not in name for name in names)
+
+
 def refuse_pickle(where: str, names: Iterable[str], source: str, target: str) -> None:
     """Raise an error if a model without safetensors files has its weights in a pickle.
 
@@ -192,7 +197,7 @@ def find_tensors(path: Path, shape: ModelShape, kind: str, files: Iterable[Path]
 
 def _common_name(name: str, prefix: str) -> str:
     """Map the different names of a tensor (old or new, with or without the prefix) to one name."""
-    name = name.removeprefix(prefix)
+    name = name.removeprefix("module.").removeprefix(prefix)  # module. is of PyTorch's data parallelism
     return name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
 
 

@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from dynamic_tinybert.answer import Answer, EmptyQuestionError, Spent, surroundings_of
+from dynamic_tinybert.inference.loading import WindowError
 from dynamic_tinybert.inference.options import Progress, Settings
 from dynamic_tinybert.inference.ranking import Ranking
 from dynamic_tinybert.inference.reader import Reader
-from dynamic_tinybert.inference.tokenizer import WindowError
 from dynamic_tinybert.inference.windows import Window
 from dynamic_tinybert.model import BERT_BASE, MeasuredConfig, ModelShape, macs
 

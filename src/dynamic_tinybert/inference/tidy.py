@@ -13,6 +13,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
+from dynamic_tinybert.answer import FULL_STOP
 from dynamic_tinybert.inference.characters import whole_characters
 from dynamic_tinybert.inference.tokenizer import Tokens
 
@@ -45,10 +46,7 @@ _UNSPACED = re.compile(  # Thai, Lao, Myanmar, Khmer, Kana, Han: words have no s
 )
 _BREAK = re.compile(r"\n[^\S\n]*\n|[\f\t]|(?<=\s)\|(?=\s)|\n")
 _ITEM = re.compile(r"[^\S\n]*(?:[-*•‣–#>|][^\S\n]|\(?(?:\d{1,3}|[a-z])\.[^\S\n]|\((?:\d{1,3}|[a-z])\)[^\S\n])")
-_CLOSED = re.compile(
-    r"[!?:;。！？][\"'”’»)\]]*$|(?<!\b[A-Z])(?<!\b[MD]r)(?<!\bSt|\bNo|\bvs|\bCo|\bJr|\bSr)(?<!\bMrs|\bInc|\bLtd|\bFig)"
-    r"(?<!\bProf)\.[\"'”’»)\]]*$"
-)
+_CLOSED = re.compile(rf"(?:[!?:;。！？]|{FULL_STOP})[\"'”’»)\]]*$")
 _RAGGED = 0.8  # lines of wrapped text are at least so long, relative to the longest but one
 _NARROW = 24  # characters: no text is wrapped to lines so short
 _WORD = re.compile("\\w+|[\u2600-\u27bf\U0001f000-\U0001faff]+")  # emojis say something, too

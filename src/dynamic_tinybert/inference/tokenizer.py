@@ -5,17 +5,15 @@ A text is tokenized in pieces, so that memory stays bounded for any length. No t
 
 from __future__ import annotations
 
-import contextlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tokenizers import Encoding, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+from tokenizers import Encoding, processors
 
-from dynamic_tinybert.errors import DynamicTinyBertError, warn
+from dynamic_tinybert.errors import warn
 from dynamic_tinybert.files import SURROGATE
 from dynamic_tinybert.inference.characters import (
     Ints,
@@ -27,19 +25,16 @@ from dynamic_tinybert.inference.characters import (
     pieces,
     word_bounds,
 )
-
-_USUAL = {
-    "cls_token": ("[CLS]", "<s>"),
-    "sep_token": ("[SEP]", "</s>"),
-    "pad_token": ("[PAD]", "<pad>"),
-    "unk_token": ("[UNK]", "<unk>"),
-}
-
-
-class WindowError(DynamicTinyBertError, ValueError):
-    """A tokenizer cannot be used, or window lengths do not fit each other."""
-
-    misuse = True
+from dynamic_tinybert.inference.loading import (
+    USUAL,
+    WindowError,
+    kinds_of,
+    load,
+    named,
+    read_settings,
+    special_tokens,
+    token_names,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +76,8 @@ class TextTokenizer:
 
     Args:
         folder: A folder with `tokenizer.json`, or `vocab.txt` (WordPiece), or `vocab.json` and `merges.txt`
-            (byte-level BPE); `tokenizer_config.json` is optional.
+            (byte-level BPE, or HerBERT's), or a SentencePiece model of XLM-RoBERTa, CamemBERT, ALBERT or DeBERTa-v2.
+            `tokenizer_config.json` and `added_tokens.json` are optional.
 
     Attributes:
         cls: The id of the special token before the question: [CLS] or `<s>`.
@@ -94,17 +90,17 @@ class TextTokenizer:
     """
 
     def __init__(self, folder: Path) -> None:
-        config = _settings(folder)
-        self._tokenizer = _load(folder, config)
+        config = read_settings(folder)
+        self._tokenizer = load(folder, config)
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         self._tokenizer.encode_special_tokens = True
-        kinds = _kinds_of(self._tokenizer)
+        kinds = kinds_of(self._tokenizer)
         self._splits_spaces = len(set(self._encode("a b").word_ids)) > 1  # Gemma's, which mmBERT has, does not
         self._spaced = bool(kinds & {"ByteLevel", "Metaspace"}) or not self._splits_spaces  # in a token's offsets
         self._splits_punctuation = not kinds & {"Metaspace", "WhitespaceSplit"}
         self.pad = self._special("pad_token", config, folder)
-        template = _template(self._tokenizer, folder)
+        template = special_tokens(self._tokenizer, folder)
         if template is None:
             self.cls, self.sep = (self._special(name, config, folder) for name in ("cls_token", "sep_token"))
             doubled = self._tokenizer.id_to_token(self.sep) == "</s>"
@@ -125,11 +121,11 @@ class TextTokenizer:
 
     def _special(self, name: str, config: Mapping[str, Any], folder: Path) -> int:
         """Return the id of a special token, by the name in the settings or otherwise a usual name."""
-        for token in _names(name, config):
+        for token in token_names(name, config):
             index: int | None = self._tokenizer.token_to_id(token)
             if index is not None:
                 return index
-        usual = " or ".join(_USUAL[name])
+        usual = " or ".join(USUAL[name])
         raise WindowError(f"the tokenizer of {folder} has no {usual}: it is not the tokenizer of a supported model")
 
     def question(self, question: str, *, longest: int | None = None) -> Ints:
@@ -176,107 +172,5 @@ class TextTokenizer:
 
     def _encode(self, text: str) -> Encoding:
         # Bad JSON can contain half a surrogate pair. It is tokenized as an unknown character.
-        with _named("the tokenizer cannot read this text"):
+        with named("the tokenizer cannot read this text"):
             return self._tokenizer.encode(SURROGATE.sub("\ufffd", text), add_special_tokens=False)
-
-
-@contextlib.contextmanager
-def _named(what: str) -> Iterator[None]:
-    """Turn an error of the tokenizers library into a `WindowError` of one line.
-
-    The library raises bare Exception, and a panic of its Rust code is a BaseException.
-    """
-    try:
-        yield
-    except (WindowError, KeyboardInterrupt, SystemExit, MemoryError):
-        raise
-    except BaseException as error:
-        why = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise WindowError(f"{what}: {why:.300}") from None
-
-
-def _settings(folder: Path) -> dict[str, Any]:
-    """Read the settings of a tokenizer that are outside `tokenizer.json`."""
-    files = [folder / name for name in ("special_tokens_map.json", "tokenizer_config.json")]
-    try:
-        found = [json.loads(file.read_text("utf-8")) for file in files if file.is_file()]
-    except (ValueError, RecursionError) as error:
-        raise WindowError(f"the tokenizer of {folder} cannot be read: its settings are not JSON ({error})") from None
-    if not all(isinstance(settings, dict) for settings in found):
-        raise WindowError(f"the tokenizer of {folder} cannot be read: its settings are not an object")
-    return {name: value for settings in found for name, value in settings.items() if value is not None}
-
-
-def _names(role: str, config: Mapping[str, Any]) -> list[str]:
-    """Return possible names of a special token: first the name in the settings, then the usual names."""
-    said = config.get(role)
-    said = said.get("content") if isinstance(said, dict) else said
-    return [*([said] if isinstance(said, str) else []), *_USUAL[role]]
-
-
-def _load(folder: Path, config: Mapping[str, Any]) -> Tokenizer:
-    path, vocabulary = folder / "tokenizer.json", folder / "vocab.txt"
-    paired, merges = folder / "vocab.json", folder / "merges.txt"
-    with _named(f"the tokenizer of {folder} cannot be read"):
-        if path.is_file():
-            return Tokenizer.from_file(str(path))
-        if paired.is_file() and merges.is_file() and not vocabulary.is_file():
-            tokenizer = Tokenizer(models.BPE.from_file(str(paired), str(merges)))
-            prefixed = config.get("add_prefix_space", False)
-            tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=prefixed)
-            tokenizer.decoder = decoders.ByteLevel()
-            return tokenizer
-        if not vocabulary.is_file():
-            raise WindowError(f"{folder} has neither tokenizer.json nor vocab.txt")
-        lines = vocabulary.read_bytes().decode("utf-8").removesuffix("\n").split("\n")
-        tokens = {line.removesuffix("\r"): i for i, line in enumerate(lines)}
-        unknown = next((name for name in _names("unk_token", config) if name in tokens), None)
-        if unknown is None:
-            raise WindowError(f"the tokenizer of {folder} has no {' or '.join(_USUAL['unk_token'])}")
-        tokenizer = Tokenizer(models.WordPiece(tokens, unk_token=unknown))
-        tokenizer.normalizer = normalizers.BertNormalizer(
-            clean_text=True,
-            handle_chinese_chars=config.get("tokenize_chinese_chars", True),
-            strip_accents=config.get("strip_accents"),
-            lowercase=config.get("do_lower_case", True),
-        )
-        tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-        tokenizer.decoder = decoders.WordPiece()
-        return tokenizer
-
-
-def _template(tokenizer: Tokenizer, folder: Path) -> tuple[list[int], list[int], list[int]] | None:
-    """Return the special tokens that the tokenizer adds before a question, between question and text, and after both.
-
-    The result is None if it adds none.
-
-    Raises:
-        WindowError: It does not add one before, one or more between and one after; or it has no unknown token.
-    """
-    with _named(f"the tokenizer of {folder} cannot be used"):
-        tokenizer.encode("\U0010fffd")
-        pair = tokenizer.encode("a", "a")
-    parts: tuple[list[int], list[int], list[int]] = [], [], []
-    part = 0
-    for index, sequence in zip(pair.ids, pair.sequence_ids, strict=True):
-        if sequence is None:
-            parts[part].append(index)
-        else:
-            part = sequence + 1
-    if part < 2 or not any(parts):  # "a" has no token, or there are no special tokens
-        return None
-    if len(parts[0]) != 1 or not parts[1] or len(parts[2]) != 1:
-        raise WindowError(
-            f"the tokenizer of {folder} puts {len(parts[0])}, {len(parts[1])} and {len(parts[2])} special tokens before"
-            " a question, between it and a text, and after that: only 1, 1 or more, and 1 are supported"
-        )
-    return parts
-
-
-def _kinds_of(tokenizer: Tokenizer) -> set[str]:
-    """Return the types of a tokenizer's model and pre-tokenizers."""
-    model = type(tokenizer.model).__name__
-    if tokenizer.pre_tokenizer is None:
-        return {model}
-    described = json.loads(tokenizer.pre_tokenizer.__getstate__())  # its part of tokenizer.json, without the vocabulary
-    return {model, *(part["type"] for part in (described, *described.get("pretokenizers", ())))}

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from dynamic_tinybert.inference.characters import Ints
-from dynamic_tinybert.inference.tokenizer import TextTokenizer, Tokens, WindowError
+from dynamic_tinybert.inference.loading import WindowError
+from dynamic_tinybert.inference.tokenizer import TextTokenizer, Tokens
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

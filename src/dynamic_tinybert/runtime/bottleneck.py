@@ -57,8 +57,11 @@ class BottleneckBuilder(Builder):
         x = self.project(g, self.prepare(g, x), "embeddings.projection")
         places = self.float32("embeddings.position")[: self.shape.positions]
         places = places + self.float32("embeddings.projection.bias")
+        if not self.shape.typed:  # every token has type 0
+            places = places + self.float32("embeddings.token_type")[0]
         x = g.node("Add", x, g.node("Gather", self.weight("embeddings.position", places), slots))
-        x = g.node("Add", x, g.node("Gather", self.weight("embeddings.token_type"), types))
+        if self.shape.typed:
+            x = g.node("Add", x, g.node("Gather", self.weight("embeddings.token_type"), types))
         for part in ("weight", "bias"):
             self.weight(f"embeddings.norm.{part}")
         return self.norm(g, x, "embeddings.norm")

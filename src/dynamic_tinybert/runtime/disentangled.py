@@ -88,6 +88,8 @@ class DisentangledBuilder(Builder):
             x = g.node("Add", x, g.node("Gather", self.weight("embeddings.position", places), slots))
         if shape.typed:
             x = g.node("Add", x, g.node("Gather", self.weight("embeddings.token_type"), types))
+        elif shape.token_types:  # every token has type 0
+            x = g.node("Add", x, self.weight("embeddings.token_type", self.float32("embeddings.token_type")[0]))
         if shape.projected:
             self.projection_weights("embeddings.projection")
             x = self.project(g, self.prepare(g, x), "embeddings.projection")

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
+from dynamic_tinybert.errors import warn
 from dynamic_tinybert.files import native_call, processors, write_whole
 from dynamic_tinybert.model import ModelShape, Precision
 from dynamic_tinybert.runtime.build import build_graph
@@ -110,7 +111,8 @@ class Runtime:
         providers: ONNX Runtime's execution providers, in order of preference; by default the CPU.
 
     Raises:
-        ValueError: `precision` is unknown, `threads` is out of range, or this build of ONNX Runtime lacks a provider.
+        ValueError: `precision` is unknown; `threads` is out of range; this build of ONNX Runtime lacks a provider, or
+            cannot use the first one here. If the CPU is in `providers` too, it is used then, with a warning.
     """
 
     def __init__(
@@ -156,6 +158,7 @@ class Runtime:
         self._alone = threads == 1  # such a session has no threads that a forked process would miss
         self._lock = threading.Lock()
         self._session: Any = self._open()
+        _check_provider(names, self._session.get_providers())
         _runtimes.add(self)
 
     def run(
@@ -251,6 +254,20 @@ def _open_session(
     for name, value in zip(names, weights, strict=True):
         options.add_initializer(name, value)
     return onnxruntime.InferenceSession(model, options, providers=list(providers))
+
+
+def _check_provider(wanted: Sequence[str], active: Sequence[str]) -> None:
+    """Check that a session uses the provider that is wanted first: ONNX Runtime falls back to the CPU in silence.
+
+    Raises:
+        ValueError: It does not, and the CPU is not wanted.
+    """
+    if wanted[0] in active:
+        return
+    why = f"{wanted[0]} cannot be used here: its driver or libraries are missing or of another version"
+    if "CPUExecutionProvider" not in wanted:
+        raise ValueError(f"{why}; to use the CPU, leave providers out")
+    warn(f"{why}; the model runs on the CPU")
 
 
 def _version(text: str) -> tuple[int, ...]:

@@ -168,7 +168,7 @@ def test_what_follows_the_end_of_html_is_read(tmp_path: Path) -> None:
         "fieldset",
         "legend",
         "center",
-        "dialog",
+        "dialog open",
         "blockquote",
         "li",
         "tr",
@@ -209,6 +209,93 @@ def test_what_a_browser_hides_is_left_out(tmp_path: Path) -> None:
         "a<p hidden>no<b>no</b></p>b<span style='DISPLAY:none !important'>no</span>c<table hidden><td>no</table>"
     )
     assert Read(write(tmp_path / "a.html", page)).only[1].split() == ["abc"]
+
+
+@pytest.mark.parametrize(
+    "hidden",
+    [
+        "<template>no</template>",
+        "<template><p>no<table><tr><td>no</table></template>",
+        "<noscript>no</noscript>",
+        "<dialog>no<b>no</b></dialog>",
+        "<iframe src=x>no</iframe>",
+        "<object data=x><p>no</object>",
+        "<video src=x>no <a href=y>no</a></video>",
+        "<audio controls>no</audio>",
+        "<canvas>no</canvas>",
+        "<datalist><option>no</datalist>",
+        "<i style='color: red; visibility: hidden'>no<b>no</b></i>",
+        "<i style='visibility:collapse'>no</i>",
+        "<i hidden>no</i>",
+        "<ul hidden><li>no</ul>",
+    ],
+)
+def test_elements_that_a_browser_does_not_show_are_left_out(tmp_path: Path, hidden: str) -> None:
+    assert Read(write(tmp_path / "a.html", html(f"a {hidden} b"))).only[1].split() == ["a", "b"]
+    table = f"<table><tr><td>a<td>{hidden}<tr><td>b</table>"
+    assert Read(write(tmp_path / "a.html", html(table))).only[1].split() == ["a", "b"]
+
+
+def test_what_a_browser_shows_or_finds_is_kept(tmp_path: Path) -> None:
+    shown = (
+        "<dialog open>one</dialog>",
+        "<details><summary>two</summary>three</details>",
+        "<div style='visibility: hidden'>no<b style='visibility: visible'>four</b>no</div>",
+        "<p hidden=until-found>five</p>",
+        "<object>six</object>",
+        "<div style='content-visibility: hidden; backface-visibility: hidden; x-display: none'>seven</div>",
+        "<select><option>eight</select>",
+        "<template shadowrootmode=open>nine</template>",
+        "<dialog style='display: block'>ten</dialog>",
+        "<p hidden style='display: flex'>eleven</p>",
+    )
+    assert Read(write(tmp_path / "a.html", html("".join(shown)))).only[1].split() == (
+        ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven"]
+    )
+
+
+def test_invisible_text_takes_its_place(tmp_path: Path) -> None:
+    page = html("a<i style='visibility: hidden'>no</i>b")
+    assert Read(write(tmp_path / "a.html", page)).only[1].strip() == "a b"
+
+
+@pytest.mark.parametrize(
+    ("source", "shown"),
+    [
+        ("<pre><code>if a:\n    b\n\n<b>c</b>  d</code></pre>", "if a:\n    b\n\nc  d"),
+        ("<pre>\n<span>a\n</span><span> b\n</span></pre>", "a\n b\n"),
+        ("<textarea>\n one\n  two</textarea>", " one\n  two"),
+        ("<div style='white-space: pre-wrap'>one\n<i>two\nthree</i></div>", "one\ntwo\nthree"),
+        ("<pre style='white-space: normal'>one\n<i>two\nthree</i></pre>", "one two three"),
+        ("<table><tr><td><pre><code>one\n two</code></pre></table>", "one\n two"),
+        ("x<pre><code>a&amp;lt;\x01\n  b</code></pre>", "x\na&lt; \n  b"),
+    ],
+)
+def test_preformatted_text_keeps_its_lines(tmp_path: Path, source: str, shown: str) -> None:
+    assert Read(write(tmp_path / "a.html", html(source))).only[1].strip("\n") == shown.strip("\n")
+
+
+@pytest.mark.parametrize(
+    ("source", "shown"),
+    [
+        ("<ol><li>a<li>b</ol>", "1. a 2. b"),
+        ("<ol start=3><li>a<li>b</ol>", "3. a 4. b"),
+        ("<ol start=-1><li>a<li>b<li>c</ol>", "-1. a 0. b 1. c"),
+        ("<ol reversed><li>a<li hidden>no<li>b</ol>", "2. a 1. b"),
+        ("<ol reversed start=9><li>a<li>b</ol>", "9. a 8. b"),
+        ("<ol type=a><li>a<li>b<li value=28>c</ol>", "a. a b. b ab. c"),
+        ("<ol type=A start=26><li>a<li>b</ol>", "Z. a AA. b"),
+        ("<ol type=i start=3><li>a<li>b<li value=0>c</ol>", "iii. a iv. b 0. c"),
+        ("<ol type=I><li value=1994>a<li type=1>b</ol>", "MCMXCIV. a 1995. b"),
+        ("<ol><li value=7>a<li>b<ul><li>c</ul><li>d</ol>", "7. a 8. b + c 9. d"),
+        ("<ol><li>a<ol type=a><li>b<li>c</ol><li>d</ol>", "1. a a. b b. c 2. d"),
+        ("<ol start=x><li value=99999999999999999999>a<li value=' 5x'>b</ol>", "1. a 5. b"),
+        ("<ul><li value=5>a</ul><li>b<menu><li>c</menu>", "* a * b * c"),
+        ("<ol><li data-mark='x'>a<p data-mark='y'>b</ol>", "1. a b"),
+    ],
+)
+def test_the_items_of_a_list_have_the_marks_that_a_browser_shows(tmp_path: Path, source: str, shown: str) -> None:
+    assert " ".join(Read(write(tmp_path / "a.html", html(source))).only[1].split()) == shown
 
 
 def test_lengths_in_styles_do_not_fill_the_memory(tmp_path: Path) -> None:

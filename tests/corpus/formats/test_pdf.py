@@ -36,6 +36,86 @@ def test_words_that_a_line_end_parts_are_joined(tmp_path: Path) -> None:
     assert not {"\ufffe", "\x02", "\r"} & set(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a state-of-the-\nart motor", "state-of-the-art"),
+        ("the art of a state-of-the-\nart motor", "state-of-the-art"),
+        ("see https://a.org/foo-\nbar-\nbaz.html", "https://a.org/foo-bar-baz.html"),
+        ("write to jean-\npaul@a.org", "jeanpaul@a.org"),
+        ("write to a@long-\nname.org", "a@long-name.org"),
+        ("Long books. A long-\nterm plan has a term.", "long-term"),
+        ("Long-term plans. A long-\nterm plan.", "A long-term"),
+        ("The longterm plan is long. A long-\nterm plan has a term.", "A longterm"),
+        ("It is put in, as in-\nput is.", "input"),
+        ("An EXAMPLE of an EXAM-\nPLE", "an EXAMPLE"),
+        ("AN EXAM-\nPLE", "EXAM-PLE"),
+        ("a well-estab-\nlished fact, established", "well-established"),
+        ("see (2019-2020)/exam-\nple", "(2019-2020)/example"),
+        ("A micro-\n2 and -\nx", "micro-2"),
+    ],
+)
+def test_a_hyphen_at_the_end_of_a_line_stays_if_it_belongs_to_the_word(tmp_path: Path, text: str, shown: str) -> None:
+    assert shown in Read(write(tmp_path / "a.pdf", pdf([text]))).only[1]
+
+
+def test_the_words_of_earlier_pages_tell_which_hyphens_stay(tmp_path: Path) -> None:
+    text = Read(write(tmp_path / "a.pdf", pdf(["A long-term plan.", "A long-\nterm plan, a data-\nbase."]))).only[1]
+    assert text.endswith("A long-term plan, a database.")
+
+
+def drawn(*pages: str) -> bytes:
+    """A PDF with a page for each text of operators, as `placed` makes them."""
+    objects = [
+        b"<</Type/Catalog/Pages 2 0 R>>",
+        f"<</Type/Pages/Count {len(pages)}/Kids[{' '.join(f'{5 + 2 * i} 0 R' for i in range(len(pages)))}]>>".encode(),
+        b"<</Type/Font/Subtype/Type1/BaseFont/Helvetica/Encoding/WinAnsiEncoding>>",
+        b"<<>>",
+    ]
+    for i, page in enumerate(pages):
+        kind = b"/Type/Page/Parent 2 0 R/MediaBox[0 0 612 792]/Resources<</Font<</F 3 0 R>>>>/Contents %d 0 R"
+        objects.append(b"<<" + kind % (6 + 2 * i) + b">>")
+        objects.append(b"<</Length %d>>stream\n%s\nendstream" % (len(page), page.encode("ascii")))
+    return assembled(objects)
+
+
+def placed(x: float, y: float, text: str, turned: str = "1 0 0 1") -> str:
+    return f"BT /F 12 Tf {turned} {x} {y} Tm ({text}) Tj ET\n"
+
+
+@pytest.mark.parametrize("gap", [45, 60, 90])
+@pytest.mark.parametrize("turned", ["1 0 0 1", "0 1 -1 0", "0 -1 1 0"])
+def test_the_cells_of_a_table_are_words_of_their_own(tmp_path: Path, gap: int, turned: str) -> None:
+    rows = [("Nut M8", "6", "1.20"), ("2020", "8", "130"), ("x", "y", "z"), ("7", "Nut M6", "2"), ("1", "2", "a")]
+    a, b, c, d = (int(number) for number in turned.split())
+    page = "".join(
+        placed(300 + a * gap * i - c * 14 * j, 400 + b * gap * i - d * 14 * j, cell, turned)
+        for j, row in enumerate(rows)
+        for i, cell in enumerate(row)
+    )
+    assert Read(write(tmp_path / "a.pdf", drawn(page))).only[1].split() == " ".join(map(" ".join, rows)).split()
+
+
+@pytest.mark.parametrize("turned", ["1 0 0 1", "0 1 -1 0", "0 -1 1 0", "-1 0 0 -1"])
+def test_lines_in_any_direction_are_lines(tmp_path: Path, turned: str) -> None:
+    _, _, c, d = (int(number) for number in turned.split())
+    lines = [f"line number {i}" for i in range(6)]
+    page = "".join(placed(300 - c * 14 * i, 400 - d * 14 * i, line, turned) for i, line in enumerate(lines))
+    assert Read(write(tmp_path / "a.pdf", drawn(page))).only[1].splitlines() == lines
+    page += placed(30, 30, "at", "1 0 0 1")
+    assert Read(write(tmp_path / "a.pdf", drawn(page))).only[1].splitlines() == [*lines, "at"]
+
+
+def test_text_outside_the_page_is_not_shown(tmp_path: Path) -> None:
+    page = "".join(
+        placed(x, 700 - 14 * i, text)
+        for i, (x, text) in enumerate([(72, "One"), (900, "Two"), (900, "Three"), (72, "Four"), (-300, "Five")])
+    )
+    assert Read(write(tmp_path / "a.pdf", drawn(page + placed(72, 500, "Six")))).only[1] == "One\nFour\nSix"
+    cells = placed(72, 700, "2020") + placed(120, 700, "8") + placed(160, 700, "130") + placed(900, 700, "no")
+    assert Read(write(tmp_path / "a.pdf", drawn(cells))).only[1].split() == ["2020", "8", "130"]
+
+
 def test_scripts_beyond_latin_are_read_from_a_pdf(tmp_path: Path) -> None:
     table = (
         b"/CIDInit /ProcSet findresource begin 12 dict begin begincmap /CMapName /X def /CMapType 2 def "

@@ -19,9 +19,9 @@ from support.formats import PLAIN, TEXT, Read, pdf, unreadable, write
 
 @pytest.mark.parametrize("suffix", [".txt", ".text", ".rst", ".md", ".TXT"])
 def test_the_text_of_a_text_file_is_what_it_holds(tmp_path: Path, suffix: str) -> None:
-    assert Read(write(tmp_path / f"a{suffix}", TEXT)).only == ("", TEXT)
-    assert Read(write(tmp_path / f"a{suffix}", codecs.BOM_UTF8 + TEXT.encode())).only == ("", TEXT)
-    assert Read(write(tmp_path / f"a{suffix}", codecs.BOM_UTF16_BE + TEXT.encode("utf-16-be"))).only == ("", TEXT)
+    title = "" if suffix in (".rst", ".md") else TEXT.splitlines()[0]
+    for content in (TEXT, codecs.BOM_UTF8 + TEXT.encode(), codecs.BOM_UTF16_BE + TEXT.encode("utf-16-be")):
+        assert Read(write(tmp_path / f"a{suffix}", content)).only == (title, TEXT)
     assert Read(write(tmp_path / f"a{suffix}", "")).only == ("", "")
 
 
@@ -103,6 +103,57 @@ def test_the_title_of_markdown_is_its_first_heading(tmp_path: Path, source: str,
     assert Read(write(tmp_path / "a.md", source)).only == (title, source.removeprefix("\ufeff"))
 
 
+@pytest.mark.parametrize(
+    ("source", "title"),
+    [
+        ("The tower\n\nIt stands in Paris.", "The tower"),
+        ("\ufeff\r\n  The tower of 1889 \r\n \t\r\nText.", "The tower of 1889"),
+        ("東京タワー\n\n東京にある。", "東京タワー"),
+        ("برج إيفل\n\nنص.", "برج إيفل"),
+        ("The tower stands in Paris.\n\nText.", ""),
+        ("Where is it?\n\nText.", ""),
+        ("He said “stop.”\n\nText.", ""),
+        ("塔がある。\n\nText.", ""),
+        ("Dear Sir,\n\nText.", ""),
+        ("The tower\nstands in Paris\n\nText.", ""),
+        ("The tower\n", ""),
+        ("The tower\n\n \n", ""),
+        ("- The tower\n\n- The gate", ""),
+        ("1. The tower\n\n2. The gate", ""),
+        ("-----\n\nText.", ""),
+        ("1889\n\nText.", ""),
+        ("long " * 25 + "\n\nText.", ""),
+        ("The tower\n\n" + "Text.\n" * 300_000, "The tower"),
+        ("\n" * 300_000 + "The tower\n\nText.", ""),
+    ],
+)
+def test_the_title_of_plain_text_is_a_short_first_line(tmp_path: Path, source: str, title: str) -> None:
+    assert Read(write(tmp_path / "a.txt", source)).only == (title, source.removeprefix("\ufeff"))
+
+
+@pytest.mark.parametrize(
+    ("source", "title"),
+    [
+        ("The tower\n=========\n\nText.", "The tower"),
+        ("=========\nThe tower\n=========\n", "The tower"),
+        ("\n\n***********\n The tower\r\n***********\r\nText.", "The tower"),
+        (".. _tower:\n\n.. a comment\n   of two lines\n\n:orphan:\n\nThe tower\n---------\n", "The tower"),
+        (".. _tower:\nThe tower\n=========\n", "The tower"),
+        ("Text first.\n\nThe tower\n~~~~~~~~~\n\nThe gate\n========\n", "The tower"),
+        ("The *tower* of ``Paris`` and :ref:`Rome <rome>`, `2 * 3`_\n====\n", "The tower of Paris and Rome, 2 * 3"),
+        ("Ab\n--\n", "Ab"),
+        ("Abcd\n--\n", ""),
+        ("Text of a\nparagraph\n=========\n", ""),
+        ("Text.\n\n-----\n\nMore.", ""),
+        ("====  ====\nName  Year\n====  ====\nA     1\n====  ====\n", ""),
+        ("Code::\n\n    The tower\n    =========\n", ""),
+        ("", ""),
+    ],
+)
+def test_the_title_of_restructured_text_is_its_first_section(tmp_path: Path, source: str, title: str) -> None:
+    assert Read(write(tmp_path / "a.rst", source)).only == (title, source)
+
+
 def test_lines_that_take_long_to_match_are_passed_over(tmp_path: Path) -> None:
     for line in ("# " + " " * 900_000 + "x", "[" * 900_000, "---\ntitle: " + " " * 900_000 + "\n---"):
         assert Read(write(tmp_path / "a.md", line)).only[1] == line
@@ -117,7 +168,7 @@ def test_markdown_without_headings_is_not_parsed(tmp_path: Path, monkeypatch: py
 @given(st.lists(st.sampled_from(["# ", "===", "---", "a", "[a]: b", "- ", "> ", "```", "\n", "\r\n", "  ", "\t"])))
 def test_parts_of_markdown_that_cannot_be_headings_change_no_title(parts: list[str]) -> None:
     source = "".join(parts)
-    assert text_format._title(" \n" + source) == text_format._heading(" \n" + source)
+    assert text_format._markdown_title(" \n" + source) == text_format._heading(" \n" + source)
 
 
 def test_a_draft_outlives_the_reading(tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from dynamic_tinybert.corpus.errors import UnreadableError
+from dynamic_tinybert.corpus.formats.html_tree import MARK, PREFORMATTED, escaped, prepare
 from dynamic_tinybert.corpus.formats.reading import (
-    CONTROL,
     Complain,
     Reading,
     as_unreadable,
@@ -24,7 +24,6 @@ _CHARSET = re.compile(rb"""\bcharset\s*=\s*(?:["']\s*)?([\w.:-]+)""", re.IGNOREC
 _ENCODING = re.compile(rb"""\bencoding\s*=\s*["']([\w.:-]+)""", re.IGNORECASE)
 _OTHER_META = re.compile(rb"\b(?:name|property|itemprop)\s*=", re.IGNORECASE)
 _NO_MARKUP = re.compile(rb"<!--.*?(?:-->|\Z)|<script\b.*?(?:</script|\Z)", re.DOTALL | re.IGNORECASE)
-_STYLE = re.compile(r"\bdisplay[ \t\n]*:[ \t\n]*(?:none|block|inline)\b(?!-)|\bwhite-space[ \t\n]*:[ \t\n]*[a-z-]+")
 _BLOCKS = (  # elements that start a new line; inscriptis would put them inside a line
     *("body", "section", "search", "hr", "center", "dialog", "details", "summary", "dl", "dt", "dd", "menu", "dir"),
     *("form", "fieldset", "legend", "optgroup", "option", "caption", "tr", "td", "th"),
@@ -47,7 +46,7 @@ def rendered(markup: str) -> tuple[str, str]:
     """Return the title of HTML, and its text as a browser shows it: each block and each table row on a line."""
     from inscriptis.css_profiles import CSS_PROFILES
     from inscriptis.html_engine import Inscriptis
-    from inscriptis.html_properties import Display
+    from inscriptis.html_properties import Display, WhiteSpace
     from inscriptis.model.config import ParserConfig
     from inscriptis.model.html_element import HtmlElement
     from inscriptis.model.tag import CustomHtmlTagHandlerMapping
@@ -61,26 +60,17 @@ def rendered(markup: str) -> tuple[str, str]:
     for sibling in list(tree.itersiblings()):  # what follows </html>
         tree.append(sibling)
     title = str(tree.xpath("string(//title[not(ancestor::svg)])"))
-    _prepare(tree)
+    prepare(tree)
     css = CSS_PROFILES["strict"] | {name: HtmlElement(display=Display.block) for name in _BLOCKS}
-    handlers = CustomHtmlTagHandlerMapping(start_tag_mapping={}, end_tag_mapping={"table": _close_table})
+    css |= {name: HtmlElement(display=Display.block, whitespace=WhiteSpace.pre) for name in PREFORMATTED}
+    handlers = CustomHtmlTagHandlerMapping(
+        start_tag_mapping={"li": _open_item}, end_tag_mapping={"table": _close_table}
+    )
     return title, Inscriptis(tree, ParserConfig(css=css, custom_html_tag_handler_mapping=handlers)).get_text()
 
 
-def _prepare(tree: Any) -> None:
-    """Change a tree so that inscriptis keeps its text unchanged and hides what a browser hides."""
-    for element in tree.iter():
-        element.text = _escaped(element.text)
-        element.tail = _escaped(element.tail)
-        if "hidden" in element.attrib:
-            element.set("style", "display:none")
-        elif "style" in element.attrib:  # drop lengths: inscriptis turns them into as many spaces or lines
-            element.set("style", ";".join(_STYLE.findall(element.get("style").lower())))
-
-
-def _escaped(text: str | None) -> str | None:
-    """Escape text, because inscriptis decodes it as HTML again. Replace control codes, because lxml refuses them."""
-    return CONTROL.sub(" ", text).replace("&", "&amp;") if text else text
+def _open_item(state: Any, attributes: Any) -> None:
+    state.tags[-1].list_bullet = attributes.get(MARK, "")
 
 
 def _close_table(state: Any) -> None:
@@ -95,7 +85,7 @@ def _close_table(state: Any) -> None:
     text = "\n".join(part for part in parts if part.strip())
     around.canvas.flush_inline()
     if text:
-        around.canvas.write(around, _escaped(f"{text}\n"), whitespace=WhiteSpace.pre)
+        around.canvas.write(around, escaped(f"{text}\n"), whitespace=WhiteSpace.pre)
         around.canvas.flush_inline()
 
 

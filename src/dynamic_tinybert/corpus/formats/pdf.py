@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import re
+import sys
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,15 @@ from dynamic_tinybert.corpus.formats.reading import CONTROL, Complain, Reading
 
 _PDFIUM = threading.RLock()  # PDFium has one state for the process, and is not safe to use from many threads
 _PDF_HYPHEN = re.compile("[\x02\ufffe]\n?")  # PDFium writes these for a hyphen at the end of a line
+_LETTERS = r"[^\W\d_]+"
+_AROUND_WORD = ".,;:!?()[]{}<>\"'“”‘’«»…"
+_LAST_LETTERS, _FIRST_LETTERS = re.compile(rf"(?<![^\W\d_]){_LETTERS}\Z"), re.compile(_LETTERS)
+_LAST_WORD = re.compile(r"(?<![\w-])[\w-]+\Z")
+_LINK = re.compile(r"://|www\.|@", re.IGNORECASE)
+_LONGEST_LINK = 300  # characters before a hyphen in which the start of its word is searched
+_SHORTEST_PART = 3  # letters: "in-put" is rarer than a divided "input"
+_SAMPLED = 32  # characters of a page whose direction is asked for
+_MOST_WORDS = 1 << 20  # of a document that are remembered
 
 
 def read_pdf(path: Path, reading: Reading, complain: Complain) -> Iterator[str]:
@@ -31,9 +43,9 @@ def read_pdf(path: Path, reading: Reading, complain: Complain) -> Iterator[str]:
             with _PDFIUM:
                 title, pages = _pdf_title(document), len(document)
             yield title
-            empty = True
+            empty, words = True, _Words()
             for number in range(pages):
-                text = _page(document, number, complain)
+                text = words.rejoined(_page(document, number, complain))
                 empty = empty and not text.strip()
                 yield "\f" * (number > 0) + text
         finally:
@@ -51,19 +63,108 @@ def _pdf_title(document: Any) -> str:
 
 
 def _page(document: Any, number: int, complain: Complain) -> str:
-    """Return the text of a page, counted from 0; empty if the page is broken."""
+    """Return the text of a page, counted from 0, with marks for hyphens at line ends; empty if the page is broken."""
     from pypdfium2 import PdfiumError
 
     try:
-        with _PDFIUM, contextlib.closing(document[number]) as page, contextlib.closing(page.get_textpage()) as content:
-            text = str(content.get_text_bounded())
+        with _PDFIUM, contextlib.closing(document[number]) as page:
+            with contextlib.closing(page.get_textpage()) as content:
+                rotation = _upright(content)
+                if rotation == page.get_rotation():
+                    return _shown(content, page.get_bbox())
+            page.set_rotation(rotation)
+            with contextlib.closing(page.get_textpage()) as content:
+                return _shown(content, page.get_bbox())
     except PdfiumError:
         complain(f"page {number + 1:,} is broken")
         return ""
-    return CONTROL.sub("", _PDF_HYPHEN.sub(_rejoined, text.replace("\r\n", "\n")))
 
 
-def _rejoined(hyphen: re.Match[str]) -> str:
-    """Return the replacement for a hyphen at the end of a line: empty within a word, "-" in Jean-Paul or COVID-19."""
-    following = hyphen.string[hyphen.end() : hyphen.end() + 1]
-    return "" if following.islower() else "-"
+def _upright(content: Any) -> int:
+    """Return the rotation of a page, in degrees, that makes most of its text upright: PDFium then orders its lines."""
+    from pypdfium2 import raw
+
+    count = content.count_chars()
+    rotations: Counter[int] = Counter()
+    for index in range(0, count, count // _SAMPLED + 1):
+        if raw.FPDFText_IsGenerated(content, index) == 0:
+            rotations[-round(raw.FPDFText_GetCharAngle(content, index) / (math.pi / 2)) % 4 * 90] += 1
+    return max(rotations, key=rotations.__getitem__, default=0)
+
+
+def _shown(content: Any, bounds: tuple[float, float, float, float]) -> str:
+    """Return the text within the bounds of a page.
+
+    PDFium's text of a page includes what is outside the bounds, and lacks characters beyond the Basic Multilingual
+    Plane. Its text of an area has neither fault, but lacks spaces between table cells and ends of sideways lines. So
+    if the two texts have the same characters, the first is right; otherwise each character is asked for.
+    """
+    whole, area = _whole(content), str(content.get_text_bounded(*bounds))
+    same = "".join(whole.split()).replace("\ufffe", "\x02") == "".join(area.split()).replace("\ufffe", "\x02")
+    return (whole if same else _by_characters(content, bounds)).replace("\r\n", "\n")
+
+
+def _whole(content: Any) -> str:
+    from ctypes import c_ushort
+
+    from pypdfium2 import raw
+
+    count = content.count_chars()
+    buffer = (c_ushort * (count + 1))()
+    written = raw.FPDFText_GetText(content, 0, count, buffer) if count > 0 else 0
+    return bytes(buffer)[: 2 * max(0, written - 1)].decode("utf-16-le", "ignore")
+
+
+def _by_characters(content: Any, bounds: tuple[float, float, float, float]) -> str:
+    from ctypes import c_double
+
+    from pypdfium2 import raw
+
+    left, bottom, right, top = bounds
+    x0, x1, y0, y1 = c_double(), c_double(), c_double(), c_double()
+    found: list[str] = []
+    outside = False  # whether a character was left out since the last that was not
+    for index in range(content.count_chars()):
+        code = raw.FPDFText_GetUnicode(content, index)
+        character = chr(code) if code <= sys.maxunicode else "\ufffd"
+        if character in " \r\n" and raw.FPDFText_IsGenerated(content, index) == 1:
+            if outside and (not found or found[-1] in " \n"):
+                continue
+        elif raw.FPDFText_GetCharBox(content, index, x0, x1, y0, y1):
+            outside = x1.value < left or x0.value > right or y1.value < bottom or y0.value > top
+            if outside:
+                continue
+        found.append(character)
+    return "".join(found).encode("utf-16-le", "surrogatepass").decode("utf-16-le", "ignore")
+
+
+class _Words:
+    """The words of the pages so far: they tell whether a hyphen at the end of a line belongs to its word."""
+
+    def __init__(self) -> None:
+        self._known: set[str] = set()
+
+    def rejoined(self, text: str) -> str:
+        """Return the text of the next page, with each word whole that the end of a line divides."""
+        if len(self._known) < _MOST_WORDS:
+            new = set(text.lower().split()) - self._known
+            words = {word.strip(_AROUND_WORD) for word in new if "\x02" not in word and "\ufffe" not in word}
+            self._known |= words
+            self._known.update(part for word in words if "-" in word for part in word.split("-"))
+        return CONTROL.sub("", _PDF_HYPHEN.sub(self._joint, text))
+
+    def _joint(self, hyphen: re.Match[str]) -> str:
+        """Return "-" if the hyphen is part of the word, as in Jean-Paul, COVID-19 or a web address; otherwise ""."""
+        before = hyphen.string[max(0, hyphen.start() - _LONGEST_LINK) : hyphen.start()]
+        after = hyphen.string[hyphen.end() : hyphen.end() + _LONGEST_LINK]
+        before = before[-1:] if before[-1:].isspace() else before.split()[-1] if before else ""
+        word = _LAST_WORD.search(before)
+        last, first = _LAST_LETTERS.search(before), _FIRST_LETTERS.match(after)
+        if _LINK.search(before) or not (last and first):
+            return "" if after[:1].islower() and not _LINK.search(before) else "-"
+        parts = last[0].lower(), first[0].lower()
+        if "".join(parts) in self._known:
+            return ""
+        known = all(part in self._known and len(part) >= _SHORTEST_PART for part in parts)
+        own = known or "-".join(parts) in self._known or (word and "-" in word[0]) or not after[0].islower()
+        return "-" if own else ""

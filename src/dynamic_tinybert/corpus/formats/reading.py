@@ -14,7 +14,7 @@ from typing import BinaryIO, TypeAlias
 from dynamic_tinybert.corpus.errors import UnreadableError
 from dynamic_tinybert.files import NoTextError, UndecodableError, encodable, text_blocks
 
-_VERSION = 3  # raise it when the readers produce another text from the same file
+_VERSION = 4  # raise it when the readers produce another text from the same file
 _LONGEST_TITLE = 300
 CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufffe\uffff]")
 

@@ -1,4 +1,4 @@
-"""Read plain text and Markdown files."""
+"""Read plain text, Markdown and reStructuredText files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from markdown_it.token import Token
 
 MARKDOWN = (".md", ".markdown")
-"""The suffixes of Markdown files. Their documents have titles."""
+"""The suffixes of Markdown files."""
 
 _LONGEST_HEADING = 1000  # characters
 _BEGINNINGS = (1 << 14, 1 << 17, 1 << 30)  # characters in which to look for a heading, tried in this order
@@ -28,18 +28,56 @@ _MAY_BE_HEADING = re.compile(  # parsing a megabyte takes ten seconds, so not wi
 _FRONT_MATTER = re.compile(r"---[ \t]*\r?\n(.*?\n)?(?:---|\.\.\.)[ \t]*(?:\r?\n|\Z)", re.DOTALL)
 _FRONT_TITLE = re.compile(r"^title:[ \t]*(?![>|][-+\d]*[ \t\r]*$)(\S.*)$", re.MULTILINE | re.IGNORECASE)
 
+_LONGEST_FIRST_LINE = 100  # characters of a title of plain text
+_BEGINNING = 1 << 14  # characters of other text in which to look for a title
+_END_OF_SENTENCE = re.compile(r"[.!?…。！？؟।,;:،、；：][\"'”’»)\]」]*\Z")  # or of a part of it
+_ITEM = re.compile(r"[-*+•‣>#]\s|\(?\w{1,3}[.)]\s")  # of a list
+_MOST_LINES = 50  # of the beginning, to see whether text follows a title
+_LEAST_MARKS = 4  # under a title that is longer
+_LINE_OF_MARKS = re.compile(r"([!-/:-@\[-`{-~])\1+")
+_ROLES = re.compile(r":[\w.:+-]+:(?=`)")
+_TARGETS = re.compile(r"(?<=\S)\s*<[^<>]*>(?=`)")
+_MARKS = re.compile(r"`{1,2}([^`]+)`{1,2}_{0,2}|\*{1,2}([^*\s](?:[^*]*[^*\s])?)\*{1,2}")
+
 
 def read_text(path: Path, reading: Reading, complain: Complain) -> Iterator[str]:
-    """Yield the title of a text file, then its text. The title is empty if the file is not Markdown."""
+    """Yield the title of a text file, which may be empty, then its text."""
     with path.open("rb") as file:
         blocks = decoded(file, reading.encoding)
         first = next(blocks, "")
-        yield _title(first) if path.suffix.lower() in MARKDOWN else ""
+        suffix = path.suffix.lower()
+        title_of = _markdown_title if suffix in MARKDOWN else _rst_title if suffix == ".rst" else _plain_title
+        yield title_of(first)
         yield first
         yield from blocks
 
 
-def _title(source: str) -> str:
+def _plain_title(source: str) -> str:
+    """Return the first line of a text if it looks like a title: short, before an empty line, and no sentence."""
+    first, following, *rest = [*source[:_BEGINNING].lstrip().splitlines(), "", ""][:_MOST_LINES]
+    title = first.strip()
+    alone = not following.strip() and any(line.strip() for line in rest)
+    if not alone or len(title) > _LONGEST_FIRST_LINE or not any(map(str.isalpha, title)):
+        return ""
+    return "" if _END_OF_SENTENCE.search(title) or _ITEM.match(title) else title
+
+
+def _rst_title(source: str) -> str:
+    """Return the first section title of reStructuredText: a line with a line of equal marks below, perhaps above."""
+    lines = ["", "", *source[:_BEGINNING].splitlines()]
+    for above, upper, line, below in zip(lines, lines[1:], lines[2:], lines[3:], strict=False):
+        title, under = line.strip(), below.rstrip()
+        if not title or not _LINE_OF_MARKS.fullmatch(under) or _LINE_OF_MARKS.fullmatch(title):
+            continue
+        over = upper.rstrip() == under and not above.strip()
+        begins = over or (not line[0].isspace() and (not upper.strip() or upper.startswith("..")))
+        if begins and len(under) >= min(len(title), _LEAST_MARKS) and len(title) <= _LONGEST_HEADING:
+            plain = _TARGETS.sub("", _ROLES.sub("", title))
+            return _MARKS.sub(lambda mark: mark[1] or mark[2], plain)
+    return ""
+
+
+def _markdown_title(source: str) -> str:
     """Return the title of Markdown: from its front matter, otherwise its first heading; empty if both are missing."""
     matter = _FRONT_MATTER.match(source)
     if matter:

@@ -1,7 +1,7 @@
 """The index of a corpus: its interface and its location. The engines are in `tantivy` and `milvus`."""
 
-from dynamic_tinybert.corpus.index.location import MilvusAddress, absolute_location, open_index, parse
-from dynamic_tinybert.corpus.index.protocol import Counts, DocumentInfo, Hit, Index, Passage, Source, Writer
+from dynamic_tinybert.corpus.index.location import MilvusAddress, absolute_location, open_index, parse, turn
+from dynamic_tinybert.corpus.index.protocol import Counts, DocumentInfo, Hit, Index, Passage, Retriever, Source, Writer
 
 __all__ = [
     "Counts",
@@ -10,9 +10,11 @@ __all__ = [
     "Index",
     "MilvusAddress",
     "Passage",
+    "Retriever",
     "Source",
     "Writer",
     "absolute_location",
     "open_index",
     "parse",
+    "turn",
 ]

@@ -17,6 +17,29 @@ _ASKING = {"what", "which", "who", "whom", "whose", "when", "where", "why", "how
 _QUESTION_WORD = re.compile(r"\w+")
 
 
+def _characters(*ranges: str) -> frozenset[str]:
+    """Return all characters of ranges, each given by its first and last character."""
+    return frozenset(chr(code) for each in ranges for code in range(ord(each[0]), ord(each[-1]) + 1))
+
+
+_HIDDEN = _characters(  # what is not seen, and would split a word: soft hyphen, joiners, directions, variants
+    *("\u00ad", "\u034f", "\u061c", "\u115f\u1160", "\u17b4\u17b5", "\u180b\u180f", "\u200b\u200f", "\u202a\u202e"),
+    *("\u2060\u2064", "\u2066\u206f", "\ufe00\ufe0f", "\ufeff"),
+)
+_MARKS = _characters(  # what many texts of a language leave out
+    *("\u0300\u036f", "\u0483\u0487"),  # accents that are not part of a letter, such as the stress in Cyrillic
+    *("\u0591\u05bd", "\u05bf", "\u05c1\u05c2", "\u05c4\u05c5", "\u05c7"),  # Hebrew points and cantillation
+    *("\u0610\u061a", "\u0640", "\u064b\u065f", "\u0670", "\u06d6\u06dc", "\u06df\u06e4"),  # Arabic, with tatweel
+    *("\u06e7\u06e8", "\u06ea\u06ed"),
+)
+_LETTERS = {
+    letter: unicodedata.normalize("NFD", letter)[0] for letter in _characters("\u0370\u03ff", "\u1f00\u1fff")
+} | dict(zip("İıЁёЀѐЍѝς", "IiЕеЕеИиσ", strict=True))  # й, ї and ў are letters of their own, and stay
+_FOLD = str.maketrans({letter: base for letter, base in _LETTERS.items() if letter != base} | dict.fromkeys(_MARKS, ""))
+_HIDES = re.compile(f"[{''.join(sorted(_HIDDEN))}]+")
+_FOLDS = re.compile(f"[{''.join(map(chr, sorted(_FOLD)))}]+")
+
+
 def make_analyzer() -> tantivy.TextAnalyzer:
     """Make the analyzer: words of any script, in lower case, without accents, English stop words and suffixes."""
     filters = tantivy.Filter
@@ -47,5 +70,12 @@ def question_words(question: str) -> list[str]:
 
 
 def normal(text: str) -> str:
-    """Normalize a text to NFKC, the form in which words are compared."""
-    return text if text.isascii() else unicodedata.normalize("NFKC", text)
+    """Normalize a text to the form in which words are compared; it is not stored, and has no offsets.
+
+    This is NFKC without characters that are not seen, and without marks that a question may leave out. Accents of Latin
+    letters are left to the analyzer. An index of an earlier version has other words only where these characters are.
+    """
+    if text.isascii():
+        return text
+    text = unicodedata.normalize("NFKC", _HIDES.sub("", text))
+    return _FOLDS.sub(lambda found: found.group().translate(_FOLD), text)

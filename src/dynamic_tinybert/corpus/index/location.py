@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import threading
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -15,6 +17,19 @@ from dynamic_tinybert.files import extra
 _SCHEMES = {"milvus": "http", "milvus+tls": "https"}
 _PORT = 19530
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,199}")
+_turns: dict[str, AbstractContextManager[object]] = {}  # by location
+_turns_lock = threading.Lock()
+
+
+def _forget_turns() -> None:
+    """Forget locks that threads of the parent process held at the fork."""
+    global _turns_lock
+    _turns_lock = threading.Lock()
+    _turns.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_turns)
 
 
 @dataclass(frozen=True)
@@ -79,6 +94,16 @@ def parse(location: str | os.PathLike[str] | MilvusAddress) -> MilvusAddress | P
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     database, collection = names if len(names) == 2 else ("", names[0])
     return MilvusAddress(parts.scheme, f"{host}:{port}", database, collection)
+
+
+def turn(location: MilvusAddress | Path) -> AbstractContextManager[object]:
+    """Return the lock for changes of an index in this process: its threads wait for each other.
+
+    The thread that holds it may take it again: the engine then refuses a change within a change.
+    """
+    key = os.path.realpath(location) if isinstance(location, Path) else str(location)
+    with _turns_lock:
+        return _turns.setdefault(key, threading.RLock())
 
 
 def open_index(location: MilvusAddress | Path, *, create: bool, passage_size: int | None) -> Index:

@@ -75,6 +75,7 @@ class Source:
         characters: Characters of these documents.
         complete: Whether all of it is in the index; of an interrupted file of records, only the first records are.
         revision: The number of this record of the version, set by the writer: the highest one counts.
+        left_out: Records or other parts of it that could not be read.
     """
 
     name: str
@@ -89,6 +90,7 @@ class Source:
     characters: int
     complete: bool = True
     revision: int = 0
+    left_out: int = 0
 
 
 def key_of(name: str) -> str:
@@ -150,12 +152,16 @@ class Writer(Protocol):
         ...
 
 
-class Index(Protocol):
-    """An index of passages. Safe to use from many threads, and to search while another process writes."""
+class Retriever(Protocol):
+    """Finds passages for a question."""
 
     def search(self, question: str, k: int) -> list[Hit]:
-        """Return the `k` passages that match a question best by BM25, the best first."""
+        """Return the `k` passages that match a question best, the best first; an index does so by BM25."""
         ...
+
+
+class Index(Retriever, Protocol):
+    """An index of passages. Safe to use from many threads, and to search while another process writes."""
 
     def is_current(self) -> bool:
         """Return whether the index was not deleted or made again since it was opened."""

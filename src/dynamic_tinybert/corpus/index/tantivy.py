@@ -9,9 +9,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
+import stat
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,10 @@ import tantivy
 
 from dynamic_tinybert.corpus.errors import CorpusError
 from dynamic_tinybert.corpus.index.analyzer import make_analyzer, normal, question_words
+from dynamic_tinybert.corpus.index.faults import damaged, is_panic, is_refused_lock, translate_errors
 from dynamic_tinybert.corpus.index.protocol import Counts, DocumentInfo, Hit, Passage, Source, Writer, info_of, key_of
+from dynamic_tinybert.corpus.index.schema import SCHEMA, TOKENIZER, all_of, document_of, passage_of, sources_of, term
+from dynamic_tinybert.corpus.index.segments import META, DamagedError, Segments, check_again, read_segments, view
 from dynamic_tinybert.corpus.passages import PASSAGE_SIZE, check_size
 from dynamic_tinybert.files import encodable, processors, write_whole
 
@@ -28,6 +32,9 @@ NOTE = "dynamic-tinybert-index.json"
 _ENGINE = "tantivy"
 _FORMAT = 1
 _HEAP = 64_000_000  # bytes for the passages that a thread of the writer collects
+_LONGEST_NOTE = 1 << 16  # bytes
+_TRIES, _PAUSE_S = 10, 0.1  # of opening an index that another process changes meanwhile
+_SHARE_S = 0.5  # how often a writer gives its files the permissions of the others
 
 
 class TantivyIndex:
@@ -71,75 +78,107 @@ class TantivyIndex:
                 f"the passages of {self.directory} have {self.passage_size} characters at most, not "
                 f"{passage_size}: an index has one size"
             )
-        self._note_state = self._state_of(self.directory / NOTE)
-        self._seen = self._state()  # before the index is opened, so the next search sees a commit in between
-        with _translate_errors(self.directory):
-            self._index = _opened(self._engine)
-            self._index.reload()
+        self._note_state = _state_of(self.directory / NOTE)
         self._lock = threading.Lock()
+        self._open()
 
     @property
     def _engine(self) -> Path:
         return self.directory / _ENGINE
 
+    def _translated(self) -> contextlib.AbstractContextManager[None]:
+        return translate_errors(self.directory, self._engine)
+
     def _read_note(self) -> dict[str, Any] | None:
         path = self.directory / NOTE
         try:
-            note: dict[str, Any] = json.loads(path.read_bytes())
+            if not stat.S_ISREG(path.stat().st_mode):
+                raise CorpusError(damaged(self.directory, f"{NOTE} is not a file"))
+            with path.open("rb") as file:
+                note: dict[str, Any] = json.loads(file.read(_LONGEST_NOTE))
             if note["format"] == _FORMAT:
                 check_size(note["passage_size"])
                 return note
         except FileNotFoundError:
+            if self.directory.is_symlink() and not self.directory.exists():
+                raise CorpusError(f"{self.directory} is a link to nothing: remove it, or make its target") from None
             return None
         except NotADirectoryError:
             raise CorpusError(f"{self.directory} is a file: an index is a folder") from None
         except OSError as error:
             raise CorpusError(f"{path} cannot be read: {error.strerror}") from None
-        except (KeyError, TypeError, ValueError):
-            raise CorpusError(f"{path} is damaged: it does not describe an index") from None
+        except (KeyError, TypeError, ValueError, RecursionError):
+            raise CorpusError(damaged(self.directory, f"{NOTE} does not describe an index")) from None
         raise CorpusError(
-            f"{self.directory} is an index of format {note['format']!r:.20}; this version reads {_FORMAT}: make it "
-            "again"
+            f"{self.directory} is an index of format {note['format']!r:.20}; this version reads {_FORMAT}: delete this "
+            "folder, and make the index again with `dynamic-tinybert index add`"
         )
 
     def _create(self, passage_size: int) -> dict[str, Any]:
         """Create an index. Its note comes last, so a kill leaves no index or a complete one."""
-        self.directory.mkdir(parents=True, exist_ok=True)
-        others = [entry.name for entry in self.directory.iterdir()]
-        if any(name not in (_ENGINE, NOTE) and not name.startswith(f".{NOTE}.") for name in others):
-            raise CorpusError(f"{self.directory} contains other files and no index: name another folder for the index")
-        self._engine.mkdir(exist_ok=True)
-        with _translate_errors(self.directory):
-            tantivy.Index(_schema(), path=str(self._engine))
         note = {"format": _FORMAT, "engine": _ENGINE, "passage_size": passage_size}
-        write_whole(self.directory / NOTE, (json.dumps(note, indent=2) + "\n").encode())
+        with self._translated():
+            self.directory.mkdir(parents=True, exist_ok=True)
+            others = [entry.name for entry in self.directory.iterdir()]
+            if any(name not in (_ENGINE, NOTE) and not name.startswith(f".{NOTE}.") for name in others):
+                raise CorpusError(
+                    f"{self.directory} contains other files and no index: name another folder for the index"
+                )
+            self._engine.mkdir(exist_ok=True)
+            tantivy.Index(SCHEMA, path=str(self._engine))
+            write_whole(self.directory / NOTE, (json.dumps(note, indent=2) + "\n").encode())
+        _share(self.directory)
         return note
 
     def is_current(self) -> bool:
         """Return whether the index was not deleted or made again since it was opened."""
-        return self._state_of(self.directory / NOTE) == self._note_state
+        return _state_of(self.directory / NOTE) == self._note_state
 
-    def _state(self) -> tuple[int, int]:
-        state = self._state_of(self._engine / "meta.json")
+    def _state(self) -> tuple[int, ...]:
+        state = _state_of(self._engine / META)
         if state is None:
-            raise CorpusError(f"{self.directory} is damaged: its files are gone")
+            raise CorpusError(damaged(self.directory, f"{META} is missing"))
         return state
 
-    @staticmethod
-    def _state_of(path: Path) -> tuple[int, int] | None:
+    def _open(self) -> None:
+        """Check and open the last commit. Another process may replace it meanwhile: then it is opened again."""
+        with self._translated():
+            for left in reversed(range(_TRIES)):
+                state = self._state()
+                try:
+                    segments = read_segments(self._engine)
+                    index = self._mapped(segments)
+                except (ValueError, OSError) as error:  # a commit is unreadable for others until it is shared
+                    if not left or not (isinstance(error, PermissionError) or self._state() != state):
+                        raise
+                    time.sleep(_PAUSE_S)
+                else:
+                    if not left or self._state() == state:
+                        self._index, self._segments, self._seen = index, segments, state
+                        return
+
+    def _mapped(self, segments: Segments) -> tantivy.Index:
+        """Open the files of a commit, also if this user may not write the lock file of the engine."""
         try:
-            status = path.stat()
-        except OSError:
-            return None
-        return status.st_ino, status.st_mtime_ns
+            return _engine_of(self._engine)
+        except ValueError as error:
+            if not is_refused_lock(error):
+                raise
+            try:
+                with view(segments) as folder:
+                    return _engine_of(folder)
+            except OSError:
+                raise error from None
 
     def _searcher(self) -> tantivy.Searcher:
         """Return a searcher of the last commit, which another process may have made."""
-        state = self._state()
-        if state != self._seen:
-            with self._lock, _translate_errors(self.directory):
-                self._index.reload()
-                self._seen = state
+        if self._state() != self._seen:
+            with self._lock:
+                if self._state() != self._seen:
+                    self._open()
+        else:
+            with self._translated():
+                check_again(self._segments.files)
         return self._index.searcher()
 
     def search(self, question: str, k: int) -> list[Hit]:
@@ -150,43 +189,46 @@ class TantivyIndex:
         schema = self._index.schema
         queries = [(tantivy.Occur.Should, tantivy.Query.term_query(schema, "words", word, "freq")) for word in words]
         searcher = self._searcher()
-        with _translate_errors(self.directory):
+        with self._translated():
             most = min(k, max(1, searcher.num_docs))  # the engine allocates memory for so many
             found = searcher.search(tantivy.Query.boolean_query(queries), most, count=False).hits
-            return [Hit(_passage(searcher.doc(address)), float(score)) for score, address in found]
+            return [Hit(passage_of(searcher.doc(address)), float(score)) for score, address in found]
 
     def document(self, name: str) -> Iterator[Passage]:
         """Yield the passages of a document in order, or nothing if there is no such document."""
         searcher = self._searcher()
-        with _translate_errors(self.directory):
-            for address in _all(searcher, _term("document", encodable(name)), order="number"):
-                yield _passage(searcher.doc(address))
+        with self._translated():
+            for address in all_of(searcher, term("document", encodable(name)), order="number"):
+                yield passage_of(searcher.doc(address))
 
     def documents(self) -> Iterator[DocumentInfo]:
         """Yield a description of each document, sorted by name."""
         searcher = self._searcher()
-        with _translate_errors(self.directory):
-            last = (_passage(searcher.doc(address)) for address in _all(searcher, _term("mark", "last")))
+        with self._translated():
+            last = (passage_of(searcher.doc(address)) for address in all_of(searcher, term("mark", "last")))
             infos = list(map(info_of, last))
         yield from sorted(infos, key=lambda info: info.name)
 
     def sources(self) -> Iterator[Source]:
         """Yield all sources, in any order."""
-        return _sources(self._searcher(), self.directory)
+        searcher = self._searcher()
+        with self._translated():
+            return sources_of(searcher)
 
     def counts(self) -> Counts:
         """Count the documents and passages."""
         searcher = self._searcher()
-        with _translate_errors(self.directory):
-            found: list[Any] = [searcher.search(_term("mark", mark), 1) for mark in ("last", "bare")]
+        with self._translated():
+            found: list[Any] = [searcher.search(term("mark", mark), 1) for mark in ("last", "bare")]
             return Counts(found[0].count, searcher.num_docs - found[1].count)
 
     def size(self) -> int:
         """Return the bytes that the index takes on disk."""
         total = 0
-        for entry in self._engine.iterdir():
-            with contextlib.suppress(FileNotFoundError):
-                total += entry.stat().st_size
+        with self._translated():
+            for entry in self._engine.iterdir():
+                with contextlib.suppress(FileNotFoundError):
+                    total += entry.stat().st_size
         return total
 
     @contextlib.contextmanager
@@ -196,12 +238,19 @@ class TantivyIndex:
         Raises:
             CorpusError: Another process is changing the index, or the disk is full.
         """
-        with _translate_errors(self.directory):
-            index = _opened(self._engine)  # the current state on disk
+        self._searcher()  # checks the files before the engine opens them
+        with self._translated():
+            index = _engine_of(self._engine)
+            index.register_tokenizer(TOKENIZER, make_analyzer())
             engine = index.writer(_HEAP * _writer_threads(), _writer_threads())
-            engine.garbage_collect_files()  # files of a killed writer would block new files of the same names
-            index.reload()
-            searcher = index.searcher()
+            try:
+                read_segments(self._engine)  # a merge would give damaged content a new checksum
+                engine.garbage_collect_files()  # files of a killed writer would block new files of the same names
+                index.reload()
+                searcher = index.searcher()
+            except BaseException:
+                _finish(engine)
+                raise
         writer = _TantivyWriter(self.directory, engine, searcher)
         try:
             yield writer
@@ -218,19 +267,21 @@ class _TantivyWriter:
         self._searcher = searcher
         self._written: dict[str, Source | None] = {}  # changes of this writer; None for removed sources
         self._waiting: dict[str, Any] | None = None
+        self._shared = time.monotonic()
 
     def source(self, name: str) -> Source | None:
         """Return the source of this name, with the changes of this writer, or None."""
         if name in self._written:
             return self._written[name]
-        return next((s for s in self._found(_term("source", key_of(name))) if s.name == name), None)
+        return next((s for s in self._found(term("source", key_of(name))) if s.name == name), None)
 
     def sources(self) -> Iterator[Source]:
         """Yield all sources that existed when the writer was opened."""
-        return self._found(_term("mark", "record"))
+        return self._found(term("mark", "record"))
 
     def _found(self, query: tantivy.Query) -> Iterator[Source]:
-        return _sources(self._searcher, self._directory, query)
+        with translate_errors(self._directory, self._directory / _ENGINE):
+            return sources_of(self._searcher, query)
 
     def add(self, version: str, passage: Passage, *, last: bool) -> None:
         """Add a passage of a version of a source; `last` marks the last passage of a document."""
@@ -269,14 +320,14 @@ class _TantivyWriter:
 
     def remove_document(self, name: str) -> None:
         """Remove a document from its source. It must have existed when the writer was opened."""
-        with _translate_errors(self._directory):
-            stored = [self._searcher.doc(address) for address in _all(self._searcher, _term("document", name))]
+        with translate_errors(self._directory, self._directory / _ENGINE):
+            stored = [self._searcher.doc(address) for address in all_of(self._searcher, term("document", name))]
         self._delete("document", name)
         for version in {str(document.get_first("version")) for document in stored}:
-            query = _term("version", version).and_must_match(_term("mark", "record"))
+            query = term("version", version).and_must_match(term("mark", "record"))
             for source in [self.source(found.name) for found in self._found(query)]:
                 if source is not None and source.version == version:
-                    gone = [_passage(document) for document in stored if document.get_first("version") == version]
+                    gone = [passage_of(document) for document in stored if document.get_first("version") == version]
                     self.put(
                         replace(
                             source,
@@ -289,112 +340,68 @@ class _TantivyWriter:
     def commit(self) -> None:
         """Commit all changes so far: they become durable and visible together."""
         self._send()
-        with _translate_errors(self._directory):
+        with translate_errors(self._directory, self._directory / _ENGINE):
             self._engine.commit()
+        _share(self._directory)
 
     def close(self) -> None:
         """Drop what was not committed, and wait until the engine has merged its segments."""
-        with contextlib.suppress(Exception):  # the commit has already reported a full disk
-            self._engine.wait_merging_threads()
+        _finish(self._engine)  # the commit has already reported a full disk
+        _share(self._directory)
 
     def _send(self) -> None:
         if self._waiting is not None:
-            with _translate_errors(self._directory):
-                self._engine.add_document(_document(self._waiting))
+            with translate_errors(self._directory, self._directory / _ENGINE):
+                self._engine.add_document(document_of(self._waiting))
             self._waiting = None
+        if time.monotonic() - self._shared > _SHARE_S:
+            _share(self._directory)
+            self._shared = time.monotonic()
 
     def _delete(self, field: str, value: str) -> None:
         self._send()
-        with _translate_errors(self._directory):
+        with translate_errors(self._directory, self._directory / _ENGINE):
             self._engine.delete_documents_by_term(field, value)
 
 
-def _schema() -> tantivy.Schema:
-    builder = tantivy.SchemaBuilder()
-    for field in ("version", "document"):
-        builder.add_text_field(field, stored=True, tokenizer_name="raw", index_option="basic")
-    for field in ("source", "mark"):
-        builder.add_text_field(field, tokenizer_name="raw", index_option="basic")
-    builder.add_text_field("words", tokenizer_name=_ENGINE_TOKENIZER, index_option="freq")
-    for field in ("title", "text", "record"):  # stored, but not searched
-        builder.add_bytes_field(field, stored=True)
-    builder.add_unsigned_field("number", stored=True, fast=True)
-    builder.add_unsigned_field("start", stored=True)
-    return builder.build()
-
-
-_ENGINE_TOKENIZER = "dynamic-tinybert-words"
-_BYTES = {"title", "text", "record"}
-_SCHEMA = _schema()
-
-
-def _term(field: str, value: str) -> tantivy.Query:
-    return tantivy.Query.term_query(_SCHEMA, field, value, "basic")
-
-
-def _all(searcher: tantivy.Searcher, query: tantivy.Query, order: str | None = None) -> Iterator[tantivy.DocAddress]:
-    most = max(1, searcher.num_docs)
-    hits = searcher.search(query, most, count=False, order_by_field=order, order=tantivy.Order.Asc).hits
-    return (address for _, address in hits)
-
-
-def _sources(searcher: tantivy.Searcher, directory: Path, query: tantivy.Query | None = None) -> Iterator[Source]:
-    """Yield the sources whose records match a query, each in its last revision."""
-    found: dict[str, Source] = {}
-    with _translate_errors(directory):
-        for address in _all(searcher, query or _term("mark", "record")):
-            source = Source(**json.loads(bytes(searcher.doc(address).get_first("record") or b"")))
-            if source.version not in found or source.revision > found[source.version].revision:
-                found[source.version] = source
-    yield from found.values()
-
-
-def _document(fields: Mapping[str, Any]) -> tantivy.Document:
-    document = tantivy.Document()
-    for name, value in fields.items():
-        if name in _BYTES:
-            document.add_bytes(name, value.encode())
-        elif isinstance(value, int):
-            document.add_unsigned(name, value)
-        else:
-            for text in [value] if isinstance(value, str) else value:
-                document.add_text(name, text)
-    return document
-
-
-def _passage(stored: tantivy.Document) -> Passage:
-    return Passage(
-        document=stored.get_first("document") or "",
-        title=bytes(stored.get_first("title") or b"").decode(),
-        number=stored.get_first("number") or 0,
-        start=stored.get_first("start") or 0,
-        text=bytes(stored.get_first("text") or b"").decode(),
-    )
-
-
-def _opened(folder: Path) -> tantivy.Index:
+def _engine_of(folder: str | os.PathLike[str]) -> tantivy.Index:
     index = tantivy.Index.open(str(folder))
-    index.register_tokenizer(_ENGINE_TOKENIZER, make_analyzer())
+    if index.schema != SCHEMA:
+        raise DamagedError(f"{META} describes other fields")
     index.config_reader("manual")
     return index
 
 
+def _state_of(path: Path) -> tuple[int, ...] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _finish(engine: tantivy.IndexWriter) -> None:
+    """Close the engine's writer, whatever happened to it, so that its lock is free."""
+    try:
+        engine.wait_merging_threads()
+    except Exception:
+        pass
+    except BaseException as error:
+        if not is_panic(error):
+            raise
+
+
+def _share(directory: Path) -> None:
+    """Give the files that the engine makes for its own user alone the permissions of the index's note."""
+    if os.name != "posix":
+        return
+    with contextlib.suppress(OSError):
+        mode = stat.S_IMODE((directory / NOTE).stat().st_mode) & 0o666
+        for path in (directory / _ENGINE / META, directory / _ENGINE / ".managed.json"):
+            with contextlib.suppress(OSError):  # the file of another user, or none yet
+                if stat.S_IMODE(path.stat().st_mode) != mode:
+                    path.chmod(mode)
+
+
 def _writer_threads() -> int:
     return max(1, min(4, processors()))
-
-
-@contextlib.contextmanager
-def _translate_errors(directory: Path) -> Iterator[None]:
-    """Convert the errors of tantivy to a `CorpusError` of one line."""
-    try:
-        yield
-    except (ValueError, OSError, RuntimeError) as error:
-        why = str(error)
-        if "LockBusy" in why:
-            raise CorpusError(f"another process is changing {directory}: wait until it has finished") from None
-        if "writer was killed" in why or "No space left" in why:
-            free = shutil.disk_usage(directory).free / 1e6
-            raise CorpusError(
-                f"{directory} could not be written, and holds what was committed before: {free:,.0f} MB are free there"
-            ) from None
-        raise CorpusError(f"the index {directory} cannot be used: {why}") from None

@@ -57,7 +57,7 @@ class AnswerRequest(RequestModel):
         "squad2: the model's for texts of which half have no answer.",
     )
     max_seq_len: Annotated[_Whole, Field(ge=1, le=_MOST_TOKENS)] | None = Field(
-        None, description="The longest window, in tokens; by default 384, or the limit of the model if that is less."
+        None, description="The longest window, in tokens; by default what the model was measured with, usually 384."
     )
     doc_stride: Annotated[_Whole, Field(ge=0, le=_MOST_TOKENS)] | None = Field(
         None, description="The overlap of the windows of a long text, in tokens; by default 128."
@@ -70,7 +70,8 @@ class AnswerRequest(RequestModel):
     )
     align_to_words: bool = Field(
         DEFAULTS["align_to_words"],
-        description="Stretch answers to whole words, numbers, names and pairs of brackets.",
+        description="Give answers as a person would underline them: whole words, numbers and pairs of brackets, and "
+        "nothing across paragraphs. False gives the best span of tokens.",
     )
     score_threshold: float = Field(
         DEFAULTS["score_threshold"], ge=0, le=1, description="Leave out answers below this share of the best score."

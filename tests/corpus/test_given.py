@@ -1,0 +1,109 @@
+"""Answers from passages that the caller brings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from dynamic_tinybert import Corpus, QuestionAnswerer, ask_passages
+from dynamic_tinybert.corpus import PassageAnswer
+from dynamic_tinybert.corpus.given import text_of
+
+PASSAGES = [
+    "The lighthouse of Port Ellis was lit in 1871.",
+    "The tower stands in Paris, on the Champ de Mars. It was built in 1889.",
+    "Nothing of this is said here.",
+]
+QUESTION = "Where is the tower?"
+
+
+@dataclass
+class Document:
+    """As LangChain has them."""
+
+    page_content: str
+    metadata: dict[str, Any]
+
+
+FORMS = {
+    "strings": list,
+    "a generator": iter,
+    "objects": lambda texts: [Document(text, {"page": i}) for i, text in enumerate(texts)],
+    "mappings": lambda texts: [{"content": text, "id": i} for i, text in enumerate(texts)],
+    "others": lambda texts: tuple(SimpleNamespace(text=text) for text in texts),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_answer_comes_with_its_passage(qa: QuestionAnswerer, form: str) -> None:
+    given = FORMS[form](PASSAGES)
+    kept = given if isinstance(given, (list, tuple)) else None
+    answer = ask_passages(QUESTION, given, qa=qa)
+    assert answer.text.startswith("Paris")
+    assert answer.number == 1
+    assert kept is None or answer.passage is kept[1]
+    assert text_of(answer.passage)[answer.start : answer.end] == answer.text
+    assert answer.sentence == "The tower stands in Paris, on the Champ de Mars."
+    assert 0 < answer.score <= 1
+    assert answer.spent.read == 3
+
+
+def test_one_ranked_list_over_all_passages(qa: QuestionAnswerer) -> None:
+    answers = ask_passages("When was it built or lit?", PASSAGES, qa=qa, top_k=5)
+    assert {answer.number for answer in answers[:2]} == {0, 1}
+    assert [answer.score for answer in answers] == sorted((answer.score for answer in answers), reverse=True)
+    assert all(isinstance(answer, PassageAnswer) and answer.text for answer in answers)
+
+
+def test_it_is_what_a_corpus_finds_in_the_same_passages(qa: QuestionAnswerer, tmp_path: Any) -> None:
+    corpus = Corpus(tmp_path, qa=qa)
+    corpus.put_many((str(i), "", text) for i, text in enumerate(PASSAGES))
+    found = corpus(QUESTION, budget="balanced")
+    same = ask_passages(QUESTION, [hit.passage for hit in corpus.find(QUESTION)], qa=qa, budget="balanced")
+    assert (same.text, same.passage.document) == (found.text, found.document)
+
+
+def test_nothing_to_look_in(qa: QuestionAnswerer) -> None:
+    for passages in ([], ["", "  \n"]):
+        answer = ask_passages(QUESTION, passages, qa=qa)
+        assert (answer.text, answer.passage, answer.number, answer.sentence) == ("", None, -1, "")
+        assert ask_passages(QUESTION, passages, qa=qa, top_k=3) == []
+
+
+def test_the_time_limit_reads_at_least_the_first(qa: QuestionAnswerer) -> None:
+    ask_passages(QUESTION, PASSAGES, qa=qa)
+    answer = ask_passages(QUESTION, [*PASSAGES[1:2], *PASSAGES * 50], qa=qa, max_latency_ms=0.001)
+    assert answer.number == 0
+    assert answer.spent.read == 1
+
+
+def test_the_same_words_twice_count_once(qa: QuestionAnswerer) -> None:
+    answers = ask_passages(QUESTION, [PASSAGES[1]] * 20 + PASSAGES[:1], qa=qa, top_k=4)
+    assert {answer.number for answer in answers} <= {0, 20}
+
+
+@pytest.mark.parametrize(
+    ("passages", "options", "error", "said"),
+    [
+        ([1], {}, TypeError, "a passage must be a string, or have a text"),
+        ([{"body": "x"}], {}, TypeError, "page_content or content"),
+        ("one text", {}, TypeError, "passages must be a list"),
+        (PASSAGES, {"handle_impossible_answer": True}, TypeError, "unknown options for passages"),
+        (PASSAGES, {"top_k": 0}, ValueError, "top_k"),
+        (PASSAGES, {"max_latency_ms": 0}, ValueError, "max_latency_ms must be a number"),
+        (PASSAGES, {"budget": 2}, ValueError, "budget"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(
+    qa: QuestionAnswerer, passages: Any, options: dict[str, Any], error: type[Exception], said: str
+) -> None:
+    with pytest.raises(error, match=said):
+        ask_passages(QUESTION, passages, qa=qa, **options)
+
+
+def test_a_question_without_words_is_refused(qa: QuestionAnswerer) -> None:
+    with pytest.raises(ValueError, match="empty"):
+        ask_passages("  ", PASSAGES, qa=qa)
