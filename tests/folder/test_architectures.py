@@ -1,4 +1,4 @@
-"""RoBERTa, DistilBERT, ELECTRA, MPNet and ALBERT by the road that BERT goes: held against transformers."""
+"""All architectures other than BERT by the road that BERT goes: held against transformers."""
 
 from __future__ import annotations
 
@@ -19,15 +19,22 @@ from dynamic_tinybert import ModelFolderError, QuestionAnswerer, WindowError
 from dynamic_tinybert.cli.app import app
 from dynamic_tinybert.folder import open_folder, save_folder
 from dynamic_tinybert.inference import TextTokenizer
-from dynamic_tinybert.model import LengthConfig
+from dynamic_tinybert.model import Disentangled, LengthConfig
 from dynamic_tinybert.runtime import Runtime, export_onnx
-from dynamic_tinybert.runtime.graph import distance_bias
+from dynamic_tinybert.runtime.positions import distance_bias, distance_buckets, rotary_angles
 from support.runtime_reference import Batch, assert_equals_reference
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-from support.random_checkpoints import KINDS, make, make_model, make_tokenizer, randomize  # noqa: E402
+from support.random_checkpoints import (  # noqa: E402
+    KINDS,
+    make,
+    make_mmbert_tokenizer,
+    make_model,
+    make_tokenizer,
+    randomize,
+)
 
 ROOT = Path(__file__).parents[2]
 QUESTION = "Who designed the tower, and when?"
@@ -48,11 +55,10 @@ def _as(folder: Path, kind: str) -> Path:
     return folder
 
 
-def _variant(folder: Path, kind: str, **settings: Any) -> Path:
-    tokenizer = make_tokenizer(kind)
+def _variant(folder: Path, kind: str, tokenizer: Any = None, **settings: Any) -> Path:
+    tokenizer = tokenizer or make_tokenizer(kind)
     config = make_model(kind, len(tokenizer), layers=5, hidden=32).config
-    for name, value in settings.items():
-        setattr(config, name, value)
+    config = type(config)(**{**config.to_dict(), **settings})
     model = randomize(transformers.AutoModelForQuestionAnswering.from_config(config), seed=1)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -78,6 +84,69 @@ MAKERS: dict[str, Callable[[Path], Path]] = {
     "bert, tokens of XLM-R": lambda folder: _bert_of_xlm_r(folder, 2),
     "bert of one type": lambda folder: _bert_of_xlm_r(folder, 1),
     "mpnet, more buckets": lambda folder: _variant(folder, "mpnet", relative_attention_num_buckets=40),
+    "deberta, content to position": lambda folder: _variant(
+        folder,
+        "deberta",
+        pos_att_type="c2p",
+        max_relative_positions=100,
+        position_biased_input=True,
+        type_vocab_size=2,
+        embedding_size=24,
+    ),
+    "deberta, position to content": lambda folder: _variant(folder, "deberta", pos_att_type=["p2c"]),
+    "deberta-v2, own projections": lambda folder: _variant(
+        folder,
+        "deberta-v2",
+        share_att_key=False,
+        norm_rel_ebd="none",
+        position_buckets=-1,
+        max_relative_positions=48,
+        position_biased_input=True,
+        type_vocab_size=2,
+        embedding_size=24,
+    ),
+    "deberta-v2, content to position": lambda folder: _variant(
+        folder, "deberta-v2", pos_att_type="c2p", max_relative_positions=128, hidden_act="gelu_new"
+    ),
+    "deberta-v2, position to content": lambda folder: _variant(
+        folder, "deberta-v2", pos_att_type=["p2c"], share_att_key=False, position_buckets=20
+    ),
+    "deberta-v2, no relative positions": lambda folder: _variant(
+        folder,
+        "deberta-v2",
+        relative_attention=False,
+        pos_att_type=None,
+        norm_rel_ebd="none",
+        position_biased_input=True,
+    ),
+    "mobilebert, other sizes": lambda folder: _variant(
+        folder,
+        "mobilebert",
+        embedding_size=20,
+        intra_bottleneck_size=24,
+        true_hidden_size=24,
+        num_feedforward_networks=1,
+        hidden_act="gelu",
+        type_vocab_size=3,
+    ),
+    "modernbert with biases": lambda folder: _variant(
+        folder,
+        "modernbert",
+        attention_bias=True,
+        mlp_bias=True,
+        norm_bias=True,
+        classifier_bias=True,
+        classifier_activation="relu",
+        hidden_activation="gelu_pytorch_tanh",
+    ),
+    "modernbert as mmBERT": lambda folder: _variant(folder, "modernbert", make_mmbert_tokenizer(), local_attention=48),
+    "modernbert, other layers": lambda folder: _variant(
+        folder,
+        "modernbert",
+        layer_types=["sliding_attention", "full_attention", "full_attention", "sliding_attention", "full_attention"],
+        local_attention=129,
+        rope_parameters={"full_attention": {"rope_theta": 500.0}, "sliding_attention": {"rope_theta": 90.0}},
+    ),
 }
 
 
@@ -276,10 +345,20 @@ def test_the_command_line_tells_what_it_is_and_answers(folder: Path) -> None:
 def test_a_tensor_that_is_missing_is_named_as_transformers_names_it(folder: Path, tmp_path: Path) -> None:
     broken = Path(shutil.copytree(folder, tmp_path / "broken"))
     held = load_file(broken / "model.safetensors")
-    lost = sorted(name for name in held if "embeddings.LayerNorm" in name)[0]
+    lost = sorted(name for name in held if "embeddings.LayerNorm" in name or "embeddings.norm" in name)[0]
     save_file({name: value for name, value in held.items() if name != lost}, broken / "model.safetensors")
     with pytest.raises(ModelFolderError, match=lost):
         open_folder(broken)
+
+
+@pytest.mark.parametrize("lost", ["classifier", ("classifier", "head")], ids=["of a masked model", "of no task"])
+def test_a_modernbert_without_a_head_is_told_so(lost: Any, tmp_path: Path) -> None:
+    folder = make("modernbert", tmp_path / "model")
+    held = load_file(folder / "model.safetensors")
+    kept = {name: value for name, value in held.items() if not name.startswith(lost)}
+    save_file(kept, folder / "model.safetensors")
+    with pytest.raises(ModelFolderError, match=r"has no question-answering head \(classifier\)"):
+        open_folder(folder)
 
 
 # Tokenizers without tokenizer.json
@@ -455,6 +534,32 @@ def test_distances_are_those_of_mpnet() -> None:
     buckets = np.arange(64, dtype=np.float32).reshape(32, 2)
     wanted = encoder.relative_position_bucket(torch.arange(1 - 600, 600)).numpy()
     np.testing.assert_array_equal(distance_bias(buckets, 600), np.stack([2 * wanted, 2 * wanted + 1], 1))
+
+
+@pytest.mark.parametrize(
+    ("buckets", "longest"), [(256, 512), (256, 1024), (32, 512), (20, 128), (5, 40), (4, 4), (-1, 512), (-1, 100)]
+)
+def test_buckets_are_those_of_deberta(buckets: int, longest: int) -> None:
+    build = transformers.models.deberta_v2.modeling_deberta_v2.build_relative_position
+    empty = torch.empty(1, 900, 1)
+    span = buckets if buckets > 0 else longest
+    wanted = torch.clamp(build(empty, empty, buckets, longest)[0] + span, 0, 2 * span - 1).numpy()
+    relative = Disentangled(span=span, longest=longest if buckets > 0 else 0)
+    by_distance = distance_buckets(relative, 900)
+    np.testing.assert_array_equal(by_distance[899:], wanted[:, 0])
+    np.testing.assert_array_equal(by_distance[:900], wanted[0, ::-1])
+
+
+@pytest.mark.parametrize("base", [10_000.0, 160_000.0, 80_000.0])
+def test_angles_are_those_of_modernbert(base: float) -> None:
+    rotary = transformers.models.modernbert.modeling_modernbert.ModernBertRotaryEmbedding
+    parameters = {"full_attention": {"rope_type": "default", "rope_theta": base}}
+    config = transformers.ModernBertConfig(num_hidden_layers=1, rope_parameters=parameters)
+    cos, sin = rotary(config)(torch.empty(1), torch.arange(8192)[None], "full_attention")
+    angles = rotary_angles(base, 64, 8192)
+    # An ulp of a frequency is 5e-4 of an angle at position 8192.
+    np.testing.assert_allclose(np.cos(angles), cos[0, :, :32].numpy(), rtol=0, atol=1e-3)
+    np.testing.assert_allclose(np.sin(angles)[:512], sin[0, :512, :32].numpy(), rtol=0, atol=5e-5)
 
 
 def test_a_model_without_types_takes_the_parts_all_the_same(roberta: Path) -> None:

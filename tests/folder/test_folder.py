@@ -329,7 +329,7 @@ def test_int8_needs_sound_scales(checkpoint: Path, scale: np.ndarray | None) -> 
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"model_type": "deberta-v2"}, "'deberta-v2', but only bert | distilbert | roberta"),
+        ({"model_type": "xlnet"}, "'xlnet', but only bert | distilbert | roberta"),
         ({"model_type": ["bert"]}, "model_type is ['bert']"),
         ({"model_type": "distilbert"}, "n_layers is missing"),
         ({"model_type": "roberta", "max_position_embeddings": 2}, "max_position_embeddings is 2"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -12,9 +13,12 @@ from hypothesis import strategies as st
 
 from dynamic_tinybert.model import (
     BERT_BASE,
+    Bottleneck,
     BudgetError,
+    Disentangled,
     LengthConfig,
     ModelShape,
+    Modern,
     macs,
     parse_budget,
     share,
@@ -160,6 +164,22 @@ def test_macs_of_bert_base_by_hand() -> None:
     layer = 4 * 768**2 * 384 + 2 * 768 * 384**2 + 2 * 768 * 3072 * 384
     assert layer == 2_944_401_408
     assert macs(BERT_BASE, 384) == 12 * layer
+
+
+def test_macs_of_deberta_and_modernbert_by_hand() -> None:
+    # k = 10, 5, 3 as above: 836; and for two kinds of scores by 2 * 4 buckets, 2 * 2 * 8 * (10 + 5).
+    scores = Disentangled(span=4, to_position=True, to_content=True)
+    assert macs(replace(TINY, disentangled=scores), [10], LengthConfig((0.5, 0.3))) == 836 + 480
+    one = Disentangled(span=4, longest=6, to_content=True)
+    assert macs(replace(TINY, disentangled=one), [10], LengthConfig((0.5, 0.3))) == 836 + 240
+    assert macs(replace(TINY, disentangled=Disentangled()), [10]) == macs(TINY, [10])
+    # A bottleneck of width 1, three feed-forwards, embeddings of width 2: before attention 2 * 2 + 3 = 7 and 2 k^2,
+    # after it 4 + 2 * 3 * 3 = 22; the embeddings 3 * 2 * 2 * 10.
+    narrow = replace(TINY, bottleneck=Bottleneck(width=1, feed_forwards=3))
+    assert macs(narrow, [10], LengthConfig((0.5, 0.3))) == 7 * 15 + 2 * (100 + 25) + 22 * 8 + 120
+    # The gate is a third projection, 2 * 3 * (5 + 3); the head is once for each token, 2 * 2 * 10.
+    modern = Modern(bases=(1e4, 1e4), local=(False, True), reach=2)
+    assert macs(replace(TINY, modern=modern), [10], LengthConfig((0.5, 0.3))) == 836 + 48 + 40
 
 
 def test_macs_add_up_over_windows_at_their_own_lengths() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +17,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from dynamic_tinybert.model import LengthConfig, ModelShape, QuantizedTensor, macs
+from dynamic_tinybert.model import Bottleneck, Disentangled, LengthConfig, ModelShape, Modern, QuantizedTensor, macs
 from dynamic_tinybert.runtime import Logits, build_graph
 from dynamic_tinybert.runtime.graph import INPUTS, OUTPUTS, Precision
 from dynamic_tinybert.runtime.onnx_writer import encode_model
@@ -106,6 +107,82 @@ SHAPES = {
     ),
     "as ALBERT": random_shape(layers=3, embedding=8, projected=True, sharing=(0, 0, 0), activation="gelu_tanh"),
     "as ALBERT, two groups": random_shape(layers=5, projected=True, sharing=(0, 0, 0, 1, 1)),
+    "as DeBERTa v3": random_shape(
+        layers=4,
+        token_types=0,
+        typed=False,
+        disentangled=Disentangled(
+            span=8, longest=64, to_position=True, to_content=True, shared=True, normed=True, positioned=False
+        ),
+    ),
+    "as DeBERTa v2, own projections, the question votes": random_shape(
+        layers=3,
+        hidden=24,
+        heads=3,
+        significance="question",
+        embedding=10,
+        projected=True,
+        disentangled=Disentangled(span=12, to_position=True, to_content=True),
+    ),
+    "as DeBERTa, content to position": random_shape(
+        layers=3, disentangled=Disentangled(span=5, longest=20, to_position=True)
+    ),
+    "as DeBERTa, position to content": random_shape(
+        layers=3,
+        token_types=2,
+        typed=False,
+        disentangled=Disentangled(span=4, longest=8, to_content=True, normed=True),
+    ),
+    "as the first DeBERTa": random_shape(
+        layers=3,
+        hidden=24,
+        heads=3,
+        disentangled=Disentangled(span=15, to_position=True, to_content=True, positioned=False, packed=True),
+    ),
+    "as DeBERTa without relative positions": random_shape(disentangled=Disentangled()),
+    "as MobileBERT": random_shape(
+        layers=4,
+        hidden=24,
+        embedding=7,
+        projected=True,
+        activation="relu",
+        significance="question",
+        bottleneck=Bottleneck(width=8, feed_forwards=3),
+    ),
+    "as MobileBERT, one feed-forward": random_shape(
+        layers=2, typed=False, embedding=7, projected=True, bottleneck=Bottleneck(width=20, feed_forwards=1)
+    ),
+    "as ModernBERT": random_shape(
+        layers=6,
+        token_types=0,
+        typed=False,
+        norm_epsilon=1e-5,
+        modern=Modern(bases=(1e5, 1e2, 1e2) * 2, local=(False, True, True) * 2, reach=6, head_activation="gelu_tanh"),
+    ),
+    "as ModernBERT with biases": random_shape(
+        layers=3,
+        hidden=24,
+        heads=3,
+        token_types=0,
+        typed=False,
+        activation="gelu_tanh",
+        modern=Modern(
+            bases=(1e4,) * 3,
+            local=(True, False, True),
+            reach=2,
+            attention_bias=True,
+            feed_forward_bias=True,
+            norm_bias=True,
+            head_bias=True,
+        ),
+    ),
+    "as ModernBERT, all attention everywhere, the question votes": random_shape(
+        layers=4,
+        token_types=0,
+        typed=False,
+        significance="question",
+        modern=Modern(bases=(1e5,) * 4, local=(False,) * 4, reach=64, norm_bias=True),
+    ),
 }
 
 CONFIGS = {
@@ -182,7 +259,38 @@ def test_as_many_tokens_pass_each_layer_as_the_lengths_say(config: Callable[[int
 
 
 @st.composite
-def cases(draw: st.DrawFn) -> tuple[ModelShape, Batch, int]:
+def variants(draw: st.DrawFn, shape: ModelShape) -> ModelShape:
+    """A DeBERTa, a ModernBERT or a MobileBERT of about the sizes of `shape`."""
+    kind = draw(st.sampled_from(["deberta", "modern", "mobile"]))
+    layers, flag = range(shape.layers), st.booleans()
+    if kind == "deberta":
+        to_position = draw(flag)
+        packed = draw(flag)
+        span = draw(st.integers(4, 12))
+        relative = Disentangled(
+            span=span,
+            longest=0 if packed or draw(flag) else draw(st.integers(span // 2 + 2, 40)),
+            to_position=to_position,
+            to_content=not to_position or draw(flag),
+            shared=not packed and draw(flag),
+            normed=not packed and draw(flag),
+            positioned=draw(flag),
+            packed=packed,
+        )
+        return replace(shape, disentangled=relative)
+    if kind == "modern":
+        local = tuple(draw(flag) if shape.significance == "all" else False for _ in layers)
+        bases = tuple(draw(st.sampled_from([10.0, 1e4])) for _ in layers)
+        biases = {name: draw(flag) for name in ("attention_bias", "feed_forward_bias", "norm_bias", "head_bias")}
+        modern = Modern(bases=bases, local=local, reach=draw(st.integers(0, 12)), **biases)
+        hidden = 2 * shape.hidden
+        return replace(shape, hidden=hidden, token_types=0, typed=False, norm_epsilon=1e-5, modern=modern)
+    narrow = Bottleneck(width=shape.heads * draw(st.integers(2, 4)), feed_forwards=draw(st.integers(1, 3)))
+    return replace(shape, embedding=draw(st.integers(1, 9)), projected=True, bottleneck=narrow)
+
+
+@st.composite
+def cases(draw: st.DrawFn, of_bert: bool = True) -> tuple[ModelShape, Batch, int]:
     heads = draw(st.integers(1, 3))
     shape = random_shape(
         layers=draw(st.integers(1, 4)),
@@ -192,6 +300,8 @@ def cases(draw: st.DrawFn) -> tuple[ModelShape, Batch, int]:
         activation=draw(st.sampled_from(["gelu", "gelu_tanh", "relu"])),
         significance=draw(st.sampled_from(["all", "question"])),
     )
+    if not of_bert:
+        shape = draw(variants(shape))
     tokens = draw(st.lists(st.integers(1, 20), min_size=1, max_size=4))
     lengths = []
     for real in tokens:
@@ -207,6 +317,17 @@ def cases(draw: st.DrawFn) -> tuple[ModelShape, Batch, int]:
 @given(cases())
 @settings(deadline=None, database=None, max_examples=40, derandomize=True)
 def test_any_batch_of_any_model_equals_the_reference(case: tuple[ModelShape, Batch, int]) -> None:
+    assert_case_equals_the_reference(case)
+
+
+@pytest.mark.slow
+@given(cases(of_bert=False))
+@settings(deadline=None, database=None, max_examples=40, derandomize=True)
+def test_any_batch_of_other_architectures_equals_the_reference(case: tuple[ModelShape, Batch, int]) -> None:
+    assert_case_equals_the_reference(case)
+
+
+def assert_case_equals_the_reference(case: tuple[ModelShape, Batch, int]) -> None:
     shape, batch, seed = case
     weights = random_weights(shape, seed)
     for row in rows_of(batch):
@@ -413,6 +534,18 @@ def multiplied(steps: list[Step]) -> int:
 
 
 COSTLY = ModelShape(layers=6, hidden=48, heads=3, feed_forward=192, vocabulary=50, positions=128)
+COSTLY_VARIANTS = {
+    "BERT": COSTLY,
+    "DeBERTa": replace(
+        COSTLY, disentangled=Disentangled(span=20, longest=60, to_position=True, to_content=True, shared=True)
+    ),
+    "MobileBERT": replace(
+        COSTLY, heads=4, embedding=16, projected=True, bottleneck=Bottleneck(width=32, feed_forwards=4)
+    ),
+    "ModernBERT": replace(
+        COSTLY, modern=Modern(bases=(1e5, 1e4, 1e4) * 2, local=(False, True, True) * 2, reach=32), norm_epsilon=1e-5
+    ),
+}
 
 
 @FUSED
@@ -429,18 +562,21 @@ def test_after_a_drop_tensors_are_as_wide_as_the_longest_row(fused: bool, tmp_pa
 
 
 @FUSED
+@pytest.mark.parametrize("costly", COSTLY_VARIANTS.values(), ids=COSTLY_VARIANTS.keys())
 @pytest.mark.parametrize(
     "fractions", [(1.0,) * 6, (0.5,) * 6, (0.9, 0.8, 0.6, 0.4, 0.3, 0.2), (1.0, 1.0, 1.0, 0.5, 0.4, 0.3), (0.01,) * 6]
 )
-def test_what_runs_is_what_is_counted(fractions: tuple[float, ...], fused: bool, tmp_path: Path) -> None:
+def test_what_runs_is_what_is_counted(
+    fractions: tuple[float, ...], costly: ModelShape, fused: bool, tmp_path: Path
+) -> None:
     config = LengthConfig(fractions)
-    spent = multiplied(profile(encode(COSTLY, fused=fused), of(COSTLY, [100], config), tmp_path))
-    counted = macs(COSTLY, [100], config)
+    spent = multiplied(profile(encode(costly, fused=fused), of(costly, [100], config), tmp_path))
+    counted = macs(costly, [100], config)
     assert spent < 1.03 * counted
     if config == LengthConfig.full(6):
         assert spent == pytest.approx(counted, rel=0.005)  # the span head is not counted
     else:
-        assert spent < 0.9 * macs(COSTLY, [100])
+        assert spent < 0.9 * macs(costly, [100])
 
 
 @FUSED
@@ -544,6 +680,9 @@ def test_large_weights_are_stored_once() -> None:
 # INT8.
 
 
+INT8 = ["1 layer", "24 layers", "relu", "gelu_tanh", "1 head of 7", "narrow feed-forward"]
+
+
 @FUSED
 def test_int8_is_near_fp32(fused: bool) -> None:
     shape = random_shape(layers=4, hidden=96, heads=6, feed_forward=384, vocabulary=300, positions=128)
@@ -557,7 +696,9 @@ def test_int8_is_near_fp32(fused: bool) -> None:
 
 
 @FUSED
-@pytest.mark.parametrize("name", ["1 layer", "24 layers", "relu", "gelu_tanh", "1 head of 7", "narrow feed-forward"])
+@pytest.mark.parametrize(
+    "name", [*INT8, "as DeBERTa v3", "as ModernBERT", "as ModernBERT with biases", "as MobileBERT"]
+)
 def test_int8_keeps_as_many_tokens_as_it_is_told(name: str, fused: bool) -> None:
     shape = SHAPES[name]
     batch = of(shape, TOKENS, LengthConfig.uniform(shape.layers, 0.8), extra=2)

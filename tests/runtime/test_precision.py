@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,15 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from dynamic_tinybert.model import LengthConfig, QuantizedTensor
+from dynamic_tinybert.model import Disentangled, LengthConfig, ModelShape, Modern, QuantizedTensor
 from dynamic_tinybert.runtime import PRECISION_VARIABLE, Runtime, choose_precision, multiplies_exactly, session
 from support.runtime_reference import random_batch, random_shape, random_weights
 
 SHAPE = random_shape(layers=4, hidden=96, heads=6, feed_forward=384, vocabulary=300, positions=128)
+DEBERTA = replace(
+    SHAPE, disentangled=Disentangled(span=32, longest=128, to_position=True, to_content=True, shared=True, normed=True)
+)
+MODERN = replace(SHAPE, modern=Modern(bases=(1e5, 1e4, 1e4, 1e5), local=(False, True, True, False), reach=16))
 WEIGHTS = random_weights(SHAPE)
 
 
@@ -110,13 +115,14 @@ def test_products_are_exact_or_made_so(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_int8_of_rows_of_one_length_is_exactly_that_of_each_alone(threads: int) -> None:
-    runtime = Runtime(SHAPE, WEIGHTS, precision="int8", threads=threads)
+@pytest.mark.parametrize("shape", [SHAPE, DEBERTA, MODERN], ids=["BERT", "DeBERTa", "ModernBERT"])
+def test_int8_of_rows_of_one_length_is_exactly_that_of_each_alone(shape: ModelShape, threads: int) -> None:
+    runtime = Runtime(shape, random_weights(shape), precision="int8", threads=threads)
     draw = np.random.default_rng(0)
     for tokens in (2, 3, 17, 33, 64, 127):
         fractions = tuple(float(f) for f in np.minimum.accumulate(draw.uniform(0.2, 1, SHAPE.layers)))
         rows = int(draw.integers(2, 7))
-        batch = random_batch(SHAPE, LengthConfig(fractions).lengths([tokens] * rows), [tokens] * rows, seed=tokens)
+        batch = random_batch(shape, LengthConfig(fractions).lengths([tokens] * rows), [tokens] * rows, seed=tokens)
         together = runtime.run(*batch)
         for row in range(rows):
             alone = runtime.run(*(array[row : row + 1] for array in batch))

@@ -3,9 +3,10 @@
 usage: random_checkpoints.py FOLDER [KIND ...]     a subfolder of FOLDER for each kind
 
 Each has a tokenizer of its architecture's own kind, trained on the texts of examples/: WordPiece (BERT, DistilBERT,
-ELECTRA, MPNet), byte-level BPE (RoBERTa), Unigram as SentencePiece's (XLM-R, ALBERT). The weights tell tokens,
-positions and layers apart, no bias is 0, and logits lie some units apart, so that what is wrong shows. The same call
-makes the same checkpoint, whichever transformers 5 makes it (but for what its files say of themselves).
+ELECTRA, MPNet, MobileBERT), byte-level BPE (RoBERTa, DeBERTa, ModernBERT), Unigram as SentencePiece's (XLM-R, ALBERT,
+DeBERTa v2). The weights tell tokens, positions and layers apart, no bias is 0, and logits lie some units apart, so that
+errors show. The same call makes the same checkpoint, whichever transformers 5 makes it (but for what its files say of
+themselves).
 """
 
 from __future__ import annotations
@@ -22,13 +23,34 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
-KINDS = ("bert", "roberta", "xlm-roberta", "distilbert", "electra", "mpnet", "albert")
+KINDS = (
+    "bert",
+    "roberta",
+    "xlm-roberta",
+    "distilbert",
+    "electra",
+    "mpnet",
+    "albert",
+    "deberta",
+    "deberta-v2",
+    "mobilebert",
+    "modernbert",
+)
 POSITIONS = 512  # the longest window
 _ROOT = Path(__file__).parents[2]
 _SCRIPTS = "Zoë Müller œuvre naïve Ελλάδα Москва שלום مرحبا नमस्ते 東京 京都 서울 ประเทศไทย €5 50% “a” — 1’000"
 _WORDS = 1500  # in a vocabulary, at most
+DEBERTA_V3 = {
+    "relative_attention": True,
+    "position_buckets": 64,
+    "norm_rel_ebd": "layer_norm",
+    "share_att_key": True,
+    "pos_att_type": ["p2c", "c2p"],
+    "position_biased_input": False,
+}
+_MODERNBERT = {"bos_token_id": 0, "cls_token_id": 0, "eos_token_id": 1, "sep_token_id": 1}
 
 
 def make(kind: str, folder: Path, *, layers: int = 3, hidden: int = 48, seed: int = 0) -> Path:
@@ -89,6 +111,20 @@ def make_model(kind: str, vocabulary: int, *, layers: int, hidden: int) -> Any:
     if kind == "mpnet":
         sizes |= {"max_position_embeddings": POSITIONS + 2, "layer_norm_eps": 1e-5}
         return transformers.MPNetForQuestionAnswering(transformers.MPNetConfig(**sizes))
+    if kind == "deberta":
+        positions = {"relative_attention": True, "pos_att_type": ["c2p", "p2c"], "position_biased_input": False}
+        config = transformers.DebertaConfig(**sizes, **positions)
+        return transformers.DebertaForQuestionAnswering(config)
+    if kind == "deberta-v2":
+        config = transformers.DebertaV2Config(**sizes, **DEBERTA_V3)
+        return transformers.DebertaV2ForQuestionAnswering(config)
+    if kind == "mobilebert":
+        narrow = {"embedding_size": hidden // 3, "intra_bottleneck_size": hidden // 2}
+        config = transformers.MobileBertConfig(**sizes, **narrow)
+        return transformers.MobileBertForQuestionAnswering(config)
+    if kind == "modernbert":
+        config = transformers.ModernBertConfig(**sizes, local_attention=24, pad_token_id=3, **_MODERNBERT)
+        return transformers.ModernBertForQuestionAnswering(config)
     return transformers.AlbertForQuestionAnswering(transformers.AlbertConfig(**sizes, embedding_size=hidden // 2))
 
 
@@ -99,6 +135,18 @@ def randomize(model: Any, seed: int = 0) -> Any:
     """
     embeddings = {f"{name}.weight" for name, module in model.named_modules() if isinstance(module, torch.nn.Embedding)}
     loudness = {"query": 2, "key": 2, "q": 2, "k": 2, "q_lin": 2, "k_lin": 2, "qa_outputs": 4}
+    loudness |= {
+        "query_proj": 2,
+        "key_proj": 2,
+        "pos_query_proj": 2,
+        "pos_key_proj": 2,
+        "pos_proj": 2,
+        "pos_q_proj": 2,
+        "in_proj": 1.4,
+        "Wqkv": 1.4,
+        "classifier": 1.5,
+    }
+    quiet = 0.5 if model.config.model_type == "mobilebert" else 1.0  # its states have no norms
     with torch.no_grad():
         for name, value in model.named_parameters():
             noise = np.random.default_rng((seed, zlib.crc32(name.encode()))).standard_normal(value.shape, np.float32)
@@ -109,16 +157,18 @@ def randomize(model: Any, seed: int = 0) -> Any:
                 norm = "norm" in name.lower() and name.endswith("weight")
                 scaled = 1 + 0.1 * noise if norm else 0.2 * noise
             else:
-                scaled = loudness.get(module, 1) / math.sqrt(value.shape[1]) * noise
+                scaled = quiet * loudness.get(module, 1) / math.sqrt(value.shape[1]) * noise
             value.copy_(torch.from_numpy(np.asarray(scaled, np.float32)))
+        if model.config.model_type == "mobilebert":  # as transformers makes it: tokens beside padding see it
+            model.get_input_embeddings().weight[model.config.pad_token_id] = 0
     return model.eval()
 
 
 def make_tokenizer(kind: str) -> Any:
     """A fast tokenizer of a kind, of transformers' own class for it, trained on the texts of examples/."""
     longest = {"model_max_length": POSITIONS}
-    if kind == "roberta":
-        special = ["<s>", "<pad>", "</s>", "<unk>"]
+    if kind in ("roberta", "deberta"):
+        special = ["<s>", "<pad>", "</s>", "<unk>"] if kind == "roberta" else ["[CLS]", "[PAD]", "[SEP]", "[UNK]"]
         trained = Tokenizer(models.BPE())
         trained.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         trainer = trainers.BpeTrainer(
@@ -128,8 +178,9 @@ def make_tokenizer(kind: str) -> Any:
             show_progress=False,
         )
         model = _train(trained, trainer)
-        words = {**model["vocab"], "<mask>": len(model["vocab"])}
-        return transformers.RobertaTokenizer(vocab=words, merges=[tuple(pair) for pair in model["merges"]], **longest)
+        words = {**model["vocab"], "<mask>" if kind == "roberta" else "[MASK]": len(model["vocab"])}
+        own = transformers.RobertaTokenizer if kind == "roberta" else transformers.DebertaTokenizer
+        return own(vocab=words, merges=[tuple(pair) for pair in model["merges"]], **longest)
     if kind == "xlm-roberta":
         special = ["<s>", "<pad>", "</s>", "<unk>"]
         trained = Tokenizer(models.Unigram())
@@ -137,6 +188,15 @@ def make_tokenizer(kind: str) -> Any:
         trained.pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always")
         pieces = _pieces(trained, special)
         return transformers.XLMRobertaTokenizer(vocab=[*pieces, ("<mask>", 0.0)], **longest)
+    if kind == "modernbert":
+        return _modernbert_tokenizer()
+    if kind == "deberta-v2":
+        special = ["[PAD]", "[CLS]", "[SEP]", "[UNK]"]
+        trained = Tokenizer(models.Unigram())
+        trained.normalizer = normalizers.NFKC()
+        trained.pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always")
+        pieces = _pieces(trained, special, unknown="[UNK]")
+        return transformers.DebertaV2Tokenizer(vocab=[*pieces, ("[MASK]", 0.0)], unk_id=3, **longest)
     if kind == "albert":
         special = ["<pad>", "<unk>", "[CLS]", "[SEP]", "[MASK]"]
         trained = Tokenizer(models.Unigram())
@@ -150,15 +210,83 @@ def make_tokenizer(kind: str) -> Any:
     words = _wordpieces()
     if kind == "mpnet":  # BERT's words between the special tokens of RoBERTa
         words = ["<s>", "<pad>", "</s>", "<unk>", *words, "<mask>"]
-    names = {"bert": "Bert", "distilbert": "DistilBert", "electra": "Electra", "mpnet": "MPNet"}
+    names = {
+        "bert": "Bert",
+        "mobilebert": "MobileBert",
+        "distilbert": "DistilBert",
+        "electra": "Electra",
+        "mpnet": "MPNet",
+    }
     return getattr(transformers, f"{names[kind]}Tokenizer")(
         vocab={word: i for i, word in enumerate(words)}, do_lower_case=True, **longest
     )
 
 
-def _pieces(tokenizer: Any, special: list[str]) -> list[tuple[str, float]]:
+def make_mmbert_tokenizer() -> Any:
+    """A tokenizer as mmBERT's, which is Gemma's: BPE of a text that is never split, with bytes for what is unknown."""
+    special = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>"]
+    trained = Tokenizer(models.BPE())
+    trained.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split("\n", "isolated"),
+            pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="never"),
+            pre_tokenizers.Punctuation(),
+        ]
+    )
+    trainer = trainers.BpeTrainer(
+        vocab_size=_WORDS - 256,
+        special_tokens=[*special, *(f"<0x{byte:02X}>" for byte in range(256))],
+        limit_alphabet=150,
+        show_progress=False,
+    )
+    model = _train(trained, trainer)
+    merges = [tuple(pair) for pair in model["merges"]]
+    made = Tokenizer(models.BPE(model["vocab"], merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True))
+    made.normalizer = normalizers.Replace(" ", "▁")
+    made.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
+    made.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+    made.post_processor = processors.TemplateProcessing(
+        single="<bos>:0 $A:0 <eos>:0",
+        pair="<bos>:0 $A:0 <eos>:0 $B:1 <eos>:1",
+        special_tokens=[("<bos>", 2), ("<eos>", 1)],
+    )
+    roles = dict(zip(("pad_token", "sep_token", "cls_token", "unk_token", "mask_token"), special, strict=True))
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=made,
+        model_input_names=["input_ids", "attention_mask"],
+        model_max_length=POSITIONS,
+        **roles,
+    )
+
+
+def _modernbert_tokenizer() -> Any:
+    special = ["[CLS]", "[SEP]", "[UNK]", "[PAD]", "[MASK]"]
+    trained = Tokenizer(models.BPE())
+    trained.normalizer = normalizers.NFC()
+    trained.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    trained.decoder = decoders.ByteLevel()
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    trainer = trainers.BpeTrainer(
+        vocab_size=_WORDS, special_tokens=special, initial_alphabet=alphabet, show_progress=False
+    )
+    trained.train_from_iterator(_texts(), trainer)
+    trained.post_processor = processors.TemplateProcessing(
+        single="[CLS]:0 $A:0 [SEP]:0",
+        pair="[CLS]:0 $A:0 [SEP]:0 $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", 0), ("[SEP]", 1)],
+    )
+    roles = dict(zip(("cls_token", "sep_token", "unk_token", "pad_token", "mask_token"), special, strict=True))
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=trained,
+        model_input_names=["input_ids", "attention_mask"],
+        model_max_length=POSITIONS,
+        **roles,
+    )
+
+
+def _pieces(tokenizer: Any, special: list[str], unknown: str = "<unk>") -> list[tuple[str, float]]:
     """A vocabulary of a unigram model: the special tokens, and pieces, the likeliest first."""
-    trainer = trainers.UnigramTrainer(vocab_size=_WORDS, special_tokens=special, unk_token="<unk>", show_progress=False)
+    trainer = trainers.UnigramTrainer(vocab_size=_WORDS, special_tokens=special, unk_token=unknown, show_progress=False)
     pieces = [(piece, round(score, 6)) for piece, score in _train(tokenizer, trainer)["vocab"]]
     return [*pieces[: len(special)], *sorted(pieces[len(special) :], key=lambda piece: (-piece[1], piece[0]))]
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from dynamic_tinybert.folder import tensor_table
 from dynamic_tinybert.model import Activation, ModelShape
 
 FloatArray = npt.NDArray[np.float64]
@@ -54,21 +55,11 @@ def answer(
         for name, value in weights.items()
     }
     tokens = len(ids)
-    size = shape.hidden // shape.heads
+    size = shape.inner_width // shape.heads
     epsilon = shape.norm_epsilon
 
-    embedded = np.empty((tokens, shape.embedding_width))
-    for position in range(tokens):
-        embedded[position] = (
-            w["embeddings.word"][ids[position]].astype(np.float64)
-            + w["embeddings.position"][shape.first_position + position]
-        )
-        if shape.token_types:
-            embedded[position] += w["embeddings.token_type"][types[position] if shape.typed else 0]
     # `states` is indexed by position; a dropped token's row stays what it was when it was dropped.
-    states = _norm(embedded, w, "embeddings.norm", epsilon)
-    if shape.projected:
-        states = _linear(states, w, "embeddings.projection")
+    states = _embed(shape, w, ids, types)
     passed = np.zeros(tokens, np.int64)
     kept = list(range(tokens))
     margin = math.inf
@@ -76,20 +67,23 @@ def answer(
     for i in range(shape.layers):
         name = f"layers.{shape.weights_of_layers[i]}"
         x = states[kept]
-        query, key, value = (_linear(x, w, f"{name}.{part}") for part in ("query", "key", "value"))
-        mixed = np.empty_like(x)
+        query, key, value = _attention_inputs(shape, w, i, x)
+        mixed = np.empty_like(query)
         significance = np.zeros(len(kept))
         voting = [shape.significance == "all" or types[position] == 0 for position in kept]
         for head in range(shape.heads):
             columns = slice(head * size, (head + 1) * size)
-            scores = query[:, columns] @ key[:, columns].T / math.sqrt(size)
-            if shape.distances:
-                scores += [[w["distances"][_bucket(k - q), head] for k in kept] for q in kept]
+            scores = _scores(shape, w, i, head, query[:, columns], key[:, columns], kept)
             exponents = np.exp(scores - scores.max(axis=1, keepdims=True))
             probabilities = exponents / exponents.sum(axis=1, keepdims=True)
             mixed[:, columns] = probabilities @ value[:, columns]
             significance += probabilities[voting].sum(axis=0)  # over the query positions
-        attended = _norm(_linear(mixed, w, f"{name}.attention_output") + x, w, f"{name}.attention_norm", epsilon)
+        wide, x = x, _scaled(_linear(x, w, f"{name}.inner"), w, f"{name}.inner_norm") if shape.bottleneck else x
+        attended = _linear(mixed, w, f"{name}.attention_output") + x
+        if shape.bottleneck:
+            attended = _scaled(attended, w, f"{name}.attention_norm")
+        elif not shape.modern:
+            attended = _norm(attended, w, f"{name}.attention_norm", epsilon)
 
         # The first token always stays, then the most significant.
         others = sorted(range(1, len(kept)), key=lambda slot: -significance[slot])
@@ -97,16 +91,124 @@ def answer(
         if stay and go:
             margin = min(margin, significance[stay].min() - significance[go].max())
         survivors = sorted([0, *stay])
-        attended = attended[survivors]
+        attended, wide = attended[survivors], wide[survivors]
         kept = [kept[slot] for slot in survivors]
 
-        inner = _activate(_linear(attended, w, f"{name}.intermediate"), shape.activation)
-        outer = _norm(_linear(inner, w, f"{name}.output") + attended, w, f"{name}.output_norm", epsilon)
+        if shape.bottleneck:
+            for part in (*(f"{name}.{j}" for j in range(shape.bottleneck.feed_forwards - 1)), name):
+                inner = _activate(_linear(attended, w, f"{part}.intermediate"), shape.activation)
+                attended = _scaled(_linear(inner, w, f"{part}.output") + attended, w, f"{part}.output_norm")
+            outer = _scaled(_linear(attended, w, f"{name}.outer") + wide, w, f"{name}.outer_norm")
+        elif shape.modern:
+            normed = _norm(attended, w, f"{name}.feed_forward_norm", epsilon)
+            inner, gate = np.split(_linear(normed, w, f"{name}.intermediate"), 2, axis=1)
+            outer = _linear(_activate(inner, shape.activation) * gate, w, f"{name}.output") + attended
+        else:
+            inner = _activate(_linear(attended, w, f"{name}.intermediate"), shape.activation)
+            outer = _norm(_linear(inner, w, f"{name}.output") + attended, w, f"{name}.output_norm", epsilon)
         states[kept] = outer
         passed[kept] += 1
 
+    if shape.modern:
+        states = _linear(_norm(states, w, "final_norm", epsilon), w, "head.dense")
+        states = _norm(_activate(states, shape.modern.head_activation), w, "head.norm", epsilon)
     logits = _linear(states, w, "span")
     return Found(logits[:, 0], logits[:, 1], passed, margin)
+
+
+def _embed(shape: ModelShape, w: Mapping[str, FloatArray], ids: Sequence[int], types: Sequence[int]) -> FloatArray:
+    """The states before the first layer, `[tokens, hidden]`."""
+    if shape.bottleneck:
+        words = np.stack([w["embeddings.word"][token].astype(np.float64) for token in ids])
+        nothing = np.zeros((1, shape.embedding_width))
+        around = np.concatenate([[*words[1:], *nothing], words, [*nothing, *words[:-1]]], axis=1)
+        wide = _linear(around, w, "embeddings.projection") + w["embeddings.position"][: len(ids)]
+        kinds = list(types) if shape.typed else [0] * len(types)
+        return _scaled(wide + w["embeddings.token_type"][kinds], w, "embeddings.norm")
+    embedded = np.empty((len(ids), shape.embedding_width))
+    for position, token in enumerate(ids):
+        embedded[position] = w["embeddings.word"][token].astype(np.float64)
+        if shape.positioned:
+            embedded[position] += w["embeddings.position"][shape.first_position + position]
+        if shape.token_types:
+            embedded[position] += w["embeddings.token_type"][types[position] if shape.typed else 0]
+    if shape.disentangled and shape.projected:
+        embedded = _linear(embedded, w, "embeddings.projection")
+    states = _norm(embedded, w, "embeddings.norm", shape.norm_epsilon)
+    return _linear(states, w, "embeddings.projection") if shape.projected and not shape.disentangled else states
+
+
+def _attention_inputs(shape: ModelShape, w: Mapping[str, FloatArray], i: int, x: FloatArray) -> list[FloatArray]:
+    """Queries, keys and values of layer i, before any rotation, `[tokens, hidden]` each."""
+    name = f"layers.{shape.weights_of_layers[i]}"
+    if shape.disentangled and shape.disentangled.packed:
+        packed = _linear(x, w, f"{name}.query_key_value").reshape(len(x), shape.heads, 3, -1)
+        query, key, value = (packed[:, :, part].reshape(x.shape) for part in range(3))
+        return [query + w[f"{name}.query.bias"], key, value + w[f"{name}.value.bias"]]
+    if shape.bottleneck:
+        shared = _scaled(_linear(x, w, f"{name}.shared"), w, f"{name}.shared_norm")
+        parts = {"query": shared, "key": shared, "value": x}
+        return [_linear(given, w, f"{name}.{part}") for part, given in parts.items()]
+    if not shape.modern:
+        return [_linear(x, w, f"{name}.{part}") for part in ("query", "key", "value")]
+    if i:
+        x = _norm(x, w, f"{name}.attention_norm", shape.norm_epsilon)
+    return np.split(_linear(x, w, f"{name}.query_key_value"), 3, axis=1)
+
+
+def _scores(
+    shape: ModelShape,
+    w: Mapping[str, FloatArray],
+    i: int,
+    head: int,
+    query: FloatArray,
+    key: FloatArray,
+    kept: Sequence[int],
+) -> FloatArray:
+    """The scores of a head in layer i for tokens at the positions `kept`: `[tokens, tokens]`."""
+    name, size = f"layers.{shape.weights_of_layers[i]}", query.shape[1]
+    columns = slice(head * size, (head + 1) * size)
+    products = 1
+    scores = np.zeros((len(kept), len(kept)))
+    if shape.modern:
+        query, key = (_rotate(x, kept, shape.modern.bases[i]) for x in (query, key))
+    if relative := shape.disentangled:
+        products = relative.products
+        table = w["relative.positions"] if relative.span else np.zeros((0, shape.hidden))
+        if relative.normed:
+            table = _norm(table, w, "relative.norm", shape.norm_epsilon)
+        for a, q in enumerate(kept):
+            for b, k in enumerate(kept):
+                row = relative.span + _log_bucket(q - k, relative.span, relative.longest)
+                row = min(max(row, 0), 2 * relative.span - 1)
+                own = "" if relative.shared else "relative_"
+                if relative.to_position:
+                    scores[a, b] += query[a] @ _linear(table[row], w, f"{name}.{own}key")[columns]
+                if relative.to_content:
+                    scores[a, b] += key[b] @ _linear(table[row], w, f"{name}.{own}query")[columns]
+    scores = (scores + query @ key.T) / math.sqrt(size * products)
+    if shape.distances:
+        scores += [[w["distances"][_bucket(k - q), head] for k in kept] for q in kept]
+    if shape.modern and shape.modern.local[i]:
+        scores[[[abs(k - q) > shape.modern.reach for k in kept] for q in kept]] = -math.inf
+    return scores
+
+
+def _rotate(x: FloatArray, kept: Sequence[int], base: float) -> FloatArray:
+    """Turn the pairs of channels (c, c + size / 2) of each token, as complex numbers, by its position."""
+    half = x.shape[1] // 2
+    angles = np.outer(kept, base ** (-np.arange(half) / half))
+    turned = (x[:, :half] + 1j * x[:, half:]) * np.exp(1j * angles)
+    return np.concatenate([turned.real, turned.imag], axis=1)
+
+
+def _log_bucket(apart: int, span: int, longest: int) -> int:
+    """DeBERTa's bucket of a query's position less the key's: 0 for the same, below it for keys after the query."""
+    middle = span // 2
+    if not longest or abs(apart) <= middle:
+        return apart
+    steps = math.log(abs(apart) / middle) / math.log((longest - 1) / middle) * (middle - 1)
+    return int(math.copysign(middle + math.ceil(steps - 1e-6), apart))
 
 
 def _bucket(apart: int) -> int:
@@ -118,13 +220,17 @@ def _bucket(apart: int) -> int:
 
 
 def _linear(x: FloatArray, w: Mapping[str, FloatArray], name: str) -> FloatArray:
-    return x @ w[f"{name}.weight"].T + w[f"{name}.bias"]
+    return x @ w[f"{name}.weight"].T + w.get(f"{name}.bias", 0)
+
+
+def _scaled(x: FloatArray, w: Mapping[str, FloatArray], name: str) -> FloatArray:
+    return x * w[f"{name}.weight"] + w[f"{name}.bias"]
 
 
 def _norm(x: FloatArray, w: Mapping[str, FloatArray], name: str, epsilon: float) -> FloatArray:
     centered = x - x.mean(axis=-1, keepdims=True)
     deviation = np.sqrt((centered**2).mean(axis=-1, keepdims=True) + epsilon)
-    return centered / deviation * w[f"{name}.weight"] + w[f"{name}.bias"]
+    return centered / deviation * w[f"{name}.weight"] + w.get(f"{name}.bias", 0)
 
 
 def _activate(x: FloatArray, activation: Activation) -> FloatArray:
@@ -154,6 +260,13 @@ def random_weights(shape: ModelShape, seed: int = 0) -> Weights:
         value.flags.writeable = False
         return value
 
+    if shape.disentangled or shape.modern or shape.bottleneck:
+        kind = "modernbert" if shape.modern else "mobilebert"
+        if shape.disentangled:
+            kind = "deberta" if shape.disentangled.packed else "deberta-v2"
+        table = tensor_table(shape, kind)
+        quiet = 0.5 if shape.bottleneck else 1.0  # MobileBERT's states have no norms
+        return {name: _random_tensor(name, sizes, normal, quiet) for name, _, sizes in table}
     e = shape.embedding_width
     weights = {
         "embeddings.word": normal(shape.vocabulary, e),
@@ -184,6 +297,21 @@ def random_weights(shape: ModelShape, seed: int = 0) -> Weights:
     if shape.distances:
         weights["distances"] = normal(shape.distances, shape.heads)
     return weights
+
+
+def _random_tensor(name: str, sizes: tuple[int, ...], normal: Any, quiet: float) -> npt.NDArray[np.float32]:
+    *_, module, part = name.split(".")
+    if name in ("embeddings.word", "relative.positions"):
+        return normal(*sizes)
+    if module == "embeddings":
+        return normal(*sizes, scale=0.5)
+    if "norm" in module:
+        return normal(*sizes, scale=0.1, mean=float(part == "weight"))
+    if part == "bias":
+        return normal(*sizes, scale=0.2)
+    loudness = {"query": 2.0, "key": 2.0, "query_key_value": 2.0, "relative_key": 2.0, "relative_query": 2.0}
+    loudness["attention_output"] = 0.3
+    return normal(*sizes, scale=quiet * loudness.get(module, 1.0) * sizes[1] ** -0.5)
 
 
 def random_batch(

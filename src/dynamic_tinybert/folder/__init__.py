@@ -1,7 +1,7 @@
 """Open, check and write a model folder: embedded in the package, local, or from the Hugging Face Hub.
 
 The folder has the format of transformers. Only this subpackage knows transformers' names: the names of tensors are in
-`architectures`, the names of settings in `reading`.
+`architectures`, the names of settings in `shapes`.
 """
 
 from dynamic_tinybert.folder.architectures import tensor_table

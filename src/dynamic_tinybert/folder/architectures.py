@@ -1,8 +1,9 @@
 """The supported architectures: transformers' names of their settings and tensors.
 
-All are BERT-like encoders, with the norm after each half of a layer and a linear head over the tokens. They differ in
+Most are BERT-like encoders, with the norm after each half of a layer and a linear head over the tokens. They differ in
 names and in the embeddings (with or without types, positions that begin at 2, a separate width). MPNet also adds a bias
-to the attention scores by distance, and ALBERT's layers share weights.
+to the attention scores by distance, and ALBERT's layers share weights. DeBERTa has scores by relative position.
+ModernBERT has another form of layer and of head, and MobileBERT's layers are narrow inside.
 """
 
 from __future__ import annotations
@@ -20,25 +21,48 @@ BUCKETS: Final = 32
 """The number of MPNet's distance buckets: transformers ignores the number in the configuration."""
 
 # Our name of a tensor and its sizes: Vocabulary, Positions (including those that no token has), token Types, Hidden,
-# Feed-forward, Embedding, heads (N), Buckets.
+# Feed-forward (with a Gate: twice), Embedding (its sum: S; at the norm: W; into the projection: I), heads (N), Buckets,
+# Relative positions, 3 Hidden, inside a layer (K).
 _SINGLE: Final[Mapping[str, str]] = {
     "embeddings.word": "VE",
-    "embeddings.position": "PE",
-    "embeddings.token_type": "TE",
+    "embeddings.position": "PS",
+    "embeddings.token_type": "TS",
     "distances": "BN",
+    "relative.positions": "RH",
+}
+_BARE: Final[Mapping[str, str]] = {  # single tensors, in transformers without `.weight`
+    "layers.{i}.query.bias": "H",
+    "layers.{i}.value.bias": "H",
 }
 # The same for pairs: `.weight` has these sizes, and `.bias` has the first of them.
 _PAIRS: Final[Mapping[str, str]] = {
-    "embeddings.norm": "E",
-    "embeddings.projection": "HE",
-    "layers.{i}.query": "HH",
-    "layers.{i}.key": "HH",
-    "layers.{i}.value": "HH",
-    "layers.{i}.attention_output": "HH",
-    "layers.{i}.attention_norm": "H",
-    "layers.{i}.intermediate": "FH",
-    "layers.{i}.output": "HF",
-    "layers.{i}.output_norm": "H",
+    "embeddings.norm": "W",
+    "embeddings.projection": "HI",
+    "relative.norm": "H",
+    "layers.{i}.shared": "KH",
+    "layers.{i}.shared_norm": "K",
+    "layers.{i}.inner": "KH",
+    "layers.{i}.inner_norm": "K",
+    "layers.{i}.query": "KK",
+    "layers.{i}.key": "KK",
+    "layers.{i}.value": "KH",
+    "layers.{i}.query_key_value": "3H",
+    "layers.{i}.relative_query": "HH",
+    "layers.{i}.relative_key": "HH",
+    "layers.{i}.attention_output": "KK",
+    "layers.{i}.attention_norm": "K",
+    "layers.{i}.feed_forward_norm": "H",
+    "layers.{i}.{j}.intermediate": "FK",
+    "layers.{i}.{j}.output": "KF",
+    "layers.{i}.{j}.output_norm": "K",
+    "layers.{i}.intermediate": "GK",
+    "layers.{i}.output": "KF",
+    "layers.{i}.output_norm": "K",
+    "layers.{i}.outer": "HK",
+    "layers.{i}.outer_norm": "H",
+    "final_norm": "H",
+    "head.dense": "HH",
+    "head.norm": "H",
     "span": "2H",
 }
 
@@ -99,6 +123,57 @@ _ALBERT: Final[Names] = (
     ("layers.{i}.output_norm", f"{_IN_GROUP}.full_layer_layer_norm"),
 )
 
+_DEBERTA: Final[Names] = (
+    *_EMBEDDINGS,
+    *_TYPES,
+    ("embeddings.projection", "embeddings.embed_proj"),
+    ("relative.positions", "encoder.rel_embeddings"),
+    ("layers.{i}.query_key_value", "encoder.layer.{i}.attention.self.in_proj"),
+    ("layers.{i}.query.bias", "encoder.layer.{i}.attention.self.q_bias"),
+    ("layers.{i}.value.bias", "encoder.layer.{i}.attention.self.v_bias"),
+    ("layers.{i}.relative_query", "encoder.layer.{i}.attention.self.pos_q_proj"),
+    ("layers.{i}.relative_key", "encoder.layer.{i}.attention.self.pos_proj"),
+    *_HALVES,
+)
+_DEBERTA_V2: Final[Names] = (
+    *_EMBEDDINGS,
+    *_TYPES,
+    ("embeddings.projection", "embeddings.embed_proj"),
+    ("relative.positions", "encoder.rel_embeddings"),
+    ("relative.norm", "encoder.LayerNorm"),
+    ("layers.{i}.query", "encoder.layer.{i}.attention.self.query_proj"),
+    ("layers.{i}.key", "encoder.layer.{i}.attention.self.key_proj"),
+    ("layers.{i}.value", "encoder.layer.{i}.attention.self.value_proj"),
+    ("layers.{i}.relative_query", "encoder.layer.{i}.attention.self.pos_query_proj"),
+    ("layers.{i}.relative_key", "encoder.layer.{i}.attention.self.pos_key_proj"),
+    *_HALVES,
+)
+_IN_MOBILE: Final = "encoder.layer.{i}.bottleneck"
+_MOBILEBERT: Final[Names] = (
+    *_BERT,
+    ("embeddings.projection", "embeddings.embedding_transformation"),
+    ("layers.{i}.shared", f"{_IN_MOBILE}.attention.dense"),
+    ("layers.{i}.shared_norm", f"{_IN_MOBILE}.attention.LayerNorm"),
+    ("layers.{i}.inner", f"{_IN_MOBILE}.input.dense"),
+    ("layers.{i}.inner_norm", f"{_IN_MOBILE}.input.LayerNorm"),
+    ("layers.{i}.{j}.intermediate", "encoder.layer.{i}.ffn.{j}.intermediate.dense"),
+    ("layers.{i}.{j}.output", "encoder.layer.{i}.ffn.{j}.output.dense"),
+    ("layers.{i}.{j}.output_norm", "encoder.layer.{i}.ffn.{j}.output.LayerNorm"),
+    ("layers.{i}.outer", "encoder.layer.{i}.output.bottleneck.dense"),
+    ("layers.{i}.outer_norm", "encoder.layer.{i}.output.bottleneck.LayerNorm"),
+)
+_MODERNBERT: Final[Names] = (
+    ("embeddings.word", "embeddings.tok_embeddings"),
+    ("embeddings.norm", "embeddings.norm"),
+    ("layers.{i}.attention_norm", "layers.{i}.attn_norm"),
+    ("layers.{i}.query_key_value", "layers.{i}.attn.Wqkv"),
+    ("layers.{i}.attention_output", "layers.{i}.attn.Wo"),
+    ("layers.{i}.feed_forward_norm", "layers.{i}.mlp_norm"),
+    ("layers.{i}.intermediate", "layers.{i}.mlp.Wi"),
+    ("layers.{i}.output", "layers.{i}.mlp.Wo"),
+    ("final_norm", "final_norm"),
+)
+
 _USUAL: Final[Mapping[str, str]] = MappingProxyType(
     {
         "layers": "num_hidden_layers",
@@ -125,7 +200,10 @@ class Architecture:
         activation: The activation if `config.json` names none.
         epsilon: The number that layer normalization adds to the variance, if transformers does not read it from the
             settings.
+        epsilon_setting: The key of this number in `config.json`, and the number if the key is missing.
+        positions: The longest sequence if `config.json` does not say it, including positions that no token has.
         narrow: Whether the width of its embeddings may differ from the hidden size.
+        heads: Pairs of our name and transformers' whole name of a tensor of the head.
     """
 
     model: str
@@ -137,7 +215,10 @@ class Architecture:
     padding: int | None = None
     activation: str = "gelu"
     epsilon: float | None = None
+    epsilon_setting: tuple[str, float] = ("layer_norm_eps", 1e-12)
+    positions: int = 512
     narrow: bool = False
+    heads: Names = (("span", "qa_outputs"),)
 
 
 ARCHITECTURES: Final[Mapping[str, Architecture]] = MappingProxyType(
@@ -187,6 +268,35 @@ ARCHITECTURES: Final[Mapping[str, Architecture]] = MappingProxyType(
             activation="gelu_new",
             narrow=True,
         ),
+        "deberta": Architecture(
+            model="DebertaForQuestionAnswering",
+            prefix="deberta.",
+            names=_DEBERTA,
+            epsilon_setting=("layer_norm_eps", 1e-7),
+        ),
+        "deberta-v2": Architecture(
+            model="DebertaV2ForQuestionAnswering",
+            prefix="deberta.",
+            names=_DEBERTA_V2,
+            epsilon_setting=("layer_norm_eps", 1e-7),
+        ),
+        "mobilebert": Architecture(
+            model="MobileBertForQuestionAnswering",
+            prefix="mobilebert.",
+            names=_MOBILEBERT,
+            activation="relu",
+            narrow=True,
+        ),
+        "modernbert": Architecture(
+            model="ModernBertForQuestionAnswering",
+            prefix="model.",
+            names=_MODERNBERT,
+            settings={**_USUAL, "activation": "hidden_activation"},
+            typed=False,
+            epsilon_setting=("norm_eps", 1e-5),
+            positions=8192,
+            heads=(("head.dense", "head.dense"), ("head.norm", "head.norm"), ("span", "classifier")),
+        ),
     }
 )
 """The supported architectures by `model_type` of `config.json`."""
@@ -195,25 +305,76 @@ ARCHITECTURES: Final[Mapping[str, Architecture]] = MappingProxyType(
 def tensor_table(shape: ModelShape, kind: str = "bert") -> Iterator[tuple[str, str, tuple[int, ...]]]:
     """Yield our name, transformers' name and the shape of every tensor of a model; `kind` is its `model_type`."""
     architecture = ARCHITECTURES[kind]
+    hidden, forward = shape.hidden, shape.feed_forward
     sizes = {
         "V": shape.vocabulary,
         "P": shape.first_position + shape.positions,
         "T": shape.token_types,
-        "H": shape.hidden,
-        "F": shape.feed_forward,
+        "H": hidden,
+        "3": 3 * hidden,
+        "F": forward,
+        "G": 2 * forward if shape.modern else forward,
         "E": shape.embedding_width,
+        "S": hidden if shape.bottleneck else shape.embedding_width,
+        "W": hidden if shape.disentangled or shape.bottleneck else shape.embedding_width,
+        "I": 3 * shape.embedding_width if shape.bottleneck else shape.embedding_width,
+        "K": shape.inner_width,
         "N": shape.heads,
         "B": shape.distances,
+        "R": 2 * shape.disentangled.span if shape.disentangled else 0,
         "2": 2,
     }
     names = [(ours, architecture.prefix + theirs) for ours, theirs in architecture.names]
-    for ours, theirs in (*names, ("span", "qa_outputs")):
-        if ours == "embeddings.projection" and not shape.projected:
+    for ours, theirs in (*names, *architecture.heads):
+        if ours in _missing(shape):
             continue
         if ours in _SINGLE:
             yield ours, f"{theirs}.weight", tuple(sizes[x] for x in _SINGLE[ours])
             continue
+        if ours in _BARE:
+            for i in range(shape.layers):
+                yield ours.format(i=i), theirs.format(i=i), tuple(sizes[x] for x in _BARE[ours])
+            continue
         letters = _PAIRS[ours]
+        biased = ours not in _unbiased(shape)
         for i in sorted(set(shape.weights_of_layers)) if "{i}" in ours else (0,):
-            for part, of in (("weight", letters), ("bias", letters[0])):
-                yield f"{ours}.{part}".format(i=i), f"{theirs}.{part}".format(i=i), tuple(sizes[x] for x in of)
+            if shape.modern and i == 0 and ours == "layers.{i}.attention_norm":
+                continue
+            for j in range(shape.bottleneck.feed_forwards - 1) if shape.bottleneck and "{j}" in ours else (0,):
+                for part, of in (("weight", letters), ("bias", letters[0]))[: 1 + biased]:
+                    mine, other = (f"{name}.{part}".format(i=i, j=j) for name in (ours, theirs))
+                    yield mine, other, tuple(sizes[x] for x in of)
+
+
+def _missing(shape: ModelShape) -> set[str]:
+    """Return the names of tensors that a model of this shape does not have."""
+    there = {
+        "embeddings.projection": shape.projected,
+        "embeddings.position": shape.positioned,
+        "embeddings.token_type": shape.token_types > 0,
+    }
+    if relative := shape.disentangled:
+        there |= {
+            "relative.positions": relative.span > 0,
+            "relative.norm": relative.normed,
+            "layers.{i}.relative_query": relative.to_content and not relative.shared,
+            "layers.{i}.relative_key": relative.to_position and not relative.shared,
+        }
+    return {name for name, is_there in there.items() if not is_there}
+
+
+def _unbiased(shape: ModelShape) -> set[str]:
+    """Return the names of pairs that have no bias."""
+    if shape.disentangled:
+        packed = {"layers.{i}.query_key_value", "layers.{i}.relative_key"} if shape.disentangled.packed else set()
+        return {"embeddings.projection", *packed}
+    if not shape.modern:
+        return set()
+    modern = shape.modern
+    biased = (
+        (modern.attention_bias, ("layers.{i}.query_key_value", "layers.{i}.attention_output")),
+        (modern.feed_forward_bias, ("layers.{i}.intermediate", "layers.{i}.output")),
+        (modern.head_bias, ("head.dense",)),
+        (modern.norm_bias, tuple(name for name in _PAIRS if name.endswith("norm"))),
+    )
+    return {name for has_bias, names in biased if not has_bias for name in names}

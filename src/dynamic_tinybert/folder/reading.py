@@ -10,14 +10,14 @@ from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from dynamic_tinybert.files import folder_of_package
 from dynamic_tinybert.folder import hub
-from dynamic_tinybert.folder.architectures import ARCHITECTURES, BUCKETS
+from dynamic_tinybert.folder.architectures import ARCHITECTURES
 from dynamic_tinybert.folder.errors import ModelFolderError
 from dynamic_tinybert.folder.files import (
     CARD,
@@ -27,23 +27,14 @@ from dynamic_tinybert.folder.files import (
     WEIGHTS,
     read_object,
 )
+from dynamic_tinybert.folder.shapes import read_shape
 from dynamic_tinybert.folder.tensors import StoredTensor, find_tensors, find_weight_files
 from dynamic_tinybert.folder.tokenizing import check_tokenizer
-from dynamic_tinybert.model import Activation, ModelShape, QuantizedTensor, read_significance
+from dynamic_tinybert.model import ModelShape, QuantizedTensor
 
 EMBEDDED: Final = "embedded"
 
 _LONGEST_FRONT_MATTER = 1 << 16  # characters
-_ACTIVATIONS: Final[Mapping[str, Activation]] = {
-    "gelu": "gelu",
-    "gelu_python": "gelu",
-    "gelu_fast": "gelu_tanh",
-    "gelu_new": "gelu_tanh",
-    "gelu_pytorch_tanh": "gelu_tanh",
-    "relu": "relu",
-}
-_MOST_LAYERS: Final = 1000
-_MOST: Final = 2**31 - 1
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -104,7 +95,7 @@ class ModelFolder:
         `embeddings.projection` `[H, E]` and `span` `[2, H]` (start and end); for every `layers.{i}` the projections
         `query`, `key`, `value`, `attention_output` `[H, H]`, `intermediate` `[F, H]`, `output` `[H, F]` and the norms
         `attention_norm`, `output_norm` `[H]`. Here i is the index of a layer's weights, `weights_of_layers`. Tensors
-        that the model does not have are missing.
+        that the model does not have are missing. DeBERTa and ModernBERT have others, see `architectures`.
 
         Raises:
             ModelFolderError: A value is NaN or infinite, or a file has changed since the folder was opened.
@@ -202,7 +193,7 @@ def _read_folder(name: str, path: Path) -> ModelFolder:
             f"{path} has no {CONFIG}: give a folder as transformers writes it, with {CONFIG}, {WEIGHTS} and {TOKENIZER}"
         )
     config = read_object(path / CONFIG)
-    kind, shape = _read_shape(path / CONFIG, config)
+    kind, shape = read_shape(path / CONFIG, config)
     files = find_weight_files(path)
     tensors = find_tensors(path, shape, kind, files)
     # A tokenizer may give every token type 0, whatever the architecture could embed.
@@ -219,75 +210,6 @@ def _read_folder(name: str, path: Path) -> ModelFolder:
         source_bytes=sum(file.stat().st_size for file in files),
         _tensors=tensors,
     )
-
-
-def _read_shape(file: Path, config: Mapping[str, Any]) -> tuple[str, ModelShape]:
-    """Read the architecture and the sizes from `config.json`."""
-
-    def refuse(key: str, wanted: str) -> NoReturn:
-        found = repr(config[key]) if key in config else "missing"
-        raise ModelFolderError(f"{file}: {key} is {found}, but only {wanted} is supported: choose another model")
-
-    def count(key: str, default: int | None = None, least: int = 1, most: int = _MOST) -> int:
-        value = config.get(key, default)
-        if type(value) is not int or not least <= value <= most:
-            refuse(key, f"an integer from {least} to {most}")
-        return value
-
-    kind = config.get("model_type", _kind_of(config.get("architectures")))
-    if not isinstance(kind, str) or kind not in ARCHITECTURES:
-        refuse("model_type", " | ".join(ARCHITECTURES))
-    theirs = ARCHITECTURES[kind]
-    ours = {name for name, _ in theirs.names}
-    for key, only in (("is_decoder", False), ("add_cross_attention", False), ("position_embedding_type", "absolute")):
-        if config.get(key) not in (None, only):
-            refuse(key, repr(only))
-    activation = _ACTIVATIONS.get(str(config.get(theirs.settings["activation"], theirs.activation)))
-    if activation is None:
-        refuse(theirs.settings["activation"], " | ".join(_ACTIVATIONS))
-    try:
-        significance = read_significance(config.get("dynamic_tinybert", {}))
-    except ValueError as error:
-        raise ModelFolderError(f"{file}: {error}: choose another model") from None
-    epsilon = config.get("layer_norm_eps", 1e-12) if theirs.epsilon is None else theirs.epsilon
-    if type(epsilon) is not float or not 0 < epsilon < 1:
-        refuse("layer_norm_eps", "a number between 0 and 1")
-    layers = count(theirs.settings["layers"], most=_MOST_LAYERS)
-    hidden, heads = count(theirs.settings["hidden"]), count(theirs.settings["heads"])
-    if hidden % heads:
-        refuse(theirs.settings["hidden"], f"a multiple of {theirs.settings['heads']} ({heads})")
-    embedding = count("embedding_size", 128) if theirs.narrow else hidden
-    first = 0
-    if theirs.padded_positions:
-        first = 1 + (count("pad_token_id", 1, least=0) if theirs.padding is None else theirs.padding)
-    shared = kind == "albert"
-    if shared:
-        count("inner_group_num", 1, most=1)
-    groups = count("num_hidden_groups", 1, most=layers) if shared else layers
-    return kind, ModelShape(
-        layers=layers,
-        hidden=hidden,
-        heads=heads,
-        feed_forward=count(theirs.settings["feed_forward"]),
-        vocabulary=count("vocab_size"),
-        positions=count("max_position_embeddings", 512, least=first + 1) - first,
-        token_types=count("type_vocab_size", 2) if "embeddings.token_type" in ours else 0,
-        activation=activation,
-        norm_epsilon=epsilon,
-        significance=significance,
-        typed=theirs.typed,
-        embedding=None if embedding == hidden else embedding,
-        projected=shared or embedding != hidden,
-        first_position=first,
-        distances=count("relative_attention_num_buckets", BUCKETS, least=BUCKETS) if "distances" in ours else 0,
-        sharing=tuple(int(i / (layers / groups)) for i in range(layers)) if shared else (),
-    )
-
-
-def _kind_of(classes: object) -> str | None:
-    """Return the architecture whose class is the first of `architectures`, for a configuration without a type."""
-    said = classes[0] if isinstance(classes, list) and classes else None
-    return next((kind for kind, known in ARCHITECTURES.items() if known.model == said), None)
 
 
 def _read_license(card: Path) -> str | None:

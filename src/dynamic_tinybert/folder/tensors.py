@@ -157,11 +157,12 @@ def find_tensors(path: Path, shape: ModelShape, kind: str, files: Iterable[Path]
     prefix = ARCHITECTURES[kind].prefix
     stored = {_common_name(name, prefix): tensor for file in files for name, tensor in _read_header(file).items()}
     found = {}
-    missing = []
+    missing, headless = [], False
     for ours, theirs, sizes in tensor_table(shape, kind):
         tensor = stored.get(_common_name(theirs, prefix))
         if tensor is None:
             missing.append(theirs)
+            headless |= ours == "span.weight"
             continue
         where = f"{tensor.file}: {tensor.name}"
         if tensor.shape != sizes:
@@ -179,10 +180,11 @@ def find_tensors(path: Path, shape: ModelShape, kind: str, files: Iterable[Path]
                 )
             tensor = replace(tensor, scale=scale)
         found[ours] = tensor
-    if missing == ["qa_outputs.weight", "qa_outputs.bias"]:
+    heads = tuple(f"{theirs}." for _, theirs in ARCHITECTURES[kind].heads)
+    if headless and all(name.startswith(heads) for name in missing):
         raise ModelFolderError(
-            f"{path} has no question-answering head (qa_outputs): fine-tune it for question answering, or choose a"
-            " ...ForQuestionAnswering checkpoint"
+            f"{path} has no question-answering head ({heads[-1][:-1]}): fine-tune it for question answering, or choose"
+            " a ...ForQuestionAnswering checkpoint"
         )
     if missing:
         raise ModelFolderError(

@@ -38,7 +38,9 @@ _OF_MODELS: Final[Mapping[str, str]] = {
     "xlm-roberta": "XLMRoberta",
     "camembert": "Camembert",
     "albert": "Albert",
+    "deberta": "Deberta",
     "deberta-v2": "DebertaV2",
+    "mobilebert": "MobileBert",
 }
 _ANY: Final = frozenset(("PreTrained", "Tokenizers", "Auto", ""))  # classes that say nothing about the rules
 _WITHOUT_TYPES: Final = frozenset(("Roberta", "XLMRoberta", "Camembert", "MPNet", "DistilBert"))

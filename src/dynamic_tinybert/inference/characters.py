@@ -115,6 +115,13 @@ def at_punctuation(text: str, offsets: Ints) -> npt.NDArray[np.bool_]:
     )
 
 
+def at_spaces(text: str, offsets: Ints) -> npt.NDArray[np.bool_]:
+    """Find blank tokens and those right after white space; offsets are without the white space around a token."""
+    return np.array(
+        [begin == end or (begin > 0 and text[begin - 1].isspace()) for begin, end in offsets.tolist()], np.bool_
+    )
+
+
 def leave_spaces(text: str, offsets: Ints) -> None:
     """Remove the white space around each token from its offsets, in place; a blank token then has no characters."""
     for i, (begin, end) in enumerate(offsets.tolist()):

@@ -18,6 +18,7 @@ from dynamic_tinybert.files import SURROGATE
 from dynamic_tinybert.inference.characters import (
     Ints,
     at_punctuation,
+    at_spaces,
     keep_characters_whole,
     leave_spaces,
     marks_of_the_token_before,
@@ -95,7 +96,8 @@ class TextTokenizer:
         self._tokenizer.no_padding()
         self._tokenizer.encode_special_tokens = True
         kinds = kinds_of(self._tokenizer)
-        self._spaced = bool(kinds & {"ByteLevel", "Metaspace"})  # a token may hold the space before it
+        self._splits_spaces = len(set(self._encode("a b").word_ids)) > 1  # Gemma's, which mmBERT has, does not
+        self._spaced = bool(kinds & {"ByteLevel", "Metaspace"}) or not self._splits_spaces  # in a token's offsets
         self._splits_punctuation = not kinds & {"Metaspace", "WhitespaceSplit"}
         self.pad = self._special("pad_token", config, folder)
         template = special_tokens(self._tokenizer, folder)
@@ -152,7 +154,9 @@ class TextTokenizer:
                 keep_characters_whole(piece, offsets)
             words = np.array(encoding.word_ids, np.float64)  # the None of a token outside words becomes nan
             begins = np.diff(words, prepend=-1) != 0
-            if not self._splits_punctuation:
+            if not self._splits_spaces:
+                begins |= at_spaces(piece, offsets)
+            if not (self._splits_punctuation and self._splits_spaces):
                 begins |= at_punctuation(piece, offsets)
             if not piece.isascii():
                 begins &= ~marks_of_the_token_before(piece, offsets)

@@ -16,7 +16,16 @@ from dynamic_tinybert.model.budget import (
 )
 from dynamic_tinybert.model.calibration import Calibration, CalibrationError, logistic
 from dynamic_tinybert.model.quantized import Precision, QuantizedTensor
-from dynamic_tinybert.model.shape import Activation, ModelShape, Significance, read_significance, stored_significance
+from dynamic_tinybert.model.shape import (
+    Activation,
+    Bottleneck,
+    Disentangled,
+    ModelShape,
+    Modern,
+    Significance,
+    read_significance,
+    stored_significance,
+)
 from dynamic_tinybert.model.table import ConfigTable, MeasuredConfig, Threshold, check_threshold, dump_table, table_row
 
 __all__ = [
@@ -26,14 +35,17 @@ __all__ = [
     "SHARE_ROUNDING",
     "SHARE_TOKENS",
     "Activation",
+    "Bottleneck",
     "Budget",
     "BudgetError",
     "Calibration",
     "CalibrationError",
     "ConfigTable",
+    "Disentangled",
     "LengthConfig",
     "MeasuredConfig",
     "ModelShape",
+    "Modern",
     "Precision",
     "QuantizedTensor",
     "Significance",

@@ -1,7 +1,7 @@
 """Predict logits with drop-and-restore in ONNX Runtime, without PyTorch."""
 
 from dynamic_tinybert.model import Precision
-from dynamic_tinybert.runtime.graph import build_graph
+from dynamic_tinybert.runtime.build import build_graph
 from dynamic_tinybert.runtime.session import (
     PRECISION_VARIABLE,
     Logits,

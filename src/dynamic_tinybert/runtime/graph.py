@@ -22,8 +22,9 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from dynamic_tinybert.model import ModelShape, Precision, QuantizedTensor
+from dynamic_tinybert.model import Activation, ModelShape, Precision, QuantizedTensor
 from dynamic_tinybert.runtime.onnx_writer import Graph
+from dynamic_tinybert.runtime.positions import distance_bias
 
 Weights: TypeAlias = Mapping[str, npt.NDArray[np.float32] | QuantizedTensor]
 
@@ -32,59 +33,40 @@ OUTPUTS = ("start_logits", "end_logits", "layers_passed")
 
 _FLOAT, _INT64 = 1, 7  # ONNX's numbers of element types
 _MIDDLE = 128  # the zero point of unsigned activations
+MASKED = -1e30  # what adds to the score of a key that a query must not see
 _TINY = 1e-30  # the scale of a token whose state is 0
 _FOUND = 3  # the findings of a token: its start logit, its end logit, the layers that it passed
 
 
-class _Prepared(NamedTuple):
+class Prepared(NamedTuple):
     """The input of projections: the name of its values, and in INT8 of each token's scale, [batch, slots, 1]."""
 
     x: str
     scale: str
 
 
-class _State(NamedTuple):
+class State(NamedTuple):
     """The names of the values that one layer passes to the next.
 
     x: the states of the tokens, [batch, slots, hidden].
-    bias: the bias of the attention scores by distance, [batch or 1, heads, slots, slots]; "" if the model has none.
+    apart: what attention needs to know of each two tokens' distance, [batch or 1, heads or 1, slots, slots]; "" if it
+        needs nothing.
     place: the row of `found` to which each slot's token writes, [batch, slots].
-    found: the findings of each token so far, [batch * (tokens + 1), 3]; empty slots write to the last place of a row.
+    found: the findings of each token so far, [batch * (tokens + 1), 3 or hidden + 1]; empty slots write to the last
+        place of a row.
     """
 
     x: str
-    bias: str
+    apart: str
     place: str
     found: str
 
 
-def build_graph(
-    shape: ModelShape, weights: Weights, *, precision: Precision = "fp32", fused_attention: bool = True
-) -> Graph:
-    """Build the graph of a model.
+class Builder:
+    """Build the graph of a BERT-like encoder; other encoders override what they do differently."""
 
-    All inputs are int64. `input_ids`, `attention_mask` and `token_type_ids` are `[batch, tokens]`; each row is filled
-    from the left and padded at its end. Types are 0 for the question and 1 for the text, even if the model embeds no
-    types. `lengths`, `[batch, layers]`, is how many tokens each row keeps after each layer: at least 1, and not more
-    than after the layer before, nor than the row's real tokens.
+    found_width = _FOUND
 
-    The outputs `start_logits` and `end_logits` are float32 `[batch, tokens]`, without meaning at padding.
-    `layers_passed`, int64 `[batch, tokens]`, is how many layers each token passed completely.
-
-    Args:
-        shape: The sizes of the model.
-        weights: Its tensors, in float32 or INT8, by their names in `dynamic_tinybert.folder`.
-        precision: `int8` multiplies in INT8 in the projections. Weights have a scale for each output channel: those of
-            the folder if they are stored in INT8. Activations have a scale for each token, found at run time, so a
-            token's projections depend on no other token. The products are of unsigned activations and signed weights;
-            see `multiplies_exactly`.
-        fused_attention: Use the Attention operator of ONNX 23, the fastest in ONNX Runtime. Without it the graph
-            needs only operators of ONNX 20, which other runtimes also have.
-    """
-    return _Builder(shape, weights, precision, fused_attention).build()
-
-
-class _Builder:
     def __init__(self, shape: ModelShape, weights: Weights, precision: Precision, fused_attention: bool) -> None:
         self.shape = shape
         self.given = weights
@@ -92,6 +74,16 @@ class _Builder:
         self.fused_attention = fused_attention
         self.g = Graph("dynamic_tinybert")
         self.added: set[str] = set()
+
+    @property
+    def biased_heads(self) -> bool:
+        """Whether what adds to the scores is different for each head."""
+        return bool(self.shape.distances)
+
+    @property
+    def scale(self) -> float:
+        """The factor of the attention scores."""
+        return float((self.shape.inner_width // self.shape.heads) ** -0.5)
 
     # The weights.
 
@@ -101,19 +93,24 @@ class _Builder:
         return value.float32() if isinstance(value, QuantizedTensor) else value
 
     def weight(self, name: str, value: npt.NDArray[np.float32] | None = None) -> str:
+        """Add a weight in float32: the given value, or the tensor of that name."""
         value = self.float32(name) if value is None else value
         return self.g.weight(name, np.ascontiguousarray(value, np.float32))
 
-    def projection_weights(self, name: str, factor: float = 1.0) -> None:
-        """Add the tensor `{name}.weight` [out, in], times `factor`, as the weight of a projection, for `project`."""
+    def projection_weights(self, name: str, factor: float | npt.NDArray[np.float32] = 1.0) -> None:
+        """Add the tensor `{name}.weight` [out, in] as the weight of a projection, for `project`.
+
+        Its outputs are multiplied by `factor`: one number, or one for each, `[out]`.
+        """
+        scale = np.asarray(factor, np.float32)
         if not self.int8:
             matrix = self.float32(f"{name}.weight")
-            self.weight(f"{name}.matrix", (matrix if factor == 1 else matrix * np.float32(factor)).T)
+            self.weight(f"{name}.matrix", (matrix if (scale == 1).all() else matrix * scale[..., None]).T)
             return
         value = self.given[f"{name}.weight"]
         if not isinstance(value, QuantizedTensor):
             value = QuantizedTensor.round(value)
-        self.weight(f"{name}.scale", value.scale * np.float32(factor))
+        self.weight(f"{name}.scale", value.scale * scale)
         self.g.weight(f"{name}.matrix", np.ascontiguousarray(value.values.T))
 
     def layer_weights(self, number: int) -> str:
@@ -126,7 +123,7 @@ class _Builder:
         def given(part: str) -> npt.NDArray[np.float32]:
             return self.float32(f"{name}.{part}")
 
-        scale = np.float32((self.shape.hidden // self.shape.heads) ** -0.5)
+        scale = np.float32(self.scale)
         self.weight(f"{name}.query.bias", given("query.bias") * scale)
         for part in ("query", "key", "value", "attention_output", "intermediate", "output"):
             factor = float(scale) if part == "query" else 1.0
@@ -143,10 +140,12 @@ class _Builder:
     # The graph.
 
     def build(self) -> Graph:
+        """Build the graph."""
         g, n = self.g, self.shape.layers
         ids, mask, types, lengths = (
             g.input(name, np.int64, ["batch", n if name == "lengths" else "tokens"]) for name in INPUTS
         )
+        self.mask = mask
         self.zero, self.one = g.constant([0]), g.constant([1])
         self.batch, tokens = g.node("Shape", ids, start=0, end=1), g.node("Shape", ids, start=1, end=2)
 
@@ -167,7 +166,7 @@ class _Builder:
         self.rows = g.node("Unsqueeze", self.count_to(g, self.batch), self.one)
         self.begin = begin = g.node("Mul", self.rows, places)
         self.nowhere = g.node("Add", begin, tokens)
-        width = g.constant([_FOUND])
+        width = g.constant([self.found_width])
         found = g.node("Concat", g.node("Mul", self.batch, places), width, axis=0)
         found = g.node("Expand", g.constant(0, np.float32), found)
         if self.shape.significance == "question":  # 1 for the question's tokens, in the order of `found`
@@ -175,14 +174,9 @@ class _Builder:
             asking = g.node("Pad", asking, g.constant([0, 0, 0, 1]))
             self.asking = g.node("Reshape", asking, g.constant([-1]))
 
-        span = self.float32("span.weight")
-        self.span = self.weight("span.matrix", np.concatenate([span, np.zeros_like(span[:1])]).T)
-        bias = ""
-        if self.shape.distances:
-            by_distance = distance_bias(self.float32("distances"), self.shape.positions)
-            self.distances = self.weight("distances.bias", by_distance)
-            bias = self.bias(g, g.node("Unsqueeze", slots, self.zero))
-        state = _State(self.embeddings(ids, types, slots), bias, g.node("Add", begin, slots), found)
+        self.head_weights()
+        apart = self.apart(g, g.node("Unsqueeze", slots, self.zero)) if self.distance_weights() else ""
+        state = State(self.embeddings(ids, types, slots), apart, g.node("Add", begin, slots), found)
         for i, number in enumerate(self.shape.weights_of_layers):
             name = self.layer_weights(number)
             state = self.attend(i, name, state, kept[i], shortest[i], longest[i + 1], dropping[i])
@@ -193,14 +187,28 @@ class _Builder:
         found = restored.node("Reshape", found, restored.node("Concat", self.batch, places, width, axis=0))
         restored.output(restored.node("Slice", found, self.zero, tokens, self.one))
         whole.output(self.findings(whole, n, state.x))
-        found = g.node("If", ever, then_branch=restored, else_branch=whole)
+        found = self.head(g.node("If", ever, then_branch=restored, else_branch=whole))
         start, end, passed = (g.node("Squeeze", x, g.constant([2])) for x in self.split(found, _FOUND, axis=2))
         for value, name in zip((start, end), OUTPUTS[:2], strict=True):
             g.output(value, name, np.float32, ["batch", "tokens"])
         g.output(g.node("Cast", passed, to=_INT64), OUTPUTS[2], np.int64, ["batch", "tokens"])
         return g
 
+    def head_weights(self) -> None:
+        """Add the weights that turn states into findings."""
+        span = self.float32("span.weight")
+        self.span = self.weight("span.matrix", np.concatenate([span, np.zeros_like(span[:1])]).T)
+
+    def distance_weights(self) -> bool:
+        """Add the weights by distance that all layers share. Return whether attention needs `apart`."""
+        if not self.shape.distances:
+            return False
+        by_distance = distance_bias(self.float32("distances"), self.shape.positions)
+        self.distances = self.weight("distances.bias", by_distance)
+        return True
+
     def embeddings(self, ids: str, types: str, slots: str) -> str:
+        """Compute the states before the first layer, [batch, tokens, hidden]."""
         g, shape = self.g, self.shape
         places = self.float32("embeddings.position")[shape.first_position :][: shape.positions]
         if shape.token_types and not shape.typed:  # every token has type 0
@@ -226,66 +234,81 @@ class _Builder:
         x = g.node("Cast", g.node("Gather", g.weight("embeddings.word", value.values), ids), to=_FLOAT)
         return g.node("Mul", x, g.node("Gather", self.weight("embeddings.word.scale", value.scale[:, None]), ids))
 
-    def bias(self, g: Graph, positions: str) -> str:
-        """Compute the attention bias by distance for `positions` [rows, slots]: [rows, heads, slots, slots]."""
+    def apart(self, g: Graph, positions: str) -> str:
+        """Compute what attention needs to know of each two tokens' distance, for their `positions` [rows, slots].
+
+        Returns:
+            The bias of the attention scores, [rows, heads, slots, slots].
+        """
         queries, keys = (g.node("Unsqueeze", positions, g.constant([axis])) for axis in (2, 1))
         apart = g.node("Add", g.node("Sub", keys, queries), g.constant(self.shape.positions - 1))
         return g.node("Transpose", g.node("Gather", self.distances, apart), perm=(0, 3, 1, 2))
 
-    def attend(self, i: int, name: str, state: _State, kept: str, shortest: str, longest: str, dropping: str) -> _State:
+    def attend(self, i: int, name: str, state: State, kept: str, shortest: str, longest: str, dropping: str) -> State:
         """Run the attention of a layer. If it drops tokens, only the most significant ones go through its output.
 
         The probabilities are computed only in layers that drop tokens, because only the choice of tokens needs them.
         The output projection is after the choice, because a dropped token does not need it.
         """
         g = self.g
-        given = self.prepare(g, state.x)
-        query = g.node("Add", self.project(g, given, f"{name}.query"), f"{name}.query.bias")
-        inputs = [query, *(self.project(g, given, f"{name}.{part}") for part in ("key", "value"))]
+        inputs = self.attention_inputs(name, state)
+        bias = self.score_bias(i, name, inputs, state)
         padded = g.node("Less", shortest, self.width(g, state.x))
 
         drop, stay = g.subgraph("drop"), g.subgraph("stay")
-        context, votes = self.attention(drop, inputs, state, kept, padded, voting=True)
+        context, votes = self.attention(drop, inputs, bias, state, kept, padded, voting=True)
         chosen = self.choose(drop, state, votes, kept, longest)
         places = drop.node("Gather", drop.node("Reshape", state.place, g.constant([-1])), chosen)
-        drop.output(self.attended(drop, name, self.take(drop, context, chosen), self.take(drop, state.x, chosen)))
-        if state.bias:
-            drop.output(self.bias(drop, drop.node("Sub", places, self.begin)))
+        mixed = self.take(drop, context, chosen, self.shape.inner_width)
+        drop.output(self.attended(drop, name, mixed, self.take(drop, state.x, chosen, self.shape.hidden)))
+        if state.apart:
+            drop.output(self.apart(drop, drop.node("Sub", places, self.begin)))
         drop.output(places)
         drop.output(self.write(drop, i, state, kept))
 
-        (context,) = self.attention(stay, inputs, state, kept, padded, voting=False)
+        (context,) = self.attention(stay, inputs, bias, state, kept, padded, voting=False)
         stay.output(self.attended(stay, name, context, state.x))
         for kept_on in filter(None, state[1:]):
             stay.output(stay.node("Identity", kept_on))
-        x, *bias, place, found = g.nodes(
-            "If", dropping, outputs=4 if state.bias else 3, then_branch=drop, else_branch=stay
+        x, *apart, place, found = g.nodes(
+            "If", dropping, outputs=4 if state.apart else 3, then_branch=drop, else_branch=stay
         )
-        return _State(x, bias[0] if bias else "", place, found)
+        return State(x, apart[0] if apart else "", place, found)
+
+    def attention_inputs(self, name: str, state: State) -> list[str]:
+        """Compute queries, keys and values, [batch, slots, hidden] each."""
+        g = self.g
+        given = self.prepare(g, state.x)
+        query = g.node("Add", self.project(g, given, f"{name}.query"), f"{name}.query.bias")
+        return [query, *(self.project(g, given, f"{name}.{part}") for part in ("key", "value"))]
+
+    def score_bias(self, i: int, name: str, inputs: list[str], state: State) -> str:
+        """Compute what layer i adds to its scores, [batch or 1, heads or 1, slots, slots]; "" if it is nothing."""
+        return state.apart
 
     def attention(
-        self, g: Graph, inputs: list[str], state: _State, kept: str, padded: str, *, voting: bool
+        self, g: Graph, inputs: list[str], bias: str, state: State, kept: str, padded: str, *, voting: bool
     ) -> list[str]:
-        """Compute self-attention from queries, keys and values.
+        """Compute self-attention from queries, keys and values, and `bias`, which adds to the scores.
 
         Returns:
             Context [batch, slots, hidden]; with `voting`, also the probabilities [batch, heads, slots, slots].
         """
         masked, plain = g.subgraph("masked"), g.subgraph("plain")
         hidden = masked.node(
-            "Where", self.valid(masked, state.x, kept), g.constant(0, np.float32), g.constant(-1e30, np.float32)
+            "Where", self.valid(masked, state.x, kept), g.constant(0, np.float32), g.constant(MASKED, np.float32)
         )
         hidden = masked.node("Unsqueeze", hidden, g.constant([1, 2]))
-        if state.bias:
-            hidden = masked.node("Add", hidden, state.bias)
-        for branch, added in ((masked, hidden), (plain, state.bias or None)):
+        if bias:
+            hidden = masked.node("Add", hidden, bias)
+        for branch, added in ((masked, hidden), (plain, bias or None)):
             for output in self.mix(branch, inputs, added, voting=voting):
                 branch.output(output)
         return g.nodes("If", padded, outputs=1 + voting, then_branch=masked, else_branch=plain)
 
     def mix(self, g: Graph, inputs: list[str], hidden: str | None, *, voting: bool) -> list[str]:
         """Compute what `attention` returns; `hidden`, [batch or 1, heads or 1, 1 or slots, slots], adds to scores."""
-        heads, size = self.shape.heads, self.shape.hidden // self.shape.heads
+        heads, size = self.shape.heads, self.shape.inner_width // self.shape.heads
         if self.fused_attention and self.int8 and hidden is None and not voting:
             # In blocks, without the matrix of probabilities. Its last bits differ from those of Attention, which has to
             # do rows with padding. In INT8 no row is padded; in float32 a row's logits must not depend on its batch.
@@ -293,7 +316,7 @@ class _Builder:
         if self.fused_attention:
             if hidden is not None:
                 width = self.width(g, inputs[0])
-                each = g.constant([heads]) if self.shape.distances else self.one
+                each = g.constant([heads]) if self.biased_heads else self.one
                 square = g.node("Concat", self.batch, each, width, width, axis=0)
                 inputs = [*inputs, g.node("Expand", hidden, square)]
             if not voting:
@@ -303,7 +326,7 @@ class _Builder:
                 qk_matmul_output_mode=3,
             )  # fmt: skip
             return [context, votes]
-        apart, together = g.constant([0, 0, heads, size]), g.constant([0, 0, self.shape.hidden])
+        apart, together = g.constant([0, 0, heads, size]), g.constant([0, 0, self.shape.inner_width])
         query, key, value = (
             g.node("Transpose", g.node("Reshape", x, apart), perm=perm)
             for x, perm in zip(inputs, ((0, 2, 1, 3), (0, 2, 3, 1), (0, 2, 1, 3)), strict=True)
@@ -315,7 +338,7 @@ class _Builder:
         context = g.node("Transpose", g.node("MatMul", votes, value), perm=(0, 2, 1, 3))
         return [g.node("Reshape", context, together), *([votes] if voting else [])]
 
-    def choose(self, g: Graph, state: _State, votes: str, kept: str, count: str) -> str:
+    def choose(self, g: Graph, state: State, votes: str, kept: str, count: str) -> str:
         """Choose the `count` most significant tokens of each row: their indices in states as [batch * slots, hidden].
 
         A token's significance is the attention that it receives, summed over heads and over queries. Queries count only
@@ -334,46 +357,57 @@ class _Builder:
         _, chosen = g.nodes("TopK", g.node("Add", received, first), count, outputs=2, axis=1)
         return g.node("Add", chosen, g.node("Mul", self.rows, width))
 
-    def take(self, g: Graph, x: str, chosen: str) -> str:
-        return g.node("Gather", g.node("Reshape", x, g.constant([-1, self.shape.hidden])), chosen)
+    def take(self, g: Graph, x: str, chosen: str, width: int) -> str:
+        """Take the states of the chosen tokens, [batch, count, hidden]."""
+        return g.node("Gather", g.node("Reshape", x, g.constant([-1, width])), chosen)
 
     def attended(self, g: Graph, name: str, context: str, x: str) -> str:
+        """Project the context of attention, add it to the states and norm them."""
         return self.add_and_norm(g, context, x, f"{name}.attention_output", f"{name}.attention_norm")
 
     def feed_forward(self, name: str, x: str) -> str:
+        """Run the feed-forward of a layer, [batch, slots, hidden]."""
         g = self.g
         y = g.node("Add", self.project(g, self.prepare(g, x), f"{name}.intermediate"), f"{name}.intermediate.bias")
-        if self.shape.activation == "relu":
-            y = g.node("Relu", y)
-        else:
-            y = g.node("Gelu", y, approximate="tanh" if self.shape.activation == "gelu_tanh" else "none")
+        y = self.activate(y, self.shape.activation)
         return self.add_and_norm(g, y, x, f"{name}.output", f"{name}.output_norm")
+
+    def activate(self, x: str, activation: Activation) -> str:
+        """Apply an activation."""
+        if activation == "relu":
+            return self.g.node("Relu", x)
+        return self.g.node("Gelu", x, approximate="tanh" if activation == "gelu_tanh" else "none")
 
     def findings(self, g: Graph, passed: int, x: str) -> str:
         """Compute start logit, end logit and `passed` from the states: [batch, slots, 3]."""
         bias = np.append(self.float32("span.bias"), passed)
         return g.node("Add", g.node("MatMul", x, self.span), g.constant(bias, np.float32))
 
-    def write(self, g: Graph, passed: int, state: _State, kept: str) -> str:
+    def write(self, g: Graph, passed: int, state: State, kept: str) -> str:
         """Write the findings of all tokens into `found`. Empty slots write to a place that is never read."""
         to = g.node("Where", self.valid(g, state.x, kept), state.place, self.nowhere)
         found = self.findings(g, passed, state.x)
         return g.node("ScatterND", state.found, g.node("Unsqueeze", to, g.constant([2])), found)
 
+    def head(self, found: str) -> str:
+        """Compute start logit, end logit and layers passed [batch, tokens, 3] from all tokens' findings."""
+        return found
+
     # Helpers.
 
-    def prepare(self, g: Graph, x: str) -> _Prepared:
+    def prepare(self, g: Graph, x: str) -> Prepared:
         """Prepare `x` [batch, slots, width] for projections. In INT8, each token gets a scale of its own."""
         if not self.int8:
-            return _Prepared(x, "")
+            return Prepared(x, "")
         most = g.node("ReduceMax", g.node("Abs", x), g.constant([-1]), keepdims=1)
         most = g.node("Max", most, g.constant(_TINY, np.float32))
         x = g.node("Mul", x, g.node("Div", g.constant(127, np.float32), most))
         # Unsigned: on some processors ONNX Runtime multiplies signed activations ten times slower.
         x = g.node("QuantizeLinear", x, g.constant(1, np.float32), g.constant(_MIDDLE, np.uint8))
-        return _Prepared(x, g.node("Mul", most, g.constant(1 / 127, np.float32)))
+        return Prepared(x, g.node("Mul", most, g.constant(1 / 127, np.float32)))
 
-    def project(self, g: Graph, x: _Prepared, name: str) -> str:
+    def project(self, g: Graph, x: Prepared, name: str) -> str:
+        """Multiply by the weight of a projection, [batch, slots, out], without its bias."""
         if not self.int8:
             return g.node("MatMul", x.x, f"{name}.matrix")
         one, middle = g.constant(1, np.float32), g.constant(_MIDDLE, np.uint8)
@@ -381,14 +415,17 @@ class _Builder:
         return g.node("Mul", y, x.scale)
 
     def add_and_norm(self, g: Graph, x: str, residual: str, projection: str, norm: str) -> str:
+        """Project `x`, add it to the residual and norm the sum."""
         x = g.node("Add", self.project(g, self.prepare(g, x), projection), f"{projection}.bias")
         return self.norm(g, g.node("Add", x, residual), norm)
 
     def norm(self, g: Graph, x: str, name: str) -> str:
+        """Compute a layer normalization."""
         epsilon = float(self.shape.norm_epsilon)
         return g.node("LayerNormalization", x, f"{name}.weight", f"{name}.bias", axis=-1, epsilon=epsilon)
 
     def width(self, g: Graph, x: str) -> str:
+        """Compute the number of slots, [1]."""
         return g.node("Shape", x, start=1, end=2)
 
     def count_to(self, g: Graph, count: str) -> str:
@@ -400,28 +437,7 @@ class _Builder:
         return g.node("Less", self.count_to(g, self.width(g, x)), kept)
 
     def split(self, x: str, count: int, axis: int = 0) -> list[str]:
+        """Split `x` into `count` equal parts."""
         if count == 1:
             return [x]
         return self.g.nodes("Split", x, outputs=count, axis=axis, num_outputs=count)
-
-
-def distance_bias(buckets: npt.NDArray[np.float32], positions: int) -> npt.NDArray[np.float32]:
-    """Return the attention bias of each distance of two tokens (Raffel et al., 2020; MPNet, Song et al., 2020).
-
-    There are 32 buckets: 16 for keys before or at the query and 16 for keys after it. In each half, the distances
-    below 8 have a bucket each. Longer distances share buckets in logarithmic steps, and from 128 on the last bucket.
-
-    Args:
-        buckets: The bias of each bucket, `[32 or more, heads]`.
-        positions: The longest sequence.
-
-    Returns:
-        `[2 positions - 1, heads]`: by the key's position minus the query's position, from `1 - positions`.
-    """
-    half, own, longest = 16, 8, 128
-    apart = np.arange(1 - positions, positions)
-    size = np.abs(apart)
-    far = np.log(np.maximum(size, own).astype(np.float32) / np.float32(own)) / np.float32(np.log(longest / own))
-    far = np.minimum(own + (far * np.float32(half - own)).astype(np.int64), half - 1)
-    by_distance: npt.NDArray[np.float32] = buckets[np.where(size < own, size, far) + half * (apart > 0)]
-    return by_distance

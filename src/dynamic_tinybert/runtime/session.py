@@ -19,7 +19,8 @@ import onnxruntime
 from dynamic_tinybert.errors import warn
 from dynamic_tinybert.files import native_call, processors, write_whole
 from dynamic_tinybert.model import ModelShape, Precision
-from dynamic_tinybert.runtime.graph import INPUTS, OUTPUTS, Weights, build_graph
+from dynamic_tinybert.runtime.build import build_graph
+from dynamic_tinybert.runtime.graph import INPUTS, OUTPUTS, Weights
 from dynamic_tinybert.runtime.onnx_writer import DEFAULT_OPSET, PORTABLE_OPSET, Graph, encode_model
 
 if os.environ.get("ORT_DISABLE_TELEMETRY") == "1":  # if it was loaded before this package, events still can be stopped
