@@ -117,14 +117,15 @@ def _library(
             gathering.close()
         console.end_now(0)
 
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), stop)
+    numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {number: signal.signal(number, stop) for number in numbers}
     try:
         if gathering is not None:
             gathering.start()
         yield Library(shelves, load)
     finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
         if gathering is not None:
             gathering.close()
 

@@ -31,6 +31,7 @@ LEAST_CONFIDENCE = 0.05
 """An answer of less confidence is left out: one of twenty such answers or fewer would be right."""
 
 _WHOLE = 60  # passages; of a document with more, only those that match the question best are predicted
+_LONGEST_PASSAGE = 5000  # characters; an index may have passages of a million
 _HITS = 2000  # passages of the index among which those of one document are looked for
 _NOTHING = (
     "The documents do not seem to answer this question. Try other words, or `find` for passages to read yourself."
@@ -129,6 +130,7 @@ class Library:
             with shelf.open() as corpus:
                 for hit in corpus.find(question, k):
                     passage = hit.passage
+                    text = passage.text[:_LONGEST_PASSAGE]
                     found.append(
                         FoundPassage(
                             document=shelf.shown(passage.document),
@@ -136,8 +138,8 @@ class Library:
                             index=shelf.name,
                             page=_page(corpus, passage.document, passage.start),
                             start=passage.start,
-                            end=passage.start + len(passage.text),
-                            text=passage.text,
+                            end=passage.start + len(text),
+                            text=text,
                             score=hit.score,
                         )
                     )
