@@ -95,9 +95,7 @@ NAMES_NEED = {"Corpus": "tantivy"}  # of `from dynamic_tinybert import ...`
 _SETTING = re.compile(r"[A-Z_]+=.*")
 _MARKER = re.compile(r"<!--\s*not run:\s*(\S.*?)\s*-->", re.DOTALL)
 _COMMENT = re.compile(r"#\s*not run:\s*(\S.*?)\s*$", re.MULTILINE)
-_PYTHON = {"python", "py"}
-_SHELL = {"bash", "sh", "shell", "console"}
-_DATA = {"json", "yaml"}
+_PYTHON, _SHELL, _DATA = {"python", "py"}, {"bash", "sh", "shell", "console"}, {"json", "yaml"}
 _PROGRAMS = ("dynamic-tinybert ", ".venv/bin/", "pip ", "python ", "make ", "accelerate ", "ACCELERATE_", "git ", "hf ")
 _PROGRAMS += ("curl ", "podman ")
 
