@@ -78,13 +78,14 @@ napoleon_attr_annotations = False  # the signature has them
 autodoc_mock_imports = ["accelerate", "matplotlib", "optuna", "sqlalchemy", "tantivy", "torch"]
 autodoc_mock_imports += ["pymilvus", "ray", "transformers"]
 autodoc_mock_imports += ["fastapi", "prometheus_client", "pythonjsonlogger", "starlette", "uvicorn"]
+autodoc_mock_imports += ["anyio", "mcp", "mcp_types", "opentelemetry"]
 nitpicky = True
 nitpick_ignore_regex = [
     ("py:house", ".*"),  # `text` in a docstring is a link where it is a name, and code where it is none
     # What other projects document, of whom nothing is fetched.
-    ("py:.*", r"(collections|concurrent|contextlib|datetime|enum|os|pathlib|re|threading|types|typing)\..*"),
+    ("py:.*", r"(collections|concurrent|contextlib|datetime|enum|os|pathlib|re|socket|threading|types|typing)\..*"),
     ("py:.*", r"(annotated_types|huggingface_hub|np|npt|numpy|onnxruntime|optuna|pydantic|rich|typing_extensions)\..*"),
-    ("py:.*", r"(fastapi|haystack|ray|starlette|tantivy|torch|transformers|typer)\..*"),
+    ("py:.*", r"(fastapi|haystack|mcp|ray|starlette|tantivy|torch|transformers|typer)\..*"),
     ("py:class", "FieldInfo|Ge|Gt|Le|Lt|MinLen|NoneType|_PydanticGeneralMetadata|QuestionAnsweringModelOutput"),
     ("py:class", "ArrayLike|NDArray|Path|Tensor|Unpack"),
     # What is inside of our rooms.

@@ -88,7 +88,7 @@ def _modules(serve: bool) -> list[str]:
     found = [m.name for m in pkgutil.walk_packages(dynamic_tinybert.__path__, "dynamic_tinybert.")]
     if serve:
         return [name for name in found if name.startswith("dynamic_tinybert.serve.") and not name.endswith(".on_ray")]
-    left_out = (".train", "__main__", "__pyinstaller", "_tinybert.serve.", ".on_ray", ".index.milvus")
+    left_out = (".train", "__main__", "__pyinstaller", "_tinybert.serve.", "_tinybert.mcp.", ".on_ray", ".index.milvus")
     return ["dynamic_tinybert", *(name for name in found if not any(part in name for part in left_out))]
 
 

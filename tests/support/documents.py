@@ -58,17 +58,18 @@ PAGES = sorted(
 # Of these only names and options are checked, wherever they stand. So of a command with a model that is on the Hub.
 NEVER_RUN = {
     "calibrate": "it measures for minutes",
+    "mcp": "it waits for an assistant",
     "push": "it writes to the Hub",
     "search": "it measures for minutes to hours",
     "train": "it trains for minutes to hours",
 }
 
 # Other people's programs, which are taken as they are: they would change a repository, a registry or an account.
-FOREIGN = {"git", "hf", "podman", "twine", "ray", "serve"}
+FOREIGN = {"claude", "git", "hf", "podman", "twine", "ray", "serve"}
 
 # Where the pages say that a server is, and the pages that are of nothing else.
 SERVER = "127.0.0.1:8000"
-OF_SERVING = {"docs/serving.md"}
+OF_SERVING = {"docs/mcp.md", "docs/serving.md"}
 
 # What a page takes for done: commands, run in its folder before its first block.
 BEFORE = {
@@ -83,6 +84,7 @@ NEEDS = {
     "dynamic_tinybert.search": "optuna",
     "dynamic_tinybert.corpus": "tantivy",
     "dynamic_tinybert.serve": "fastapi",
+    "mcp": "mcp",
     "torch": "torch",
     "transformers": "transformers",
     "dynamic_tinybert.haystack": "haystack",
@@ -93,9 +95,7 @@ NAMES_NEED = {"Corpus": "tantivy"}  # of `from dynamic_tinybert import ...`
 _SETTING = re.compile(r"[A-Z_]+=.*")
 _MARKER = re.compile(r"<!--\s*not run:\s*(\S.*?)\s*-->", re.DOTALL)
 _COMMENT = re.compile(r"#\s*not run:\s*(\S.*?)\s*$", re.MULTILINE)
-_PYTHON = {"python", "py"}
-_SHELL = {"bash", "sh", "shell", "console"}
-_DATA = {"json", "yaml"}
+_PYTHON, _SHELL, _DATA = {"python", "py"}, {"bash", "sh", "shell", "console"}, {"json", "yaml"}
 _PROGRAMS = ("dynamic-tinybert ", ".venv/bin/", "pip ", "python ", "make ", "accelerate ", "ACCELERATE_", "git ", "hf ")
 _PROGRAMS += ("curl ", "podman ")
 

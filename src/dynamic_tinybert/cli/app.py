@@ -10,7 +10,7 @@ from typing import Annotated, Any, TextIO
 
 import typer
 
-from dynamic_tinybert.cli import ask, batch, calibrate, evaluation, index, model, push, search, serve, train
+from dynamic_tinybert.cli import ask, batch, calibrate, evaluation, index, mcp, model, push, search, serve, train
 from dynamic_tinybert.cli.console import Closed, Commands, complain, with_model
 
 _HELP = """Ask questions of texts, at any computational budget.
@@ -47,6 +47,7 @@ app.command("info")(with_model(model.info, runs=False))
 app.command("export")(with_model(model.export, runs=False))
 app.command("push")(push.push)
 app.command("serve")(with_model(serve.serve))
+app.command("mcp")(with_model(mcp.mcp))
 app.command("train")(train.train)
 app.command("search")(with_model(search.search))
 app.command("calibrate")(with_model(calibrate.calibrate))

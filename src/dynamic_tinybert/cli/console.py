@@ -121,7 +121,9 @@ class Commands(TyperGroup):
 
 def _extra_of(command: str, package: str) -> str | None:
     """Return the extra that installs a package, or None if no extra of the command does."""
-    own = command if command in ("search", "serve", "train") and package not in ("", "dynamic_tinybert") else None
+    own = (
+        command if command in ("mcp", "search", "serve", "train") and package not in ("", "dynamic_tinybert") else None
+    )
     return _EXTRAS.get(package, own)
 
 
@@ -247,6 +249,21 @@ def model_options() -> list[str]:
     named = {"local_files_only": "offline"}
     hub = [f"--{named.get(name, name).replace('_', '-')}" for name, value in _hub.items() if value]
     return [*hub, *(["--provider"] if _providers else [])]
+
+
+def named_indexes(given: list[str]) -> dict[str, str]:
+    """Parse NAME=DIR, or DIR, whose name is that of the folder."""
+    found: dict[str, str] = {}
+    for one in given:
+        name, equals, directory = one.partition("=")
+        if not equals:
+            name, directory = Path(one).resolve().name, one
+        if not name or not directory:
+            fail(f"--index must be NAME=DIR, not {one!r}", misuse=True)
+        if name in found:
+            fail(f"--index: the name is given twice: {name!r}", misuse=True)
+        found[name] = directory
+    return found
 
 
 def plain(text: str) -> str:

@@ -44,7 +44,7 @@ def serve(*, open_page: bool, **settings: Any) -> None:
     """
     if not math.isfinite(settings["slo_ms"]) or not math.isfinite(settings["timeout_ms"]):
         console.fail("--slo-ms and --timeout-ms must be numbers of milliseconds", misuse=True)
-    indexes, keys = _indexes(settings["index"] or []), _keys(settings["api_key_file"])
+    indexes, keys = console.named_indexes(settings["index"] or []), _keys(settings["api_key_file"])
     options = ServeOptions.from_settings(settings, indexes=indexes, api_keys=keys)
     log_level = settings["log_level"]
     if log_level.lower() not in ("debug", "info", "warning", "error"):
@@ -108,21 +108,6 @@ def _run(
     run(app, options, stopping=stopping, ready=ready)
     counted = engine.metrics.totals()
     logging.getLogger("dynamic_tinybert.serve").info("stopped", extra=counted)
-
-
-def _indexes(given: list[str]) -> dict[str, str]:
-    """Parse NAME=DIR, or DIR, whose name is that of the folder."""
-    found: dict[str, str] = {}
-    for one in given:
-        name, equals, directory = one.partition("=")
-        if not equals:
-            name, directory = Path(one).resolve().name, one
-        if not name or not directory:
-            console.fail(f"--index must be NAME=DIR, not {one!r}", misuse=True)
-        if name in found:
-            console.fail(f"--index: the name is given twice: {name!r}", misuse=True)
-        found[name] = directory
-    return found
 
 
 def _keys(file: Path | None) -> tuple[str, ...]:
