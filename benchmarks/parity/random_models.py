@@ -109,9 +109,7 @@ def main() -> None:
         + "\n".join(f"- {count}: {why}" for why, count in reasons.most_common(30))
         + "\n"
     )
-    print(page)
-    if args.output:
-        common.write_page(args.output, page)
+    common.write_page(page, args.output)
 
 
 def one(kind: str, chosen: random.Random, folder: Path) -> tuple[str, float, str]:
@@ -168,7 +166,7 @@ def tokenizer_of(kind: str) -> Any:
 
 def windows_of(qa: QuestionAnswerer) -> list[Any]:
     text = (common.ROOT / "examples" / "eiffel-tower.txt").read_text("utf-8")
-    windows = []
+    windows: list[Any] = []
     for part, longest in ((text[:600], 200), (text[600:800], 128), ("Paris", 128)):
         windows += qa.reader.windows(QUESTION, part, max_seq_len=longest, doc_stride=8, max_question_len=32)
     return windows
