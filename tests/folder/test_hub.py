@@ -98,7 +98,7 @@ def test_offline_a_stranger_s_pull_request_is_not_taken(
     number = made.request(weights, title=TITLE, author="mallory")
     assert open_folder("ada/engine", revision=f"refs/pr/{number}").parameters > 0  # as it was asked for
     for offline in (False, True):
-        with pytest.raises(ModelFolderError, match="safetensors"):
+        with pytest.raises(ModelFolderError, match=r"safetensors|not in the Hub.s cache"):
             open_folder("ada/engine", local_files_only=offline)
 
 
@@ -217,3 +217,31 @@ def test_offline_imports_no_network(tmp_path: Path) -> None:
         check=False,
     )
     assert "forbids the download: allow it once" in done.stderr
+
+
+def test_a_converted_model_in_the_cache_needs_no_network(
+    hub: FakeHub, pickled: dict[str, bytes], weights: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.make("ada/engine", files=pickled).request(weights, title=TITLE, author=BOT)
+    with pytest.warns(UserWarning, match="conversion bot"):
+        before = open_folder("ada/engine")
+    constants = huggingface_hub.constants
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:1")
+    for module in (constants, huggingface_hub.file_download):
+        monkeypatch.setattr(
+            module,
+            "HUGGINGFACE_CO_URL_TEMPLATE",
+            "http://127.0.0.1:1/{repo_id}/resolve/{revision}/{filename}",
+            raising=False,
+        )
+    with pytest.warns(UserWarning, match="conversion bot"):
+        assert open_folder("ada/engine").path == before.path
+
+
+def test_a_cache_without_weights_says_so(hub: FakeHub, files: dict[str, bytes]) -> None:
+    made = hub.make("ada/engine", files=files)
+    folder = open_folder("ada/engine").path
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(ModelFolderError, match="weights of ada/engine are not in the Hub's cache"):
+        open_folder("ada/engine", local_files_only=True)
+    assert made.branches["main"] == folder.name

@@ -236,3 +236,19 @@ def test_settings_of_mobilebert_that_are_refused(changes: dict[str, Any], said: 
 def test_the_question_may_vote_where_all_attention_is_everywhere() -> None:
     shape = shape_of({**MODERN, "global_attn_every_n_layers": 1, "dynamic_tinybert": {"voters": "question"}})
     assert shape.significance == "question"
+
+
+MODERN: dict[str, Any] = {**USUAL, "model_type": "modernbert", "norm_eps": 1e-5}
+
+
+@pytest.mark.parametrize("config", [MODERN, V3 | {"position_biased_input": False}], ids=["modernbert", "deberta-v2"])
+def test_positions_without_a_table_of_their_own_have_a_limit(config: dict[str, Any]) -> None:
+    read_shape(Path("config.json"), config)
+    with pytest.raises(ModelFolderError, match="max_position_embeddings is 2000000000"):
+        read_shape(Path("config.json"), config | {"max_position_embeddings": 2_000_000_000})
+
+
+def test_another_word_for_local_attention_is_not_ignored() -> None:
+    read_shape(Path("config.json"), MODERN | {"local_attention": 128, "sliding_window": 64})
+    with pytest.raises(ModelFolderError, match="sliding_window is 4"):
+        read_shape(Path("config.json"), MODERN | {"sliding_window": 4})

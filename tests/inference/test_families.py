@@ -99,3 +99,30 @@ def test_a_broken_type_in_a_tokenizer_is_left_to_its_loader(tiny_folder: Path, t
     assert open_folder(tmp_path).shape.typed in (False, True)
     with pytest.raises(WindowError):
         TextTokenizer(tmp_path)
+
+
+def special(folder: Path) -> tuple[str, str, str, list[str]]:
+    """The tokens before a question, after a text, of padding, and between question and text."""
+    found = TextTokenizer(folder)
+    name = found._tokenizer.id_to_token
+    return name(found.cls), name(found.sep), name(found.pad), [name(i) for i in found.between]
+
+
+@pytest.mark.parametrize("name", [None, "MPNetTokenizer"])
+def test_mpnet_has_its_own_special_tokens_beside_those_of_bert(tmp_path: Path, name: str | None) -> None:
+    words = ["<s>", "<pad>", "</s>", "<unk>", "[PAD]", "[UNK]", "[CLS]", "[SEP]", "tower", "<mask>"]
+    write(tmp_path, {"vocab.txt": "\n".join(words), "config.json": {"model_type": "mpnet"}})
+    if name:
+        write(tmp_path, {"tokenizer_config.json": {"tokenizer_class": name}})
+    assert special(tmp_path) == ("<s>", "</s>", "<pad>", ["</s>", "</s>"])
+    assert tokens(tmp_path, "tower crane") == [8, 5]
+
+
+def test_herbert_has_one_separator(tmp_path: Path) -> None:
+    known = ["<s>", "</s>", "<unk>", "<pad>", "<mask>", "a", "a</w>"]
+    files = {
+        "vocab.json": {token: i for i, token in enumerate(known)},
+        "merges.txt": "#version: 0.2\n",
+        "tokenizer_config.json": {"tokenizer_class": "HerbertTokenizerFast"},
+    }
+    assert special(write(tmp_path, files)) == ("<s>", "</s>", "<pad>", ["</s>"])

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from dynamic_tinybert import WindowError
@@ -152,3 +153,17 @@ def test_a_model_of_byte_pairs_is_refused(tmp_path: Path) -> None:
     (tmp_path / "spm.model").write_bytes(trained(model_type="bpe"))
     with pytest.raises(ModelFolderError, match=r"not a unigram model: save a tokenizer\.json beside it"):
         read_sentencepieces(tmp_path / "spm.model", "DebertaV2")
+
+
+@pytest.mark.parametrize("family", ["XLMRoberta", "Camembert"])
+def test_case_stays_and_the_mask_is_text(family: str, tmp_path: Path) -> None:
+    kind, file, options = FAMILIES[family]
+    (tmp_path / file).write_bytes(trained(**options))
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": kind}))
+    plain = TextTokenizer(tmp_path)
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": True}))
+    tokenizer = TextTokenizer(tmp_path)
+    assert ids(tokenizer, "The Tower") == ids(plain, "The Tower") != ids(plain, "the tower")
+    mask = tokenizer._tokenizer.token_to_id("<mask>")
+    found = np.concatenate([part.ids for part in tokenizer.text("x <mask> y")]).tolist()
+    assert mask not in found

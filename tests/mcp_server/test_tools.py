@@ -136,6 +136,16 @@ def test_ask_of_a_long_document_finds_its_best_passages(qa: QuestionAnswerer, tm
     assert corpus.text("long")[best["start"] : best["end"]] == "Paris"
 
 
+def test_ask_of_one_document_does_not_depend_on_the_others(qa: QuestionAnswerer, tmp_path: Path) -> None:
+    corpus = Corpus(tmp_path / "index", passage_size=100)
+    corpus.put_many((f"other/{i}", "", "Where is the tower? The tower of the city.") for i in range(2300))
+    filler = "".join(f"Paragraph number {number} says nothing at all about it.\n\n" for number in range(100))
+    corpus.put("long", filler + "The tower stands in Paris.")
+    library = Library([Shelf("docs", corpus)], lambda: qa)
+    (best,) = result(library, "ask", question="Where is the tower?", document="long", top_k=1)["answers"]
+    assert best["text"] == "Paris"
+
+
 @pytest.mark.parametrize("question", ["How many moons does Jupiter have?", "xyzzy?", "?", "🤷" * 500])
 def test_ask_without_an_answer_says_so_in_a_note(library: Library, question: str) -> None:
     got = result(library, "ask", question=question)
@@ -252,6 +262,26 @@ def test_two_indexes_share_the_answers(qa: QuestionAnswerer, tmp_path: Path) -> 
     assert error(library, "find", question=question, index="x") == "there is no index 'x': the indexes are old, new"
 
 
+def test_find_gives_the_best_of_each_index(qa: QuestionAnswerer, tmp_path: Path) -> None:
+    """Scores of BM25 depend on how often a word is in an index, so they say nothing between indexes."""
+    small, large = Corpus(tmp_path / "small"), Corpus(tmp_path / "large")
+    small.put("crane", "The harbour crane of Port Ellis was built by Ada Lind.")
+    large.put_many((str(i), "", "Ellis likes music." if i < 8 else f"Report {i} on cattle.") for i in range(200))
+    library = Library([Shelf("large", large), Shelf("small", small)], lambda: qa)
+    found = result(library, "find", question="Who built the harbour crane of Port Ellis?", k=3)["passages"]
+    assert "small" in [passage["index"] for passage in found[:2]]
+
+
+def test_an_index_without_confidence_is_ranked_too(qa: QuestionAnswerer, tmp_path: Path) -> None:
+    bare = QuestionAnswerer.from_reader(qa.reader, qa.shape, qa.table, name="bare")
+    chat, facts = Corpus(tmp_path / "chat"), Corpus(tmp_path / "facts")
+    chat.put("a", "Who built it? My brother asked about the tower in the city yesterday, of course.")
+    facts.put("b", "The tower was built by Gustave Eiffel.")
+    for shelves in ([Shelf("chat", chat), Shelf("facts", facts)], [Shelf("facts", facts), Shelf("chat", chat)]):
+        answers = result(Library(shelves, lambda: bare), "ask", question="Who built the tower?", top_k=1)["answers"]
+        assert answers[0]["text"] == "Gustave Eiffel"
+
+
 # Errors
 
 
@@ -323,6 +353,22 @@ def test_model_that_cannot_be_loaded_is_an_error(index: Path) -> None:
 
 
 # Work in threads
+
+
+def test_calls_that_wait_for_the_files_take_no_threads(index: Path, qa: QuestionAnswerer) -> None:
+    complete = threading.Event()
+    shelf = Shelf("docs", Corpus(index), wait=complete.wait, ready=complete.is_set)  # type: ignore[arg-type]
+
+    async def use(client: Client) -> None:
+        before = threading.active_count()
+        async with anyio.create_task_group() as calls:
+            for _ in range(50):
+                calls.start_soon(client.call_tool, "list", {})
+            await anyio.sleep(0.3)
+            assert threading.active_count() <= before + 4
+            complete.set()
+
+    with_client(Library([shelf], lambda: qa), use)
 
 
 def test_cancelled_call_leaves_the_server_usable(index: Path, qa: QuestionAnswerer) -> None:

@@ -15,6 +15,7 @@ import yaml
 from dynamic_tinybert.folder import ModelFolder, ModelFolderError, open_folder
 from dynamic_tinybert.model import BudgetError
 from dynamic_tinybert.publish import Card, complete_card
+from dynamic_tinybert.publish.card import evaluation_results
 
 NAME = "ada/engine"
 PROSE = "\n# Engine\n\nWörter, 言葉 ✓  \nund `Code`\n"
@@ -218,3 +219,39 @@ def test_a_broken_table_is_named(tiny_folder: Path, tmp_path: Path) -> None:
 def test_a_huge_card_is_completed(tiny_model: ModelFolder) -> None:
     old = "---\nlicense: mit\n---\n" + "word `code` ``` # not a heading\n" * 60_000
     assert complete_card(old, tiny_model, NAME).text.count("word `code`") == 60_000
+
+
+def index_of(*results: str) -> str:
+    return "---\nmodel-index:\n- name: m\n  results:\n" + "".join(results) + "---\n"
+
+
+def result(task: str = "question-answering", dataset: str = "{type: rajpurkar/squad}", f1: str = "80.5") -> str:
+    metrics = f"[{{type: exact_match, value: 70.0}}, {{type: f1, value: {f1}}}]"
+    return f"  - {{task: {{type: {task}}}, dataset: {dataset}, metrics: {metrics}}}\n"
+
+
+def test_results_on_squad_are_a_file_of_the_hub() -> None:
+    found = evaluation_results(index_of(result(), result(f1="1.0"), result(dataset="{type: rajpurkar/squad_v2}")))
+    assert found is not None
+    first, second = yaml.safe_load(found)
+    notes = "F1; exact match 70.0"
+    assert first == {"dataset": {"id": "rajpurkar/squad", "task_id": "plain_text"}, "value": 80.5, "notes": notes}
+    assert second["dataset"] == {"id": "rajpurkar/squad_v2", "task_id": "squad_v2"}
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"task": "text-generation"},
+        {"dataset": "{type: rajpurkar/squad, split: train}"},
+        {"dataset": "{type: [rajpurkar/squad]}"},
+        {"dataset": "mine"},
+        {"f1": ".nan"},
+        {"f1": ".inf"},
+        {"f1": "true"},
+        {"f1": "{a: 1}"},
+        {"f1": "180"},
+    ],
+)
+def test_what_is_no_result_on_squad_is_not_published(changed: dict[str, str]) -> None:
+    assert evaluation_results(index_of(result(**changed))) is None

@@ -109,7 +109,7 @@ def _library(
     gathering: Gathering | None = None
     if paths:
         gathering = Gathering(paths, console.say)
-        shelves.append(Shelf(_FILES, gathering.corpus, gathering.root, gathering.wait))
+        shelves.append(Shelf(_FILES, gathering.corpus, gathering.root, gathering.wait, gathering.ready))
 
     def stop(*_: Any) -> None:
         """End at a signal: a thread that waits for standard input cannot be ended otherwise."""
@@ -118,6 +118,7 @@ def _library(
         console.end_now(0)
 
     numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    numbers = [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]  # as nohup ignores SIGHUP
     before = {number: signal.signal(number, stop) for number in numbers}
     try:
         if gathering is not None:

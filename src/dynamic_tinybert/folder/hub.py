@@ -88,10 +88,12 @@ def fetch(
     others: list[str] = []
     try:
         path = download(revision)
-        if not _has_weights(path) and not offline:
-            others = api.list_repo_files(model, revision=revision)
-        if not _has_weights(path) and revision in (None, "main") and (offline or has_pickle(others)):
-            commit = _noted(path) if offline else _conversion(api, model, path)
+        if not _has_weights(path):
+            commit = _noted(path) if revision in (None, "main") else None
+            if commit is None and not offline:
+                others = api.list_repo_files(model, revision=revision)
+                if revision in (None, "main") and has_pickle(others):
+                    commit = _conversion(api, model, path)
             if commit is not None:
                 path = download(commit)
                 warn(f"{model} has a pickle on main: its safetensors are the conversion bot's, from commit {commit}")
@@ -118,6 +120,11 @@ def fetch(
         raise ModelFolderError(f"{name} could not be downloaded from the Hub: {one_line(error)}") from error
     if _has_weights(path):
         return path
+    if offline:
+        raise ModelFolderError(
+            f"the weights of {name} are not in the Hub's cache, and local_files_only or HF_HUB_OFFLINE forbids the"
+            " download: allow it once"
+        )
     source = f"{model!r}, revision={revision!r}" if revision else repr(model)
     refuse_pickle(f"{name} on the Hub", others, source, PurePath(model).name)
     return path

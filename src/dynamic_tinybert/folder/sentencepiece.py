@@ -21,6 +21,7 @@ _MODEL_TYPE, _BYTE_FALLBACK, _UNKNOWN = 3, 35, 40  # of the trainer's settings
 _CHARSMAP: Final = 2  # of the normalizer's settings
 _NORMAL, _CONTROL, _USER_DEFINED = 1, 3, 4  # types of pieces
 _UNIGRAM: Final = 1
+_SPECIAL: Final = frozenset(("<s>", "<pad>", "</s>", "<unk>", "<mask>", "<s>NOTUSED", "</s>NOTUSED", "<unk>NOTUSED"))
 _SHIFT: Final = 100.0  # makes a piece too unlikely to be chosen
 
 SENTENCEPIECES: Final[Mapping[str, str]] = MappingProxyType(
@@ -77,7 +78,10 @@ def _numbered(found: SentencePieces, family: str) -> SentencePieces:
     elif family == "Albert":  # it splits a number from the comma after it
         pieces = [(piece, score - _SHIFT * _is_number_and_comma(piece)) for piece, score in pieces]
     known = {piece for piece, _ in pieces}
-    added = [(piece, special) for piece, special in found.added if piece in known]
+    specials = {piece: special for piece, special in found.added if piece in known}
+    if family in ("XLMRoberta", "Camembert"):
+        specials |= {piece: True for piece, _ in pieces if piece in _SPECIAL}
+    added = list(specials.items())
     return SentencePieces(pieces=pieces, unknown=unknown, charsmap=found.charsmap, added=added)
 
 

@@ -24,6 +24,7 @@ _ACTIVATIONS: Final[Mapping[str, Activation]] = {
 }
 _OWN_POSITIONS: Final = ("deberta", "deberta-v2", "mobilebert", "modernbert")  # never read position_embedding_type
 _MOST_LAYERS: Final = 1000
+_MOST_POSITIONS: Final = 1 << 17  # tables are made by position
 _MOST: Final = 2**31 - 1
 _LAYER_TYPES: Final = ("full_attention", "sliding_attention")
 _BASES: Final = {
@@ -131,7 +132,7 @@ def read_shape(file: Path, config: Mapping[str, Any]) -> tuple[str, ModelShape]:
         heads=heads,
         feed_forward=count(theirs.settings["feed_forward"]),
         vocabulary=count("vocab_size"),
-        positions=count("max_position_embeddings", theirs.positions, least=first + 1) - first,
+        positions=count("max_position_embeddings", theirs.positions, least=first + 1, most=_MOST_POSITIONS) - first,
         token_types=types,
         activation=activation,
         norm_epsilon=epsilon,
@@ -213,6 +214,9 @@ def _read_disentangled(settings: _Settings, size: int, *, first: bool) -> Disent
 def _read_modern(settings: _Settings, layers: int, size: int) -> Modern:
     """Read the settings of ModernBERT; `size` is that of an attention head."""
     config = settings.config
+    reach = settings.count("local_attention", 128, least=0) // 2
+    if config.get("sliding_window") not in (None, reach):
+        settings.refuse("sliding_window", f"half of local_attention ({reach})")
     if config.get("head_dim") not in (None, size):
         settings.refuse("head_dim", f"hidden_size / num_attention_heads ({size})")
     if size % 2:
@@ -227,7 +231,7 @@ def _read_modern(settings: _Settings, layers: int, size: int) -> Modern:
     return Modern(
         bases=tuple(bases[name] for name in types),
         local=tuple(name == "sliding_attention" for name in types),
-        reach=settings.count("local_attention", 128, least=0) // 2,
+        reach=reach,
         head_activation=settings.activation("classifier_activation", "gelu"),
         attention_bias=settings.flag("attention_bias", False),
         feed_forward_bias=settings.flag("mlp_bias", False),

@@ -43,7 +43,7 @@ _OF_MODELS: Final[Mapping[str, str]] = {
     "mobilebert": "MobileBert",
 }
 _ANY: Final = frozenset(("PreTrained", "Tokenizers", "Auto", ""))  # classes that say nothing about the rules
-_WITHOUT_TYPES: Final = frozenset(("Roberta", "XLMRoberta", "Camembert", "MPNet", "DistilBert"))
+_WITHOUT_TYPES: Final = frozenset(("Roberta", "XLMRoberta", "Camembert", "MPNet", "DistilBert", "Herbert"))
 
 
 def family_of(folder: Path) -> str | None:

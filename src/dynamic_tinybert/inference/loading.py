@@ -30,6 +30,10 @@ USUAL = {
     "pad_token": ("[PAD]", "<pad>"),
     "unk_token": ("[UNK]", "<unk>"),
 }
+_DOUBLING = frozenset(
+    ("Roberta", "XLMRoberta", "Camembert", "MPNet", "Bart", "Longformer")
+)  # between question and text
+_OF_FAIRSEQ = _DOUBLING | {HERBERT}  # <s> and </s> come first, even if the vocabulary has BERT's tokens, too
 
 
 class WindowError(DynamicTinyBertError, ValueError):
@@ -65,11 +69,17 @@ def read_settings(folder: Path) -> dict[str, Any]:
     return {name: value for settings in found for name, value in settings.items() if value is not None}
 
 
-def token_names(role: str, config: Mapping[str, Any]) -> list[str]:
+def doubles_separator(family: str | None, separator: str | None) -> bool:
+    """Return whether two separators are between question and text, if the tokenizer itself does not say it."""
+    return family in _DOUBLING if family is not None else separator == "</s>"
+
+
+def token_names(role: str, config: Mapping[str, Any], family: str | None = None) -> list[str]:
     """Return possible names of a special token: first the name in the settings, then the usual names."""
     said = config.get(role)
     said = said.get("content") if isinstance(said, dict) else said
-    return [*([said] if isinstance(said, str) else []), *USUAL[role]]
+    usual = USUAL[role][::-1] if family in _OF_FAIRSEQ and (family, role) != ("MPNet", "unk_token") else USUAL[role]
+    return [*([said] if isinstance(said, str) else []), *usual]
 
 
 def load(folder: Path, config: Mapping[str, Any]) -> Tokenizer:
@@ -89,17 +99,17 @@ def load(folder: Path, config: Mapping[str, Any]) -> Tokenizer:
             elif file.suffix == ".json":
                 tokenizer = _byte_pairs(folder, file, family, config)
             else:
-                tokenizer = _word_pieces(folder, file, config)
+                tokenizer = _word_pieces(folder, file, family, config)
         except ModelFolderError as error:
             raise WindowError(str(error)) from None
         _add(tokenizer, added, folder)
         return tokenizer
 
 
-def _word_pieces(folder: Path, vocabulary: Path, config: Mapping[str, Any]) -> Tokenizer:
+def _word_pieces(folder: Path, vocabulary: Path, family: str | None, config: Mapping[str, Any]) -> Tokenizer:
     lines = vocabulary.read_bytes().decode("utf-8-sig").removesuffix("\n").split("\n")
     tokens = {line.removesuffix("\r"): i for i, line in enumerate(lines)}
-    unknown = next((name for name in token_names("unk_token", config) if name in tokens), None)
+    unknown = next((name for name in token_names("unk_token", config, family) if name in tokens), None)
     if unknown is None:
         raise WindowError(f"the tokenizer of {folder} has no {' or '.join(USUAL['unk_token'])}")
     tokenizer = Tokenizer(models.WordPiece(tokens, unk_token=unknown))
@@ -117,7 +127,7 @@ def _word_pieces(folder: Path, vocabulary: Path, config: Mapping[str, Any]) -> T
 def _byte_pairs(folder: Path, vocabulary: Path, family: str | None, config: Mapping[str, Any]) -> Tokenizer:
     merges = str(folder / "merges.txt")
     if family == HERBERT:
-        unknown = token_names("unk_token", config)[-1]
+        unknown = token_names("unk_token", config, family)[0]
         model = models.BPE.from_file(str(vocabulary), merges, unk_token=unknown, end_of_word_suffix="</w>")
         tokenizer = Tokenizer(model)
         tokenizer.normalizer = normalizers.BertNormalizer(lowercase=False, strip_accents=False)
@@ -138,7 +148,7 @@ def _unigram(found: SentencePieces, family: str | None, config: Mapping[str, Any
         steps += [normalizers.Replace("``", '"'), normalizers.Replace("''", '"')]
         if not config.get("keep_accents", False):
             steps += [normalizers.NFKD(), normalizers.StripAccents()]
-    if config.get("do_lower_case", family == "Albert"):
+    if family in ("Albert", "DebertaV2") and config.get("do_lower_case", family == "Albert"):
         steps.append(normalizers.Lowercase())
     if family == "DebertaV2":
         steps.append(normalizers.Strip())

@@ -15,6 +15,7 @@ from tokenizers import Encoding, processors
 
 from dynamic_tinybert.errors import warn
 from dynamic_tinybert.files import SURROGATE
+from dynamic_tinybert.folder import family_of
 from dynamic_tinybert.inference.characters import (
     Ints,
     at_punctuation,
@@ -28,6 +29,7 @@ from dynamic_tinybert.inference.characters import (
 from dynamic_tinybert.inference.loading import (
     USUAL,
     WindowError,
+    doubles_separator,
     kinds_of,
     load,
     named,
@@ -90,7 +92,7 @@ class TextTokenizer:
     """
 
     def __init__(self, folder: Path) -> None:
-        config = read_settings(folder)
+        config, family = read_settings(folder), family_of(folder)
         self._tokenizer = load(folder, config)
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
@@ -99,18 +101,18 @@ class TextTokenizer:
         self._splits_spaces = len(set(self._encode("a b").word_ids)) > 1  # Gemma's, which mmBERT has, does not
         self._spaced = bool(kinds & {"ByteLevel", "Metaspace"}) or not self._splits_spaces  # in a token's offsets
         self._splits_punctuation = not kinds & {"Metaspace", "WhitespaceSplit"}
-        self.pad = self._special("pad_token", config, folder)
+        self.pad = self._special("pad_token", config, folder, family)
         template = special_tokens(self._tokenizer, folder)
         if template is None:
-            self.cls, self.sep = (self._special(name, config, folder) for name in ("cls_token", "sep_token"))
-            doubled = self._tokenizer.id_to_token(self.sep) == "</s>"
+            self.cls, self.sep = (self._special(name, config, folder, family) for name in ("cls_token", "sep_token"))
+            doubled = doubles_separator(family, self._tokenizer.id_to_token(self.sep))
             template = [self.cls], [self.sep] * (1 + doubled), [self.sep]
         (self.cls,), between, (self.sep,) = template
         self.between = np.array(between, np.int64)
         # The original post-processor could trim offsets by its own rules.
         self._tokenizer.post_processor = processors.TemplateProcessing(single="$A", pair="$A $B", special_tokens=[])
         # A unigram model has special tokens among its pieces, so it finds them in texts.
-        self._unknown = self._special("unk_token", config, folder) if "Unigram" in kinds else None
+        self._unknown = self._special("unk_token", config, folder, family) if "Unigram" in kinds else None
         special = {i for i, token in self._tokenizer.get_added_tokens_decoder().items() if token.special}
         self._never = np.array(sorted({self.cls, self.sep, self.pad, *special} - {self._unknown}), np.int64)
 
@@ -119,9 +121,9 @@ class TextTokenizer:
         """The number of special tokens in a window."""
         return len(self.between) + 2
 
-    def _special(self, name: str, config: Mapping[str, Any], folder: Path) -> int:
+    def _special(self, name: str, config: Mapping[str, Any], folder: Path, family: str | None) -> int:
         """Return the id of a special token, by the name in the settings or otherwise a usual name."""
-        for token in token_names(name, config):
+        for token in token_names(name, config, family):
             index: int | None = self._tokenizer.token_to_id(token)
             if index is not None:
                 return index

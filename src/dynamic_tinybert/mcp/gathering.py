@@ -43,6 +43,10 @@ class Gathering:
         """Start reading."""
         self._thread.start()
 
+    def ready(self) -> bool:
+        """Return whether all files were read."""
+        return self._done.is_set()
+
     def wait(self) -> None:
         """Return when all files were read.
 

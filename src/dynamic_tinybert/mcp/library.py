@@ -5,8 +5,11 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
+import math
 import os
+import re
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -32,7 +35,8 @@ LEAST_CONFIDENCE = 0.05
 
 _WHOLE = 60  # passages; of a document with more, only those that match the question best are predicted
 _LONGEST_PASSAGE = 5000  # characters; an index may have passages of a million
-_HITS = 2000  # passages of the index among which those of one document are looked for
+_SHORT = 2  # characters of words that say little
+_WORD = re.compile(r"\w+")
 _NOTHING = (
     "The documents do not seem to answer this question. Try other words, or `find` for passages to read yourself."
 )
@@ -52,12 +56,14 @@ class Shelf:
         corpus: The index.
         root: The start of the documents' names that clients do not see.
         wait: Called before each use; returns when the index is complete.
+        ready: Whether `wait` would return at once.
     """
 
     name: str
     corpus: Corpus
     root: str = ""
     wait: Callable[[], None] = lambda: None
+    ready: Callable[[], bool] = lambda: True
 
     def shown(self, document: str) -> str:
         """Return a document's name as clients see it."""
@@ -94,6 +100,11 @@ class Library:
         self._lock = threading.Lock()
 
     @property
+    def ready(self) -> bool:
+        """Whether all indexes are complete."""
+        return all(shelf.ready() for shelf in self._shelves)
+
+    @property
     def names(self) -> list[str]:
         """The names of the indexes."""
         return [shelf.name for shelf in self._shelves]
@@ -108,43 +119,43 @@ class Library:
         """
         _check_question(question)
         if document is None:
-            found = [each for shelf in self._chosen(index) for each in self._ask_all(shelf, question, top_k, budget)]
+            ranked = [each for shelf in self._chosen(index) for each in self._ask_all(shelf, question, top_k, budget)]
         else:
-            found = self._ask_one(document, index, question, top_k, budget)
+            ranked = self._ask_one(document, index, question, top_k, budget)
+        if document is None and len(self._shelves) > 1:  # each index ranks its own answers
+            ranked.sort(key=lambda pair: pair[0], reverse=True)
+        found = [quoted for _, quoted in ranked]
         if any(each.confidence is None for each in found):
             return Answers(answers=found[:top_k], note=_UNSURE)
         sure = [each for each in found if (each.confidence or 0.0) >= LEAST_CONFIDENCE]
-        if len(self._shelves) > 1:  # each index ranks its own answers
-            sure.sort(key=lambda each: each.confidence or 0.0, reverse=True)
         return Answers(answers=sure[:top_k], note=None if sure else _NOTHING)
 
     def find(self, question: str, *, k: int, index: str | None = None) -> Passages:
-        """Find the passages that match a question best.
+        """Find the passages that match a question best. Of several indexes, the best of each come first.
 
         Raises:
             RequestError: The question is empty, there is no such index, or it cannot be used.
         """
         _check_question(question)
-        found = []
+        found: list[tuple[int, FoundPassage]] = []
         for shelf in self._chosen(index):
             with shelf.open() as corpus:
-                for hit in corpus.find(question, k):
+                for rank, hit in enumerate(corpus.find(question, k)):
                     passage = hit.passage
                     text = passage.text[:_LONGEST_PASSAGE]
-                    found.append(
-                        FoundPassage(
-                            document=shelf.shown(passage.document),
-                            title=passage.title,
-                            index=shelf.name,
-                            page=_page(corpus, passage.document, passage.start),
-                            start=passage.start,
-                            end=passage.start + len(text),
-                            text=text,
-                            score=hit.score,
-                        )
+                    shown = FoundPassage(
+                        document=shelf.shown(passage.document),
+                        title=passage.title,
+                        index=shelf.name,
+                        page=_page(corpus, passage.document, passage.start),
+                        start=passage.start,
+                        end=passage.start + len(text),
+                        text=text,
+                        score=hit.score,
                     )
-        found.sort(key=lambda each: each.score, reverse=True)
-        return Passages(passages=found[:k])
+                    found.append((rank, shown))
+        found.sort(key=lambda pair: pair[0])  # scores of different indexes cannot be compared
+        return Passages(passages=[shown for _, shown in found[:k]])
 
     def documents(self, *, offset: int, limit: int, index: str | None = None) -> Documents:
         """List documents, sorted by index and name.
@@ -215,7 +226,10 @@ class Library:
                 self._qa = self._load()
             return self._qa
 
-    def _ask_all(self, shelf: Shelf, question: str, top_k: int, budget: Budget) -> list[QuotedAnswer]:
+    def _ask_all(
+        self, shelf: Shelf, question: str, top_k: int, budget: Budget
+    ) -> list[tuple[tuple[float, float], QuotedAnswer]]:
+        """Return the answers from an index, each with what it is worth."""
         with shelf.open() as corpus:
             if not corpus.find(question, 1):
                 return []
@@ -224,23 +238,38 @@ class Library:
                 asked = self._asked.setdefault(shelf.name, Corpus(corpus.directory, qa=qa))
             answers = asked(question, top_k=top_k, budget=budget)
             places = [(answer.document, answer.title, answer.start, answer.end) for answer in answers]
-            return [_quoted(shelf, answer, *place) for answer, place in zip(answers, places, strict=True)]
+            return [
+                (_worth(answer), _quoted(shelf, answer, *place)) for answer, place in zip(answers, places, strict=True)
+            ]
 
     def _ask_one(
         self, document: str, index: str | None, question: str, top_k: int, budget: Budget
-    ) -> list[QuotedAnswer]:
+    ) -> list[tuple[tuple[float, float], QuotedAnswer]]:
         shelf, passages = self._document(document, index)
-        with shelf.open() as corpus:
+        with shelf.open():
             if len(passages) > _WHOLE:
-                name = passages[0].document
-                hits = [hit.passage for hit in corpus.find(question, _HITS) if hit.passage.document == name]
-                passages = (hits or passages)[:_WHOLE]
+                passages = _nearest(question, passages)[:_WHOLE]
             quoted = []
             for answer in ask_passages(question, passages, qa=self._model(), top_k=top_k, budget=budget):
                 inside: Passage = answer.passage
                 begin, end = inside.start + answer.start, inside.start + answer.end
-                quoted.append(_quoted(shelf, answer, inside.document, inside.title, begin, end))
+                found = _quoted(shelf, answer, inside.document, inside.title, begin, end)
+                quoted.append((_worth(answer), found))
             return quoted
+
+
+def _worth(answer: Any) -> tuple[float, float]:
+    return (0.0 if answer.confidence is None else answer.confidence, answer.logit)
+
+
+def _nearest(question: str, passages: Sequence[Passage]) -> list[Passage]:
+    """Sort passages by the words that they share with a question; a word that few of them have counts more."""
+    wanted = {word for word in _WORD.findall(question.casefold()) if len(word) > _SHORT}
+    shared = [wanted & set(_WORD.findall(each.text.casefold())) for each in passages]
+    counts = Counter(word for words in shared for word in words)
+    value = {word: math.log(1 + len(passages) / count) for word, count in counts.items()}
+    order = sorted(range(len(passages)), key=lambda i: -sum(value[word] for word in shared[i]))
+    return [passages[i] for i in order]
 
 
 def _check_question(question: str) -> None:

@@ -45,7 +45,7 @@ class FoundPassage(BaseModel):
     start: int = Field(description="Where the passage starts, in characters of the document's text.")
     end: int = Field(description="Where the passage ends.")
     text: str = Field(description="The passage, word for word.")
-    score: float = Field(description="The BM25 score; more is better. It ranks the passages of one call.")
+    score: float = Field(description="The BM25 score; more is better. It ranks the passages of one index.")
 
 
 class Passages(BaseModel):

@@ -23,6 +23,7 @@ LONGEST_PART = 20_000
 """The most characters that `read` returns."""
 
 _THREADS = 4  # calls that work at the same time; the others wait, and so does nothing else
+_POLL_S = 0.05
 _READ_ONLY = ToolAnnotations(read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=False)
 
 _Question: TypeAlias = Annotated[
@@ -48,10 +49,16 @@ def make_tools(library: Library) -> list[Tool]:
     limiter = anyio.CapacityLimiter(_THREADS)
 
     async def run(work: Callable[..., _T], *arguments: Any, **options: Any) -> _T:
-        """Work in a thread, so that the server answers other requests meanwhile. A cancelled call is not waited for."""
+        """Work in a thread, so that the server answers other requests meanwhile.
+
+        A call that is cancelled before it has a thread never gets one. After that, its thread works to the end and
+        counts until then, so that no more than `_THREADS` work at the same time.
+        """
         call = functools.partial(work, *arguments, **options)
+        while not library.ready:
+            await anyio.sleep(_POLL_S)
         try:
-            return await anyio.to_thread.run_sync(call, abandon_on_cancel=True, limiter=limiter)
+            return await anyio.to_thread.run_sync(call, limiter=limiter)
         except DynamicTinyBertError as error:
             raise ToolError(one_line(error)) from None
 

@@ -15,6 +15,7 @@ from dynamic_tinybert.model import BERT_BASE, SHARE_TOKENS, ConfigTable, macs
 
 LIBRARY: Final = "dynamic-tinybert"
 TASK: Final = "question-answering"
+_MOST: Final = 100  # percent
 _TASKS: Final = {"rajpurkar/squad": "plain_text", "rajpurkar/squad_v2": "squad_v2"}  # by the dataset's id on the Hub
 
 PREJUDICES: Final = """\
@@ -96,20 +97,43 @@ def card_metadata(
 def evaluation_results(card: str) -> bytes | None:
     """Return the results on SQuAD in a card's `model-index`, as a file of the Hub's folder `.eval_results`, or None.
 
+    Only results on the validation split, of question answering, count.
+
     Raises:
         ModelFolderError: The card's metadata cannot be read.
     """
-    entries = []
+    entries: list[dict[str, Any]] = []
+    done: set[str] = set()
     for model in _items(_read_block(card)[1].get("model-index")):
         for result in _items(model.get("results")):
-            dataset = result.get("dataset")
-            kind = dataset.get("type") if isinstance(dataset, dict) else None
-            values = {one.get("type"): one.get("value") for one in _items(result.get("metrics"))}
-            exact = values.get("exact_match", values.get("exact"))
-            if kind in _TASKS and isinstance(values.get("f1"), (int, float)):
+            task, dataset = _mapping(result.get("task")), _mapping(result.get("dataset"))
+            kind = dataset.get("type")
+            right = task.get("type") == TASK and dataset.get("split", "validation") == "validation"
+            if not right or not isinstance(kind, str) or kind not in _TASKS or kind in done:
+                continue
+            values = _percentages(_items(result.get("metrics")))
+            if "f1" in values:
+                done.add(kind)
+                exact = values.get("exact_match", values.get("exact"))
                 entry = {"dataset": {"id": kind, "task_id": _TASKS[kind]}, "value": values["f1"]}
-                entries.append(entry | {"notes": f"F1; exact match {exact}" if exact is not None else "F1"})
+                entries.append(entry | {"notes": "F1" if exact is None else f"F1; exact match {exact}"})
     return _dump_list(entries).encode() if entries else None
+
+
+def _percentages(metrics: list[dict[str, Any]]) -> dict[str, float]:
+    """Return the first value of each kind that is a percentage."""
+    found: dict[str, float] = {}
+    for one in metrics:
+        name, value = one.get("type"), one.get("value")
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= _MOST:
+            continue
+        if isinstance(name, str):
+            found.setdefault(name, value)
+    return found
+
+
+def _mapping(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def _items(value: object) -> list[dict[str, Any]]:
