@@ -42,7 +42,7 @@ def asked() -> list[tuple[str, list[str]]]:
         paragraphs = (EXAMPLES / item["text"]).read_text("utf-8").split("\n\n")
         words = {*re.findall(r"\w{4,}", item["question"].lower())}
         paragraphs.sort(key=lambda text: -len(words & {*re.findall(r"\w{4,}", text.lower())}))
-        found.append((item["question"], paragraphs[:5]))
+        found.append((item["question"], paragraphs[:3]))
     made = [
         f"The bridge of {place} was built by {person} in {1801 + 7 * n}. It cost {n + 2} million crowns and has "
         f"{n + 3} arches of {stone}."

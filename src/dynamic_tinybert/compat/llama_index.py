@@ -147,7 +147,8 @@ class AnswerSynthesizer(BaseSynthesizer):  # type: ignore[misc]
             model, budget=budget, top_k=top_k, max_latency_ms=max_latency_ms, min_confidence=min_confidence
         )
         # Without an LLM, the base class takes that of the settings, by default OpenAI's. This one is never called.
-        super().__init__(llm=MockLLM(), callback_manager=callback_manager, empty_response=empty_response)
+        super().__init__(llm=MockLLM(), callback_manager=callback_manager)
+        self._empty_response = empty_response or "Empty Response"
         for option, value in options.items():
             setattr(self, option, value)
 
@@ -191,7 +192,7 @@ class AnswerSynthesizer(BaseSynthesizer):  # type: ignore[misc]
     def get_response(self, query_str: str, text_chunks: Sequence[str], **response_kwargs: Any) -> str:
         """Return the best answer from texts, or `empty_response`."""
         found = find_answers(query_str, text_chunks, options_of(self), name="text_chunks")
-        return found[0].text if found else str(self._empty_response)
+        return found[0].text if found else self._empty_response
 
     async def aget_response(self, query_str: str, text_chunks: Sequence[str], **response_kwargs: Any) -> str:
         """Return the best answer from texts, or `empty_response`, in a thread."""
