@@ -106,7 +106,7 @@ class DocumentAnswerer(RunnableSerializable[dict[str, Any], list[DocumentAnswer]
         return True
 
     def invoke(
-        self, input: Mapping[str, Any], config: RunnableConfig | None = None, **options: Any
+        self, input: Mapping[str, Any], config: "RunnableConfig | None" = None, **options: Any
     ) -> list[DocumentAnswer]:
         """Find the answers.
 
@@ -124,7 +124,7 @@ class DocumentAnswerer(RunnableSerializable[dict[str, Any], list[DocumentAnswer]
         return answers
 
     async def ainvoke(
-        self, input: Mapping[str, Any], config: RunnableConfig | None = None, **options: Any
+        self, input: Mapping[str, Any], config: "RunnableConfig | None" = None, **options: Any
     ) -> list[DocumentAnswer]:
         """Find the answers in a thread: see `invoke`."""
         answers: list[DocumentAnswer] = await self._acall_with_config(self._async_answers, input, config, **options)
@@ -222,7 +222,7 @@ class AnswerCompressor(BaseDocumentCompressor):  # type: ignore[misc]
         )
 
     def compress_documents(
-        self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
+        self, documents: Sequence[Document], query: str, callbacks: "Callbacks | None" = None
     ) -> Sequence[Document]:
         """Find the parts. `acompress_documents` does so in a thread.
 

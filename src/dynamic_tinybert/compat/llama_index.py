@@ -24,6 +24,8 @@ with extra("llama-index", "dynamic_tinybert.llama_index"):
 
 __all__ = ["AnswerRerank", "AnswerSynthesizer"]
 
+
+# A quoted annotation is one that the site, which has no LlamaIndex, could not evaluate.
 _dispatcher = get_dispatcher(__name__)
 
 
@@ -77,7 +79,7 @@ class AnswerRerank(BaseNodePostprocessor):  # type: ignore[misc]
         top_k: int = 3,
         max_latency_ms: float | None = None,
         min_confidence: float | None = None,
-        callback_manager: CallbackManager | None = None,
+        callback_manager: "CallbackManager | None" = None,
     ) -> None:
         super().__init__(
             **checked(model, budget=budget, top_k=top_k, max_latency_ms=max_latency_ms, min_confidence=min_confidence),
@@ -90,7 +92,7 @@ class AnswerRerank(BaseNodePostprocessor):  # type: ignore[misc]
         return "DynamicTinyBertAnswerRerank"
 
     def _postprocess_nodes(
-        self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
+        self, nodes: list[NodeWithScore], query_bundle: "QueryBundle | None" = None
     ) -> list[NodeWithScore]:
         if query_bundle is None:
             raise ValueError("AnswerRerank needs the query: give query_str or query_bundle")
@@ -141,7 +143,7 @@ class AnswerSynthesizer(BaseSynthesizer):  # type: ignore[misc]
         max_latency_ms: float | None = None,
         min_confidence: float | None = None,
         empty_response: str | None = None,
-        callback_manager: CallbackManager | None = None,
+        callback_manager: "CallbackManager | None" = None,
     ) -> None:
         options = checked(
             model, budget=budget, top_k=top_k, max_latency_ms=max_latency_ms, min_confidence=min_confidence
@@ -154,7 +156,7 @@ class AnswerSynthesizer(BaseSynthesizer):  # type: ignore[misc]
 
     def synthesize(
         self,
-        query: str | QueryBundle,
+        query: "str | QueryBundle",
         nodes: list[NodeWithScore],
         additional_source_nodes: Sequence[NodeWithScore] | None = None,
         **response_kwargs: Any,
@@ -178,7 +180,7 @@ class AnswerSynthesizer(BaseSynthesizer):  # type: ignore[misc]
 
     async def asynthesize(
         self,
-        query: str | QueryBundle,
+        query: "str | QueryBundle",
         nodes: list[NodeWithScore],
         additional_source_nodes: Sequence[NodeWithScore] | None = None,
         **response_kwargs: Any,
@@ -205,7 +207,7 @@ class AnswerSynthesizer(BaseSynthesizer):  # type: ignore[misc]
         pass
 
     def _response(
-        self, query: str | QueryBundle, nodes: list[NodeWithScore], additional: Sequence[NodeWithScore] | None
+        self, query: "str | QueryBundle", nodes: list[NodeWithScore], additional: Sequence[NodeWithScore] | None
     ) -> Response:
         found = find_answers(_question(query), _texts(nodes), options_of(self), name="nodes")
         sources = [_with_answer(nodes[one.number], one) for one in found]
@@ -216,7 +218,7 @@ class AnswerSynthesizer(BaseSynthesizer):  # type: ignore[misc]
         )
 
 
-def _question(query: str | QueryBundle) -> str:
+def _question(query: "str | QueryBundle") -> str:
     question = query.query_str if isinstance(query, QueryBundle) else query
     if not isinstance(question, str):
         raise TypeError(f"the query must be a string or a QueryBundle, not {type(question).__name__}")
@@ -246,12 +248,12 @@ def _with_answer(found: NodeWithScore, answer: PassageAnswer) -> NodeWithScore:
     return NodeWithScore(node=copy, score=answer.score)
 
 
-def _begin(query: str | QueryBundle) -> dict[Any, Any]:
+def _begin(query: "str | QueryBundle") -> dict[Any, Any]:
     payload = {EventPayload.QUERY_STR: _question(query)}
     _dispatcher.event(SynthesizeStartEvent(query=query))
     return payload
 
 
-def _end(query: str | QueryBundle, response: Response) -> dict[Any, Any]:
+def _end(query: "str | QueryBundle", response: Response) -> dict[Any, Any]:
     _dispatcher.event(SynthesizeEndEvent(query=query, response=response))
     return {EventPayload.RESPONSE: response}
