@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test check rest test-slow test-serve test-ray test-milvus test-all lint format bench dist docs lock clean
+.PHONY: demo test check rest test-slow test-serve test-ray test-milvus test-frameworks test-all lint format bench dist docs lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -15,6 +15,7 @@ help:
 	@echo "make test-serve  the server: its tests, and its page in Chromium if there is one"
 	@echo "make test-ray    a cluster: two nodes of Ray on this machine, one of which is killed"
 	@echo "make test-milvus an index in Milvus, with the server that milvus-lite brings"
+	@echo "make test-frameworks  the components for LangChain and LlamaIndex, in these frameworks"
 	@echo "make test-all    all tests, those of minutes too"
 	@echo "make lint        ruff, mypy, and import-linter, which holds the order of the rooms"
 	@echo "make docs        the documentation site, in build/docs; fails at a warning or a link that leads nowhere"
@@ -50,6 +51,10 @@ $(VENV)/.test-milvus: $(VENV)/.test
 	$(PIP) --editable '.[test-milvus]'
 	@touch $@
 
+$(VENV)/.test-frameworks: $(VENV)/.test
+	$(PIP) --editable '.[test-frameworks]'
+	@touch $@
+
 $(VENV)/.lint: $(VENV)/.installed
 	$(PIP) --editable '.[lint]'
 	@touch $@
@@ -70,14 +75,14 @@ demo: $(VENV)/.installed
 	$(BIN)/python examples/demo.py
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not long and not serve and not ray and not milvus"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not long and not serve and not ray and not milvus and not frameworks"
 
 check: test rest
 
-rest: lint docs test-slow test-serve test-ray test-milvus
+rest: lint docs test-slow test-serve test-ray test-milvus test-frameworks
 
 test-slow: $(VENV)/.test
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "slow and not long and not serve and not ray and not milvus"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "slow and not long and not serve and not ray and not milvus and not frameworks"
 
 test-serve: $(VENV)/.test-serve
 	@command -v chromium >/dev/null || echo "Without Chromium the page is not tested; on Debian: apt-get install chromium"
@@ -89,7 +94,10 @@ test-ray: $(VENV)/.test-ray
 test-milvus: $(VENV)/.test-milvus
 	$(BIN)/python -m pytest -m "milvus and not long"
 
-test-all: $(VENV)/.test-serve $(VENV)/.test-ray $(VENV)/.test-milvus
+test-frameworks: $(VENV)/.test-frameworks
+	$(BIN)/python -m pytest -m "frameworks and not long"
+
+test-all: $(VENV)/.test-serve $(VENV)/.test-ray $(VENV)/.test-milvus $(VENV)/.test-frameworks
 	$(BIN)/python -m pytest
 
 lint: $(VENV)/.lint

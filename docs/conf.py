@@ -78,6 +78,7 @@ napoleon_attr_annotations = False  # the signature has them
 autodoc_mock_imports = ["accelerate", "matplotlib", "optuna", "sqlalchemy", "tantivy", "torch"]
 autodoc_mock_imports += ["pymilvus", "ray", "transformers"]
 autodoc_mock_imports += ["fastapi", "prometheus_client", "pythonjsonlogger", "starlette", "uvicorn"]
+autodoc_mock_imports += ["langchain_core", "llama_index"]
 autodoc_mock_imports += ["anyio", "mcp", "mcp_types", "opentelemetry"]
 nitpicky = True
 nitpick_ignore_regex = [
@@ -85,7 +86,7 @@ nitpick_ignore_regex = [
     # What other projects document, of whom nothing is fetched.
     ("py:.*", r"(collections|concurrent|contextlib|datetime|enum|os|pathlib|re|socket|threading|types|typing)\..*"),
     ("py:.*", r"(annotated_types|huggingface_hub|np|npt|numpy|onnxruntime|optuna|pydantic|rich|typing_extensions)\..*"),
-    ("py:.*", r"(fastapi|haystack|mcp|ray|starlette|tantivy|torch|transformers|typer)\..*"),
+    ("py:.*", r"(fastapi|haystack|langchain_core|llama_index|mcp|ray|starlette|tantivy|torch|transformers|typer)\..*"),
     ("py:class", "FieldInfo|Ge|Gt|Le|Lt|MinLen|NoneType|_PydanticGeneralMetadata|QuestionAnsweringModelOutput"),
     ("py:class", "ArrayLike|NDArray|Path|Tensor|Unpack"),
     # What is inside of our rooms.

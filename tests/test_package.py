@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 HEAVY = ["torch", "transformers", "onnx", "huggingface_hub", "optuna", "fastapi", "pandas", "scipy", "sklearn"]
 HEAVY += ["accelerate", "matplotlib", "yaml", "tantivy", "lxml", "inscriptis", "mammoth", "pypdfium2", "haystack"]
 HEAVY += ["starlette", "uvicorn", "uvloop", "prometheus_client", "pythonjsonlogger", "ray"]
-HEAVY += ["pymilvus", "grpc", "mcp", "mcp_types"]
+HEAVY += ["pymilvus", "grpc", "mcp", "mcp_types", "langchain_core", "langsmith", "llama_index"]
 
 
 def imported(code: str) -> set[str]:

@@ -16,6 +16,7 @@ from _pytest.mark import ParameterSet
 import dynamic_tinybert
 from support import documents
 from support.documents import (
+    OF_FRAMEWORKS,
     PAGES,
     Block,
     Place,
@@ -51,8 +52,12 @@ def places() -> Iterator[dict[str, Place]]:
 
 
 def parameters(found: list[Block]) -> list[ParameterSet]:
-    """The blocks as parameters; those that need a server are of `make test-serve`."""
-    return [pytest.param(b, id=str(b), marks=[pytest.mark.serve] if needs_a_server(b) else []) for b in found]
+    """The blocks as parameters; those that need a server are of `make test-serve`, others of `make test-frameworks`."""
+    marks = {
+        str(b): [pytest.mark.serve] * needs_a_server(b) + [pytest.mark.frameworks] * (b.page in OF_FRAMEWORKS)
+        for b in found
+    }
+    return [pytest.param(b, id=str(b), marks=marks[str(b)]) for b in found]
 
 
 @pytest.mark.slow
@@ -83,27 +88,41 @@ def test_no_page_of_the_api_hides_code() -> None:
         assert not re.search(r"^(?!\.\. ).*::\s*$|code-block|^>>>", page.read_text("utf-8"), re.MULTILINE), page
 
 
-def _modules(serve: bool) -> list[str]:
-    """The modules that may have examples: those of serving, or all others but training's and a cluster's."""
+def _modules(of: str) -> list[str]:
+    """The modules that may have examples: those of serving or of frameworks, or all others but training's and so on."""
     found = [m.name for m in pkgutil.walk_packages(dynamic_tinybert.__path__, "dynamic_tinybert.")]
-    if serve:
+    if of == "serve":
         return [name for name in found if name.startswith("dynamic_tinybert.serve.") and not name.endswith(".on_ray")]
+    frameworks = (".langchain", ".llama_index")
+    if of == "frameworks":
+        return [name for name in found if name.endswith(frameworks)]
     left_out = (".train", "__main__", "__pyinstaller", "_tinybert.serve.", "_tinybert.mcp.", ".on_ray", ".index.milvus")
+    left_out += frameworks
     return ["dynamic_tinybert", *(name for name in found if not any(part in name for part in left_out))]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("serve", [False, pytest.param(True, marks=pytest.mark.serve)], ids=["package", "serve"])
-def test_examples_of_docstrings_run(serve: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "of",
+    [
+        "package",
+        pytest.param("serve", marks=pytest.mark.serve),
+        pytest.param("frameworks", marks=pytest.mark.frameworks),
+    ],
+)
+def test_examples_of_docstrings_run(of: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if of == "frameworks":
+        for name in ("langchain_core", "llama_index"):
+            pytest.importorskip(name)
     Place("", tmp_path)
     monkeypatch.chdir(tmp_path)
     ran = 0
-    for name in _modules(serve):
+    for name in _modules(of):
         for found in doctest.DocTestFinder(exclude_empty=True).find(importlib.import_module(name)):
             result = doctest.DocTestRunner().run(found)
             assert not result.failed, found.name
             ran += bool(result.attempted)
-    assert serve or ran >= 4
+    assert ran >= {"package": 4, "serve": 0, "frameworks": 4}[of]
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,7 @@ FOREIGN = {"claude", "git", "hf", "podman", "twine", "ray", "serve"}
 # Where the pages say that a server is, and the pages that are of nothing else.
 SERVER = "127.0.0.1:8000"
 OF_SERVING = {"docs/mcp.md", "docs/serving.md"}
+OF_FRAMEWORKS = {"docs/frameworks.md"}
 
 # What a page takes for done: commands, run in its folder before its first block.
 BEFORE = {
@@ -89,6 +90,11 @@ NEEDS = {
     "transformers": "transformers",
     "dynamic_tinybert.haystack": "haystack",
     "haystack": "haystack",
+    "dynamic_tinybert.langchain": "langchain_core",
+    "langchain_core": "langchain_core",
+    "langchain_classic": "langchain_classic",
+    "dynamic_tinybert.llama_index": "llama_index",
+    "llama_index": "llama_index",
 }
 NAMES_NEED = {"Corpus": "tantivy"}  # of `from dynamic_tinybert import ...`
 

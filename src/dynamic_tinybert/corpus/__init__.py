@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dynamic_tinybert.corpus.answering import PASSAGES
+    from dynamic_tinybert.corpus.answering import PASSAGES, check_latency
     from dynamic_tinybert.corpus.answers import CorpusAnswer
     from dynamic_tinybert.corpus.corpus import Corpus, CorpusOptions, Status
     from dynamic_tinybert.corpus.discover import find_files
@@ -42,6 +42,7 @@ _HOMES = {
     "ask_documents": "documents",
     "ask_files": "documents",
     "ask_passages": "given",
+    "check_latency": "answering",
     "find_files": "discover",
     "read_documents": "documents",
     "read_file": "formats",
@@ -69,6 +70,7 @@ __all__ = [
     "ask_documents",
     "ask_files",
     "ask_passages",
+    "check_latency",
     "find_files",
     "read_documents",
     "read_file",
