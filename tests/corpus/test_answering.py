@@ -131,7 +131,7 @@ def test_many_passages_are_read_coarsely_and_the_best_again(corpus: Corpus) -> N
 
 def test_reading_stops_when_no_unread_passage_can_win(corpus: Corpus) -> None:
     corpus.put_many((f"far/{i}", "", f"A gate, number {i}.") for i in range(40))
-    spent = corpus("Who was Carl Langhans, who designed the Brandenburg Gate in Berlin, finished in 1791?").spent
+    spent = corpus("Who designed the Brandenburg Gate?").spent
     assert spent.retrieved == 20
     assert spent.read < 20
 
