@@ -15,7 +15,7 @@ help:
 	@echo "make test-serve  the server: its tests, and its page in Chromium if there is one"
 	@echo "make test-ray    a cluster: two nodes of Ray on this machine, one of which is killed"
 	@echo "make test-milvus an index in Milvus, with the server that milvus-lite brings"
-	@echo "make test-frameworks  the components for LangChain and LlamaIndex, in these frameworks"
+	@echo "make test-frameworks  the components for LangChain and LlamaIndex; not in make check: they bring 230 MB"
 	@echo "make test-all    all tests, those of minutes too"
 	@echo "make lint        ruff, mypy, and import-linter, which holds the order of the rooms"
 	@echo "make docs        the documentation site, in build/docs; fails at a warning or a link that leads nowhere"
@@ -79,7 +79,7 @@ test: $(VENV)/.test
 
 check: test rest
 
-rest: lint docs test-slow test-serve test-ray test-milvus test-frameworks
+rest: lint docs test-slow test-serve test-ray test-milvus
 
 test-slow: $(VENV)/.test
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "slow and not long and not serve and not ray and not milvus and not frameworks"
