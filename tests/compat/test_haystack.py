@@ -547,5 +547,5 @@ def test_the_example_answers() -> None:
         [sys.executable, str(ROOT / "examples/haystack_reader.py")], capture_output=True, encoding="utf-8", check=True,
         env={**os.environ, "PYTHONUTF8": "1"},
     )  # fmt: skip
-    assert "Which president set the goal of reaching the Moon?\n  0.86  John F. Kennedy   apollo-11.txt" in done.stdout
+    assert "Which president set the goal of reaching the Moon?\n  0.85  John F. Kennedy   apollo-11.txt" in done.stdout
     assert done.stdout.count("(none of these)") == 10
