@@ -170,8 +170,11 @@ _providers: list[str] = []
 _hub: dict[str, Any] = {}  # how the model of this command is found on the Hub: the options of `open_folder`
 
 
-def with_model(command: Callable[..., None], *, runs: bool = True) -> Callable[..., None]:
-    """Add the options that say how a command's model is found on the Hub and, if it `runs`, what computes."""
+def with_model(command: Callable[..., None], *, runs: bool = True, variables: bool = False) -> Callable[..., None]:
+    """Add the options that say how a command's model is found on the Hub and, if it `runs`, what computes.
+
+    With `variables`, each may be given as an environment variable, too.
+    """
     extra: dict[str, tuple[Any, Any, Any]] = {
         "revision": (
             str | None,
@@ -201,6 +204,10 @@ def with_model(command: Callable[..., None], *, runs: bool = True) -> Callable[.
                 "[default: CPUExecutionProvider]",
             ),
         )
+
+    if variables:
+        for name, (_, _, option) in extra.items():
+            option.envvar, option.show_envvar = f"DYNAMIC_TINYBERT_{name.upper()}", False
 
     @functools.wraps(command)
     def run(

@@ -51,14 +51,13 @@ def make_tools(library: Library) -> list[Tool]:
     async def run(work: Callable[..., _T], *arguments: Any, **options: Any) -> _T:
         """Work in a thread, so that the server answers other requests meanwhile.
 
-        A call that is cancelled before it has a thread never gets one. After that, its thread works to the end and
-        counts until then, so that no more than `_THREADS` work at the same time.
+        A call that is cancelled before it has a thread never gets one. After that, it is not waited for.
         """
         call = functools.partial(work, *arguments, **options)
         while not library.ready:
             await anyio.sleep(_POLL_S)
         try:
-            return await anyio.to_thread.run_sync(call, limiter=limiter)
+            return await anyio.to_thread.run_sync(call, abandon_on_cancel=True, limiter=limiter)
         except DynamicTinyBertError as error:
             raise ToolError(one_line(error)) from None
 

@@ -651,7 +651,7 @@ def test_the_model_and_what_it_offers_are_told(service: Service, qa: QuestionAns
 def test_load_control_is_told(qa: QuestionAnswerer) -> None:
     with serving(qa, slo_ms=150, min_budget=0.5, budget="balanced") as service:
         control = checked(service.send("/info"), schemas.Info)["load_control"]
-        floor = next(c for c in qa.table.choices if c.name == "search-0.52")
+        floor = next(c for c in qa.table.choices if c.name == "search-0.56")
         assert control == {"slo_ms": 150, "min_share": pytest.approx(floor.share, abs=1e-4), "configuration": "full"}
         assert service.result(**ASKED)["configuration"] == qa.table.select(qa.shape, "balanced").name
         assert service.metric("objective_seconds") == 0.15
