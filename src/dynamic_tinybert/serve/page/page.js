@@ -349,7 +349,7 @@ let repeat = begin; // what failed
 function fail(error, { what = ask, moved = false, tries = 0, ours = false } = {}) {
   stopWaiting();
   repeat = what;
-  if (what === ask && shown && !stillAsked()) forget();
+  if (what === ask && shown && !stillAsked()) takeOff();
   const { status, errors, after } = error;
   const unknown = status === undefined; // an answer that is not of the documented form
   $("problem").textContent = unknown ? `The server's answer cannot be shown (${error.message}).` : error.message;
@@ -390,7 +390,7 @@ function stillAsked() {
 }
 
 /** Take the answer off: it belongs to another question than the error. */
-function forget() {
+function takeOff() {
   for (const id of ["best", "best-scores", "spent", "candidates"]) $(id).hidden = true;
   shown = null;
   if (!$("reading").hidden) edit();
