@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dynamic_tinybert.corpus.answering import PASSAGES, check_latency
+    from dynamic_tinybert.corpus.answering import PASSAGES, CorpusOptions, check_latency
     from dynamic_tinybert.corpus.answers import CorpusAnswer
-    from dynamic_tinybert.corpus.corpus import Corpus, CorpusOptions, Status
+    from dynamic_tinybert.corpus.corpus import Corpus, Status
     from dynamic_tinybert.corpus.discover import find_files
     from dynamic_tinybert.corpus.documents import Document, FileAnswer, ask_documents, ask_files, read_documents
     from dynamic_tinybert.corpus.errors import CorpusError, UnknownDocumentError, UnreadableError
@@ -25,7 +25,7 @@ _HOMES = {
     "Corpus": "corpus",
     "CorpusAnswer": "answers",
     "CorpusError": "errors",
-    "CorpusOptions": "corpus",
+    "CorpusOptions": "answering",
     "Document": "documents",
     "DocumentInfo": "index",
     "FileAnswer": "documents",

@@ -17,11 +17,13 @@ import numbers
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypedDict
 
 from dynamic_tinybert.answer import Answer, Spent
 from dynamic_tinybert.corpus.answers import CorpusAnswer
 from dynamic_tinybert.corpus.index import Hit, Retriever
+from dynamic_tinybert.errors import check_from_one
+from dynamic_tinybert.inference import check_pair
 from dynamic_tinybert.model import Budget, MeasuredConfig
 from dynamic_tinybert.qa import QuestionAnswerer
 
@@ -39,6 +41,25 @@ _PASSAGE_OVERHEAD = 200  # the fixed cost of a passage, in characters
 _CAUTION = 1.2  # factor on estimates of time
 _MORE = 4  # so many times more passages are drawn as long as too few of them are different
 _MOST_DRAWN = 1000  # unless more passages are wanted
+
+
+class PassageOptions(TypedDict, total=False):
+    """The options of a question to passages, other than `top_k` and the model: see `ask_passages`."""
+
+    budget: Budget
+    max_latency_ms: float | None
+    max_seq_len: int | None
+    doc_stride: int | None
+    max_question_len: int
+    max_answer_len: int
+    align_to_words: bool
+    score_threshold: float
+
+
+class CorpusOptions(PassageOptions, total=False):
+    """The options of a question to a corpus, other than `top_k`: see `Corpus.__call__`."""
+
+    passages: int
 
 
 class Pace:
@@ -88,11 +109,11 @@ def make_plan(
     budget: Budget,
     *,
     passages: int,
-    answers: int,
-    deadline: float = math.inf,
-    options: Mapping[str, Any] | None = None,
+    top_k: int | None,
+    max_latency_ms: float | None,
+    options: Mapping[str, Any],
 ) -> Plan:
-    """Make the `Plan` of a question.
+    """Make the `Plan` of a question that is asked now.
 
     Raises:
         BudgetError: The budget is invalid.
@@ -100,14 +121,46 @@ def make_plan(
     fine = coarse = qa.table.select(qa.shape, budget)
     if qa.table.measured_on is not None:  # in an unmeasured table, a cheap configuration may find nothing
         coarse = min(fine, qa.table.select(qa.shape, _COARSE), key=lambda choice: choice.share)
+    answers = 1 if top_k is None else top_k
     return Plan(
         fine=fine,
         coarse=coarse,
         passages=max(passages, answers),
         answers=answers,
-        deadline=deadline,
-        options=options or {},
+        deadline=math.inf if max_latency_ms is None else time.perf_counter() + max_latency_ms / 1000,
+        options=options,
     )
+
+
+def check_asked(
+    question: object,
+    options: Mapping[str, Any],
+    known: type[PassageOptions],
+    whose: str,
+    *,
+    max_latency_ms: object,
+    **from_one: object,
+) -> None:
+    """Check the arguments of a question.
+
+    Args:
+        question: The question.
+        options: Options by name.
+        known: The options that there are.
+        whose: What they are options of, for the message.
+        max_latency_ms: The time limit.
+        from_one: Values that must be whole numbers of at least 1.
+
+    Raises:
+        TypeError: The question is not a string, or there is no such option.
+        ValueError: The question is empty, or a value is out of range.
+    """
+    check_pair(question, "", None)
+    unknown = options.keys() - known.__annotations__
+    if unknown:
+        raise TypeError(f"unknown options {whose}: {', '.join(sorted(unknown))}")
+    check_from_one(**from_one)
+    check_latency(max_latency_ms)
 
 
 def check_latency(max_latency_ms: object) -> None:

@@ -2,42 +2,24 @@
 
 from __future__ import annotations
 
-import math
 import os
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypedDict, overload
+from typing import TYPE_CHECKING, Any, overload
 
-from dynamic_tinybert.corpus.answering import PASSAGES, Asking, Pace, check_latency, make_plan
+from dynamic_tinybert.corpus.answering import PASSAGES, Asking, CorpusOptions, Pace, check_asked, make_plan
 from dynamic_tinybert.corpus.answers import CorpusAnswer
 from dynamic_tinybert.corpus.errors import UnknownDocumentError
 from dynamic_tinybert.corpus.formats import Reading
 from dynamic_tinybert.corpus.index import Counts, DocumentInfo, Hit, Index, MilvusAddress, open_index, parse, turn
 from dynamic_tinybert.corpus.ingest import Progress, Report, add_files, add_texts, remove
 from dynamic_tinybert.corpus.passages import check_size
-from dynamic_tinybert.errors import check_from_one
-from dynamic_tinybert.inference import check_pair
 from dynamic_tinybert.model import Budget
 from dynamic_tinybert.qa import QuestionAnswerer
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
-
-
-class CorpusOptions(TypedDict, total=False):
-    """The options of a question, other than `top_k`: see `Corpus.__call__`."""
-
-    budget: Budget
-    max_latency_ms: float | None
-    passages: int
-    max_seq_len: int | None
-    doc_stride: int | None
-    max_question_len: int
-    max_answer_len: int
-    align_to_words: bool
-    score_threshold: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -331,21 +313,13 @@ class Corpus:
             ValueError: The question is empty, or an option is out of range.
             CorpusError: The index cannot be used.
         """
-        check_pair(question, "", None)
-        unknown = options.keys() - CorpusOptions.__annotations__
-        if unknown:
-            raise TypeError(f"unknown options of a corpus: {', '.join(sorted(unknown))}")
-        check_from_one(passages=passages, top_k=1 if top_k is None else top_k)
-        check_latency(max_latency_ms)
+        wanted = 1 if top_k is None else top_k
+        check_asked(
+            question, options, CorpusOptions, "of a corpus",
+            max_latency_ms=max_latency_ms, passages=passages, top_k=wanted,
+        )  # fmt: skip
         index, qa = self.index, self.qa
-        plan = make_plan(
-            qa,
-            budget,
-            passages=passages,
-            answers=1 if top_k is None else top_k,
-            deadline=math.inf if max_latency_ms is None else time.perf_counter() + max_latency_ms / 1000,
-            options=options,
-        )
+        plan = make_plan(qa, budget, passages=passages, top_k=top_k, max_latency_ms=max_latency_ms, options=options)
         answers = Asking(index, qa, self._pace, plan)(question)
         if top_k is None:
             return answers[0]

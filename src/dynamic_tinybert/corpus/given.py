@@ -2,42 +2,22 @@
 
 from __future__ import annotations
 
-import math
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, TypedDict, overload
+from typing import TYPE_CHECKING, Any, overload
 from weakref import WeakKeyDictionary
 
 from dynamic_tinybert.answer import Spent, sentence_of
-from dynamic_tinybert.corpus.answering import Asking, Pace, check_latency, make_plan
+from dynamic_tinybert.corpus.answering import Asking, Pace, PassageOptions, check_asked, make_plan
 from dynamic_tinybert.corpus.index import Hit, Passage
-from dynamic_tinybert.errors import check_from_one
-from dynamic_tinybert.inference import check_pair
 from dynamic_tinybert.model import Budget
 from dynamic_tinybert.qa import QuestionAnswerer
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-_OPTIONS = frozenset(
-    ("max_seq_len", "doc_stride", "max_question_len", "max_answer_len", "align_to_words", "score_threshold")
-)
 _paces: WeakKeyDictionary[QuestionAnswerer, Pace] = WeakKeyDictionary()
 _TEXTS = ("text", "page_content", "content")  # what other libraries call the text of a passage
-
-
-class PassageOptions(TypedDict, total=False):
-    """The options of `ask_passages`, other than `top_k` and the model."""
-
-    budget: Budget
-    max_latency_ms: float | None
-    max_seq_len: int | None
-    doc_stride: int | None
-    max_question_len: int
-    max_answer_len: int
-    align_to_words: bool
-    score_threshold: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,12 +137,8 @@ def ask_passages(
         >>> found.text, found.number
         ('Paris', 1)
     """
-    check_pair(question, "", None)
-    unknown = options.keys() - _OPTIONS
-    if unknown:
-        raise TypeError(f"unknown options for passages: {', '.join(sorted(unknown))}")
-    check_from_one(top_k=1 if top_k is None else top_k)
-    check_latency(max_latency_ms)
+    wanted = 1 if top_k is None else top_k
+    check_asked(question, options, PassageOptions, "for passages", max_latency_ms=max_latency_ms, top_k=wanted)
     if isinstance(passages, (str, Mapping)):
         raise TypeError(f"passages must be a list of passages, not one {type(passages).__name__}")
     given = list(passages)
@@ -172,12 +148,7 @@ def ask_passages(
     ]
     qa = qa or QuestionAnswerer()
     plan = make_plan(
-        qa,
-        budget,
-        passages=max(1, len(hits)),
-        answers=1 if top_k is None else top_k,
-        deadline=math.inf if max_latency_ms is None else time.perf_counter() + max_latency_ms / 1000,
-        options=options,
+        qa, budget, passages=max(1, len(hits)), top_k=top_k, max_latency_ms=max_latency_ms, options=options
     )
     if max_latency_ms is None:
         plan = replace(plan, stops=False)
