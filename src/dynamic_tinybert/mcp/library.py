@@ -231,7 +231,7 @@ class Library:
     ) -> list[tuple[tuple[float, float], QuotedAnswer]]:
         """Return the answers from an index, each with what it is worth."""
         with shelf.open() as corpus:
-            if not corpus.find(question, 1):
+            if self._qa is None and not corpus.find(question, 1):  # the model is loaded for a match only
                 return []
             qa = self._model()
             with self._lock:
