@@ -166,3 +166,21 @@ def test_blocks_are_found_wherever_they_stand() -> None:
         (10, "python", "x = 1\n", None),
         (16, "text", "x²\n", "a formula"),
     ]
+
+
+def test_a_block_needs_what_the_maker_of_its_names_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(documents, "ROOT", tmp_path)
+    monkeypatch.setitem(documents.NEEDS, "colorsys", "not_installed")
+    codes = [
+        "import colorsys as c\nx = 1",
+        "y = 2",
+        "def f():\n    return x",
+        "print(f(), y)",
+        "print(y)",
+        "x = 3\n",
+        "print(x)",
+    ]
+    (tmp_path / "p.md").write_text("\n".join(f"```python\n{code}\n```\n" for code in codes))
+    needs = [documents.needs_what_is_absent(block) for block in blocks("p.md")]
+    absent = "not_installed"
+    assert needs == [absent, None, absent, absent, None, None, None]

@@ -180,6 +180,9 @@ def needs_what_is_absent(block: Block) -> str | None:
             elif isinstance(node, ast.Import):
                 modules = [name.name for name in node.names]
             wanted |= {NEEDS[m] for module in modules for m in NEEDS if f"{module}.".startswith(f"{m}.")}
+        for earlier in _makers_of_its_names(block):
+            if absent := needs_what_is_absent(earlier):
+                return absent
     elif block.kind in ("shell", "console") and "curl " in block.code and shutil.which("curl") is None:
         return "curl"
     if needs_a_server(block):
@@ -187,6 +190,23 @@ def needs_what_is_absent(block: Block) -> str | None:
     if block.kind in ("shell", "console") and re.search(r"--index\b|\bindex (add|remove|list|status)", block.code):
         wanted.add("tantivy")
     return next((name for name in sorted(wanted) if importlib.util.find_spec(name) is None), None)
+
+
+def _makers_of_its_names(block: Block) -> list[Block]:
+    """The blocks of its page before it that bind names it uses: of each name, the last."""
+    names = [node for node in ast.walk(ast.parse(block.code)) if isinstance(node, ast.Name)]
+    used = {node.id for node in names if isinstance(node.ctx, ast.Load)}
+    makers: dict[str, Block] = {}
+    for earlier in blocks(block.page):
+        if earlier.line < block.line and earlier.kind == "python" and not earlier.reason:
+            for node in ast.walk(ast.parse(earlier.code)):
+                if isinstance(node, ast.alias):
+                    makers[(node.asname or node.name).partition(".")[0]] = earlier
+                elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+                    makers[node.name] = earlier
+                elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                    makers[node.id] = earlier
+    return [maker for name, maker in makers.items() if name in used]
 
 
 def needs_a_server(block: Block) -> bool:
