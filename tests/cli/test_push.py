@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import huggingface_hub
-import huggingface_hub.file_download
+import huggingface_hub.constants
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
@@ -22,7 +22,7 @@ from dynamic_tinybert import QuestionAnswerer
 from dynamic_tinybert.cli.app import app
 from dynamic_tinybert.folder import open_folder, save_folder
 from support.commands import complaint
-from support.fake_hub import TOKEN, FakeHub, running
+from support.fake_hub import TOKEN, FakeHub, ask_at, running
 
 NAME = "ada/engine"
 
@@ -35,11 +35,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
     """A Hub that huggingface_hub asks, and a token for it."""
     constants = huggingface_hub.constants
     with running() as server:
-        monkeypatch.setattr(constants, "ENDPOINT", server.url)
-        template = server.url + "/{repo_id}/resolve/{revision}/{filename}"
-        for module in (constants, huggingface_hub.file_download):  # newer versions look into the first
-            monkeypatch.setattr(module, "HUGGINGFACE_CO_URL_TEMPLATE", template, raising=False)
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        ask_at(server.url, monkeypatch)
         monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True, raising=False)
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
         monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))

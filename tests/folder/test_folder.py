@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import huggingface_hub
-import huggingface_hub.file_download
+import huggingface_hub.constants
 import numpy as np
 import pytest
 from safetensors import SafetensorError
@@ -24,6 +24,7 @@ from safetensors.numpy import load_file, save_file
 from dynamic_tinybert import folder as room
 from dynamic_tinybert.folder import ModelFolder, ModelFolderError, hub, open_folder, save_folder, saving, tensor_table
 from dynamic_tinybert.model import ModelShape
+from support.fake_hub import ask_at
 
 SHAPE = ModelShape(layers=2, hidden=8, heads=2, feed_forward=12, vocabulary=40, positions=16)
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "who", "wrote", "it", "ada", "did", "##s", "?", "."]
@@ -828,7 +829,6 @@ class HubHandler(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def server(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[HubHandler]]:
     """A Hub on this machine that has the model ada/engine. huggingface_hub itself asks it."""
-    constants = huggingface_hub.constants
 
     class Handler(HubHandler):
         files = {file.name: file.read_bytes() for file in checkpoint.iterdir()} | {
@@ -842,16 +842,7 @@ def server(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[H
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as hub_server:
         thread = threading.Thread(target=hub_server.serve_forever, args=(0.01,))
         thread.start()
-        endpoint = f"http://127.0.0.1:{hub_server.server_port}"
-        monkeypatch.setattr(constants, "ENDPOINT", endpoint)
-        template = endpoint + "/{repo_id}/resolve/{revision}/{filename}"
-        for module in (
-            constants,
-            huggingface_hub.file_download,
-        ):  # newer versions look into the first, older the second
-            monkeypatch.setattr(module, "HUGGINGFACE_CO_URL_TEMPLATE", template, raising=False)
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-        monkeypatch.delenv("HF_TOKEN", raising=False)
+        ask_at(f"http://127.0.0.1:{hub_server.server_port}", monkeypatch)
         yield Handler
         hub_server.shutdown()
         thread.join()

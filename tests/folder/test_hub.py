@@ -18,11 +18,10 @@ from dynamic_tinybert import ModelFolderError, QuestionAnswerer
 from dynamic_tinybert.cli.app import app
 from dynamic_tinybert.folder import open_folder
 from dynamic_tinybert.folder.hub import hub_name
-from support.fake_hub import TOKEN, FakeHub, running
+from support.fake_hub import TOKEN, FakeHub, ask_at, running
 
 huggingface_hub = pytest.importorskip("huggingface_hub")
 pytest.importorskip("huggingface_hub.constants")
-pytest.importorskip("huggingface_hub.file_download")
 
 BOT, TITLE = "SFconvertbot", "Adding `safetensors` variant of this model"
 OLD = "distilbert-base-cased-distilled-squad"
@@ -32,14 +31,9 @@ OLD = "distilbert-base-cased-distilled-squad"
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
     constants = huggingface_hub.constants
     with running() as server:
-        monkeypatch.setattr(constants, "ENDPOINT", server.url)
-        template = server.url + "/{repo_id}/resolve/{revision}/{filename}"
-        for module in (constants, huggingface_hub.file_download):
-            monkeypatch.setattr(module, "HUGGINGFACE_CO_URL_TEMPLATE", template, raising=False)
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        ask_at(server.url, monkeypatch)
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
         monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
-        monkeypatch.delenv("HF_TOKEN", raising=False)
         yield server
 
 
@@ -225,15 +219,7 @@ def test_a_converted_model_in_the_cache_needs_no_network(
     hub.make("ada/engine", files=pickled).request(weights, title=TITLE, author=BOT)
     with pytest.warns(UserWarning, match="conversion bot"):
         before = open_folder("ada/engine")
-    constants = huggingface_hub.constants
-    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:1")
-    for module in (constants, huggingface_hub.file_download):
-        monkeypatch.setattr(
-            module,
-            "HUGGINGFACE_CO_URL_TEMPLATE",
-            "http://127.0.0.1:1/{repo_id}/resolve/{revision}/{filename}",
-            raising=False,
-        )
+    ask_at("http://127.0.0.1:1", monkeypatch)
     with pytest.warns(UserWarning, match="conversion bot"):
         assert open_folder("ada/engine").path == before.path
 

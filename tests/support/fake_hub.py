@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+import pytest
 import yaml
 
 TOKEN = "hf_mine"
@@ -106,6 +107,18 @@ def running() -> Iterator[FakeHub]:
         finally:
             hub.shutdown()
             thread.join()
+
+
+def ask_at(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let huggingface_hub ask this address, where it is imported already, and without a token of the environment."""
+    from huggingface_hub import constants, file_download
+
+    monkeypatch.setattr(constants, "ENDPOINT", url)
+    template = url + "/{repo_id}/resolve/{revision}/{filename}"
+    for module in (constants, file_download):  # newer versions look into the first, older the second
+        monkeypatch.setattr(module, "HUGGINGFACE_CO_URL_TEMPLATE", template, raising=False)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.delenv("HF_TOKEN", raising=False)
 
 
 class Refusal(Exception):
