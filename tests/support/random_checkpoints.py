@@ -250,7 +250,13 @@ def make_mmbert_tokenizer() -> Any:
         pair="<bos>:0 $A:0 <eos>:0 $B:1 <eos>:1",
         special_tokens=[("<bos>", 2), ("<eos>", 1)],
     )
-    roles = dict(zip(("pad_token", "sep_token", "cls_token", "unk_token", "mask_token"), special, strict=True))
+    return _without_types(
+        made, dict(zip(("pad_token", "sep_token", "cls_token", "unk_token", "mask_token"), special, strict=True))
+    )
+
+
+def _without_types(made: Tokenizer, roles: dict[str, str]) -> Any:
+    """transformers' form of a tokenizer whose model has no token types. `roles` are the special tokens."""
     return transformers.PreTrainedTokenizerFast(
         tokenizer_object=made,
         model_input_names=["input_ids", "attention_mask"],
@@ -275,12 +281,8 @@ def _modernbert_tokenizer() -> Any:
         pair="[CLS]:0 $A:0 [SEP]:0 $B:1 [SEP]:1",
         special_tokens=[("[CLS]", 0), ("[SEP]", 1)],
     )
-    roles = dict(zip(("cls_token", "sep_token", "unk_token", "pad_token", "mask_token"), special, strict=True))
-    return transformers.PreTrainedTokenizerFast(
-        tokenizer_object=trained,
-        model_input_names=["input_ids", "attention_mask"],
-        model_max_length=POSITIONS,
-        **roles,
+    return _without_types(
+        trained, dict(zip(("cls_token", "sep_token", "unk_token", "pad_token", "mask_token"), special, strict=True))
     )
 
 
