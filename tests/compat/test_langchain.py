@@ -22,7 +22,7 @@ from langchain_core.runnables import ConfigurableField, RunnableLambda, Runnable
 from dynamic_tinybert import ModelFolderError, QuestionAnswerer, ask_passages
 from dynamic_tinybert.compat.answering import open_model
 from dynamic_tinybert.langchain import AnswerCompressor, DocumentAnswerer
-from support.frameworks import QUESTION, TEXTS, UNICODE, asked, held, no_network, one_line, places
+from support.frameworks import QUESTION, TEXTS, UNICODE, WRONG_OPTIONS, asked, held, no_network, one_line, places
 
 pytestmark = pytest.mark.frameworks
 
@@ -301,20 +301,7 @@ def test_a_compressor_wants_documents_of_langchain(qa: QuestionAnswerer) -> None
 
 
 @pytest.mark.parametrize("component", [DocumentAnswerer, AnswerCompressor])
-@pytest.mark.parametrize(
-    ("options", "error", "said"),
-    [
-        ({"top_k": 0}, ValueError, "top_k must be a whole number from 1, not 0"),
-        ({"top_k": "3"}, ValueError, "top_k must be"),
-        ({"budget": "cheap"}, ValueError, "a budget must be"),
-        ({"budget": True}, ValueError, "a budget must be"),
-        ({"max_latency_ms": -1}, ValueError, "max_latency_ms must be a number of milliseconds above 0"),
-        ({"min_confidence": 1.5}, ValueError, "min_confidence must be a number from 0 to 1, not 1.5"),
-        ({"min_confidence": "high"}, ValueError, "min_confidence must be a number"),
-        ({"model": 7}, TypeError, "model must be a folder, a name on the Hub or a QuestionAnswerer, not int"),
-        ({"bugdet": "fast"}, TypeError, "bugdet"),
-    ],
-)
+@pytest.mark.parametrize(("options", "error", "said"), WRONG_OPTIONS)
 def test_a_wrong_option_gives_one_line(component: Any, options: Any, error: Any, said: str) -> None:
     with pytest.raises(error, match=said) as raised:
         component(**options)

@@ -30,6 +30,17 @@ UNICODE = {  # the answer that is in each, whatever the model finds
     "line ends": "A title\r\n\r\nThe tower\u2028stands in\tParis.\x00 The end.",
     "beyond": "𝕋he 𝕥ower — The tower stands in Paris.",
 }
+WRONG_OPTIONS: list[tuple[dict[str, Any], type[Exception], str]] = [
+    ({"top_k": 0}, ValueError, "top_k must be a whole number from 1, not 0"),
+    ({"top_k": "3"}, ValueError, "top_k must be"),
+    ({"budget": "cheap"}, ValueError, "a budget must be"),
+    ({"budget": True}, ValueError, "a budget must be"),
+    ({"max_latency_ms": -1}, ValueError, "max_latency_ms must be a number of milliseconds above 0"),
+    ({"min_confidence": 1.5}, ValueError, "min_confidence must be a number from 0 to 1, not 1.5"),
+    ({"min_confidence": "high"}, ValueError, "min_confidence must be a number"),
+    ({"model": 7}, TypeError, "model must be a folder, a name on the Hub or a QuestionAnswerer, not int"),
+    ({"bugdet": "fast"}, TypeError, "bugdet"),
+]
 _PLACES = ["Arden", "Brook", "Calder", "Dunmore", "Esk", "Farrow", "Glen", "Hollin", "Inver", "Jarrow"]
 _PEOPLE = ["Ada Moreau", "Ben Okafor", "Chen Li", "Dora Weiss", "Ezra Pound", "Fay Lund", "Gus Hart", "Hana Sato"]
 _PEOPLE += ["Ivo Banic", "Jo Park"]
