@@ -89,6 +89,7 @@ nitpick_ignore_regex = [
     ("py:.*", r"(fastapi|haystack|langchain_core|llama_index|mcp|ray|starlette|tantivy|torch|transformers|typer)\..*"),
     ("py:class", "FieldInfo|Ge|Gt|Le|Lt|MinLen|NoneType|_PydanticGeneralMetadata|QuestionAnsweringModelOutput"),
     ("py:class", "ArrayLike|NDArray|Path|Tensor|Unpack"),
+    ("py:class", "Callbacks|QueryBundle|RunnableConfig"),  # of LangChain and LlamaIndex
     # What is inside of our rooms.
     ("py:class", r"dynamic_tinybert\.(runtime\.onnx_writer|folder\.tensors|inference\.stream|train\.dropping)\..*"),
     ("py:class", r"dynamic_tinybert\.serve\.engine\.metrics\..*"),
