@@ -32,7 +32,6 @@ from benchmarks.speed import startup, systems
 from benchmarks.speed.speed import apply
 from dynamic_tinybert import LengthConfig, QuestionAnswerer
 from dynamic_tinybert.folder import ModelFolder, open_folder, save_folder
-from dynamic_tinybert.inference import TextTokenizer, cut_windows
 from dynamic_tinybert.model import Budget, ConfigTable, MeasuredConfig, Precision
 from dynamic_tinybert.runtime import Runtime, multiplies_exactly
 from dynamic_tinybert.squad import Question, read_squad
@@ -70,7 +69,7 @@ def main() -> None:
     }
     with tempfile.TemporaryDirectory() as scratch:
         runs = make_runs(folder, choices, Path(scratch), args.threads, say)
-        windows = real_windows(folder, questions)
+        windows = systems.windows_of(folder, questions)
         draw = np.random.default_rng(_SEED)
         ones = np.ones((1, systems.MAX_SEQ_LEN), np.int64)
         filled = [
@@ -124,20 +123,6 @@ def make_runs(
         for choice in choices:
             runs[f"{choice.name}, {precision}"] = systems.run_ours(runtime, choice.config)
     return runs
-
-
-def real_windows(folder: ModelFolder, questions: Sequence[Question]) -> list[systems.Window]:
-    """Return the windows of questions, each without padding."""
-    tokenizer = TextTokenizer(folder.path)
-    found: list[systems.Window] = []
-    for question in questions:
-        ids = tokenizer.question(question.question, longest=64)
-        text = tokenizer.text(question.context)
-        lengths = {"max_seq_len": systems.MAX_SEQ_LEN, "doc_stride": systems.DOC_STRIDE}
-        for window in cut_windows(tokenizer, ids, text, **lengths):
-            tokens = np.asarray(window.ids, np.int64)[None]
-            found.append(systems.Window(tokens, np.ones_like(tokens), np.asarray(window.type_ids, np.int64)[None]))
-    return found
 
 
 def medians(seconds: Mapping[str, Sequence[float]]) -> dict[str, float]:

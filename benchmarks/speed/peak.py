@@ -26,27 +26,28 @@ def main() -> None:
     parser.add_argument("--model", metavar="FOLDER", help="our model [default: the embedded one]")
     parser.add_argument("--tokenizer", type=Path, metavar="FOLDER", help="a folder whose tokenizer transformers reads")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--precision", default="auto", help="fp32, int8 or auto; fp32 or bf16 with --tokenizer")
     args = parser.parse_args()
     questions = json.load(sys.stdin)
     if args.system == "command":
         answer_by_command(questions[0], args.model)
     else:
-        answer(args.system, args.model, args.tokenizer, args.threads, questions)
+        answer(args, questions)
     print(peak_bytes())
 
 
-def answer(system: str, model: str | None, tokenizer: Path | None, threads: int, pairs: list[tuple[str, str]]) -> None:
+def answer(args: argparse.Namespace, pairs: list[tuple[str, str]]) -> None:
     from benchmarks.speed import systems
     from dynamic_tinybert import QuestionAnswerer
 
-    if tokenizer is not None:
-        ask = systems.ask_pytorch(system, tokenizer, threads)
+    if args.tokenizer is not None:
+        ask = systems.ask_pytorch(args.system, args.tokenizer, args.threads, bfloat16=args.precision == "bf16")
     else:
-        qa = QuestionAnswerer(model, threads=threads)
+        qa = QuestionAnswerer(args.model, threads=args.threads, precision=args.precision)
         configs = {choice.name: choice.config for choice in qa.table.choices}
-        if system not in configs:
-            raise SystemExit(f"peak.py: no configuration is named {system!r}: there are {', '.join(configs)}")
-        ask = systems.ask_ours(qa, configs[system])
+        if args.system not in configs:
+            raise SystemExit(f"peak.py: no configuration is named {args.system!r}: there are {', '.join(configs)}")
+        ask = systems.ask_ours(qa, configs[args.system])
     for question, text in pairs:
         ask(question, text)
 

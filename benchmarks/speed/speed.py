@@ -3,9 +3,11 @@
 Three things are measured on the CPU, one window or question at a time:
 
   filled    windows of 384 real tokens: BERT-base, TinyBERT6L and DistilBERT shapes in PyTorch; our weights, exported
-            from PyTorch by its two exporters, in ONNX Runtime; our runtime at each configuration of the model's table
+            from PyTorch by its two exporters, in ONNX Runtime, and in OpenVINO where it is installed; the same in
+            INT8, as their users make it; our runtime at each configuration of the model's table, in both precisions
   real      questions of SQuAD, each at its own length, from question and text to the answer: transformers in PyTorch
-            with BERT-base and DistilBERT shapes; this package at each configuration; with peak memory
+            with BERT-base and DistilBERT shapes; this package at each configuration, in both precisions; with peak
+            memory
   start-up  seconds to import and to the first answer, peak memory for one question, disk space
 
 The systems take turns item by item, in an order drawn anew for each item, so that a machine that slows down or speeds
@@ -23,9 +25,10 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -35,10 +38,10 @@ from benchmarks.speed import report, startup, systems
 from benchmarks.speed.report import Measurement, Report
 from dynamic_tinybert import LengthConfig, QuestionAnswerer
 from dynamic_tinybert.folder import ModelFolder, open_folder, save_folder
-from dynamic_tinybert.inference import TextTokenizer, cut_windows
-from dynamic_tinybert.model import BERT_BASE, ConfigTable, MeasuredConfig, macs, share
+from dynamic_tinybert.model import BERT_BASE, ConfigTable, MeasuredConfig, Precision, macs, share
 from dynamic_tinybert.runtime import Runtime
 from dynamic_tinybert.squad import Question, read_squad
+from dynamic_tinybert.train.arithmetic import cpu_has_bf16
 
 _SEED = 0
 _MEMORY_QUESTIONS = 20
@@ -46,7 +49,11 @@ _AGREEMENT = 1e-3  # logits of systems that run the same weights
 _HALF = 0.5
 _SIX_LAYERS = replace(BERT_BASE, layers=6)
 _PYTORCH = {"BERT-base": BERT_BASE, "TinyBERT6L": _SIX_LAYERS, "DistilBERT": _SIX_LAYERS}
+_PRECISIONS: tuple[Precision, ...] = ("fp32", "int8")
+_QUANTIZED = "default exporter"  # of whose graph users make one in INT8
+_SAMPLES = 100  # windows from which OpenVINO's scales are learned
 _VERSIONS = ("torch", "transformers", "onnxruntime", "numpy", "tokenizers")
+_OPTIONAL = ("openvino", "nncf")
 
 
 def main() -> None:
@@ -68,13 +75,15 @@ def main() -> None:
         say("start-up, and memory for one question")
         seconds = startup.measure_seconds(args.model, args.repeats)
         memory = one_question_memory(table.select(folder.shape, "full").name, args)
-        real = measure_real(folder, exported, questions, args, f1, say)
-        filled, difference = measure_filled(folder, exported, args, say)
+        windows = systems.windows_of(folder, questions)
+        lengths = [window.input_ids.size for window in windows]
+        real = measure_real(folder, exported, questions, lengths, args, f1, say)
+        filled, difference = measure_filled(folder, exported, windows[:_SAMPLES], args, say)
     result = Report(
         command=common.command(),
         date=common.now(),
         machine=machine,
-        versions=common.versions(*_VERSIONS),
+        versions=common.versions(*_VERSIONS, *(name for name in _OPTIONAL if find_spec(name))),
         others_share=others.share(),
         threads=args.threads,
         model=folder.name,
@@ -82,7 +91,7 @@ def main() -> None:
         filled=filled,
         logits_difference=difference,
         real=real,
-        real_tokens=statistics.mean(window_lengths(folder, questions)),
+        real_tokens=statistics.mean(lengths),
         startup_seconds=seconds,
         startup_peak_bytes=memory,
         installed_bytes=installed,
@@ -109,7 +118,10 @@ def parse() -> argparse.Namespace:
     )
     common.add_data(parser)
     parser.add_argument(
-        "--f1", type=Path, metavar="FILE", help='F1 on dev: {configuration: {"exact_match": ..., "f1": ...}}, JSON'
+        "--f1",
+        type=Path,
+        metavar="FILE",
+        help='F1 on dev: {configuration: {"exact_match": ..., "f1": ...}}, JSON; of the precision of the table',
     )
     parser.add_argument(
         "--output", type=Path, default=Path("results/speed"), metavar="DIR", help="[default: %(default)s]"
@@ -129,38 +141,83 @@ def parse() -> argparse.Namespace:
 
 
 def measure_filled(
-    folder: ModelFolder, exported: Path, args: argparse.Namespace, say: common.Progress
+    folder: ModelFolder,
+    exported: Path,
+    samples: Sequence[systems.Window],
+    args: argparse.Namespace,
+    say: common.Progress,
 ) -> tuple[list[Measurement], float]:
     """Measure windows of 384 real tokens; return also how far the graphs differ from each other in the logits."""
     shape, tokens = folder.shape, systems.MAX_SEQ_LEN
-    runs: dict[str, systems.RunWindow] = {}
-    about: dict[str, Measurement] = {}
-    for name, bert in _PYTORCH.items():
-        promised = macs(BERT_BASE, tokens) / macs(bert, tokens)
-        about[name] = Measurement(name=f"{name}, PyTorch", kind="pytorch", promised=promised)
-        runs[name] = systems.run_pytorch(systems.pytorch_model(name, args.threads))
-    promised = macs(BERT_BASE, tokens) / macs(shape, tokens)
-    for name in systems.EXPORTED:
-        about[name] = Measurement(name=f"exported graph ({name})", kind="exported", promised=promised)
-        say(f"export, {name}")
-        runs[name] = systems.run_exported(exported, name, args.threads)
-    runtimes = {p: Runtime(shape, folder.weights, precision=p, threads=args.threads) for p in ("fp32", "int8")}
-    table = ConfigTable.read(shape, folder.length_configs)
-    for choice in (*table.choices, uniform_half(folder)):
-        promised = macs(BERT_BASE, tokens) / macs(shape, tokens, choice.config)
-        for precision in ("fp32", "int8") if choice.share == 1 else ("fp32",):
-            name = choice.name if precision == "fp32" else f"{choice.name}, {precision}"
-            about[name] = Measurement(
-                name=name, kind="ours", precision=precision, share=choice.share, promised=promised
-            )
-            runs[name] = systems.run_ours(runtimes[precision], choice.config)
-
     random_ids = np.random.default_rng(_SEED).integers(1000, shape.vocabulary, (args.windows, 1, tokens))
     ones = np.ones((1, tokens), np.int64)
     items = [systems.Window(ids, ones, ones * 0) for ids in random_ids]
-    difference = disagreement([runs[name] for name in (*systems.EXPORTED, table.select(shape, "full").name)], items[0])
+    found = [*filled_pytorch(args), *filled_graphs(folder, exported, samples, args, say), *filled_ours(folder, args)]
+    runs = {x.name: run for x, run in found}
+    alike = [run for x, run in found if x.precision == "fp32" and (x.kind == "exported" or x.name == "full")]
+    difference = disagreement(alike, items[0])
     seconds = common.interleave("filled windows", runs, items, say)
-    return [replace(about[name], seconds=seconds[name]) for name in runs], difference
+    return [replace(x, seconds=seconds[x.name]) for x, _ in found], difference
+
+
+def filled_pytorch(args: argparse.Namespace) -> Iterator[tuple[Measurement, systems.RunWindow]]:
+    for name, shape in _PYTORCH.items():
+        for precision in pytorch_precisions():
+            model = systems.pytorch_model(name, args.threads, bfloat16=precision == "bf16")
+            promised = macs(BERT_BASE, systems.MAX_SEQ_LEN) / macs(shape, systems.MAX_SEQ_LEN)
+            yield pytorch(name, precision, promised), systems.run_pytorch(model)
+
+
+def pytorch_precisions() -> tuple[str, ...]:
+    """Return the precisions in which PyTorch's users run a model on this processor."""
+    return ("fp32", "bf16") if cpu_has_bf16() else ("fp32",)
+
+
+def pytorch(shape: str, precision: str, promised: float) -> Measurement:
+    name = f"{shape}, PyTorch" + (", bfloat16" if precision == "bf16" else "")
+    return Measurement(name=name, kind="pytorch", precision=precision, promised=promised)
+
+
+def filled_graphs(
+    folder: ModelFolder,
+    exported: Path,
+    samples: Sequence[systems.Window],
+    args: argparse.Namespace,
+    say: common.Progress,
+) -> Iterator[tuple[Measurement, systems.RunWindow]]:
+    """Yield the graphs that users export from PyTorch: in float32, and as the usual tools quantize them."""
+    promised = macs(BERT_BASE, systems.MAX_SEQ_LEN) / macs(folder.shape, systems.MAX_SEQ_LEN)
+
+    def exporting(name: str, precision: str = "fp32") -> Measurement:
+        return Measurement(name=name, kind="exported", precision=precision, promised=promised)
+
+    for name in systems.EXPORTED:
+        say(f"export, {name}")
+        yield exporting(f"exported graph ({name})"), systems.run_exported(exported, name, args.threads)
+    say("quantize the exported graph")
+    yield exporting("exported graph, dynamic INT8", "int8"), systems.run_quantized(exported, _QUANTIZED, args.threads)
+    for name, precision, windows in (("OpenVINO", "fp32", ()), ("OpenVINO, INT8 by NNCF", "int8", samples)):
+        run = systems.run_openvino(exported, _QUANTIZED, args.threads, windows)
+        if run is not None:
+            yield exporting(f"exported graph in {name}", precision), run
+
+
+def filled_ours(folder: ModelFolder, args: argparse.Namespace) -> Iterator[tuple[Measurement, systems.RunWindow]]:
+    table = ConfigTable.read(folder.shape, folder.length_configs)
+    for precision in _PRECISIONS:
+        runtime = Runtime(folder.shape, folder.stored_weights, precision=precision, threads=args.threads)
+        for choice in (*table.choices, uniform_half(folder)):
+            yield ours(folder, choice, precision, [systems.MAX_SEQ_LEN]), systems.run_ours(runtime, choice.config)
+
+
+def ours(folder: ModelFolder, choice: MeasuredConfig, precision: Precision, lengths: Sequence[int]) -> Measurement:
+    return Measurement(
+        name=report.ours(choice.name, precision),
+        kind="ours",
+        precision=precision,
+        share=choice.share,
+        promised=macs(BERT_BASE, lengths) / macs(folder.shape, lengths, choice.config),
+    )
 
 
 def disagreement(runs: Sequence[systems.RunWindow], window: systems.Window) -> float:
@@ -192,60 +249,47 @@ def measure_real(
     folder: ModelFolder,
     exported: Path,
     questions: Sequence[Question],
+    lengths: Sequence[int],
     args: argparse.Namespace,
     f1: Mapping[str, float],
     say: common.Progress,
 ) -> list[Measurement]:
-    lengths = window_lengths(folder, questions)
     pairs = [(x.question, x.context) for x in questions]
     longest = sorted(pairs, key=lambda pair: -sum(map(len, pair)))[:_MEMORY_QUESTIONS]
-    qa = QuestionAnswerer(args.model, threads=args.threads)
     asks: dict[str, systems.Ask] = {}
     about: dict[str, Measurement] = {}
     for name in ("BERT-base", "DistilBERT"):
-        say(f"memory, {name}")
-        peak = peak_bytes(name, longest, args, exported)
-        promised = macs(BERT_BASE, lengths) / macs(_PYTORCH[name], lengths)
-        about[name] = Measurement(name=f"{name}, PyTorch", kind="pytorch", promised=promised, peak_bytes=peak)
-        asks[name] = systems.ask_pytorch(name, exported, args.threads)
-    for choice in qa.table.choices:
-        name = choice.name
-        say(f"memory, {name}")
-        about[name] = Measurement(
-            name=name,
-            kind="ours",
-            share=choice.share,
-            promised=macs(BERT_BASE, lengths) / macs(folder.shape, lengths, choice.config),
-            peak_bytes=peak_bytes(name, longest, args),
-            f1=f1.get(name),
-        )
-        asks[name] = systems.ask_ours(qa, choice.config)
+        for precision in pytorch_precisions():
+            measured = pytorch(name, precision, macs(BERT_BASE, lengths) / macs(_PYTORCH[name], lengths))
+            say(f"memory, {measured.name}")
+            peak = peak_bytes(name, longest, args, tokenizer=exported, precision=precision)
+            about[measured.name] = replace(measured, peak_bytes=peak)
+            asks[measured.name] = systems.ask_pytorch(name, exported, args.threads, bfloat16=precision == "bf16")
+    for precision in _PRECISIONS:
+        qa = QuestionAnswerer(args.model, threads=args.threads, precision=precision)
+        for choice in qa.table.choices:
+            measured = ours(folder, choice, precision, lengths)
+            say(f"memory, {measured.name}")
+            peak = peak_bytes(choice.name, longest, args, precision=precision)
+            known = f1.get(choice.name) if precision == qa.table.precision else None
+            about[measured.name] = replace(measured, peak_bytes=peak, f1=known)
+            asks[measured.name] = systems.ask_ours(qa, choice.config)
     runs = {name: partial(apply, ask) for name, ask in asks.items()}
     seconds = common.interleave("real questions", runs, pairs, say)
     return [replace(about[name], seconds=seconds[name]) for name in runs]
 
 
-def window_lengths(folder: ModelFolder, questions: Sequence[Question]) -> list[int]:
-    """Return the tokens of all windows of these questions."""
-    tokenizer = TextTokenizer(folder.path)
-    return [
-        len(window)
-        for x in questions
-        for window in cut_windows(
-            tokenizer,
-            tokenizer.question(x.question),
-            tokenizer.text(x.context),
-            max_seq_len=systems.MAX_SEQ_LEN,
-            doc_stride=systems.DOC_STRIDE,
-        )
-    ]
-
-
 def peak_bytes(
-    system: str, pairs: Sequence[tuple[str, str]], args: argparse.Namespace, tokenizer: Path | None = None
+    system: str,
+    pairs: Sequence[tuple[str, str]],
+    args: argparse.Namespace,
+    *,
+    tokenizer: Path | None = None,
+    precision: str = "auto",
 ) -> int:
     """Measure the peak memory of a system in a process of its own."""
     command = [sys.executable, "-m", "benchmarks.speed.peak", system, "--threads", str(args.threads)]
+    command += ["--precision", precision]
     command += ["--model", args.model] if args.model else []
     command += ["--tokenizer", str(tokenizer)] if tokenizer else []
     done = subprocess.run(command, input=json.dumps(pairs), stdout=subprocess.PIPE, text=True, check=True)

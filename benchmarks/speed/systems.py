@@ -5,9 +5,10 @@ PyTorch and transformers are imported where they are needed, so that a process t
 
 from __future__ import annotations
 
+import importlib
 import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -16,7 +17,10 @@ import numpy.typing as npt
 import onnxruntime
 
 from dynamic_tinybert import LengthConfig, QuestionAnswerer
+from dynamic_tinybert.folder import ModelFolder
+from dynamic_tinybert.inference import TextTokenizer, cut_windows
 from dynamic_tinybert.runtime import Runtime
+from dynamic_tinybert.squad import Question
 
 MAX_SEQ_LEN, DOC_STRIDE, MAX_ANSWER_LEN = 384, 128, 30
 BERT_LAYERS = {"BERT-base": 12, "TinyBERT6L": 6}  # all else is alike
@@ -24,6 +28,7 @@ EXPORTED = {"default exporter": "sdpa", "TorchScript, eager": "eager", "TorchScr
 
 _INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 _ERRORS_ONLY = 3
+_QUESTION_TOKENS = 64
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 Floats: TypeAlias = npt.NDArray[np.float32]
@@ -42,7 +47,7 @@ RunWindow: TypeAlias = Callable[[Window], Logits]
 Ask: TypeAlias = Callable[[str, str], str]
 
 
-def pytorch_model(shape: str, threads: int) -> Any:
+def pytorch_model(shape: str, threads: int, *, bfloat16: bool = False) -> Any:
     """Return a model of this shape with random weights, ready to answer; weights are irrelevant to speed."""
     import torch
     from transformers import BertConfig, BertForQuestionAnswering, DistilBertConfig, DistilBertForQuestionAnswering
@@ -54,7 +59,7 @@ def pytorch_model(shape: str, threads: int) -> Any:
     else:
         config = BertConfig(num_hidden_layers=BERT_LAYERS[shape], attn_implementation="sdpa")
         model = BertForQuestionAnswering(config)
-    return model.eval()
+    return model.to(torch.bfloat16 if bfloat16 else torch.float32).eval()
 
 
 def run_pytorch(model: Any) -> RunWindow:
@@ -67,7 +72,7 @@ def run_pytorch(model: Any) -> RunWindow:
         inputs = {name: torch.from_numpy(getattr(window, name)) for name in names}
         with torch.inference_mode():
             output = model(**inputs)
-        return output.start_logits.numpy(), output.end_logits.numpy()
+        return output.start_logits.float().numpy(), output.end_logits.float().numpy()
 
     return run
 
@@ -90,6 +95,38 @@ def run_quantized(folder: Path, exporter: str, threads: int) -> RunWindow:
     logging.getLogger().setLevel(logging.ERROR)  # it recommends a preprocessing that the exporter has done
     quantize_dynamic(folder / f"{exporter}.onnx", path, per_channel=True, weight_type=QuantType.QInt8)
     return _run_graph(path, threads)
+
+
+def run_openvino(folder: Path, exporter: str, threads: int, samples: Sequence[Window] = ()) -> RunWindow | None:
+    """Return what runs a window through a graph that `run_exported` has exported, in OpenVINO; None if it is absent.
+
+    Args:
+        samples: Windows from which NNCF learns the scales of a graph in INT8. Without them it stays in float32.
+    """
+    try:
+        import openvino
+        from openvino.properties import inference_num_threads
+        from openvino.properties.hint import inference_precision
+
+        nncf = importlib.import_module("nncf") if samples else None
+    except ImportError:
+        return None
+    core = openvino.Core()
+    model = core.read_model(folder / f"{exporter}.onnx")
+    if nncf is not None:
+        nncf.set_log_level(logging.ERROR)
+        data = nncf.Dataset([window._asdict() for window in samples])
+        model = nncf.quantize(model, data, model_type=nncf.ModelType.TRANSFORMER, subset_size=len(samples))
+    compiled = core.compile_model(
+        model, "CPU", {inference_num_threads: threads, inference_precision: openvino.Type.f32}
+    )
+    request = compiled.create_infer_request()
+
+    def run(window: Window) -> Logits:
+        found = request.infer(window._asdict())
+        return found[0], found[1]
+
+    return run
 
 
 def _run_graph(path: Path, threads: int) -> RunWindow:
@@ -141,6 +178,19 @@ def _inputs(model: Any) -> tuple[str, ...]:
     return _INPUTS[: 2 if model.config.model_type == "distilbert" else 3]
 
 
+def windows_of(folder: ModelFolder, questions: Sequence[Question]) -> list[Window]:
+    """Return the windows of questions, each without padding."""
+    tokenizer = TextTokenizer(folder.path)
+    found: list[Window] = []
+    for question in questions:
+        ids = tokenizer.question(question.question, longest=_QUESTION_TOKENS)
+        text = tokenizer.text(question.context)
+        for window in cut_windows(tokenizer, ids, text, max_seq_len=MAX_SEQ_LEN, doc_stride=DOC_STRIDE):
+            tokens = np.asarray(window.ids, np.int64)[None]
+            found.append(Window(tokens, np.ones_like(tokens), np.asarray(window.type_ids, np.int64)[None]))
+    return found
+
+
 def run_ours(runtime: Runtime, config: LengthConfig) -> RunWindow:
     """Return what runs a window through our graph at a length configuration."""
 
@@ -152,7 +202,7 @@ def run_ours(runtime: Runtime, config: LengthConfig) -> RunWindow:
     return run
 
 
-def ask_pytorch(shape: str, tokenizer_folder: Path, threads: int) -> Ask:
+def ask_pytorch(shape: str, tokenizer_folder: Path, threads: int, *, bfloat16: bool = False) -> Ask:
     """Return what answers with transformers in PyTorch, as a careful user writes it.
 
     Nothing is padded; a long text is read in overlapping windows; the answer is the best span of the text.
@@ -160,7 +210,7 @@ def ask_pytorch(shape: str, tokenizer_folder: Path, threads: int) -> Ask:
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder)
-    run = run_pytorch(pytorch_model(shape, threads))
+    run = run_pytorch(pytorch_model(shape, threads, bfloat16=bfloat16))
 
     def ask(question: str, text: str) -> str:
         encoding = tokenizer(

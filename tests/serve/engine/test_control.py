@@ -1,4 +1,4 @@
-"""Load control on paper: recorded arrivals, a clock that only the test moves, the embedded model's own table."""
+"""Load control on paper: recorded arrivals, a clock that only the test moves, a table that stays as it is."""
 
 from __future__ import annotations
 
@@ -28,13 +28,36 @@ SHARES, TIMES = (
     [0.219, 0.288, 0.331, 0.383, 0.437, 0.547, 0.678, 1],
     [0.27, 0.335, 0.383, 0.431, 0.480, 0.562, 0.697, 1],
 )
+# Length configurations of an embedded model, with their F1.
+CONFIGS = [
+    (1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 75.88),
+    (1.0, 1.0, 1.0, 1.0, 0.559622, 0.159447, 75.84),
+    (1.0, 0.946207, 0.946207, 0.946207, 0.509247, 0.118614, 75.7),
+    (1.0, 1.0, 0.829167, 0.829167, 0.147875, 0.147875, 75.54),
+    (1.0, 1.0, 0.787938, 0.363408, 0.363408, 0.363408, 75.35),
+    (1.0, 1.0, 0.571953, 0.571953, 0.057195, 0.057195, 74.09),
+    (1.0, 0.795301, 0.613346, 0.466518, 0.046652, 0.037221, 73.72),
+    (1.0, 0.612768, 0.506104, 0.506104, 0.110273, 0.044324, 71.53),
+    (0.752939, 0.752939, 0.752939, 0.234088, 0.042788, 0.042788, 71.4),
+    (0.857528, 0.597158, 0.397179, 0.397179, 0.039718, 0.039718, 68.98),
+    (0.577738, 0.577738, 0.577738, 0.41744, 0.041744, 0.041744, 65.68),
+    (0.7, 0.49, 0.343, 0.2401, 0.16807, 0.117649, 64.76),
+    (0.65, 0.4225, 0.274625, 0.178506, 0.116029, 0.075419, 60.09),
+    (0.6, 0.36, 0.216, 0.1296, 0.07776, 0.046656, 55.02),
+    (0.5, 0.25, 0.125, 0.0625, 0.03125, 0.015625, 42.67),
+]
 
 
 @pytest.fixture(scope="module")
 def table() -> tuple[ModelShape, list[MeasuredConfig], int]:
-    folder = open_folder(None)
-    ladder, lowest = ladder_of(ConfigTable.read(folder.shape, folder.length_configs), None)
-    return folder.shape, ladder, lowest
+    shape = open_folder(None).shape
+    configs = [(LengthConfig(tuple(fractions)), f1) for *fractions, f1 in CONFIGS]
+    choices = [
+        MeasuredConfig(name=f"{i}", config=config, share=share(shape, config), f1=f1)
+        for i, (config, f1) in enumerate(configs)
+    ]
+    ladder, lowest = ladder_of(ConfigTable(choices, "squad"), None)
+    return shape, ladder, lowest
 
 
 class Machine:

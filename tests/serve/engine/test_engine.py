@@ -294,10 +294,11 @@ def test_less_time_is_a_cheaper_configuration(qa: QuestionAnswerer, share: float
 
 
 def test_questions_that_wait_get_less_and_never_less_than_the_floor(qa: QuestionAnswerer) -> None:
-    for questions, configuration in ((1, "full"), (64, "search-0.52")):
+    for questions in (1, 64):
         with running(qa, slo_ms=3_600_000, min_budget=0.5, measured=paced(qa, 1.0)) as served:
+            floor = min((c for c in served.engine.ladder if c.share >= 0.5), key=lambda c: c.share)
             results = once(served.engine, *[PAIRS[0]] * questions)
-            assert {result.spent.configuration for result in results} == {configuration}
+            assert {result.spent.configuration for result in results} == {"full" if questions == 1 else floor.name}
             for result in results[::9]:
                 check(qa, result, *PAIRS[0])
 
