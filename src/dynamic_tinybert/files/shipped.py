@@ -13,24 +13,31 @@ from pathlib import Path
 SHIPPED = (Path(__file__).parents[1] / "recipes", Path(__file__).parents[3] / "recipes")  # installed; in the repository
 
 
-_unpacked: dict[str, tuple[Path, int]] = {}  # by name: the folder, and the process that made it
+_unpacked: dict[tuple[str, str], tuple[Path, int]] = {}  # by package and name: the folder, and who made it
 _lock = threading.Lock()
 
 
-def folder_of_package(name: str) -> Path:
-    """Return a folder of files inside the package. If the package is in a zip file, they are unpacked until the end."""
-    there = resources.files("dynamic_tinybert") / name
+def folder_of_package(name: str, package: str = "dynamic_tinybert") -> Path:
+    """Return a folder of files inside a package. If the package is in a zip file, they are unpacked until the end.
+
+    Args:
+        name: The folder in the package; "" for that of the package itself.
+        package: The name of the package, which is imported.
+    """
+    there = resources.files(package)
+    there = there / name if name else there
     if isinstance(there, Path):
         return there
+    key = package, name
     with _lock:
-        if name not in _unpacked:
+        if key not in _unpacked:
             folder = Path(tempfile.mkdtemp(prefix="dynamic-tinybert-"))
-            _unpacked[name] = folder, os.getpid()
+            _unpacked[key] = folder, os.getpid()
             for file in there.iterdir():
                 if file.is_file():
                     with file.open("rb") as source, (folder / file.name).open("wb") as copy:
                         shutil.copyfileobj(source, copy)
-        return _unpacked[name][0]
+        return _unpacked[key][0]
 
 
 def remove_unpacked() -> None:

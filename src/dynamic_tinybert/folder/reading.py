@@ -27,6 +27,7 @@ from dynamic_tinybert.folder.files import (
     WEIGHTS,
     read_object,
 )
+from dynamic_tinybert.folder.packages import find_package, installed_models
 from dynamic_tinybert.folder.shapes import read_shape
 from dynamic_tinybert.folder.tensors import StoredTensor, find_tensors, find_weight_files
 from dynamic_tinybert.folder.tokenizing import check_tokenizer
@@ -136,9 +137,9 @@ def open_folder(
     """Open a model folder and check it. The weights are read later: see `ModelFolder.weights`.
 
     Args:
-        model: A folder; or `owner/name` for a model on the Hugging Face Hub, if there is no such folder (also old names
-            without an owner, as `distilbert-base-cased-distilled-squad`); or `embedded`, the default, for the model
-            inside the package.
+        model: A folder; or, if there is no such folder, the name of a model that is installed as a package, or
+            `owner/name` for a model on the Hugging Face Hub (also old names without an owner, as
+            `distilbert-base-cased-distilled-squad`); or `embedded`, the default, for the model inside the package.
         revision: A branch, tag or commit of a model on the Hub.
         cache_dir: The folder that keeps models from the Hub; by default `HF_HUB_CACHE` or `HF_HOME` decides.
         local_files_only: Use only models in the cache, without the network, as `HF_HUB_OFFLINE=1` does.
@@ -153,7 +154,11 @@ def open_folder(
         name = os.fspath(model)
         path = Path(os.path.expanduser(name))
     try:
-        on_hub = hub.hub_name(model) if isinstance(model, str) and not path.exists() else None
+        on_hub = None
+        if isinstance(model, str) and model != EMBEDDED and not path.exists():
+            package = find_package(model)
+            on_hub = hub.hub_name(model) if package is None else None
+            path = package or path
         if on_hub is not None:
             path = hub.fetch(
                 on_hub, revision=revision, cache_dir=cache_dir, local_files_only=local_files_only, token=token
@@ -185,8 +190,8 @@ def _read_folder(name: str, path: Path) -> ModelFolder:
         raise ModelFolderError(f"{name} is a file: give the folder that holds {CONFIG} and {WEIGHTS}")
     if not name or not path.is_dir():
         hint = "check its name (a model on the Hub is called owner/name)"
-        if get_close_matches(name.lower(), [EMBEDDED]):
-            hint = f"did you mean {EMBEDDED!r}?"
+        if near := get_close_matches(name.lower(), [EMBEDDED, *installed_models()]):
+            hint = f"did you mean {near[0]!r}?"
         raise ModelFolderError(f"no such folder: {name!r}; {hint}")
     if not (path / CONFIG).is_file():
         raise ModelFolderError(
