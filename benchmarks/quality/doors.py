@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import os
 import random
 import subprocess
 import sys
@@ -148,7 +149,7 @@ def by_mcp(corpus: Corpus, questions: Sequence[str]) -> list[Found]:
     arguments = [*_COMMAND[1:], "mcp", "--index", f"docs={corpus.directory}", "--precision", _PRECISION]
 
     async def use() -> list[Found]:
-        async with Client(StdioServerParameters(command=_COMMAND[0], args=arguments)) as client:
+        async with Client(StdioServerParameters(command=_COMMAND[0], args=arguments, env=dict(os.environ))) as client:
             replies = [await client.call_tool("ask", {"question": question}) for question in questions]
         return [_of_json(reply.structured_content["answers"]) for reply in replies]
 
