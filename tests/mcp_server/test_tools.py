@@ -394,6 +394,34 @@ def test_cancelled_call_leaves_the_server_usable(index: Path, qa: QuestionAnswer
     with_client(Library([Shelf("docs", Corpus(index))], load), use)
 
 
+def test_many_cancelled_calls_take_a_limited_number_of_threads(index: Path, qa: QuestionAnswerer) -> None:
+    go_on = threading.Event()
+
+    def load() -> QuestionAnswerer:
+        go_on.wait(60)
+        return qa
+
+    async def use(client: Client) -> None:
+        question = {"question": "In which city does the tower stand?"}
+        before = threading.active_count()
+        for _ in range(10):
+            with anyio.move_on_after(0.2):
+                async with anyio.create_task_group() as calls:
+                    for _ in range(4):
+                        calls.start_soon(client.call_tool, "ask", question)
+        assert 4 < threading.active_count() - before <= 20
+        refused = await client.call_tool("list", {})
+        assert refused.is_error
+        assert "still works on calls that were cancelled" in refused.content[0].text
+        go_on.set()
+        with anyio.fail_after(20):
+            while (answered := await client.call_tool("ask", question)).is_error:
+                await anyio.sleep(0.05)
+        assert answered.structured_content["answers"][0]["text"] == "Paris"
+
+    with_client(Library([Shelf("docs", Corpus(index))], load), use)
+
+
 def test_tools_change_nothing(library: Library, index: Path) -> None:
     def state() -> dict[str, tuple[int, int]]:
         return {str(f): (f.stat().st_size, f.stat().st_mtime_ns) for f in index.rglob("*") if f.is_file()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
@@ -23,6 +22,7 @@ LONGEST_PART = 20_000
 """The most characters that `read` returns."""
 
 _THREADS = 4  # calls that work at the same time; the others wait, and so does nothing else
+_MOST_THREADS = 16  # with those whose calls were cancelled
 _POLL_S = 0.05
 _READ_ONLY = ToolAnnotations(read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=False)
 
@@ -47,13 +47,25 @@ _From: TypeAlias = Annotated[int, Field(ge=0, description="How many documents to
 def make_tools(library: Library) -> list[Tool]:
     """Return the tools that work on the documents of a library."""
     limiter = anyio.CapacityLimiter(_THREADS)
+    working: set[object] = set()  # a mark for each thread; its changes are atomic
 
     async def run(work: Callable[..., _T], *arguments: Any, **options: Any) -> _T:
         """Work in a thread, so that the server answers other requests meanwhile.
 
-        A call that is cancelled before it has a thread never gets one. After that, it is not waited for.
+        A call that is cancelled before it has a thread never gets one. After that, it is not waited for: its thread
+        works to the end, and a new call gets a place. So the number of threads that work has a limit of its own.
         """
-        call = functools.partial(work, *arguments, **options)
+
+        def call() -> _T:
+            if len(working) >= _MOST_THREADS:
+                raise ToolError("the server still works on calls that were cancelled: ask again in a moment")
+            mark = object()
+            working.add(mark)
+            try:
+                return work(*arguments, **options)
+            finally:
+                working.discard(mark)
+
         while not library.ready:
             await anyio.sleep(_POLL_S)
         try:
