@@ -35,6 +35,7 @@ _AGAIN = 2  # passages of the second round, unless more answers are wanted
 _CHUNK = 2  # passages between two checks whether to stop; the first check comes after one passage
 _RETRIEVAL_WEIGHT = 0.2  # of BM25, relative to log-odds
 _RETRIEVAL_WEIGHT_LOGITS = 0.5  # of BM25, relative to logits, for a model without calibration
+_PLACE_WEIGHT = 1.3  # of the logarithm of a place in a list, relative to log-odds
 _MOST_LOG_ODDS = 0.5  # expected of a passage further down: a confidence of 0.62
 _LEAST = 1e-9  # log-odds are clipped to this distance from 0 and 1
 _PASSAGE_OVERHEAD = 200  # the fixed cost of a passage, in characters
@@ -374,6 +375,11 @@ def _value(answer: Answer, hit: Hit) -> float:
         return answer.logit + _RETRIEVAL_WEIGHT_LOGITS * hit.score
     sure = min(max(answer.confidence, _LEAST), 1 - _LEAST)
     return math.log(sure / (1 - sure)) + _RETRIEVAL_WEIGHT * hit.score
+
+
+def score_of_place(number: int) -> float:
+    """Return what takes the place of BM25 for a passage of a ranked list, counted from 0."""
+    return -_PLACE_WEIGHT / _RETRIEVAL_WEIGHT * math.log(1 + number)
 
 
 def _best_of_passages(candidates: Sequence[_Candidate]) -> list[_Candidate]:

@@ -250,7 +250,8 @@ class Library:
             if len(passages) > _WHOLE:
                 passages = _nearest(question, passages)[:_WHOLE]
             quoted = []
-            for answer in ask_passages(question, passages, qa=self._model(), top_k=top_k, budget=budget):
+            qa = self._model()
+            for answer in ask_passages(question, passages, qa=qa, ranked=False, top_k=top_k, budget=budget):
                 inside: Passage = answer.passage
                 begin, end = inside.start + answer.start, inside.start + answer.end
                 found = _quoted(shelf, answer, inside.document, inside.title, begin, end)
