@@ -6,11 +6,16 @@ import base64
 import binascii
 import json
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dynamic_tinybert.corpus.errors import UnreadableError
 from dynamic_tinybert.corpus.formats import SIGNATURE, Span, find_places
+
+if TYPE_CHECKING:
+    from dynamic_tinybert.corpus.index import Passage
 
 _OF_A_FILE = " (file)"  # added to the name of a document whose path looks like that of a record
 
@@ -79,6 +84,25 @@ def check_span(start: int, end: int, text_start: int, text: str, *, picture: boo
     if not 0 <= start < end:
         raise ValueError(f"a part of a text must start before its end, from 0, not at {start} and end at {end}")
     return Span(start=start, end=end, text=text, text_start=text_start, picture=picture)
+
+
+def span_in(passages: Iterable[Passage], start: int, end: int, *, picture: bool = False) -> Span:
+    """Return a part of a document, with the text that its passages have there.
+
+    Args:
+        passages: All passages of the document, in order.
+        start: The start of the part, in characters of the document.
+        end: Its end.
+        picture: Whether its page is drawn.
+
+    Raises:
+        ValueError: The document has no such characters.
+    """
+    there = [one for one in passages if one.start < end and start < one.start + len(one.text)]
+    span = check_span(start, end, there[0].start if there else 0, "".join(one.text for one in there), picture=picture)
+    if not there or end > span.text_start + len(span.text):
+        raise ValueError(f"the document has no characters from {start} to {end}")
+    return span
 
 
 def is_paged(document: str) -> bool:
