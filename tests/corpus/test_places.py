@@ -5,6 +5,7 @@ What should be found is drawn in red. So a page that is drawn tells where the bo
 
 from __future__ import annotations
 
+import contextlib
 import struct
 import zlib
 from pathlib import Path
@@ -29,7 +30,7 @@ def red(path: Path, page: int) -> npt.NDArray[np.bool_]:
     """Where a page, counted from 1, is red: [y, x], in pixels from the upper left of the page as it is shown."""
     from pypdfium2 import PdfDocument
 
-    with PdfDocument(path) as document:
+    with contextlib.closing(PdfDocument(path)) as document:
         pixels = document[page - 1].render(scale=SCALE, rev_byteorder=True).to_numpy().astype(int)
     found: npt.NDArray[np.bool_] = (pixels[..., 0] > 200) & (pixels[..., 1] < 128) & (pixels[..., 2] < 128)
     return found

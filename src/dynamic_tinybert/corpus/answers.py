@@ -6,7 +6,8 @@ import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from dynamic_tinybert.answer import Spent, sentence_of
+from dynamic_tinybert import layers
+from dynamic_tinybert.answer import Spent, headline, in_sentence, sentence_of
 from dynamic_tinybert.corpus.errors import UnreadableError
 from dynamic_tinybert.corpus.formats import Span
 from dynamic_tinybert.corpus.places import Box, check_span, find, is_paged, path_of
@@ -55,6 +56,14 @@ class CorpusAnswer:
         """The sentence of the passage that contains the answer, on one line; empty if there is no answer."""
         begin, end = self.start - self.passage_start, self.end - self.passage_start
         return sentence_of(self.passage, begin, end) if self.text else ""
+
+    def show(self) -> None:
+        """Show the answer in its sentence, with its document: HTML in a notebook, elsewhere a text."""
+        begin = self.start - self.passage_start
+        head = headline(self.text, self.score, self.confidence, self.spent)
+        where = f"   {self.title or self.document}" if self.text else ""
+        shown = (head + where, *in_sentence(self.passage, begin, len(self.text)))
+        layers.show(layers.as_html(*shown), layers.as_text(*shown))
 
     def boxes(self) -> list[Box]:
         """Find where the answer stands on the pages of a PDF: a box for each line. The file is read again for this.
