@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -104,8 +104,8 @@ class Pending:
         ]
         if not answers and self._settings.always_answers:
             nothing = 0.0 if self._settings.calibrated else None
-            empty = {"text": "", "start": 0, "end": 0, "score": 0.0, "logit": -math.inf}
-            answers.append(Answer(**empty, confidence=nothing, spent=spent, layers=layers))
+            empty = Answer(text="", start=0, end=0, score=0.0, logit=-math.inf, confidence=nothing, spent=spent)
+            answers.append(replace(empty, layers=layers))
         return answers
 
 

@@ -89,7 +89,12 @@ def pdf_places(path: Path, span: Span, complain: Complain) -> Iterator[str]:
     from pypdfium2 import PdfiumError
 
     with opened(path) as document:
-        places = list(_places(document, span, complain))
+        places: list[_Place] = []
+        for place in _places(document, span, complain):
+            if place is None:
+                yield ""  # so that many pages are no long silence
+            else:
+                places.append(place)
         boxes = [
             [place.page, *(round(value, 2) for value in (*line, place.width, place.height))]
             for place in places
@@ -107,8 +112,8 @@ def pdf_places(path: Path, span: Span, complain: Complain) -> Iterator[str]:
             yield base64.b64encode(png).decode()
 
 
-def _places(document: Any, span: Span, complain: Complain) -> Iterator[_Place]:
-    """Yield the places of a part, page by page, after comparing the text."""
+def _places(document: Any, span: Span, complain: Complain) -> Iterator[_Place | None]:
+    """Yield None for each page that is read, to the end of the part, and then the places, if the text is the same."""
     words, at, text_end = Words(), 0, span.text_start + len(span.text)
     found: list[_Place] = []
     for number, text in enumerate(page_texts(document, words, complain)):
@@ -121,6 +126,7 @@ def _places(document: Any, span: Span, complain: Complain) -> Iterator[_Place]:
                 place = _on_page(document, number, text, (first, last), words)
             if place.lines:
                 found.append(place)
+        yield None
         at += len(text) + 1
         if at > max(span.end, text_end):
             break

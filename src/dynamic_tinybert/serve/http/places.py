@@ -51,7 +51,9 @@ def add_places(app: FastAPI, engine: Engine, options: ServeOptions) -> None:
         boxes = await call(lambda: engine.corpora[asked.index].locate(asked.document, asked.start, asked.end))
         return JSONResponse({"boxes": [asdict(box) for box in boxes]})
 
-    picture = {200: {"content": {"image/png": {}}, "description": "The page, with the part marked."}}
+    picture: dict[int | str, dict[str, Any]] = {
+        200: {"content": {"image/png": {}}, "description": "The page, with the part marked."}
+    }
 
     @app.get(
         "/place.png",
