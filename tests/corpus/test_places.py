@@ -18,6 +18,7 @@ pytest.importorskip("pypdfium2", reason="needs the extra: pip install 'dynamic-t
 
 from dynamic_tinybert.corpus import Box, Corpus, FileAnswer, UnreadableError, ask_files, locate
 from dynamic_tinybert.corpus.formats import child
+from dynamic_tinybert.corpus.places import check_span, find
 from dynamic_tinybert.qa import QuestionAnswerer
 from support.formats import HELVETICA, Read, assembled, drawn, pdf, placed, write
 
@@ -165,6 +166,20 @@ def test_text_outside_the_page_has_no_box(tmp_path: Path) -> None:
     assert Read(path).only[1].split() == ["One", "Three"]
     holds(path, found(path, "One") + found(path, "Three"))
     holds(path, locate(path, 0, len("One Three")))
+
+
+def test_a_glyph_that_the_page_cuts_off_has_a_box_on_the_page(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.pdf", drawn(placed(20, 15, "The tower"), box="/MediaBox[0 0 30 20]"))
+    (box,) = locate(path, 0, 2, text="Th")
+    assert (box.right, box.top, box.page_width, box.page_height) == (30, 0, 30, 20)
+    assert box.left == pytest.approx(20, abs=1)
+    assert box.bottom == pytest.approx(5, abs=1)
+
+
+def test_a_page_of_any_size_is_drawn_in_a_picture_of_bounded_size(tmp_path: Path) -> None:
+    for size, shape in (("1000000 1000000", (1999, 1999)), ("14400 20", (3, 1999)), ("200 100", (200, 400))):
+        path = write(tmp_path / "a.pdf", drawn(placed(1, 4, "The tower"), box=f"/MediaBox[0 0 {size}]"))
+        assert decoded(find(path, check_span(0, 9, 0, "", picture=True))[1]).shape == (*shape, 3)
 
 
 def test_cells_far_apart_have_boxes_of_their_own(tmp_path: Path) -> None:

@@ -228,6 +228,7 @@ def _glyphs(content: Any, first: int, last: int, bounds: tuple[float, float, flo
             ink = room
         if ink.right < left or ink.left > right or ink.top < bottom or ink.bottom > top:
             continue
+        ink = Rectangle(max(ink.left, left), max(ink.bottom, bottom), min(ink.right, right), min(ink.top, top))
         quarters = round(raw.FPDFText_GetCharAngle(content, index) / (math.pi / 2))
         yield _Glyph(ink, room, quarters % 2 == 1)
 

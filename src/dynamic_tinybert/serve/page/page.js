@@ -811,6 +811,7 @@ async function putSheet({ boxes, url }, answer) {
   picture.alt = `Page ${number.format(box.page)}, with “${oneLine(answer.text)}” marked`;
   picture.src = url;
   $("sheet-view").hidden = false;
+  scrollToAnswer({ pageToo: false }); // the text has less room now
   await picture.decode().catch(() => {});
   const middle = ((box.top + box.bottom) / 2 / box.page_height) * picture.clientHeight;
   $("sheet-view").scrollTop = middle - $("sheet-view").clientHeight / 2;
