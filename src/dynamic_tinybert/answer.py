@@ -7,7 +7,9 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
+from dynamic_tinybert import layers
 from dynamic_tinybert.errors import DynamicTinyBertError
+from dynamic_tinybert.layers import TokenLayers
 
 
 class EmptyQuestionError(DynamicTinyBertError, ValueError):
@@ -66,6 +68,7 @@ class Answer:
             infinite if the text has no words. The no-answer threshold is compared with `no_answer_logit - logit`.
         surroundings: The text around the answer, some hundred characters, and where the answer starts in it.
         spent: What the answer cost.
+        layers: With `explain`, how many layers each token of the text passed.
     """
 
     text: str
@@ -77,6 +80,25 @@ class Answer:
     no_answer_logit: float = field(default=math.inf, repr=False)
     surroundings: tuple[str, int] = field(default=("", 0), repr=False, compare=False)
     spent: Spent = field(repr=False)
+    layers: TokenLayers | None = field(default=None, repr=False, compare=False)
+
+    def show(self) -> None:
+        """Show the answer in its sentence; with `explain`, in its text, with which tokens each layer has left.
+
+        In a notebook that is a heat map: the darker a token, the more layers it passed. Elsewhere a text is printed,
+        with dots for what was dropped.
+        """
+        layers.show(layers.as_html(*self._shown()), layers.as_text(*self._shown()))
+
+    def _repr_html_(self) -> str | None:
+        return None if self.layers is None else layers.as_html(*self._shown())
+
+    def _shown(self) -> tuple[str, str, int, int, TokenLayers | None]:
+        head = headline(self.text, self.score, self.confidence, self.spent)
+        if self.layers is not None:
+            return head, self.layers.text, self.start, self.end, self.layers
+        text, start, end = in_sentence(*self.surroundings, len(self.text))
+        return head, text, start, end, None
 
     @property
     def sentence(self) -> str:
@@ -153,3 +175,16 @@ def sentence_of(text: str, start: int, end: int) -> str:
     """Return the sentence of an answer on one line: each run of white space is one space. See `find_sentence`."""
     begin, stop = find_sentence(text, start, end)
     return " ".join(text[begin:stop].split())
+
+
+def in_sentence(text: str, start: int, length: int) -> tuple[str, int, int]:
+    """Return the sentence of an answer, and where the answer starts and ends in it. See `find_sentence`."""
+    begin, stop = find_sentence(text, start, start + length)
+    return text[begin:stop], start - begin, start - begin + length
+
+
+def headline(text: str, score: float, confidence: float | None, spent: Spent) -> str:
+    """Return an answer, its scores and its configuration on one line."""
+    sure = "" if confidence is None else f", confidence {confidence:.3f}"
+    words = " ".join(text.split()) or "(no answer)"
+    return f"{words}   score {score:.3f}{sure}   {spent.configuration}, {spent.share:.0%} of full"

@@ -264,6 +264,8 @@ class QuestionAnswerer:
                 or a table cell; more than punctuation or one stop word. False: the best span of tokens as it is.
             score_threshold: With `top_k`: leave out answers with less than this share of the best one's score, by
                 default 0.01.
+            explain: Give answers the layers that each token of the text passed before it was dropped: `Answer.layers`,
+                which `Answer.show` shows. By default False.
             progress: A function that is called with the number of finished characters and the total (for a generator:
                 the total so far).
 

@@ -23,7 +23,7 @@ from dynamic_tinybert.cli import console
 from dynamic_tinybert.cli.app import app
 from dynamic_tinybert.cli.ask import surroundings
 from support.commands import complaint
-from support.formats import pdf
+from support.formats import drawn, pdf, placed
 
 QUESTION = "Where is the tower?"
 TEXT = "The river is wide there. The tower stands in Paris, and is tall. It was built in 1889."
@@ -272,6 +272,69 @@ def test_documents_of_every_kind_are_read(ask: Ask, tmp_path: Path) -> None:
         '{"id": "a", "text": "Cheese is made of milk."}\n{"id": "b", "text": "The tower is in Paris."}\n'
     )
     assert objects(ask(QUESTION, str(records), "--json"))[0]["document"] == f"{records}#b"
+
+
+@pytest.fixture
+def guide(tmp_path: Path) -> Path:
+    pytest.importorskip("pypdfium2", reason="needs the extra: pip install 'dynamic-tinybert[corpus]'")
+    path = tmp_path / "guide.pdf"
+    path.write_bytes(drawn(placed(72, 700, "A guide."), placed(72, 700, TEXT[:24]) + placed(72, 686, TEXT[25:])))
+    return path
+
+
+def test_the_page_of_an_answer_is_drawn(ask: Ask, guide: Path, tmp_path: Path) -> None:
+    result = ask(QUESTION, str(guide), "--show", str(tmp_path / "page.png"))
+    assert result.exit_code == 0
+    assert "page 2" in result.stdout
+    assert result.stderr == f"dynamic-tinybert: the page is in {tmp_path / 'page.png'}\n"
+    assert (tmp_path / "page.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_boxes_of_answers_are_printed_as_json(ask: Ask, guide: Path, file: Path) -> None:
+    first = json.loads(ask(QUESTION, str(guide), "--json", "--boxes").stdout)
+    (box,) = first["boxes"]
+    assert (box["page"], box["page_width"], box["page_height"]) == (2, 612, 792)
+    assert 72 < box["left"] < box["right"] < 300
+    assert 792 - 686 - 10 < box["top"] < box["bottom"] < 792 - 686 + 3
+    first = json.loads(ask(QUESTION, str(file), "--json", "--boxes").stdout)
+    assert first["boxes"] == []
+
+
+def test_an_index_has_the_place_of_an_answer_until_the_file_is_gone(ask: Ask, guide: Path, tmp_path: Path) -> None:
+    pytest.importorskip("tantivy", reason="needs the extra: pip install 'dynamic-tinybert[corpus]'")
+    index, target = str(tmp_path / "index"), tmp_path / "page.png"
+    assert CliRunner().invoke(app, ["index", "add", str(guide), "--index", index]).exit_code == 0
+    result = ask(QUESTION, "--index", index, "--json", "--boxes", "--show", str(target))
+    assert [box["page"] for box in json.loads(result.stdout)["boxes"]] == [2]
+    assert target.read_bytes().startswith(b"\x89PNG")
+    guide.write_bytes(pdf(["Another guide."]))
+    result = ask(QUESTION, "--index", index, "--show", str(target))
+    assert (result.exit_code, "Paris" in result.stdout) == (1, True)
+    assert re.fullmatch("dynamic-tinybert: error: .*guide.pdf no longer has this text at this place.*\n", result.stderr)
+    guide.unlink()
+    result = ask(QUESTION, "--index", index, "--show", str(target))
+    assert re.fullmatch("dynamic-tinybert: error: .*guide.pdf: No such file or directory\n", result.stderr)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "why"),
+    [
+        (["--context", TEXT, "--show", "a.png"], 1, "this answer is not from a file"),
+        (["--context", "--", "--handle-impossible-answer", "--show", "a.png"], 1, "there is no answer"),
+        (["tower.txt", "--show", "a.png"], 1, "tower.txt is not a PDF"),
+        (["tower.txt", "--show", "a.jpg"], 2, "a name that ends in .png, not a.jpg"),
+        (["tower.txt", "--boxes"], 2, "--boxes needs --json"),
+        (["guide.pdf", "--show", "none/a.png"], 1, "none/a.png: No such file"),
+    ],
+)
+def test_a_page_that_cannot_be_shown_is_told_in_a_line(
+    ask: Ask, file: Path, guide: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], status: int, why: str
+) -> None:
+    monkeypatch.chdir(file.parent)
+    result = ask(QUESTION, *arguments)  # the answer is printed all the same
+    assert (result.exit_code, bool(result.stdout)) == (status, status == 1)
+    assert re.fullmatch(f"dynamic-tinybert: error: .*{re.escape(why)}.*\n", result.stderr)
+    assert not list(file.parent.glob("a.*"))
 
 
 def test_a_file_that_is_named_must_be_readable_and_one_of_a_folder_is_skipped(ask: Ask, tmp_path: Path) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import re
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,9 +20,11 @@ pytest.importorskip("playwright", reason="needs playwright: pip install playwrig
 
 from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 
+from dynamic_tinybert.corpus import Corpus
 from dynamic_tinybert.qa import QuestionAnswerer
 from dynamic_tinybert.serve import Engine, ServeOptions, create_app, wrap
 from dynamic_tinybert.serve.http import Server
+from support.formats import pdf
 
 pytestmark = [pytest.mark.serve, pytest.mark.browser]
 
@@ -86,19 +90,27 @@ class Watch:
             self.complaints.append(f"called {request.url}")
 
 
-@pytest.fixture(scope="module")
-def server(qa: QuestionAnswerer) -> Iterator[str]:
+@contextlib.contextmanager
+def serving(qa: QuestionAnswerer, index: Path | None = None) -> Iterator[str]:
     """The URL of a server that gives what is asked for, however slow the machine."""
     options = ServeOptions(port=0, slo_ms=None)
     ready = threading.Event()
-    app = wrap(create_app(Engine(qa, options, workers=1), options), options)
-    server = Server(app, options, ready=lambda url: ready.set())
+    engine = Engine(qa, options, workers=1)
+    if index is not None:
+        engine.corpora["docs"] = Corpus(index, qa=engine.qa)
+    server = Server(wrap(create_app(engine, options), options), options, ready=lambda url: ready.set())
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     assert ready.wait(60)
     yield server.url.rstrip("/")
     server.stop()
     thread.join(60)
+
+
+@pytest.fixture(scope="module")
+def server(qa: QuestionAnswerer) -> Iterator[str]:
+    with serving(qa) as url:
+        yield url
 
 
 @pytest.fixture(scope="module")
@@ -513,6 +525,75 @@ def test_an_index_shows_the_passage_with_its_title(opened: Callable[..., Page]) 
     page.select_option("#source", "")
     expect(page.locator("#text")).to_be_visible()
     expect(page.locator("#best")).to_be_hidden()
+
+
+# The middle of what is of the mark's colour in the picture, as shares of its width and height.
+MARKED = """async picture => {
+  await picture.decode();
+  const { naturalWidth: width, naturalHeight: height } = picture;
+  const context = new OffscreenCanvas(width, height).getContext("2d");
+  context.drawImage(picture, 0, 0);
+  const { data } = context.getImageData(0, 0, width, height);
+  let [x, y, count] = [0, 0, 0];
+  for (let i = 0; i < data.length; i += 4)
+    if (data[i] === 255 && data[i + 1] === 236 && data[i + 2] === 120) {
+      x += (i / 4) % width;
+      y += Math.floor(i / 4 / width);
+      count += 1;
+    }
+  return count ? [x / count / width, y / count / height] : null;
+}"""
+
+
+def test_the_page_of_a_pdf_is_shown_with_the_answer_marked(
+    browser: Browser, qa: QuestionAnswerer, tmp_path: Path
+) -> None:
+    pytest.importorskip("pypdfium2", reason="needs the extra: pip install 'dynamic-tinybert[corpus]'")
+    pytest.importorskip("tantivy", reason="needs the extra: pip install 'dynamic-tinybert[corpus]'")
+    manual = tmp_path / "manual.pdf"
+    filler = [f"Line {number} of the manual." for number in range(30)]
+    lines = [*filler, "The warranty ends after five years.", *filler[:10]]
+    manual.write_bytes(pdf(["The pump", "\n".join(lines)], title="Manual <b>1</b>"))
+    (tmp_path / "gate.txt").write_text("The gate opens at noon.")
+    Corpus(tmp_path / "index", qa=qa).add(manual, tmp_path / "gate.txt")
+    with serving(qa, tmp_path / "index") as url, contextlib.closing(browser.new_context()) as context:
+        page, watch = context.new_page(), Watch(url)
+        watch.over(page)
+        page.goto(url)
+        page.locator("#source option >> nth=1").wait_for(state="attached")
+        page.select_option("#source", "docs")
+        expect(page.locator("#leaf")).to_be_hidden()
+        ask(page, "When does the warranty end?")
+        expect(page.locator("#reading mark.chosen")).to_have_text("after five years")
+        expect(page.locator("#sheet-name")).to_have_text("Page 2 of Manual <b>1</b>")
+        picture = page.locator("#sheet-picture")
+        expect(picture).to_have_attribute("alt", "Page 2, with “after five years” marked")
+        x, y = picture.evaluate(MARKED)
+        assert (x, y) == (pytest.approx(0.33, abs=0.06), pytest.approx((72 + 31 * 14 - 4) / 792, abs=0.02))
+        view = page.locator("#sheet-view").bounding_box()
+        box = picture.bounding_box()
+        assert view
+        assert box
+        assert view["y"] < box["y"] + y * box["height"] < view["y"] + view["height"]  # it is scrolled into view
+        page.click("#leaf")
+        expect(page.locator("#sheet")).to_be_hidden()
+        expect(page.locator("#leaf")).to_have_attribute("aria-pressed", "false")
+        page.click("#leaf")
+        expect(picture).to_be_visible()
+        ask(page, "When does the gate open?")
+        expect(page.locator("#sheet")).to_be_hidden()
+        expect(page.locator("#leaf")).to_be_hidden()
+        manual.write_bytes(pdf(["Another"]))
+        watch.failures.add(409)
+        ask(page, "When does the warranty end?")
+        expect(page.locator("#sheet-name")).to_contain_text(
+            "There is no page to show: the file of this document is gone"
+        )
+        expect(picture).to_be_hidden()
+        expect(page.locator("#best")).to_have_text("after five years")
+        page.select_option("#source", "")
+        expect(page.locator("#sheet")).to_be_hidden()
+        assert watch.complaints == []
 
 
 def test_a_text_of_a_million_characters_is_shown_in_part(page: Page) -> None:

@@ -46,6 +46,7 @@ from typer.testing import CliRunner
 
 from dynamic_tinybert.cli.app import app
 from dynamic_tinybert.folder import EMBEDDED
+from support.formats import pdf
 
 ROOT = Path(__file__).parents[2]
 
@@ -248,6 +249,8 @@ class Place:
             shutil.copy(text, documents)
             shutil.copy(text, folder)
         (folder / "faq.html").write_text("<title>FAQ</title><p>The tower is open every day.</p>", "utf-8")
+        manual = ["Manual of the pump", "Turn it off before you open it.\nThe warranty ends after five years.\n"]
+        (folder / "manual.pdf").write_bytes(pdf(manual))
         (folder / "port-ellis.txt").write_text("The lighthouse of Port Ellis was built by Agnes Moreau.", "utf-8")
         asked = {"id": "q1", "question": "Where is the tower?", "text": "The tower stands in Paris."}
         for name in ("questions.jsonl", "QUESTIONS.jsonl"):

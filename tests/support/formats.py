@@ -84,6 +84,29 @@ def assembled(objects: list[bytes], more: str = "") -> bytes:
     return data + head + table + end % (len(objects) + 1, more.encode(), len(data))
 
 
+HELVETICA = b"<</Type/Font/Subtype/Type1/BaseFont/Helvetica/Encoding/WinAnsiEncoding>>"
+
+
+def drawn(*pages: str, more: str = "", box: str = "/MediaBox[0 0 612 792]", font: bytes = HELVETICA) -> bytes:
+    """A PDF with a page for each text of operators, as `placed` makes them; `box` is the size and turn of a page."""
+    objects = [
+        b"<</Type/Catalog/Pages 2 0 R>>",
+        f"<</Type/Pages/Count {len(pages)}/Kids[{' '.join(f'{5 + 2 * i} 0 R' for i in range(len(pages)))}]>>".encode(),
+        font,
+        b"<<>>",
+    ]
+    for i, page in enumerate(pages):
+        kind = b"/Type/Page/Parent 2 0 R%s/Resources<</Font<</F 3 0 R>>>>/Contents %d 0 R"
+        objects.append(b"<<" + kind % (box.encode(), 6 + 2 * i) + b">>")
+        objects.append(b"<</Length %d>>stream\n%s\nendstream" % (len(page), page.encode("ascii")))
+    return assembled(objects, more)
+
+
+def placed(x: float, y: float, text: str, turned: str = "1 0 0 1") -> str:
+    """Operators that write a text in Helvetica of 12 points from a place on."""
+    return f"BT /F 12 Tf {turned} {x} {y} Tm ({text}) Tj ET\n"
+
+
 W = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
 CORE = "http://schemas.openxmlformats.org/package/2006/metadata/core-properties"
 

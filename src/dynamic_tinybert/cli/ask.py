@@ -6,12 +6,15 @@ import os
 import re
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
 from dynamic_tinybert.answer import find_sentence
 from dynamic_tinybert.cli import console
+from dynamic_tinybert.files import write_whole
 from dynamic_tinybert.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -75,6 +78,13 @@ def ask(
     passages: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="With --index: passages to retrieve.  [default: 20]")
     ] = None,
+    show: Annotated[
+        str | None,
+        typer.Option(metavar="FILE.png", help="Draw the page of the best answer, from a PDF, with the answer marked."),
+    ] = None,
+    boxes: Annotated[
+        bool, typer.Option("--boxes", help="With --json: add where an answer stands on the pages of a PDF, in points.")
+    ] = False,
     precision: console.PrecisionOption = console.Precision.auto,
     threads: console.Threads = None,
 ) -> None:
@@ -84,6 +94,7 @@ def ask(
       dynamic-tinybert ask "Who designed the tower?" eiffel-tower.txt
       dynamic-tinybert ask "When does the warranty end?" manual.pdf contract.docx notes/ --top-k 3
       dynamic-tinybert ask "Who designed the tower?" --index my-index --max-latency-ms 200
+      dynamic-tinybert ask "When does the warranty end?" manual.pdf --show page.png
       dynamic-tinybert ask "Where is it?" --context "The tower stands in Paris."
       curl -s https://example.org/page.txt | dynamic-tinybert ask "Who wrote this?" -
     """
@@ -100,6 +111,10 @@ def ask(
         )
     if no_answer_threshold is not None and not handle_impossible_answer:
         console.fail("--no-answer-threshold needs --handle-impossible-answer", misuse=True)
+    if boxes and not as_json:
+        console.fail("--boxes needs --json", misuse=True)
+    if show is not None and not show.lower().endswith(".png"):
+        console.fail(f"--show writes a PNG: give it a name that ends in .png, not {show}", misuse=True)
     from dynamic_tinybert.model import parse_budget
 
     spend = parse_budget(budget)
@@ -135,14 +150,28 @@ def ask(
         print(f"({nothing})")
     for number, answer in enumerate(shown, 1):
         if as_json:
-            console.print_json(answer.row)
+            places = {"boxes": [asdict(box) for box in answer.source.boxes()]} if boxes else {}
+            console.print_json(answer.row | places)
         else:
             _show(f"{number}. " if top_k > 1 else "", answer)
+    if show is not None:
+        _draw(shown[0].source if shown else None, show)
+
+
+def _draw(answer: FileAnswer | CorpusAnswer | None, target: str) -> None:
+    """Write the page of an answer as a PNG."""
+    if answer is None or not answer.text:
+        console.fail("there is no answer, so --show has no page to draw")
+    if not answer.document:
+        console.fail("--show draws pages of PDFs: this answer is not from a file")
+    write_whole(Path(target), answer.picture())
+    console.say(f"the page is in {target}")
 
 
 class _Shown(NamedTuple):
-    """An answer for printing: as JSON, or as its words, its score, details, and its place in a text."""
+    """An answer, and how to print it: as JSON, or its words, its score, details, and its place in a text."""
 
+    source: FileAnswer | CorpusAnswer
     row: dict[str, Any]
     words: str
     nothing: str
@@ -192,7 +221,7 @@ def _of_text(answer: FileAnswer, document: Document, nothing: str) -> _Shown:
         details = f"{console.plain(answer.document)}, {details}"
     if spent.share < 1:
         details += f"   {spent.configuration}, {spent.share:.0%} of full"
-    return _Shown(answer.to_dict(), answer.text, nothing, _score(answer), details, document.text, answer.start)
+    return _Shown(answer, answer.to_dict(), answer.text, nothing, _score(answer), details, document.text, answer.start)
 
 
 def _score(answer: Answer | CorpusAnswer) -> str:
@@ -226,6 +255,7 @@ def _of_corpus(answer: CorpusAnswer) -> _Shown:
     if spent.read_again:
         details += f", {spent.read_again} again"
     return _Shown(
+        answer,
         answer.to_dict(),
         answer.text,
         "no answer: no document contains a word of the question",

@@ -19,9 +19,11 @@ if TYPE_CHECKING:
     from dynamic_tinybert.corpus.given import PassageAnswer, ask_passages
     from dynamic_tinybert.corpus.index import DocumentInfo, Hit, Passage, Retriever, absolute_location
     from dynamic_tinybert.corpus.ingest import Report
+    from dynamic_tinybert.corpus.places import Box, locate
 
 _HOMES = {
     "PASSAGES": "answering",
+    "Box": "places",
     "Corpus": "corpus",
     "CorpusAnswer": "answers",
     "CorpusError": "errors",
@@ -44,12 +46,14 @@ _HOMES = {
     "ask_passages": "given",
     "check_latency": "answering",
     "find_files": "discover",
+    "locate": "places",
     "read_documents": "documents",
     "read_file": "formats",
 }
 
 __all__ = [
     "PASSAGES",
+    "Box",
     "Corpus",
     "CorpusAnswer",
     "CorpusError",
@@ -72,6 +76,7 @@ __all__ = [
     "ask_passages",
     "check_latency",
     "find_files",
+    "locate",
     "read_documents",
     "read_file",
 ]

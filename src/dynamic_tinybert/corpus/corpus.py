@@ -12,9 +12,20 @@ from dynamic_tinybert.corpus.answering import PASSAGES, Asking, CorpusOptions, P
 from dynamic_tinybert.corpus.answers import CorpusAnswer
 from dynamic_tinybert.corpus.errors import UnknownDocumentError
 from dynamic_tinybert.corpus.formats import Reading
-from dynamic_tinybert.corpus.index import Counts, DocumentInfo, Hit, Index, MilvusAddress, open_index, parse, turn
+from dynamic_tinybert.corpus.index import (
+    Counts,
+    DocumentInfo,
+    Hit,
+    Index,
+    MilvusAddress,
+    Passage,
+    open_index,
+    parse,
+    turn,
+)
 from dynamic_tinybert.corpus.ingest import Progress, Report, add_files, add_texts, remove
 from dynamic_tinybert.corpus.passages import check_size
+from dynamic_tinybert.corpus.places import Box, find, path_of, span_in
 from dynamic_tinybert.model import Budget
 from dynamic_tinybert.qa import QuestionAnswerer
 
@@ -234,10 +245,40 @@ class Corpus:
             UnknownDocumentError: There is no such document. It is a KeyError too.
             CorpusError: The index cannot be used.
         """
-        passages = [passage.text for passage in self.index.document(document)]
+        return "".join(passage.text for passage in self._passages(document))
+
+    def _passages(self, document: str) -> list[Passage]:
+        passages = list(self.index.document(document))
         if not passages:
             raise UnknownDocumentError(f"the index has no document {document!r}: documents() lists them")
-        return "".join(passages)
+        return passages
+
+    def locate(self, document: str, start: int, end: int) -> list[Box]:
+        """Find where a part of a document, a PDF, stands on its pages. The file is read again for this.
+
+        Args:
+            document: The name of the document.
+            start: The start of the part, in characters of its text.
+            end: The end.
+
+        Returns:
+            A box for each line of the part.
+
+        Raises:
+            UnknownDocumentError: There is no such document.
+            ValueError: It has no such characters.
+            UnreadableError: It is not a PDF, or its file has changed since it was added, or cannot be read any more.
+            OSError: Its file cannot be opened.
+            CorpusError: The index cannot be used.
+        """
+        return find(path_of(document), span_in(self._passages(document), start, end))[0]
+
+    def picture(self, document: str, start: int, end: int) -> bytes:
+        """Draw the page of a PDF with a part of its text marked: a PNG. The arguments and errors are those of `locate`.
+
+        Of a part on several pages, the first page is drawn. No side of the picture has more than 2,000 pixels.
+        """
+        return find(path_of(document), span_in(self._passages(document), start, end, picture=True))[1]
 
     def find(self, question: str, k: int = PASSAGES) -> list[Hit]:
         """Retrieve the passages that match a question best, with their BM25 scores. The model is not used.

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, overload
 from dynamic_tinybert.answer import Answer
 from dynamic_tinybert.corpus.discover import find_files
 from dynamic_tinybert.corpus.errors import CorpusError, UnreadableError
-from dynamic_tinybert.corpus.formats import KINDS, PLAIN, Reading, read
+from dynamic_tinybert.corpus.formats import KINDS, PLAIN, Reading, Span, read
+from dynamic_tinybert.corpus.places import Box, check_span, find
 from dynamic_tinybert.errors import warn
 from dynamic_tinybert.files import NoTextError, decode_text
 from dynamic_tinybert.inference import Options
@@ -53,6 +54,33 @@ class FileAnswer(Answer):
 
     document: str
     page: int | None = None
+
+    def boxes(self) -> list[Box]:
+        """Find where the answer stands on the pages of a PDF: a box for each line. The file is read again for this.
+
+        Returns:
+            The boxes; none if there is no answer, or if the document is not a PDF.
+
+        Raises:
+            UnreadableError: The file has changed since it was read, or cannot be read any more.
+            OSError: It cannot be opened.
+        """
+        return [] if self.page is None else find(self.document, self._span())[0]
+
+    def picture(self) -> bytes:
+        """Draw the page of a PDF with the answer marked: a PNG. Of an answer on two pages, the first.
+
+        Raises:
+            UnreadableError: There is no answer, the document is not a PDF, or see `boxes`.
+            OSError: The file cannot be opened.
+        """
+        if not self.text:
+            raise UnreadableError("there is no answer, so there is no page to show")
+        return find(self.document, self._span(picture=True))[1]
+
+    def _span(self, *, picture: bool = False) -> Span:
+        around, begin = self.surroundings
+        return check_span(self.start, self.end, self.start - begin, around, picture=picture)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the answer as the dictionary that `--json` prints."""

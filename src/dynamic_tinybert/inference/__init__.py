@@ -1,6 +1,7 @@
 """Turn questions and texts into ranked spans: windows, the reader that predicts logits, ranking, batches."""
 
 from dynamic_tinybert.inference.characters import Ints, whole_characters
+from dynamic_tinybert.inference.layers import LayersOfText
 from dynamic_tinybert.inference.loading import WindowError
 from dynamic_tinybert.inference.options import (
     DEFAULTS,
@@ -20,6 +21,7 @@ __all__ = [
     "DEFAULTS",
     "AnswerStream",
     "Ints",
+    "LayersOfText",
     "LogitsSource",
     "Options",
     "Pending",

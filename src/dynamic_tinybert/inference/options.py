@@ -34,6 +34,7 @@ class Options(TypedDict, total=False):
     no_answer_threshold: Threshold | None
     align_to_words: bool
     score_threshold: float
+    explain: bool
     progress: Progress | None
 
 
@@ -47,6 +48,7 @@ DEFAULTS: Options = {
     "no_answer_threshold": None,
     "align_to_words": True,
     "score_threshold": 0.01,
+    "explain": False,
 }
 """The defaults of the options. The model decides what None means."""
 
@@ -64,6 +66,7 @@ class Settings:
         always_answers: Whether each question gets an answer, even if that is empty.
         calibrated: Whether answers have a confidence.
         most_rows: How many windows are predicted at once, at most; no answer depends on it.
+        explain: Whether answers have the layers that the tokens of the text passed.
     """
 
     choice: MeasuredConfig
@@ -74,6 +77,7 @@ class Settings:
     always_answers: bool
     calibrated: bool = False
     most_rows: int | None = None
+    explain: bool = False
 
 
 def make_settings(
@@ -139,4 +143,5 @@ def make_settings(
         ranking=ranker,
         always_answers=top_k is None,
         calibrated=calibration is not None,
+        explain=bool(given["explain"]),
     )

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from dynamic_tinybert.answer import Answer, EmptyQuestionError, Spent, surroundings_of
+from dynamic_tinybert.inference.layers import LayersOfText
 from dynamic_tinybert.inference.loading import WindowError
 from dynamic_tinybert.inference.options import Progress, Settings
 from dynamic_tinybert.inference.ranking import Ranking
@@ -40,6 +42,7 @@ class Pending:
         self._question = question
         self._settings = settings
         self._ranking: Ranking = settings.ranking(text)
+        self._layers = LayersOfText() if settings.explain else None
 
     def windows(self, reader: Reader) -> Iterator[Window]:
         """Yield the windows: see `Reader.windows`."""
@@ -52,9 +55,17 @@ class Pending:
             max_question_len=settings.max_question_len,
         )
 
-    def add(self, window: Window, start: npt.NDArray[np.float32], end: npt.NDArray[np.float32]) -> None:
-        """Add the logits of the next window of the text: see `Ranking.add`."""
+    def add(
+        self,
+        window: Window,
+        start: npt.NDArray[np.float32],
+        end: npt.NDArray[np.float32],
+        layers: npt.NDArray[np.int64] | None = None,
+    ) -> None:
+        """Add the logits of the next window of the text: see `Ranking.add`; and the layers that its tokens passed."""
         self._ranking.add(window, start, end)
+        if self._layers is not None and layers is not None:
+            self._layers.add(window, layers)
         self.lengths.append(len(window))
 
     def spent(self, shape: ModelShape, choice: MeasuredConfig) -> Spent:
@@ -75,6 +86,7 @@ class Pending:
             choice: The length configuration of the prediction.
         """
         spent = self.spent(shape, choice)
+        layers = None if self._layers is None else self._layers.tokens(self.text, shape.layers)
         answers = [
             Answer(
                 text=self.text[span.start : span.end],
@@ -86,12 +98,14 @@ class Pending:
                 no_answer_logit=self._ranking.null if span.null is None else span.null,
                 surroundings=surroundings_of(self.text, span.start, span.end),
                 spent=spent,
+                layers=layers,
             )
             for span in self._ranking.ranked()
         ]
         if not answers and self._settings.always_answers:
             nothing = 0.0 if self._settings.calibrated else None
-            answers.append(Answer(text="", start=0, end=0, score=0.0, logit=-math.inf, confidence=nothing, spent=spent))
+            empty = Answer(text="", start=0, end=0, score=0.0, logit=-math.inf, confidence=nothing, spent=spent)
+            answers.append(replace(empty, layers=layers))
         return answers
 
 
@@ -173,12 +187,13 @@ class AnswerStream:
         # In INT8, rows with padding need another kernel of attention. It differs in the last bits, and those can become
         # a whole step. Rows of one length have no padding, so the logits of a row are exactly those that it has alone.
         equal, most_rows = self._reader.runtime.precision == "int8", self._settings.most_rows
-        logits: dict[int, tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]] = {}
+        logits: dict[int, tuple[Any, ...]] = {}
         lengths, tokens = [len(pool[i][1]) for i in order], self._reader.runtime.batch_tokens
         for batch in batches(lengths, tokens, most_rows=most_rows, equal=equal):
             numbers = [order[i] for i in batch]
-            start, end, _ = self._reader.predict([pool[i][1] for i in numbers], [choice.config] * len(numbers))
-            logits |= {i: (start[row], end[row]) for row, i in enumerate(numbers)}
+            told = self._reader.predict([pool[i][1] for i in numbers], [choice.config] * len(numbers))
+            told_of = told if self._settings.explain else told[:2]
+            logits |= {i: tuple(each[row] for each in told_of) for row, i in enumerate(numbers)}
         for i, (request, window) in enumerate(pool):
             request.pending.add(window, *logits[i])
             self._settled += int(window.text.end[window.settled - 1] - window.text.start[0])

@@ -9,7 +9,7 @@ import pytest
 
 from dynamic_tinybert.corpus.errors import UnreadableError
 from dynamic_tinybert.corpus.formats import read
-from support.formats import PLAIN, Read, assembled, pdf, unreadable, write
+from support.formats import PLAIN, Read, assembled, drawn, pdf, placed, unreadable, write
 
 
 def test_the_pages_of_a_pdf_are_blocks_with_form_feeds_between(tmp_path: Path) -> None:
@@ -62,25 +62,6 @@ def test_a_hyphen_at_the_end_of_a_line_stays_if_it_belongs_to_the_word(tmp_path:
 def test_the_words_of_earlier_pages_tell_which_hyphens_stay(tmp_path: Path) -> None:
     text = Read(write(tmp_path / "a.pdf", pdf(["A long-term plan.", "A long-\nterm plan, a data-\nbase."]))).only[1]
     assert text.endswith("A long-term plan, a database.")
-
-
-def drawn(*pages: str) -> bytes:
-    """A PDF with a page for each text of operators, as `placed` makes them."""
-    objects = [
-        b"<</Type/Catalog/Pages 2 0 R>>",
-        f"<</Type/Pages/Count {len(pages)}/Kids[{' '.join(f'{5 + 2 * i} 0 R' for i in range(len(pages)))}]>>".encode(),
-        b"<</Type/Font/Subtype/Type1/BaseFont/Helvetica/Encoding/WinAnsiEncoding>>",
-        b"<<>>",
-    ]
-    for i, page in enumerate(pages):
-        kind = b"/Type/Page/Parent 2 0 R/MediaBox[0 0 612 792]/Resources<</Font<</F 3 0 R>>>>/Contents %d 0 R"
-        objects.append(b"<<" + kind % (6 + 2 * i) + b">>")
-        objects.append(b"<</Length %d>>stream\n%s\nendstream" % (len(page), page.encode("ascii")))
-    return assembled(objects)
-
-
-def placed(x: float, y: float, text: str, turned: str = "1 0 0 1") -> str:
-    return f"BT /F 12 Tf {turned} {x} {y} Tm ({text}) Tj ET\n"
 
 
 @pytest.mark.parametrize("gap", [45, 60, 90])

@@ -750,7 +750,8 @@ def test_every_example_runs(service: Service) -> None:
 
 def test_every_route_and_every_error_is_described(service: Service) -> None:
     paths = document(service)["paths"]
-    assert set(paths) == {"/answer", "/health", "/info", "/metrics"}
+    assert set(paths) == {"/answer", "/health", "/info", "/metrics", "/place", "/place.png"}
+    assert set(paths["/place.png"]["get"]["responses"]["200"]["content"]) == {"image/png"}
     responses = paths["/answer"]["post"]["responses"]
     assert {"200", "400", "404", "408", "413", "415", "422", "429", "500", "503", "504"} <= set(responses)
     for status, response in responses.items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 from dynamic_tinybert.corpus.errors import UnreadableError
 from dynamic_tinybert.corpus.formats.child import Parts, in_child
@@ -12,11 +13,24 @@ from dynamic_tinybert.corpus.formats.docx import read_docx
 from dynamic_tinybert.corpus.formats.html import read_html
 from dynamic_tinybert.corpus.formats.jsonl import read_json_lines
 from dynamic_tinybert.corpus.formats.pdf import read_pdf
+from dynamic_tinybert.corpus.formats.pdf_places import Span, pdf_places
+from dynamic_tinybert.corpus.formats.png import SIGNATURE
 from dynamic_tinybert.corpus.formats.reading import Complain, Draft, Kind, Reading, one_document
 from dynamic_tinybert.corpus.formats.text import MARKDOWN, read_text
 from dynamic_tinybert.errors import warn
 
-__all__ = ["KINDS", "PLAIN", "Draft", "Reading", "check_beginning", "is_readable", "read"]
+__all__ = [
+    "KINDS",
+    "PLAIN",
+    "SIGNATURE",
+    "Draft",
+    "Reading",
+    "Span",
+    "check_beginning",
+    "find_places",
+    "is_readable",
+    "read",
+]
 
 _LARGE = 1 << 26  # bytes
 _BEGINNING = 1 << 12  # bytes
@@ -24,8 +38,18 @@ _BEGINNING = 1 << 12  # bytes
 PLAIN = frozenset((".txt", ".text", ".rst", *MARKDOWN))
 """The suffixes of files that are text as they are, in lower case."""
 
-PARTS: Mapping[str, Parts] = MappingProxyType({"html": read_html, "pdf": read_pdf, "docx": read_docx})
-"""What reads the kinds that need foreign parsers, in a process of its own: see `child`."""
+PARTS: Mapping[str, tuple[Parts[Any], type]] = MappingProxyType(
+    {
+        "html": (read_html, Reading),
+        "pdf": (read_pdf, Reading),
+        "docx": (read_docx, Reading),
+        "places": (pdf_places, Span),
+    }
+)
+"""What needs foreign parsers, and the type of its options. It runs in a process of its own: see `child`."""
+
+find_places = in_child("places", pdf_places)
+"""Find a part of a PDF's text on its pages: see `pdf_places`."""
 
 KINDS: Mapping[str, Kind] = MappingProxyType(
     {

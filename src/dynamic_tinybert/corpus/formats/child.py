@@ -20,12 +20,13 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import BinaryIO, NoReturn, TypeAlias
+from typing import Any, BinaryIO, NoReturn, TypeAlias, TypeVar
 
 from dynamic_tinybert.corpus.errors import ReaderDiedError, UnreadableError
-from dynamic_tinybert.corpus.formats.reading import Complain, Reading
+from dynamic_tinybert.corpus.formats.reading import Complain
 
-Parts: TypeAlias = Callable[[Path, Reading, Complain], Iterator[str]]
+OptionsT = TypeVar("OptionsT")
+Parts: TypeAlias = Callable[[Path, OptionsT, Complain], Iterator[str]]
 
 _MEMORY = 4 << 30  # bytes of address space of a child
 _SECONDS = 60.0  # a child that sends nothing for so long is stopped
@@ -38,24 +39,24 @@ _READY, _PART, _COMPLAINT, _END, _UNREADABLE, _OS_ERROR, _MISSING = b"R", b"P", 
 _CRASHES = {int(getattr(signal, name, 0)) for name in ("SIGABRT", "SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE")}
 
 
-def in_child(kind: str, parts: Parts) -> Parts:
+def in_child(kind: str, parts: Parts[OptionsT]) -> Parts[OptionsT]:
     """Return a function that does what `parts` does, in a child process.
 
     Where no child can be started, as in a frozen program, the parts are read in this process.
 
     Args:
         kind: The key of `parts` in `PARTS` of this package.
-        parts: Yields the title of a file, then its text.
+        parts: Yields texts, as the title of a file and then its text.
     """
 
-    def read(path: Path, reading: Reading, complain: Complain) -> Iterator[str]:
+    def read(path: Path, options: OptionsT, complain: Complain) -> Iterator[str]:
         child = _take()
         if child is None:
-            yield from parts(path, reading, complain)
+            yield from parts(path, options, complain)
             return
         whole = False
         try:
-            yield from child.parts(kind, path, reading, complain)
+            yield from child.parts(kind, path, options, complain)
             whole = True
         except (UnreadableError, OSError, ImportError) as error:
             whole = not isinstance(error, ReaderDiedError)
@@ -87,14 +88,14 @@ class _Child:
     def alive(self) -> bool:
         return self._process.poll() is None
 
-    def parts(self, kind: str, path: Path, reading: Reading, complain: Complain) -> Iterator[str]:
-        """Yield the title of a file, then its text.
+    def parts(self, kind: str, path: Path, options: Any, complain: Complain) -> Iterator[str]:
+        """Yield what the parts of a kind yield, in blocks.
 
         Raises:
             ReaderDiedError: The child ended, or had to be stopped.
             UnreadableError, OSError, ImportError: As the reader of the kind raises them.
         """
-        asked = {"kind": kind, "path": os.fsdecode(path.absolute()), **asdict(reading)}
+        asked = {"kind": kind, "path": os.fsdecode(path.absolute()), "options": asdict(options)}
         with self._watched():
             try:
                 self._stdin.write(json.dumps(asked).encode() + b"\n")
@@ -298,9 +299,9 @@ def main() -> None:
     send(_READY, "")
     for line in sys.stdin.buffer:
         asked = json.loads(line)
-        kind, path = asked.pop("kind"), Path(asked.pop("path"))
+        parts, options = PARTS[asked["kind"]]
         try:
-            for part in PARTS[kind](path, Reading(**asked), lambda why: send(_COMPLAINT, why)):
+            for part in parts(Path(asked["path"]), options(**asked["options"]), lambda why: send(_COMPLAINT, why)):
                 for at in range(0, max(1, len(part)), _BLOCK):  # the title is a part even if it is empty
                     send(_PART, part[at : at + _BLOCK])
             send(_END, "")

@@ -8,15 +8,19 @@ import re
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from dynamic_tinybert.corpus.errors import UnreadableError
 from dynamic_tinybert.corpus.formats.reading import CONTROL, Complain, Reading
 
-_PDFIUM = threading.RLock()  # PDFium has one state for the process, and is not safe to use from many threads
-_PDF_HYPHEN = re.compile("[\x02\ufffe]\n?")  # PDFium writes these for a hyphen at the end of a line
+PDFIUM = threading.RLock()
+"""PDFium has one state for the process, and is not safe to use from many threads."""
+
+HYPHEN = re.compile("[\x02\ufffe]\n?")
+"""What PDFium writes for a hyphen at the end of a line."""
+
 _LETTERS = r"[^\W\d_]+"
 _AROUND_WORD = ".,;:!?()[]{}<>\"'“”‘’«»…"
 _LAST_LETTERS, _FIRST_LETTERS = re.compile(rf"(?<![^\W\d_]){_LETTERS}\Z"), re.compile(_LETTERS)
@@ -30,29 +34,48 @@ _MOST_WORDS = 1 << 20  # of a document that are remembered
 
 def read_pdf(path: Path, reading: Reading, complain: Complain) -> Iterator[str]:
     """Yield the title of a PDF, then its pages, with form feeds between them."""
+    with opened(path) as document:
+        with PDFIUM:
+            title = _pdf_title(document)
+        yield title
+        empty = True
+        for number, text in enumerate(page_texts(document, Words(), complain)):
+            empty = empty and not text.strip()
+            yield "\f" * (number > 0) + text
+    if empty:
+        raise UnreadableError("is a PDF without text: if its pages are scanned, they need OCR first")
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[Any]:
+    """Open a PDF.
+
+    Raises:
+        UnreadableError: It is broken, or has a password.
+        OSError: The file cannot be opened.
+    """
     from pypdfium2 import PdfDocument, PdfiumError
 
     with path.open("rb") as file:
         try:
-            with _PDFIUM:
+            with PDFIUM:
                 document = PdfDocument(file)
         except PdfiumError as error:
             locked = "password" in str(error).lower()
             raise UnreadableError("is a PDF with a password" if locked else "is a broken PDF, or not a PDF") from None
         try:
-            with _PDFIUM:
-                title, pages = _pdf_title(document), len(document)
-            yield title
-            empty, words = True, _Words()
-            for number in range(pages):
-                text = words.rejoined(_page(document, number, complain))
-                empty = empty and not text.strip()
-                yield "\f" * (number > 0) + text
+            yield document
         finally:
-            with _PDFIUM:
+            with PDFIUM:
                 document.close()
-    if empty:
-        raise UnreadableError("is a PDF without text: if its pages are scanned, they need OCR first")
+
+
+def page_texts(document: Any, words: Words, complain: Complain) -> Iterator[str]:
+    """Yield the text of each page as a document has it; `words` learns those of the pages so far."""
+    with PDFIUM:
+        pages = len(document)
+    for number in range(pages):
+        yield words.rejoined(_page(document, number, complain))
 
 
 def _pdf_title(document: Any) -> str:
@@ -67,17 +90,32 @@ def _page(document: Any, number: int, complain: Complain) -> str:
     from pypdfium2 import PdfiumError
 
     try:
-        with _PDFIUM, contextlib.closing(document[number]) as page:
-            with contextlib.closing(page.get_textpage()) as content:
-                rotation = _upright(content)
-                if rotation == page.get_rotation():
-                    return _shown(content, page.get_bbox())
-            page.set_rotation(rotation)
-            with contextlib.closing(page.get_textpage()) as content:
-                return _shown(content, page.get_bbox())
+        with PDFIUM, upright(document, number) as (page, content, _):
+            return _shown(content, page.get_bbox())
     except PdfiumError:
         complain(f"page {number + 1:,} is broken")
         return ""
+
+
+@contextlib.contextmanager
+def upright(document: Any, number: int) -> Iterator[tuple[Any, Any, int]]:
+    """Open a page, counted from 0, turned so that most of its text is upright; and its text, and its own rotation.
+
+    Raises:
+        PdfiumError: The page is broken.
+    """
+    with contextlib.closing(document[number]) as page:
+        content, rotation = page.get_textpage(), page.get_rotation()
+        try:
+            upwards = _upright(content)
+            if upwards != rotation:
+                content.close()
+                page.set_rotation(upwards)
+                content = page.get_textpage()
+            yield page, content, rotation
+        finally:
+            content.close()
+            page.set_rotation(rotation)  # otherwise the document keeps the other one
 
 
 def _upright(content: Any) -> int:
@@ -99,12 +137,19 @@ def _shown(content: Any, bounds: tuple[float, float, float, float]) -> str:
     Plane. Its text of an area has neither fault, but lacks spaces between table cells and ends of sideways lines. So
     if the two texts have the same characters, the first is right; otherwise each character is asked for.
     """
-    whole, area = _whole(content), str(content.get_text_bounded(*bounds))
-    same = "".join(whole.split()).replace("\ufffe", "\x02") == "".join(area.split()).replace("\ufffe", "\x02")
-    return (whole if same else _by_characters(content, bounds)).replace("\r\n", "\n")
+    whole = whole_units(content).decode("utf-16-le", "ignore")
+    text = whole if is_right(content, whole, bounds) else _joined(c for c, _ in characters(content, bounds))
+    return text.replace("\r\n", "\n")
 
 
-def _whole(content: Any) -> str:
+def is_right(content: Any, whole: str, bounds: tuple[float, float, float, float]) -> bool:
+    """Return whether PDFium's text of a page has all characters within the bounds, and no others."""
+    area = str(content.get_text_bounded(*bounds))
+    return "".join(whole.split()).replace("\ufffe", "\x02") == "".join(area.split()).replace("\ufffe", "\x02")
+
+
+def whole_units(content: Any) -> bytes:
+    """Return PDFium's text of a page in UTF-16 (LE), of which each unit has a number in PDFium."""
     from ctypes import c_ushort
 
     from pypdfium2 import raw
@@ -112,33 +157,38 @@ def _whole(content: Any) -> str:
     count = content.count_chars()
     buffer = (c_ushort * (count + 1))()
     written = raw.FPDFText_GetText(content, 0, count, buffer) if count > 0 else 0
-    return bytes(buffer)[: 2 * max(0, written - 1)].decode("utf-16-le", "ignore")
+    return bytes(buffer)[: 2 * max(0, written - 1)]
 
 
-def _by_characters(content: Any, bounds: tuple[float, float, float, float]) -> str:
+def _joined(found: Iterable[str]) -> str:
+    return "".join(found).encode("utf-16-le", "surrogatepass").decode("utf-16-le", "ignore")
+
+
+def characters(content: Any, bounds: tuple[float, float, float, float]) -> Iterator[tuple[str, int]]:
+    """Yield the characters within the bounds of a page, each with its number in PDFium; some are half a character."""
     from ctypes import c_double
 
     from pypdfium2 import raw
 
     left, bottom, right, top = bounds
     x0, x1, y0, y1 = c_double(), c_double(), c_double(), c_double()
-    found: list[str] = []
+    last = "\n"
     outside = False  # whether a character was left out since the last that was not
     for index in range(content.count_chars()):
         code = raw.FPDFText_GetUnicode(content, index)
         character = chr(code) if code <= sys.maxunicode else "\ufffd"
         if character in " \r\n" and raw.FPDFText_IsGenerated(content, index) == 1:
-            if outside and (not found or found[-1] in " \n"):
+            if outside and last in " \n":
                 continue
         elif raw.FPDFText_GetCharBox(content, index, x0, x1, y0, y1):
             outside = x1.value < left or x0.value > right or y1.value < bottom or y0.value > top
             if outside:
                 continue
-        found.append(character)
-    return "".join(found).encode("utf-16-le", "surrogatepass").decode("utf-16-le", "ignore")
+        last = character
+        yield character, index
 
 
-class _Words:
+class Words:
     """The words of the pages so far: they tell whether a hyphen at the end of a line belongs to its word."""
 
     def __init__(self) -> None:
@@ -151,9 +201,9 @@ class _Words:
             words = {word.strip(_AROUND_WORD) for word in new if "\x02" not in word and "\ufffe" not in word}
             self._known |= words
             self._known.update(part for word in words if "-" in word for part in word.split("-"))
-        return CONTROL.sub("", _PDF_HYPHEN.sub(self._joint, text))
+        return CONTROL.sub("", HYPHEN.sub(self.joint, text))
 
-    def _joint(self, hyphen: re.Match[str]) -> str:
+    def joint(self, hyphen: re.Match[str]) -> str:
         """Return "-" if the hyphen is part of the word, as in Jean-Paul, COVID-19 or a web address; otherwise ""."""
         before = hyphen.string[max(0, hyphen.start() - _LONGEST_LINK) : hyphen.start()]
         after = hyphen.string[hyphen.end() : hyphen.end() + _LONGEST_LINK]

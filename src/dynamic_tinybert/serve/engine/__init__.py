@@ -2,6 +2,6 @@
 
 from dynamic_tinybert.serve.engine.engine import Engine
 from dynamic_tinybert.serve.engine.errors import Stopped, TooBusy, TooMuch
-from dynamic_tinybert.serve.engine.question import Result, TokenLayers
+from dynamic_tinybert.serve.engine.question import Result
 
-__all__ = ["Engine", "Result", "Stopped", "TokenLayers", "TooBusy", "TooMuch"]
+__all__ = ["Engine", "Result", "Stopped", "TooBusy", "TooMuch"]

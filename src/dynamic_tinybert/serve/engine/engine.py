@@ -29,6 +29,7 @@ from dynamic_tinybert.serve.engine.costs import Costs
 from dynamic_tinybert.serve.engine.errors import TooBusy
 from dynamic_tinybert.serve.engine.job import Job, resolver
 from dynamic_tinybert.serve.engine.metrics import Metrics
+from dynamic_tinybert.serve.engine.pages import Pages
 from dynamic_tinybert.serve.engine.question import MOST_WINDOWS, Result, TextQuestion
 from dynamic_tinybert.serve.engine.reader import ScheduledReader
 from dynamic_tinybert.serve.engine.scheduler import Scheduler, Waiting
@@ -61,6 +62,7 @@ class Engine:
         ladder: The configurations that load control chooses from, the most expensive first.
         lowest: The place on the ladder of the cheapest configuration that it may choose.
         objective: The objective of load control.
+        pages: Runs what finds and draws places on pages.
 
     Raises:
         BudgetError: The minimum budget or the default budget is not valid for the model.
@@ -92,6 +94,7 @@ class Engine:
         self._prepare = ThreadPoolExecutor(max_workers=1, thread_name_prefix="prepare")
         self._prepare_long = ThreadPoolExecutor(max_workers=1, thread_name_prefix="prepare-long")
         self._asking = ThreadPoolExecutor(max_workers=_CORPUS_THREADS, thread_name_prefix="corpus")
+        self.pages = Pages()
         self._numbers = itertools.count()
         self._reader = ScheduledReader(qa.reader, self._workers, self._numbers, clock)
         self.qa = QuestionAnswerer.from_reader(
@@ -145,6 +148,7 @@ class Engine:
         self._prepare.shutdown()  # waiting work fails as soon as it starts
         self._prepare_long.shutdown()
         self._asking.shutdown()
+        self.pages.stop()
 
     # -- questions -----------------------------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ from dynamic_tinybert.errors import DynamicTinyBertError
 _REASONS = {
     "waiting": "as many questions as the server allows are waiting",
     "objective": "the server could not answer in its time limit, even with its cheapest configuration",
+    "pages": "as many pages as the server allows are waiting",
 }
 
 
@@ -14,7 +15,7 @@ class TooBusy(DynamicTinyBertError):
     """A question cannot be accepted now. There should be room after `retry_after` seconds.
 
     Attributes:
-        reason: The reason for the metrics: `waiting` or `objective`.
+        reason: The reason for the metrics: `waiting`, `objective` or `pages`.
     """
 
     def __init__(self, reason: str, retry_after: int) -> None:

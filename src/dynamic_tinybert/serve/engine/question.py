@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from dynamic_tinybert.answer import Answer, Spent
-from dynamic_tinybert.inference import Ints, Pending, Reader, Settings, Window
+from dynamic_tinybert.inference import LayersOfText, Pending, Reader, Settings, Window
+from dynamic_tinybert.layers import TokenLayers
 from dynamic_tinybert.model import MeasuredConfig, ModelShape
 from dynamic_tinybert.runtime import Logits
 from dynamic_tinybert.serve.engine.errors import Stopped, TooMuch
@@ -20,15 +19,6 @@ if TYPE_CHECKING:
     from dynamic_tinybert.corpus import CorpusAnswer
 
 MOST_WINDOWS = 4096  # of a request; a waiting window takes some kilobytes
-
-
-@dataclass(frozen=True, kw_only=True)
-class TokenLayers:
-    """For each token of a text, its start and end in characters, and the layers it passed before it was dropped."""
-
-    start: list[int]
-    end: list[int]
-    layers: list[int]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,8 +72,8 @@ class TextQuestion:
         self._shape = shape
         self._ladder = ladder
         self._choice = settings.choice
-        self._layers = _LayersOfText() if explain else None
-        self._tokens = None if self._layers is None else self._layers.tokens()
+        self._layers = LayersOfText() if explain else None
+        self._tokens = None if self._layers is None else self._layers.tokens(text, shape.layers)
         self._answers: Sequence[Answer] = ()
 
     def cut(self, reader: Reader, left: threading.Event, most: int) -> None:
@@ -116,7 +106,8 @@ class TextQuestion:
             assert self.waiting.place is not None
             self._choice = self._ladder[self.waiting.place]
             self._answers = self._pending.answers(self._shape, self._choice)
-            self._tokens = None if self._layers is None else self._layers.tokens()
+            if self._layers is not None:
+                self._tokens = self._layers.tokens(self._pending.text, self._shape.layers)
 
     def result(self, arrived: float, now: float) -> Result:
         """Return the result, after all windows were predicted."""
@@ -129,23 +120,3 @@ class TextQuestion:
             read_seconds=now - begun,
             tokens=self._tokens,
         )
-
-
-class _LayersOfText:
-    """The layers that the tokens of a text passed. If a token is in two windows, the higher number counts."""
-
-    def __init__(self) -> None:
-        self._parts: list[tuple[Ints, Ints, Ints]] = []
-        self._shared: Ints = np.zeros(0, np.int64)
-
-    def add(self, window: Window, layers: Ints) -> None:
-        passed = layers[window.offset : window.offset + len(window.text)].copy()
-        overlap = len(self._shared)
-        passed[:overlap] = np.maximum(passed[:overlap], self._shared)
-        settled = window.settled
-        self._shared = passed[settled:]
-        self._parts.append((window.text.start[:settled], window.text.end[:settled], passed[:settled]))
-
-    def tokens(self) -> TokenLayers:
-        begin, end, layers = ([int(value) for part in self._parts for value in part[column]] for column in range(3))
-        return TokenLayers(start=begin, end=end, layers=layers)

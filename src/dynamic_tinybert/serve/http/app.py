@@ -16,6 +16,7 @@ from dynamic_tinybert.serve.engine import Engine
 from dynamic_tinybert.serve.http import problems
 from dynamic_tinybert.serve.http.call import AnswerCall, ClientLeft
 from dynamic_tinybert.serve.http.middleware import LEFT
+from dynamic_tinybert.serve.http.places import add_places
 from dynamic_tinybert.serve.http.problems import ProblemBody
 from dynamic_tinybert.serve.http.responses import info_body
 from dynamic_tinybert.serve.http.schemas import EXAMPLES, AnswerResponse, Health, Info, request_model
@@ -76,6 +77,7 @@ def create_app(engine: Engine, options: ServeOptions, stopping: Stopping | None 
     app.state.count_request = engine.metrics.request
     problems.install(app)
     _add_answer(app, engine, options)
+    add_places(app, engine, options)
     _add_server(app, engine, options, stopping or Stopping())
     _add_page(app)
     return app

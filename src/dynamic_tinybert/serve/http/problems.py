@@ -30,6 +30,7 @@ Code = Literal[
     "internal",
     "stopping",
     "index_unavailable",
+    "document_changed",
     "deadline_exceeded",
 ]
 

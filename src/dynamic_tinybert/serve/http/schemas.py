@@ -187,6 +187,42 @@ class AnswerResponse(BaseModel):
     results: list[ResultItem] = Field(description="One result per question, in order.")
 
 
+_PLACE_CHARACTERS = 20_000  # of the longest part that is found on pages
+
+
+class PlaceRequest(RequestModel):
+    """A part of a document of an index."""
+
+    index: Annotated[str, Field(max_length=200, description="The name of an index: see /info.")]
+    document: Annotated[str, Field(min_length=1, max_length=2000, description="The document, as an answer names it.")]
+    start: Annotated[int, Field(ge=0, le=1 << 53, description="The start of the part, as of an answer.")]
+    end: Annotated[int, Field(ge=1, le=1 << 53, description="The end of the part.")]
+
+    @model_validator(mode="after")
+    def _fits(self) -> PlaceRequest:
+        if not 0 < self.end - self.start <= _PLACE_CHARACTERS:
+            raise FieldError(f"end must be more than start, by at most {_PLACE_CHARACTERS}")
+        return self
+
+
+class BoxItem(BaseModel):
+    """A line of a part on a page, in points from the upper left corner of the page as it is shown; y goes down."""
+
+    page: int = Field(description="The number of the page, from 1.")
+    left: float
+    top: float
+    right: float
+    bottom: float
+    page_width: float
+    page_height: float
+
+
+class PlaceResponse(BaseModel):
+    """Where a part of a document stands."""
+
+    boxes: list[BoxItem] = Field(description="A box for each line of the part.")
+
+
 class Health(BaseModel):
     """The state of the server."""
 

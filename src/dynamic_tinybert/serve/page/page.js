@@ -69,15 +69,15 @@ class Failure extends Error {
   }
 }
 
-/** GET a path, or POST a body to it. Raises `Failure`, or AbortError. */
-async function call(path, { body, signal } = {}) {
-  const headers = { Accept: "application/json" };
+/** GET a path, or POST a body to it. `picture`: it is one, and comes as a Blob. Raises `Failure`, or AbortError. */
+async function call(path, { body, signal, picture = false } = {}) {
+  const headers = { Accept: picture ? "image/png" : "application/json" };
   if (body !== undefined) headers["Content-Type"] = "application/json";
   if (apiKey()) headers.Authorization = `Bearer ${apiKey()}`;
   try {
     const options = { method: body === undefined ? "GET" : "POST", headers, body, signal, cache: "no-store" };
     const response = await fetch(new URL(path, document.baseURI), options);
-    if (response.ok) return await response.json();
+    if (response.ok) return await (picture ? response.blob() : response.json());
     const problem = await response.json().catch(() => null);
     const after = Number.parseFloat(response.headers.get("Retry-After"));
     throw new Failure(problem?.detail || `The server answered ${response.status} ${response.statusText}`.trim() + ".", {
@@ -116,6 +116,8 @@ let stops = []; // what the slider can buy, the cheapest first: {name, share, f1
 let shown = null; // the answer on display: {question, text, index, result, chosen, stop, reads}
 let asking = null; // the AbortController of the newest question
 let mapping = null; // that of the newest heat map of a passage
+let leafing = null; // that of the newest page of a PDF
+let leaf = true; // whether pages of PDFs are shown
 let heat = false;
 let view = null; // the part of a long text that is shown: {from, to}
 let only = null; // the layer that alone is shaded
@@ -254,7 +256,7 @@ async function ask({ moved = false, tries = 0 } = {}) {
     const body = { question, ...(index ? { index } : { text: text.value }), ...many };
     const reply = await call("answer", { body: fitting({ ...body, explain: heat && !index }), signal: mine.signal });
     if (asking !== mine) return;
-    shown = { ...asked, stop, reply, result: reply.results[0], chosen: 0, reads: new Map() };
+    shown = { ...asked, stop, reply, result: reply.results[0], chosen: 0, reads: new Map(), sheets: new Map() };
     $("notice").hidden = true;
     show({ moved });
   } catch (error) {
@@ -393,6 +395,7 @@ function stillAsked() {
 function takeOff() {
   for (const id of ["best", "best-scores", "spent", "candidates"]) $(id).hidden = true;
   shown = null;
+  closeSheet();
   if (!$("reading").hidden) edit();
 }
 
@@ -416,6 +419,7 @@ function show({ moved = false } = {}) {
   );
   if (best) scrollToAnswer({ pageToo: !moved });
   if (heat && index) mapPassage();
+  drawSheet();
   if (text && heat && !result.tokens) say("The server sent no layers.");
 }
 
@@ -476,6 +480,7 @@ function choose(i) {
   const { words, scores } = described(shown.result.answers[i]);
   say(`${words}. ${scores}.`);
   if (heat && shown.index) mapPassage();
+  drawSheet();
 }
 
 function showSpent() {
@@ -765,6 +770,68 @@ function toggleLayers() {
   if (heat && shown.index) mapPassage();
 }
 
+// The page of a PDF
+
+/** Show the page that the chosen answer is on, if it is of a PDF. */
+async function drawSheet() {
+  leafing?.abort();
+  const answer = shown?.index ? shown.result.answers[shown.chosen] : null;
+  const paged = Boolean(answer?.text) && /\.pdf$/i.test(answer.document ?? "");
+  $("leaf").hidden = !paged;
+  $("leaf").setAttribute("aria-pressed", String(leaf));
+  $("sheet").hidden = !paged || !leaf;
+  if ($("sheet").hidden) return;
+  const { sheets, chosen, index } = shown;
+  $("sheet-view").hidden = true;
+  if (!sheets.has(chosen)) {
+    const mine = new AbortController();
+    leafing = mine;
+    $("sheet-name").textContent = "Drawing the page …";
+    try {
+      const { document: name, start, end } = answer;
+      const query = new URLSearchParams({ index, document: name, start, end });
+      const { boxes } = await call(`place?${query}`, { signal: mine.signal });
+      const picture = await call(`place.png?${query}`, { signal: mine.signal, picture: true });
+      sheets.set(chosen, { boxes, url: await dataUrl(picture) });
+    } catch (error) {
+      const why = error instanceof Failure ? error.message : "the server's answer cannot be shown";
+      if (error.name !== "AbortError" && leafing === mine) $("sheet-name").textContent = `There is no page to show: ${why}`;
+      return;
+    }
+    if (leafing !== mine || shown?.sheets !== sheets || shown.chosen !== chosen) return;
+  }
+  putSheet(sheets.get(chosen), answer);
+}
+
+async function putSheet({ boxes, url }, answer) {
+  const [box] = boxes;
+  const name = answer.title || answer.document.split(/[\\/]/).at(-1);
+  $("sheet-name").textContent = `Page ${number.format(box.page)} of ${name}`;
+  const picture = $("sheet-picture");
+  picture.alt = `Page ${number.format(box.page)}, with “${oneLine(answer.text)}” marked`;
+  picture.src = url;
+  $("sheet-view").hidden = false;
+  scrollToAnswer({ pageToo: false }); // the text has less room now
+  await picture.decode().catch(() => {});
+  const middle = ((box.top + box.bottom) / 2 / box.page_height) * picture.clientHeight;
+  $("sheet-view").scrollTop = middle - $("sheet-view").clientHeight / 2;
+}
+
+/** A picture as an address that the page may load: of those that browsers make of blobs, its policy allows none. */
+function dataUrl(blob) {
+  return new Promise((resolve, reject) => {
+    const reader = new FileReader();
+    reader.onload = () => resolve(reader.result);
+    reader.onerror = () => reject(reader.error);
+    reader.readAsDataURL(blob);
+  });
+}
+
+function closeSheet() {
+  leafing?.abort();
+  $("leaf").hidden = $("sheet").hidden = true;
+}
+
 // The text, written or read
 
 function reading() {
@@ -779,6 +846,7 @@ function edit() {
   const index = sourceIndex();
   const field = !index && !held;
   $("elsewhere").hidden = $("legend").hidden = true;
+  closeSheet();
   $("choose").hidden = Boolean(index);
   $("reading").classList.remove("heat");
   reading();
@@ -804,6 +872,7 @@ function edit() {
 
 function forget() {
   stop();
+  closeSheet();
   shown = null;
   for (const id of ["best", "best-scores", "candidates", "spent", "notice"]) $(id).hidden = true;
   $("hint").hidden = false;
@@ -882,6 +951,10 @@ $("key-form").addEventListener("submit", (event) => {
 });
 $("budget").addEventListener("input", budgetMoved);
 $("layers").addEventListener("click", toggleLayers);
+$("leaf").addEventListener("click", () => {
+  leaf = !leaf;
+  drawSheet();
+});
 $("numbers").addEventListener("change", () => $("reading").classList.toggle("numbers", $("numbers").checked));
 $("earlier").addEventListener("click", () => turn(-1));
 $("later").addEventListener("click", () => turn(1));
