@@ -13,6 +13,7 @@ from dynamic_tinybert.corpus.formats import Reading
 from dynamic_tinybert.corpus.formats import docx as word
 from dynamic_tinybert.corpus.formats import html as html_format
 from support.formats import PLAIN, Read, docx, html, paragraph, unreadable, write
+from support.hostile import HEADS_WITHOUT_END
 
 
 def test_html_becomes_text_as_a_browser_shows_it(tmp_path: Path) -> None:
@@ -92,18 +93,7 @@ def test_html_that_is_not_what_it_declares_is_complained_of(tmp_path: Path) -> N
         assert "Paris" in done.documents[0][2]
 
 
-@pytest.mark.parametrize(
-    "head",
-    [
-        b"<meta " * 680 + b"charset=" + b" " * 4000 + b"\0",
-        b"<meta charset=" + b" " * 100_000,
-        b"<meta name" * 5000,
-        b"<?xml encoding=" * 5000,
-        b"<!--" * 20_000,
-        b"<script" * 20_000,
-    ],
-    ids=lambda head: repr(head[:14]),
-)
+@pytest.mark.parametrize("head", HEADS_WITHOUT_END, ids=lambda head: repr(head[:14]))
 def test_a_head_without_end_takes_no_time(tmp_path: Path, head: bytes) -> None:
     with contextlib.suppress(UnreadableError):
         Read(write(tmp_path / "a.html", head))
