@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import dynamic_tinybert
 from dynamic_tinybert.folder import EMBEDDED
 from support.formats import W, assembled, docx, html, paragraph, pdf, write
 
@@ -157,7 +158,7 @@ HOSTILE = (
     Hostile("pdf/draw-each-other.pdf", lambda path: write(path, form_that_draws_itself("FGH")), EITHER),
     Hostile("pdf/operators.pdf", lambda path: write(path, page_of(_OPERATORS)), EITHER, long=True),
     Hostile("pdf/packed-operators.pdf", lambda path: write(path, page_of(_OPERATORS, 2)), EITHER, long=True),
-    Hostile("pdf/packed-spaces.pdf", lambda path: write(path, page_of(b" " * (200 << 20), 2)), "without text"),
+    Hostile("pdf/packed-spaces.pdf", lambda path: write(path, page_of(b" " * (1 << 26), 2)), "without text"),
     Hostile("pdf/nested.pdf", lambda path: write(path, page_of(b"q " * 500_000 + b"[" * 500_000)), "without text"),
     Hostile("pdf/pages-of-pages.pdf", lambda path: write(path, pages_of_pages()), EITHER),
     Hostile("pdf/tables-of-tables.pdf", lambda path: write(path, tables_of_tables()), EITHER),
@@ -191,8 +192,8 @@ HOSTILE = (
     Hostile("docx/comment.docx", _document(f"<!--{'x' * 30_000_000}-->{paragraph('One')}"), READ),
     Hostile("docx/styles.docx", _document(f"<w:p><w:pPr><w:pStyle w:val='s0'/></w:pPr>{paragraph('One')[5:]}",
             more={"word/styles.xml": f'<w:styles xmlns:w="{W}">{_STYLES}</w:styles>'}), READ),
-    Hostile("docx/bomb.docx", lambda path: _bomb(path, "word/document.xml", 1 << 30), "too large"),
-    Hostile("docx/bomb-beside.docx", lambda path: _bomb(path, "word/media/x.xml", 1 << 30), EITHER),
+    Hostile("docx/bomb.docx", lambda path: _bomb(path, "word/document.xml", 1 << 26), "too large"),
+    Hostile("docx/bomb-beside.docx", lambda path: _bomb(path, "word/media/x.xml", 1 << 26), "too large"),
     Hostile("docx/outside.docx", _document(paragraph("One"), more={"../../outside.txt": "no"}), READ),
     Hostile("docx/cut.docx", _cut_zip, "not a zip file"),
     Hostile("docx/text.docx", _text("The tower stands in Paris."), "not a zip file"),
@@ -213,7 +214,8 @@ HOSTILE = (
     Hostile("text/picture.txt", _text(b"\x89PNG\r\n\x1a\n" + bytes(999)), "is not text"),
     # What is no file, or no file that ends.
     *(Hostile(f"holes/a{suffix}", _holes, "NUL") for suffix in (".txt", ".jsonl", ".pdf", ".html", ".docx", ".md")),
-    Hostile("ends/pagemap.txt", _link("/proc/self/pagemap"), ""),
+    Hostile("ends/pagemap.txt", _link("/proc/self/pagemap"), EITHER),
+    Hostile("ends/pagemap.jsonl", _link("/proc/self/pagemap"), EITHER),
     Hostile("ends/zero.txt", _link("/dev/zero"), "is not a file"),
     Hostile("ends/pipe.html", os.mkfifo, "is not a file"),
     Hostile("ends/nothing.txt", _link("nowhere"), "is a broken link"),
@@ -258,11 +260,13 @@ def clear(folder: Path) -> None:
 
 # Models.
 
+_EMBEDDED = Path(dynamic_tinybert.__file__).parent / EMBEDDED
+
 
 def _model(path: Path, **files: str | bytes) -> None:
     """A copy of the embedded model by links, with other content in some files."""
     path.mkdir(parents=True)
-    for file in Path(EMBEDDED).iterdir():
+    for file in _EMBEDDED.iterdir():
         if file.name not in files and file.is_file():
             (path / file.name).symlink_to(file)
     for name, content in files.items():
@@ -270,11 +274,11 @@ def _model(path: Path, **files: str | bytes) -> None:
 
 
 def _tokenizer(**changes: object) -> str:
-    return json.dumps(json.loads((Path(EMBEDDED) / "tokenizer.json").read_text("utf-8")) | changes)
+    return json.dumps(json.loads((_EMBEDDED / "tokenizer.json").read_text("utf-8")) | changes)
 
 
 def _config(**changes: object) -> str:
-    return json.dumps(json.loads((Path(EMBEDDED) / "config.json").read_text("utf-8")) | changes)
+    return json.dumps(json.loads((_EMBEDDED / "config.json").read_text("utf-8")) | changes)
 
 
 def _tensors(path: Path) -> None:

@@ -50,7 +50,7 @@ PrecisionOption = Annotated[
     typer.Option(help="Arithmetic: auto is int8 if the model was measured in it and the processor is fast at it."),
 ]
 
-_LONGEST_LINE = 1000  # characters of an error
+_LONGEST_LINE = 600  # characters of an error
 
 
 def _threshold(value: str) -> float | str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, overload
 from dynamic_tinybert.answer import Answer
 from dynamic_tinybert.corpus.discover import find_files
 from dynamic_tinybert.corpus.errors import CorpusError, UnreadableError
-from dynamic_tinybert.corpus.formats import KINDS, PLAIN, Reading, read
+from dynamic_tinybert.corpus.formats import KINDS, PLAIN, Reading, check_beginning, endless, most_bytes, read
 from dynamic_tinybert.errors import warn
 from dynamic_tinybert.files import NoTextError, decode_text
 from dynamic_tinybert.inference import Options
@@ -180,19 +180,33 @@ def _of_folder(folder: str, skipped: Callable[[str], None]) -> Iterator[Document
 
 def _of_file(path: str, skipped: Callable[[str], None]) -> Iterator[Document]:
     suffix = Path(path).suffix.lower()
-    if suffix not in KINDS or suffix in PLAIN:
-        try:
-            yield Document(path, decode_text(Path(path).read_bytes(), path))
-        except NoTextError as error:
-            raise UnreadableError(str(error)) from None
-        return
     try:
-        yield from _extracted(path, path, skipped)
+        if suffix in KINDS and suffix not in PLAIN:
+            yield from _extracted(path, path, skipped)
+            return
+        content = _content(path)
     except UnreadableError as error:
         raise UnreadableError(f"{path} {error}") from None
+    try:
+        yield Document(path, decode_text(content, path))
+    except NoTextError as error:
+        raise UnreadableError(str(error)) from None
+
+
+def _content(path: str) -> bytes:
+    check_beginning(Path(path), os.stat(path).st_size)
+    with open(path, "rb") as file:
+        most = most_bytes(file)
+        if most is None:
+            return file.read()
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise endless()
+    return content
 
 
 def _extracted(path: str, name: str, skipped: Callable[[str], None]) -> Iterator[Document]:
     paged = Path(path).suffix.lower() == ".pdf"
+    check_beginning(Path(path), os.stat(path).st_size)
     for draft in read(Path(path), Reading(), complain=lambda why: skipped(f"{name}: {why}")):
         yield Document(f"{name}#{draft.id}" if draft.id else name, "".join(draft.blocks), paged)

@@ -12,11 +12,19 @@ from dynamic_tinybert.corpus.formats.docx import read_docx
 from dynamic_tinybert.corpus.formats.html import read_html
 from dynamic_tinybert.corpus.formats.jsonl import read_json_lines
 from dynamic_tinybert.corpus.formats.pdf import read_pdf
-from dynamic_tinybert.corpus.formats.reading import Complain, Draft, Kind, Reading, one_document
+from dynamic_tinybert.corpus.formats.reading import (
+    Complain,
+    Draft,
+    Kind,
+    Reading,
+    endless,
+    most_bytes,
+    one_document,
+)
 from dynamic_tinybert.corpus.formats.text import MARKDOWN, read_text
 from dynamic_tinybert.errors import warn
 
-__all__ = ["KINDS", "PLAIN", "Draft", "Reading", "check_beginning", "is_readable", "read"]
+__all__ = ["KINDS", "PLAIN", "Draft", "Reading", "check_beginning", "endless", "is_readable", "most_bytes", "read"]
 
 _LARGE = 1 << 26  # bytes
 _BEGINNING = 1 << 12  # bytes

@@ -5,7 +5,9 @@ from __future__ import annotations
 import codecs
 import contextlib
 import json
+import os
 import re
+import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +18,7 @@ from dynamic_tinybert.files import NoTextError, UndecodableError, encodable, tex
 
 _VERSION = 4  # raise it when the readers produce another text from the same file
 _LONGEST_TITLE = 300
+_GROWN = 1 << 26  # bytes that a file may grow while it is read
 CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufffe\uffff]")
 
 Complain: TypeAlias = Callable[[str], None]
@@ -91,17 +94,36 @@ def decoded(file: BinaryIO, encoding: str | None, errors: str = "strict", *, nul
     """Yield the text of a file in blocks.
 
     Raises:
-        UnreadableError: The file is not text.
+        UnreadableError: The file is not text, or does not end.
         OSError: The file cannot be read.
     """
+    most, done = most_bytes(file), 0
     try:
-        yield from text_blocks(file, encoding=encoding, errors=errors, nul=nul)
+        for text in text_blocks(file, encoding=encoding, errors=errors, nul=nul):
+            done += len(text)
+            if most is not None and done > most:
+                raise endless()
+            yield text
     except UndecodableError as error:
         raise UnreadableError(f"{error}: if it is in another encoding, name that, for example latin-1") from None
     except NoTextError as error:
         raise UnreadableError(str(error)) from None
     except UnicodeError:  # raised by encodings that are not for files, such as IDNA
         raise UnreadableError(f"is not text in {encoding}") from None
+
+
+def most_bytes(file: BinaryIO) -> int | None:
+    """Return how much may be read of a file; None if it has no size, as a pipe or what is in memory."""
+    try:
+        status = os.fstat(file.fileno())
+    except OSError:  # io.UnsupportedOperation
+        return None
+    return status.st_size + _GROWN if stat.S_ISREG(status.st_mode) else None
+
+
+def endless() -> UnreadableError:
+    """Return the error for a file of which more than `most_bytes` can be read, perhaps without end."""
+    return UnreadableError("has more content than its size says")
 
 
 @contextlib.contextmanager

@@ -212,7 +212,7 @@ def long_head() -> Problem:
 
 def not_http() -> Problem:
     """Return the problem of a request that is not HTTP, or of a version that is not answered."""
-    return Problem(400, "invalid_request", "this is not an HTTP/1.1 request")
+    return Problem(400, "invalid_request", "this is not an HTTP/1.1 request", headers={"Connection": "close"})
 
 
 def internal() -> Problem:
