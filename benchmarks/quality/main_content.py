@@ -1,4 +1,4 @@
-"""The main content of HTML pages: how much boilerplate ways to find it remove, and how much of the body they lose.
+"""The main content of HTML pages: how much boilerplate `--html main` and trafilatura remove, and what they lose.
 
 usage: python -m benchmarks.quality.main_content FOLDER [--site build/docs] [--output results/quality/main-content.md]
 
@@ -90,14 +90,7 @@ def all_of_it(markup: str) -> str:
 
 
 def by_landmarks(markup: str) -> str:
-    """The element that is marked as the main one; without such a mark, all but what is marked as something else."""
-    tree = html.document_fromstring(markup.encode(), parser=html.HTMLParser(encoding="utf-8"))
-    found = tree.xpath("//main | //*[@role='main']")
-    if len(found) == 1:
-        return rendered(_markup(found))[1]
-    marked = "//nav | //body/header | //body/footer | //body/aside | //*[@role='navigation' or @role='banner' or "
-    _remove(tree.xpath(marked + "@role='contentinfo' or @role='complementary' or @role='search']"))
-    return rendered(_markup([tree]))[1]
+    return rendered(markup, main=True)[1]
 
 
 def by_trafilatura(markup: str) -> str:
@@ -111,7 +104,7 @@ def by_trafilatura_recall(markup: str) -> str:
 
 WAYS: dict[str, Callable[[str], str]] = {
     "all": all_of_it,
-    "landmarks": by_landmarks,
+    "`--html main`": by_landmarks,
     "trafilatura": by_trafilatura,
     "trafilatura, for recall": by_trafilatura_recall,
 }

@@ -286,6 +286,17 @@ def test_a_file_that_is_named_must_be_readable_and_one_of_a_folder_is_skipped(as
     assert result.stdout.startswith("Paris ")
 
 
+def test_the_main_content_of_html_is_read_if_it_is_asked_for(ask: Ask, tmp_path: Path) -> None:
+    pytest.importorskip("inscriptis")
+    page = tmp_path / "page.html"
+    page.write_text("<nav>The tower stands in Rome.</nav><main>The tower stands in Paris.</main>", "utf-8")
+    done = ask(QUESTION, str(page), "--html", "main", "--json")
+    (row,) = [json.loads(line) for line in done.stdout.splitlines()]
+    assert (row["text"], row["start"], row["sentence"]) == ("Paris", 20, "The tower stands in Paris.")
+    for arguments in (["--context", "Text."], ["--index", str(tmp_path)]):
+        assert "--html needs files" in complaint(ask(QUESTION, *arguments, "--html", "main"), 2)
+
+
 def test_no_answer_of_a_document_comes_after_every_answer(ask: Ask, tmp_path: Path) -> None:
     for name, text in (("a.txt", " "), ("b.txt", TEXT)):
         (tmp_path / name).write_text(text)

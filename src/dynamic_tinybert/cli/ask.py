@@ -36,6 +36,7 @@ def ask(
     index: Annotated[
         str | None, typer.Option(metavar="DIR", help="An index of documents, made by `index add`.")
     ] = None,
+    html: console.HtmlOption = console.Html.all,
     top_k: Annotated[int, typer.Option(metavar="N", min=1, help="How many answers to give.")] = 1,
     budget: console.Budget = "full",
     model: console.Model = "embedded",
@@ -92,6 +93,8 @@ def ask(
         console.fail("give the text once: as files (- for standard input), --context TEXT or --index DIR", misuse=True)
     if paths.count("-") > 1:
         console.fail("standard input can be read once: give - once", misuse=True)
+    if html is not console.Html.all and not paths:
+        console.fail("--html needs files; for --index, it is an option of index add", misuse=True)
     if index is None and (max_latency_ms is not None or passages is not None):
         console.fail("--max-latency-ms and --passages need --index", misuse=True)
     if index is not None and handle_impossible_answer:
@@ -120,7 +123,7 @@ def ask(
     else:
         from dynamic_tinybert.corpus import Document, ask_documents
 
-        documents = _read(paths) if context is None else [Document("", context)]
+        documents = _read(paths, html) if context is None else [Document("", context)]
         qa = console.load(model, precision, threads)
         with progress_bar("reading", "characters", show=sum(len(d.text) for d in documents) > _LONG) as progress:
             options |= {
@@ -162,13 +165,13 @@ def _nothing(documents: Sequence[Document], by_threshold: bool) -> str:
     return f"no answer: for {what}, none is above the no-answer threshold" if by_threshold else "no answer"
 
 
-def _read(paths: Sequence[str]) -> list[Document]:
+def _read(paths: Sequence[str], html: console.Html) -> list[Document]:
     """Read files, folders and standard input (`-`).
 
     Raises:
         typer.Exit: There is no document, or a file given by name cannot be read. One line is printed that says so.
     """
-    from dynamic_tinybert.corpus import CorpusError, Document, read_documents
+    from dynamic_tinybert.corpus import CorpusError, Document, Reading, read_documents
 
     def skipped(line: str) -> None:
         console.complain("skipped", console.plain(line))
@@ -176,7 +179,10 @@ def _read(paths: Sequence[str]) -> list[Document]:
     found: list[Document] = []
     try:
         for path in paths:
-            found += [Document("", console.read_text("-"))] if path == "-" else read_documents([path], skipped=skipped)
+            if path == "-":
+                found.append(Document("", console.read_text("-")))
+            else:
+                found += read_documents([path], reading=Reading(html=html.value), skipped=skipped)
     except OSError as error:
         console.fail(f"{error.filename or ', '.join(paths)} cannot be read: {error.strerror or error}")
     except CorpusError as error:

@@ -69,6 +69,7 @@ def ask_files(
     *,
     qa: QuestionAnswerer | None = ...,
     top_k: None = ...,
+    reading: Reading | None = ...,
     skipped: Callable[[str], None] = ...,
     **options: Unpack[Options],
 ) -> FileAnswer: ...
@@ -79,6 +80,7 @@ def ask_files(
     *,
     qa: QuestionAnswerer | None = ...,
     top_k: int,
+    reading: Reading | None = ...,
     skipped: Callable[[str], None] = ...,
     **options: Unpack[Options],
 ) -> list[FileAnswer]: ...
@@ -90,6 +92,7 @@ def ask_files(
     *,
     qa: QuestionAnswerer | None = None,
     top_k: int | None = None,
+    reading: Reading | None = None,
     skipped: Callable[[str], None] = warn,
     **options: Unpack[Options],
 ) -> FileAnswer | list[FileAnswer]:
@@ -104,6 +107,7 @@ def ask_files(
         paths: A file or folder, or several.
         qa: The model; by default the embedded one.
         top_k: How many answers to give. Fewer come if the others overlap a better one or have much lower scores.
+        reading: How to read files: see `Reading`.
         skipped: Called with one line for each file of a folder, and for each record or page, that cannot be read.
         options: See `QuestionAnswerer`.
 
@@ -122,13 +126,19 @@ def ask_files(
         >>> answer.text, answer.document, answer.page, answer.sentence  # doctest: +SKIP
         ('Koechlin and Nouguier', 'manual.pdf', 3, 'It was designed by Koechlin and Nouguier.')
     """
-    documents = read_documents([paths] if isinstance(paths, (str, os.PathLike)) else paths, skipped=skipped)
+    given = [paths] if isinstance(paths, (str, os.PathLike)) else paths
+    documents = read_documents(given, reading=reading, skipped=skipped)
     found = ask_documents(qa or QuestionAnswerer(), question, documents, top_k=1 if top_k is None else top_k, **options)
     answers = [answer for _, answer in found]
     return answers[0] if top_k is None else answers
 
 
-def read_documents(paths: Sequence[str | os.PathLike[str]], *, skipped: Callable[[str], None] = warn) -> list[Document]:
+def read_documents(
+    paths: Sequence[str | os.PathLike[str]],
+    *,
+    reading: Reading | None = None,
+    skipped: Callable[[str], None] = warn,
+) -> list[Document]:
     """Read files, and folders with everything in them: see `ask_files`.
 
     Raises:
@@ -137,7 +147,8 @@ def read_documents(paths: Sequence[str | os.PathLike[str]], *, skipped: Callable
     found: list[Document] = []
     names = [os.fspath(path) for path in paths]
     for path in names:
-        found.extend(_of_folder(path, skipped) if os.path.isdir(path) else _of_file(path, skipped))
+        of_path = _of_folder if os.path.isdir(path) else _of_file
+        found.extend(of_path(path, reading or Reading(), skipped))
     if not found:
         raise CorpusError(f"there is no document in {', '.join(names) or 'an empty list of paths'}")
     return found
@@ -168,21 +179,21 @@ def _of_document(answer: Answer, document: Document) -> FileAnswer:
     return FileAnswer(**given, document=document.name, page=document.page(answer.start) if answer.text else None)
 
 
-def _of_folder(folder: str, skipped: Callable[[str], None]) -> Iterator[Document]:
+def _of_folder(folder: str, reading: Reading, skipped: Callable[[str], None]) -> Iterator[Document]:
     top = os.path.abspath(folder)
     for path, _ in find_files([folder], Counter(), lambda path, why: skipped(f"{path}: {why}")):
         name = os.path.join(folder, os.path.relpath(path, top))
         try:
-            yield from _extracted(path, name, skipped)
+            yield from _extracted(path, name, reading, skipped)
         except (UnreadableError, OSError) as error:
             skipped(f"{name}: {(isinstance(error, OSError) and error.strerror) or error}")
 
 
-def _of_file(path: str, skipped: Callable[[str], None]) -> Iterator[Document]:
+def _of_file(path: str, reading: Reading, skipped: Callable[[str], None]) -> Iterator[Document]:
     suffix = Path(path).suffix.lower()
     try:
         if suffix in KINDS and suffix not in PLAIN:
-            yield from _extracted(path, path, skipped)
+            yield from _extracted(path, path, reading, skipped)
             return
         content = _content(path)
     except UnreadableError as error:
@@ -205,8 +216,8 @@ def _content(path: str) -> bytes:
     return content
 
 
-def _extracted(path: str, name: str, skipped: Callable[[str], None]) -> Iterator[Document]:
+def _extracted(path: str, name: str, reading: Reading, skipped: Callable[[str], None]) -> Iterator[Document]:
     paged = Path(path).suffix.lower() == ".pdf"
     check_beginning(Path(path), os.stat(path).st_size)
-    for draft in read(Path(path), Reading(), complain=lambda why: skipped(f"{name}: {why}")):
+    for draft in read(Path(path), reading, complain=lambda why: skipped(f"{name}: {why}")):
         yield Document(f"{name}#{draft.id}" if draft.id else name, "".join(draft.blocks), paged)

@@ -11,7 +11,7 @@ import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, TypeAlias
+from typing import BinaryIO, Literal, TypeAlias
 
 from dynamic_tinybert.corpus.errors import UnreadableError
 from dynamic_tinybert.files import NoTextError, UndecodableError, encodable, text_blocks
@@ -35,19 +35,25 @@ class Reading:
         id_field: The field that contains the id; it may be missing.
         encoding: The encoding of text files, JSON Lines, and HTML files that declare no encoding, if they have no byte
             order mark; None is UTF-8.
+        html: What to read of HTML: "all" that a browser shows; or "main", the element that the page marks as its main
+            content (`<main>`, or the role `main`). A page without such a mark is read without what it marks as
+            navigation, header, footer or search.
 
     Raises:
-        ValueError: There is no such encoding.
+        ValueError: There is no such encoding, or `html` is another word.
     """
 
     text_field: str = "text"
     title_field: str = "title"
     id_field: str = "id"
     encoding: str | None = None
+    html: Literal["all", "main"] = "all"
 
     def __post_init__(self) -> None:
         if self.encoding is not None and not is_encoding(self.encoding):
             raise ValueError(f"there is no encoding {self.encoding!r}; there are, for example, latin-1 and gb18030")
+        if self.html not in ("all", "main"):
+            raise ValueError(f"of HTML, all or main can be read, not {self.html!r:.50}")
 
     def signature(self, path: Path) -> str:
         """Return a short text that changes if an option changes that affects how the file is read."""
@@ -57,7 +63,8 @@ class Reading:
             return json.dumps([_VERSION])
         if suffix in (".jsonl", ".ndjson"):
             return json.dumps([_VERSION, encoding, self.text_field, self.title_field, self.id_field])
-        return json.dumps([_VERSION, encoding])
+        narrowed = [self.html] if self.html != "all" and suffix in (".html", ".htm", ".xhtml") else []
+        return json.dumps([_VERSION, encoding, *narrowed])
 
 
 @dataclass(frozen=True)
