@@ -2,8 +2,8 @@
 
 usage: python -m benchmarks.corpus.kills [--index-kills 200] [--batch-kills 50] [--output results/corpus/kills.md]
 
-Each kill hits a process of the command line, in its work; all of its commits come at moments that are drawn, some
-hundredths to tenths of a second apart instead of five seconds. What is there then must be whole. The command is run
+Each kill hits a process of the command line, in its work; its commits come at moments that are drawn, milliseconds to
+tenths of a second apart instead of five seconds. What is there then must be whole. The command is run
 again, to its end, perhaps after more kills, and nothing may be lost or doubled. What is found is kept in --work, so
 that a long run can be made in parts: each call goes on up to the numbers of kills.
 """
@@ -25,7 +25,7 @@ from pathlib import Path
 from benchmarks import common
 from dynamic_tinybert import Corpus
 
-FILES, RECORDS, CHANGED = 240, 300, 80
+FILES, RECORDS, CHANGED = 240, 300, (40, 200)
 QUESTIONS = 240
 _NEW_INDEX = 10  # after so many kills, the next one hits an index that is not there yet
 _AGAIN = 0.4  # how likely the run after a kill is killed, too
@@ -125,7 +125,7 @@ class Kills:
 
     def _run(self, kill_after: float | None) -> bool | str:
         """Run the command; return whether it was killed, or what it said if it failed."""
-        command = [sys.executable, "-c", _CODE, f"{self.draw.uniform(0.01, 0.3):.3f}", *self.arguments()]
+        command = [sys.executable, "-c", _CODE, f"{10 ** self.draw.uniform(-3, -0.5):.4f}", *self.arguments()]
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         assert process.stderr is not None
         process.stderr.readline()
@@ -176,7 +176,7 @@ class IndexKills(Kills):
             self._expected = {}
         self._before = dict(self._expected)
         self._rounds += 1
-        numbers = range(FILES) if not self._before else self.draw.sample(range(FILES), CHANGED)
+        numbers = range(FILES) if not self._before else self.draw.sample(range(FILES), self.draw.randrange(*CHANGED))
         for number in numbers:
             text = self._text(f"File {number}") * self.draw.randrange(1, 40)
             (self.folder / f"{number}.txt").write_text(text, "utf-8")
@@ -273,7 +273,7 @@ def markdown(kills: Sequence[Kill]) -> str:
         common.heading("tantivy", "onnxruntime"),
         "A process of the command line gets SIGKILL at a random moment of its work, and commits at random moments. "
         "What is there then is checked. Then the same command runs again to its end (`batch` with `--resume`), or "
-        f"is killed again, with a probability of {_AGAIN:.0%}. `index add` adds {FILES} files, of which {CHANGED} have "
+        f"is killed again, with a probability of {_AGAIN:.0%}. `index add` adds {FILES} files, of which many have "
         f"changed since the last round, and a file of {RECORDS} records that has changed; each {_NEW_INDEX}th round "
         f"begins without an index. `batch` answers {QUESTIONS} questions.",
         common.table(("", "`index add`", "`batch`"), [(what, *found) for what, *found in _rows(kills)]),
