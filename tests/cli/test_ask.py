@@ -463,6 +463,16 @@ def test_an_error_is_one_short_line_that_cannot_control_the_terminal(ask: Ask, t
     assert "\x1b" not in line
 
 
+def test_a_word_without_end_does_not_fill_the_terminal(ask: Ask) -> None:
+    done = ask("Who lit the lamp?", "--context", f"The lamp was lit by A{'a' * 100_000}z.")
+    assert "aaz" in done.stdout
+    assert max(map(len, done.stdout.splitlines())) < 1000
+    (row,) = [
+        json.loads(line) for line in ask("Who?", "--context", "By A" + "a" * 999 + ".", "--json").stdout.splitlines()
+    ]
+    assert row["text"].startswith("A" + "a" * 999)
+
+
 def test_markup_in_a_text_is_text(ask: Ask) -> None:
     shown = ask(QUESTION, "--context", "The [red]tower[/red] :smile: stands in Paris.").stdout
     assert "The [red]tower[/red] :smile: stands in [Paris]" in shown

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _LONG = 200_000  # characters; a longer text gets a progress bar
 _AROUND = 160  # the most characters to show on each side of an answer
+_LONGEST = 400  # characters of an answer to show; a word may be of any length
 
 
 def ask(
@@ -248,6 +249,7 @@ def _show(number: str, answer: _Shown) -> None:
 
     out = Console(highlight=False, soft_wrap=True)
     words = console.plain(answer.words)
+    words = words if len(words) <= _LONGEST else f"{words[: _LONGEST - 100]} … {words[-97:]}"
     head = Text(number)
     head.append(words or f"({answer.nothing})", style="bold green")
     head.append(f"   {answer.score}", style="cyan")
