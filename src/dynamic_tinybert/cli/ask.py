@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _LONG = 200_000  # characters; a longer text gets a progress bar
 _AROUND = 160  # the most characters to show on each side of an answer
-_LONGEST = 400  # characters of an answer to show; a word may be of any length
+_LONGEST = 400  # characters of an answer, or of a path, to show; a word may be of any length
 
 
 def ask(
@@ -196,10 +196,14 @@ def _of_text(answer: FileAnswer, document: Document, nothing: str) -> _Shown:
     if answer.page is not None:
         details = f"page {answer.page}, {details}"
     if answer.document:
-        details = f"{console.plain(answer.document)}, {details}"
+        details = f"{_shortened(console.plain(answer.document))}, {details}"
     if spent.share < 1:
         details += f"   {spent.configuration}, {spent.share:.0%} of full"
     return _Shown(answer.to_dict(), answer.text, nothing, _score(answer), details, document.text, answer.start)
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 200]} … {text[-197:]}"
 
 
 def _score(answer: Answer | CorpusAnswer) -> str:
@@ -228,7 +232,7 @@ def _ask_index(
 
 def _of_corpus(answer: CorpusAnswer) -> _Shown:
     spent = answer.spent
-    document = console.plain(answer.document.removeprefix(os.path.join(os.getcwd(), "")))
+    document = _shortened(console.plain(answer.document.removeprefix(os.path.join(os.getcwd(), ""))))
     details = f"{document}, characters {answer.start}-{answer.end}   read {spent.read} of {spent.retrieved} passages"
     if spent.read_again:
         details += f", {spent.read_again} again"
@@ -248,8 +252,7 @@ def _show(number: str, answer: _Shown) -> None:
     from rich.text import Text
 
     out = Console(highlight=False, soft_wrap=True)
-    words = console.plain(answer.words)
-    words = words if len(words) <= _LONGEST else f"{words[: _LONGEST - 100]} … {words[-97:]}"
+    words = _shortened(console.plain(answer.words))
     head = Text(number)
     head.append(words or f"({answer.nothing})", style="bold green")
     head.append(f"   {answer.score}", style="cyan")
