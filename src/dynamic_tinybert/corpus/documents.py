@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple, overload
 from dynamic_tinybert.answer import Answer
 from dynamic_tinybert.corpus.discover import find_files
 from dynamic_tinybert.corpus.errors import CorpusError, UnreadableError
-from dynamic_tinybert.corpus.formats import KINDS, PLAIN, Reading, check_beginning, endless, most_bytes, read
+from dynamic_tinybert.corpus.formats import (
+    KINDS,
+    PLAIN,
+    Complaints,
+    Reading,
+    check_beginning,
+    endless,
+    most_bytes,
+    read,
+)
 from dynamic_tinybert.errors import warn
 from dynamic_tinybert.files import NoTextError, decode_text
 from dynamic_tinybert.inference import Options
@@ -219,5 +228,9 @@ def _content(path: str) -> bytes:
 def _extracted(path: str, name: str, reading: Reading, skipped: Callable[[str], None]) -> Iterator[Document]:
     paged = Path(path).suffix.lower() == ".pdf"
     check_beginning(Path(path), os.stat(path).st_size)
-    for draft in read(Path(path), reading, complain=lambda why: skipped(f"{name}: {why}")):
-        yield Document(f"{name}#{draft.id}" if draft.id else name, "".join(draft.blocks), paged)
+    complaints = Complaints(lambda why: skipped(f"{name}: {why}"))
+    try:
+        for draft in read(Path(path), reading, complain=complaints):
+            yield Document(f"{name}#{draft.id}" if draft.id else name, "".join(draft.blocks), paged)
+    finally:
+        complaints.finish()

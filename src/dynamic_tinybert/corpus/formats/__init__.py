@@ -14,6 +14,7 @@ from dynamic_tinybert.corpus.formats.jsonl import read_json_lines
 from dynamic_tinybert.corpus.formats.pdf import read_pdf
 from dynamic_tinybert.corpus.formats.reading import (
     Complain,
+    Complaints,
     Draft,
     Kind,
     Reading,
@@ -24,7 +25,18 @@ from dynamic_tinybert.corpus.formats.reading import (
 from dynamic_tinybert.corpus.formats.text import MARKDOWN, read_text
 from dynamic_tinybert.errors import warn
 
-__all__ = ["KINDS", "PLAIN", "Draft", "Reading", "check_beginning", "endless", "is_readable", "most_bytes", "read"]
+__all__ = [
+    "KINDS",
+    "PLAIN",
+    "Complaints",
+    "Draft",
+    "Reading",
+    "check_beginning",
+    "endless",
+    "is_readable",
+    "most_bytes",
+    "read",
+]
 
 _LARGE = 1 << 26  # bytes
 _BEGINNING = 1 << 12  # bytes

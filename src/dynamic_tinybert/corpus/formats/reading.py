@@ -21,7 +21,35 @@ _LONGEST_TITLE = 300
 _GROWN = 1 << 26  # bytes that a file may grow while it is read
 CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufffe\uffff]")
 
+_COMPLAINTS = 10  # so many complaints of a file are passed on one by one
+
 Complain: TypeAlias = Callable[[str], None]
+
+
+class Complaints:
+    """Pass on the first complaints about the parts of a file, and the number of the others.
+
+    Args:
+        pass_on: Called with one line for each.
+
+    Attributes:
+        count: The number of complaints so far.
+    """
+
+    def __init__(self, pass_on: Complain) -> None:
+        self._pass_on = pass_on
+        self.count = 0
+
+    def __call__(self, why: str) -> None:
+        """Count a complaint, and pass it on if it is one of the first."""
+        self.count += 1
+        if self.count <= _COMPLAINTS:
+            self._pass_on(why)
+
+    def finish(self) -> None:
+        """Pass on how many complaints were left out."""
+        if self.count > _COMPLAINTS:
+            self._pass_on(f"{self.count - _COMPLAINTS:,} more like these")
 
 
 @dataclass(frozen=True, kw_only=True)
