@@ -46,7 +46,7 @@ class Done:
 
     def of(self, path: Path) -> list[str]:
         """The reasons that were given for a path."""
-        name = _CODES.sub("�", " ".join(str(path).split())).encode("utf-8", "backslashreplace").decode()
+        name = _CODES.sub("�", " ".join(str(path).split())).encode("utf-8", "replace").decode()
         told = [line.removeprefix("dynamic-tinybert: skipped: ") for line in self.err.splitlines()]
         return [line.removeprefix(f"{name}: ") for line in told if line.startswith(f"{name}: ")]
 
