@@ -289,12 +289,12 @@ async def _settled(server: Server, requests: int, idle_open: int) -> State:
     end = time.monotonic() + _SETTLED_S
     while True:
         await asyncio.sleep(1.0)
-        state = _state(server, requests, idle_open)
+        state = state_of(server, requests, idle_open)
         if not (state.waiting or state.open or state.connections) or time.monotonic() > end:
             return state
 
 
-def _state(server: Server, requests: int, idle_open: int) -> State:
+def state_of(server: Server, requests: int, idle_open: int) -> State:
     process = server.process
     connections = [x for x in process.net_connections("tcp") if x.status != psutil.CONN_LISTEN]
     return State(

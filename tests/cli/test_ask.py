@@ -349,6 +349,17 @@ def test_a_file_that_is_named_must_be_readable_and_one_of_a_folder_is_skipped(as
     assert result.stdout.startswith("Paris ")
 
 
+def test_the_main_content_of_html_is_read_if_it_is_asked_for(ask: Ask, tmp_path: Path) -> None:
+    pytest.importorskip("inscriptis")
+    page = tmp_path / "page.html"
+    page.write_text("<nav>The tower stands in Rome.</nav><main>The tower stands in Paris.</main>", "utf-8")
+    done = ask(QUESTION, str(page), "--html", "main", "--json")
+    (row,) = [json.loads(line) for line in done.stdout.splitlines()]
+    assert (row["text"], row["start"], row["sentence"]) == ("Paris", 20, "The tower stands in Paris.")
+    for arguments in (["--context", "Text."], ["--index", str(tmp_path)]):
+        assert "--html needs files" in complaint(ask(QUESTION, *arguments, "--html", "main"), 2)
+
+
 def test_no_answer_of_a_document_comes_after_every_answer(ask: Ask, tmp_path: Path) -> None:
     for name, text in (("a.txt", " "), ("b.txt", TEXT)):
         (tmp_path / name).write_text(text)
@@ -513,6 +524,16 @@ def test_an_error_is_one_short_line_that_cannot_control_the_terminal(ask: Ask, t
     line = complaint(ask(QUESTION, str(tmp_path / ("x\x1b[31m" + "y" * 200) / ("z" * 200) / ("w" * 9000))), 1)
     assert len(line) < 1100
     assert "\x1b" not in line
+
+
+def test_a_word_without_end_does_not_fill_the_terminal(ask: Ask) -> None:
+    done = ask("Who lit the lamp?", "--context", f"The lamp was lit by A{'a' * 100_000}z.")
+    assert "aaz" in done.stdout
+    assert max(map(len, done.stdout.splitlines())) < 1000
+    (row,) = [
+        json.loads(line) for line in ask("Who?", "--context", "By A" + "a" * 999 + ".", "--json").stdout.splitlines()
+    ]
+    assert row["text"].startswith("A" + "a" * 999)
 
 
 def test_markup_in_a_text_is_text(ask: Ask) -> None:

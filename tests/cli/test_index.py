@@ -84,6 +84,18 @@ def test_records_by_the_names_of_their_fields(folder: Path) -> None:
     assert info["title"] == "Tower"
 
 
+def test_the_main_content_of_html_is_added_if_it_is_asked_for(folder: Path) -> None:
+    page = folder / "documents" / "page.html"
+    page.write_text("<nav>Menu</nav><main>The <b>bridge</b> stands in Prague.</main>", "utf-8")
+    sizes = []
+    for option, replaced in (("all", 0), ("main", 1), ("main", 0), ("all", 1)):
+        (report,) = rows(run("index", "add", "documents", "--index", "i", "--html", option, "--json"))
+        assert report["replaced"] == replaced
+        (info,) = [row for row in rows(run("index", "list", "--index", "i", "--json")) if "page" in row["name"]]
+        sizes.append(info["characters"])
+    assert sizes[0] == sizes[3] > sizes[1] == sizes[2] >= len("The bridge stands in Prague.")
+
+
 def test_no_word_in_common_is_said(folder: Path) -> None:
     run("index", "add", "documents", "--index", "i")
     asked = run("ask", "Xyzzy?", "--index", "i")

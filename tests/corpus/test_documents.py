@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -83,3 +84,25 @@ def test_records_of_json_lines_are_documents(tmp_path: Path) -> None:
         (f"{tmp_path / 'r.jsonl'}#ä", "Käse 🧀"),
         (f"{tmp_path / 'r.jsonl'}#2", "b"),
     ]
+
+
+def test_many_broken_records_are_told_in_a_few_lines(tmp_path: Path) -> None:
+    (tmp_path / "r.jsonl").write_text('{"text": "a"}\n' + "[]\n" * 1000, "utf-8")
+    lines: list[str] = []
+    assert [d.text for d in read_documents([tmp_path], skipped=lines.append)] == ["a"]
+    assert len(lines) == 11
+    assert lines[-1].endswith("990 more like these")
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/pagemap"), reason="Linux")
+@pytest.mark.parametrize("suffix", [".txt", ".jsonl", ".log", ".html"])
+def test_files_of_holes_and_files_without_end_are_refused(tmp_path: Path, suffix: str) -> None:
+    if suffix == ".html":
+        pytest.importorskip("inscriptis")
+    with (tmp_path / f"holes{suffix}").open("wb") as file:
+        file.truncate(1 << 40)
+    (tmp_path / f"endless{suffix}").symlink_to("/proc/self/pagemap")
+    with pytest.raises(UnreadableError, match="NUL"):
+        read_documents([tmp_path / f"holes{suffix}"])
+    with pytest.raises((UnreadableError, PermissionError)):
+        read_documents([tmp_path / f"endless{suffix}"], skipped=lambda line: None)

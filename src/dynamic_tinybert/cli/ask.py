@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _LONG = 200_000  # characters; a longer text gets a progress bar
 _AROUND = 160  # the most characters to show on each side of an answer
+_LONGEST = 400  # characters of an answer, or of a path, to show; a word may be of any length
 
 
 def ask(
@@ -39,6 +40,7 @@ def ask(
     index: Annotated[
         str | None, typer.Option(metavar="DIR", help="An index of documents, made by `index add`.")
     ] = None,
+    html: console.HtmlOption = console.Html.all,
     top_k: Annotated[int, typer.Option(metavar="N", min=1, help="How many answers to give.")] = 1,
     budget: console.Budget = "full",
     model: console.Model = "embedded",
@@ -103,6 +105,8 @@ def ask(
         console.fail("give the text once: as files (- for standard input), --context TEXT or --index DIR", misuse=True)
     if paths.count("-") > 1:
         console.fail("standard input can be read once: give - once", misuse=True)
+    if html is not console.Html.all and not paths:
+        console.fail("--html needs files; for --index, it is an option of index add", misuse=True)
     if index is None and (max_latency_ms is not None or passages is not None):
         console.fail("--max-latency-ms and --passages need --index", misuse=True)
     if index is not None and handle_impossible_answer:
@@ -135,7 +139,7 @@ def ask(
     else:
         from dynamic_tinybert.corpus import Document, ask_documents
 
-        documents = _read(paths) if context is None else [Document("", context)]
+        documents = _read(paths, html) if context is None else [Document("", context)]
         qa = console.load(model, precision, threads)
         with progress_bar("reading", "characters", show=sum(len(d.text) for d in documents) > _LONG) as progress:
             options |= {
@@ -191,13 +195,13 @@ def _nothing(documents: Sequence[Document], by_threshold: bool) -> str:
     return f"no answer: for {what}, none is above the no-answer threshold" if by_threshold else "no answer"
 
 
-def _read(paths: Sequence[str]) -> list[Document]:
+def _read(paths: Sequence[str], html: console.Html) -> list[Document]:
     """Read files, folders and standard input (`-`).
 
     Raises:
         typer.Exit: There is no document, or a file given by name cannot be read. One line is printed that says so.
     """
-    from dynamic_tinybert.corpus import CorpusError, Document, read_documents
+    from dynamic_tinybert.corpus import CorpusError, Document, Reading, read_documents
 
     def skipped(line: str) -> None:
         console.complain("skipped", console.plain(line))
@@ -205,7 +209,10 @@ def _read(paths: Sequence[str]) -> list[Document]:
     found: list[Document] = []
     try:
         for path in paths:
-            found += [Document("", console.read_text("-"))] if path == "-" else read_documents([path], skipped=skipped)
+            if path == "-":
+                found.append(Document("", console.read_text("-")))
+            else:
+                found += read_documents([path], reading=Reading(html=html.value), skipped=skipped)
     except OSError as error:
         console.fail(f"{error.filename or ', '.join(paths)} cannot be read: {error.strerror or error}")
     except CorpusError as error:
@@ -218,10 +225,14 @@ def _of_text(answer: FileAnswer, document: Document, nothing: str) -> _Shown:
     if answer.page is not None:
         details = f"page {answer.page}, {details}"
     if answer.document:
-        details = f"{console.plain(answer.document)}, {details}"
+        details = f"{_shortened(console.plain(answer.document))}, {details}"
     if spent.share < 1:
         details += f"   {spent.configuration}, {spent.share:.0%} of full"
     return _Shown(answer, answer.to_dict(), answer.text, nothing, _score(answer), details, document.text, answer.start)
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 200]} … {text[-197:]}"
 
 
 def _score(answer: Answer | CorpusAnswer) -> str:
@@ -250,7 +261,7 @@ def _ask_index(
 
 def _of_corpus(answer: CorpusAnswer) -> _Shown:
     spent = answer.spent
-    document = console.plain(answer.document.removeprefix(os.path.join(os.getcwd(), "")))
+    document = _shortened(console.plain(answer.document.removeprefix(os.path.join(os.getcwd(), ""))))
     details = f"{document}, characters {answer.start}-{answer.end}   read {spent.read} of {spent.retrieved} passages"
     if spent.read_again:
         details += f", {spent.read_again} again"
@@ -271,7 +282,7 @@ def _show(number: str, answer: _Shown) -> None:
     from rich.text import Text
 
     out = Console(highlight=False, soft_wrap=True)
-    words = console.plain(answer.words)
+    words = _shortened(console.plain(answer.words))
     head = Text(number)
     head.append(words or f"({answer.nothing})", style="bold green")
     head.append(f"   {answer.score}", style="cyan")

@@ -39,18 +39,28 @@ class Precision(str, Enum):
     int8 = "int8"
 
 
+class Html(str, Enum):
+    """The values of `--html`."""
+
+    all = "all"
+    main = "main"
+
+
 MODEL_HELP = 'A model folder, a name on the Hub, or "embedded".'
 Model = Annotated[str, typer.Option(metavar="M", help=MODEL_HELP)]
 Budget = Annotated[
     str, typer.Option(metavar="B", help="The budget: a share of the full model in (0, 1], or full, balanced, fast.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")]
+HtmlOption = Annotated[
+    Html, typer.Option("--html", help="HTML: all that a browser shows, or what the page marks as its main content.")
+]
 PrecisionOption = Annotated[
     Precision,
     typer.Option(help="Arithmetic: auto is int8 if the model was measured in it and the processor is fast at it."),
 ]
 
-_LONGEST_LINE = 1000  # characters of an error
+_LONGEST_LINE = 600  # characters of an error
 
 
 def _threshold(value: str) -> float | str:

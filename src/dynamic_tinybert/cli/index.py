@@ -41,6 +41,7 @@ def add(
         str | None,
         typer.Option(metavar="NAME", help="The encoding of text files that are not UTF-8, for example latin-1."),
     ] = None,
+    html: console.HtmlOption = console.Html.all,
     passage_size: Annotated[
         int | None,
         typer.Option(metavar="N", min=50, help="For a new index: the most characters in a passage.  [default: 1200]"),
@@ -63,7 +64,9 @@ def add(
     """
     from dynamic_tinybert.corpus import Corpus, Reading
 
-    reading = Reading(text_field=text_field, title_field=title_field, id_field=id_field, encoding=encoding)
+    reading = Reading(
+        text_field=text_field, title_field=title_field, id_field=id_field, encoding=encoding, html=html.value
+    )
     corpus = Corpus(directory, passage_size=passage_size)
     with progress_bar("adding", "bytes") as progress:
         report = corpus.add(

@@ -9,14 +9,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from dynamic_tinybert.corpus.errors import UnreadableError
-from dynamic_tinybert.corpus.formats import Draft, is_readable
+from dynamic_tinybert.corpus.formats import Draft, endless, is_readable, most_bytes
 from dynamic_tinybert.files import encodable
 
 LONGEST_NAME = 1000
 """The most characters of a document's name."""
-
-_GROWN = 1 << 26  # bytes that a file may grow while it is read
 
 
 def find_files(
@@ -140,9 +137,9 @@ def hash_file(path: str) -> str:
     """
     digest = hashlib.blake2b(digest_size=16)
     with open(path, "rb") as file:
-        most = os.fstat(file.fileno()).st_size + _GROWN
+        most = most_bytes(file)
         while block := file.read(1 << 20):
             digest.update(block)
-            if file.tell() > most:
-                raise UnreadableError("has more content than its size says")
+            if most is not None and file.tell() > most:
+                raise endless()
     return digest.hexdigest()

@@ -12,7 +12,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple, overload
 from dynamic_tinybert.answer import Answer
 from dynamic_tinybert.corpus.discover import find_files
 from dynamic_tinybert.corpus.errors import CorpusError, UnreadableError
-from dynamic_tinybert.corpus.formats import KINDS, PLAIN, Reading, Span, read
+from dynamic_tinybert.corpus.formats import (
+    KINDS,
+    PLAIN,
+    Complaints,
+    Reading,
+    Span,
+    check_beginning,
+    endless,
+    most_bytes,
+    read,
+)
 from dynamic_tinybert.corpus.places import Box, check_span, find
 from dynamic_tinybert.errors import warn
 from dynamic_tinybert.files import NoTextError, decode_text
@@ -97,6 +107,7 @@ def ask_files(
     *,
     qa: QuestionAnswerer | None = ...,
     top_k: None = ...,
+    reading: Reading | None = ...,
     skipped: Callable[[str], None] = ...,
     **options: Unpack[Options],
 ) -> FileAnswer: ...
@@ -107,6 +118,7 @@ def ask_files(
     *,
     qa: QuestionAnswerer | None = ...,
     top_k: int,
+    reading: Reading | None = ...,
     skipped: Callable[[str], None] = ...,
     **options: Unpack[Options],
 ) -> list[FileAnswer]: ...
@@ -118,6 +130,7 @@ def ask_files(
     *,
     qa: QuestionAnswerer | None = None,
     top_k: int | None = None,
+    reading: Reading | None = None,
     skipped: Callable[[str], None] = warn,
     **options: Unpack[Options],
 ) -> FileAnswer | list[FileAnswer]:
@@ -132,6 +145,7 @@ def ask_files(
         paths: A file or folder, or several.
         qa: The model; by default the embedded one.
         top_k: How many answers to give. Fewer come if the others overlap a better one or have much lower scores.
+        reading: How to read files: see `Reading`.
         skipped: Called with one line for each file of a folder, and for each record or page, that cannot be read.
         options: See `QuestionAnswerer`.
 
@@ -150,13 +164,19 @@ def ask_files(
         >>> answer.text, answer.document, answer.page, answer.sentence  # doctest: +SKIP
         ('Koechlin and Nouguier', 'manual.pdf', 3, 'It was designed by Koechlin and Nouguier.')
     """
-    documents = read_documents([paths] if isinstance(paths, (str, os.PathLike)) else paths, skipped=skipped)
+    given = [paths] if isinstance(paths, (str, os.PathLike)) else paths
+    documents = read_documents(given, reading=reading, skipped=skipped)
     found = ask_documents(qa or QuestionAnswerer(), question, documents, top_k=1 if top_k is None else top_k, **options)
     answers = [answer for _, answer in found]
     return answers[0] if top_k is None else answers
 
 
-def read_documents(paths: Sequence[str | os.PathLike[str]], *, skipped: Callable[[str], None] = warn) -> list[Document]:
+def read_documents(
+    paths: Sequence[str | os.PathLike[str]],
+    *,
+    reading: Reading | None = None,
+    skipped: Callable[[str], None] = warn,
+) -> list[Document]:
     """Read files, and folders with everything in them: see `ask_files`.
 
     Raises:
@@ -165,7 +185,8 @@ def read_documents(paths: Sequence[str | os.PathLike[str]], *, skipped: Callable
     found: list[Document] = []
     names = [os.fspath(path) for path in paths]
     for path in names:
-        found.extend(_of_folder(path, skipped) if os.path.isdir(path) else _of_file(path, skipped))
+        of_path = _of_folder if os.path.isdir(path) else _of_file
+        found.extend(of_path(path, reading or Reading(), skipped))
     if not found:
         raise CorpusError(f"there is no document in {', '.join(names) or 'an empty list of paths'}")
     return found
@@ -196,31 +217,49 @@ def _of_document(answer: Answer, document: Document) -> FileAnswer:
     return FileAnswer(**given, document=document.name, page=document.page(answer.start) if answer.text else None)
 
 
-def _of_folder(folder: str, skipped: Callable[[str], None]) -> Iterator[Document]:
+def _of_folder(folder: str, reading: Reading, skipped: Callable[[str], None]) -> Iterator[Document]:
     top = os.path.abspath(folder)
     for path, _ in find_files([folder], Counter(), lambda path, why: skipped(f"{path}: {why}")):
         name = os.path.join(folder, os.path.relpath(path, top))
         try:
-            yield from _extracted(path, name, skipped)
+            yield from _extracted(path, name, reading, skipped)
         except (UnreadableError, OSError) as error:
             skipped(f"{name}: {(isinstance(error, OSError) and error.strerror) or error}")
 
 
-def _of_file(path: str, skipped: Callable[[str], None]) -> Iterator[Document]:
+def _of_file(path: str, reading: Reading, skipped: Callable[[str], None]) -> Iterator[Document]:
     suffix = Path(path).suffix.lower()
-    if suffix not in KINDS or suffix in PLAIN:
-        try:
-            yield Document(path, decode_text(Path(path).read_bytes(), path))
-        except NoTextError as error:
-            raise UnreadableError(str(error)) from None
-        return
     try:
-        yield from _extracted(path, path, skipped)
+        if suffix in KINDS and suffix not in PLAIN:
+            yield from _extracted(path, path, reading, skipped)
+            return
+        content = _content(path)
     except UnreadableError as error:
         raise UnreadableError(f"{path} {error}") from None
+    try:
+        yield Document(path, decode_text(content, path))
+    except NoTextError as error:
+        raise UnreadableError(str(error)) from None
 
 
-def _extracted(path: str, name: str, skipped: Callable[[str], None]) -> Iterator[Document]:
+def _content(path: str) -> bytes:
+    check_beginning(Path(path), os.stat(path).st_size)
+    with open(path, "rb") as file:
+        most = most_bytes(file)
+        if most is None:
+            return file.read()
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise endless()
+    return content
+
+
+def _extracted(path: str, name: str, reading: Reading, skipped: Callable[[str], None]) -> Iterator[Document]:
     paged = Path(path).suffix.lower() == ".pdf"
-    for draft in read(Path(path), Reading(), complain=lambda why: skipped(f"{name}: {why}")):
-        yield Document(f"{name}#{draft.id}" if draft.id else name, "".join(draft.blocks), paged)
+    check_beginning(Path(path), os.stat(path).st_size)
+    complaints = Complaints(lambda why: skipped(f"{name}: {why}"))
+    try:
+        for draft in read(Path(path), reading, complain=complaints):
+            yield Document(f"{name}#{draft.id}" if draft.id else name, "".join(draft.blocks), paged)
+    finally:
+        complaints.finish()

@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 from dynamic_tinybert.corpus.discover import LONGEST_NAME, DocumentNames, find_files, hash_bytes, hash_file, is_gone
 from dynamic_tinybert.corpus.errors import CorpusError, ReaderDiedError, UnreadableError
-from dynamic_tinybert.corpus.formats import Reading, check_beginning, read
+from dynamic_tinybert.corpus.formats import Complaints, Reading, check_beginning, read
 from dynamic_tinybert.corpus.index import Index, Passage, Source, Writer
 from dynamic_tinybert.corpus.passages import cut
 from dynamic_tinybert.files import encodable
@@ -23,7 +23,6 @@ Progress: TypeAlias = Callable[[int, int, str], None]
 
 _COMMIT_SECONDS = 5.0  # a commit waits for the disk, a tenth of a second
 _COMMIT_CHARACTERS = 50_000_000
-_COMPLAINTS = 10  # so many complaints of a file are passed on one by one
 _GIVEN = "given"  # the `reading` of a text that was given by name
 
 
@@ -242,7 +241,7 @@ class _Adding:
     def _read(self, path: str, begun: Source, before: Source | None, moved: Callable[[int], object]) -> None:
         """Read a file into the index; continue after the documents that are already there."""
         source, replaces = begun, before is not None and before.version != begun.version
-        names, complaints = DocumentNames(path), _Complaints(path, self._skip)
+        names, complaints = DocumentNames(path), Complaints(partial(self._skip, path))
         for number, draft in enumerate(read(Path(path), self._reading, complain=complaints)):
             name = names.next(draft)
             if number < begun.drafts:
@@ -293,25 +292,6 @@ class _Adding:
 
 def _moved_on(moved: Callable[[int], object], before: int, part: int) -> None:
     moved(before + part)
-
-
-class _Complaints:
-    """Pass on the first complaints about the records of a file, and the number of the others."""
-
-    def __init__(self, path: str, skip: Callable[[str, str], None]) -> None:
-        self._path = path
-        self._skip = skip
-        self.count = 0
-
-    def __call__(self, why: str) -> None:
-        self.count += 1
-        if self.count <= _COMPLAINTS:
-            self._skip(self._path, why)
-
-    def finish(self) -> None:
-        """Report how many complaints were not passed on."""
-        if self.count > _COMPLAINTS:
-            self._skip(self._path, f"{self.count - _COMPLAINTS:,} more like these")
 
 
 def _add_document(

@@ -1,10 +1,11 @@
-"""Calls of compiled libraries, which must not be running in other threads when the process ends."""
+"""Calls of compiled libraries: none may be running in other threads when the process ends, and errors are told once."""
 
 from __future__ import annotations
 
 import atexit
 import contextlib
 import os
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ class _Calls:
 
 
 _calls = _Calls()
+_stderr_lock = threading.RLock()
 
 
 @contextlib.contextmanager
@@ -45,6 +47,32 @@ def native_call() -> Iterator[None]:
                 calls.changed.notify_all()
 
 
+@contextlib.contextmanager
+def told_once() -> Iterator[None]:
+    """Keep what is written to standard error until the end of a call; if the call fails, its error is told instead.
+
+    A panic of Rust code writes its place and perhaps a stack before Python has its error.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            kept = stack.enter_context(tempfile.TemporaryFile())
+            _stderr_lock.acquire()
+            stack.callback(_stderr_lock.release)
+            before = os.dup(2)
+        except OSError:  # no place for files, or standard error is closed
+            yield
+            return
+        stack.callback(os.close, before)
+        os.dup2(kept.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(before, 2)
+        kept.seek(0)
+        while block := kept.read(1 << 16):
+            os.write(2, block)
+
+
 def _end() -> None:
     """Wait for the calls in other threads."""
     calls = _calls
@@ -57,8 +85,8 @@ def _end() -> None:
 
 def _forked() -> None:
     """Forget the calls of the process that was forked."""
-    global _calls
-    _calls = _Calls()
+    global _calls, _stderr_lock
+    _calls, _stderr_lock = _Calls(), threading.RLock()
 
 
 atexit.register(_end)

@@ -17,6 +17,7 @@ from dynamic_tinybert.corpus import Reading, UnreadableError
 from dynamic_tinybert.corpus.errors import ReaderDiedError
 from dynamic_tinybert.corpus.formats import child, read
 from support.formats import Read, html, pdf, unreadable, write
+from support.hostile import form_that_draws_itself
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs a system with signals and FIFOs")
 PAGE = "<title>The tower</title>" + "<p>The tower — 東京 😀 — stands in Paris.</p>" * 20
@@ -27,27 +28,6 @@ def _none_idle() -> Iterator[None]:
     child._end_idle(0.0)
     yield
     child._end_idle(0.0)
-
-
-def twice() -> bytes:
-    """A PDF of which a form draws itself twice."""
-    form = b"/F Do /F Do"
-    objects = [
-        b"<</Type/Catalog/Pages 2 0 R>>",
-        b"<</Type/Pages/Kids[3 0 R]/Count 1>>",
-        b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 9 9]/Contents 4 0 R/Resources<</XObject<</F 5 0 R>>>>>>",
-        b"<</Length 5>>stream\n/F Do\nendstream",
-        b"<</Type/XObject/Subtype/Form/BBox[0 0 9 9]/Resources<</XObject<</F 5 0 R>>>>/Length %d>>stream\n%s\nendstream"
-        % (len(form), form),
-    ]
-    out, places = b"%PDF-1.4\n", []
-    for number, content in enumerate(objects, 1):
-        places.append(len(out))
-        out += b"%d 0 obj%s endobj\n" % (number, content)
-    table = b"".join(b"%010d 00000 n \n" % place for place in places)
-    return out + b"xref\n0 6\n0000000000 65535 f \n%strailer<</Root 1 0 R/Size 6>>\nstartxref\n%d\n%%%%EOF" % (
-        table, len(out),
-    )  # fmt: skip
 
 
 def test_the_text_is_that_of_this_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,7 +138,7 @@ def test_a_hostile_file_ends_no_run_and_is_not_read_again(tmp_path: Path) -> Non
         pytest.importorskip(package)
     folder = tmp_path / "documents"
     folder.mkdir()
-    write(folder / "a.pdf", twice())
+    write(folder / "a.pdf", form_that_draws_itself())
     write(folder / "b.pdf", pdf(["The tower stands in Paris."]))
     corpus = Corpus(tmp_path / "index")
     report = corpus.add(folder)

@@ -14,6 +14,7 @@ import pytest
 from dynamic_tinybert.corpus.errors import UnreadableError
 from dynamic_tinybert.corpus.formats import docx as word
 from support.formats import Read, W, docx, paragraph, unreadable, write
+from support.hostile import DEEP_TABLE, LAUGHS
 
 
 def test_a_word_document_becomes_paragraphs_and_tables(tmp_path: Path) -> None:
@@ -46,7 +47,7 @@ def test_a_word_document_may_have_neither_title_nor_text(tmp_path: Path, title: 
         (lambda path: write(path, docx(path, paragraph("One")).read_bytes()[:200]), "not a zip file"),
         (lambda path: docx(path, "<w:p>"), "cannot be read: mismatched tag"),
         (lambda path: docx(path, paragraph("&nothing;")), "undefined entity"),
-        (lambda path: docx(path, "<w:tbl><w:tr><w:tc>" * 5000 + "</w:tc></w:tr></w:tbl>" * 5000), "nested too deep"),
+        (lambda path: docx(path, DEEP_TABLE), "nested too deep"),
         (lambda path: other_archive(path), "Could not find main document part"),
     ],
 )  # fmt: skip
@@ -377,13 +378,11 @@ def test_entities_of_a_word_document_reach_no_file_and_cannot_explode(tmp_path: 
     doctype = f'<!DOCTYPE x [<!ENTITY e SYSTEM "{secret.as_uri()}">]>'
     with contextlib.suppress(UnreadableError):
         assert "secret" not in Read(docx(tmp_path / "a.docx", paragraph("The &e; tower"), doctype=doctype)).only[1]
-    laughs = "".join(f'<!ENTITY a{i} "{f"&a{i - 1};" * 10}">' for i in range(1, 10))
-    doctype = f'<!DOCTYPE x [<!ENTITY a0 "ha">{laughs}]>'
-    assert "DOCTYPE" in unreadable(docx(tmp_path / "b.docx", paragraph("&a9;"), doctype=doctype))
+    assert "DOCTYPE" in unreadable(docx(tmp_path / "b.docx", paragraph("&a9;"), doctype=LAUGHS))
     for part in ("word/numbering.xml", "word/styles.xml", "word/_rels/document.xml.rels", "word/footnotes.xml"):
-        more = {part: f"{doctype}<x/>"}
+        more = {part: f"{LAUGHS}<x/>"}
         assert "DOCTYPE" in unreadable(docx(tmp_path / "b.docx", paragraph("The tower"), more=more))
-    core = {"docProps/core.xml": f'{doctype}<c xmlns:d="http://purl.org/dc/elements/1.1/"><d:title>&a9;</d:title></c>'}
+    core = {"docProps/core.xml": f'{LAUGHS}<c xmlns:d="http://purl.org/dc/elements/1.1/"><d:title>&a9;</d:title></c>'}
     assert Read(docx(tmp_path / "c.docx", paragraph("The tower"), more=core)).only == ("", "The tower\n")
 
 

@@ -68,6 +68,14 @@ def test_options_have_a_signature_that_tells_them_apart() -> None:
         assert Reading(encoding="latin1").signature(path) == Reading(encoding="ISO-8859-1").signature(path)
 
 
+def test_main_content_matters_to_html_alone() -> None:
+    main = Reading(html="main")
+    for name, matters in (("a.html", True), ("a.XHTML", True), ("a.txt", False), ("a.jsonl", False), ("a.pdf", False)):
+        assert (PLAIN.signature(Path(name)) != main.signature(Path(name))) == matters
+    with pytest.raises(ValueError, match="all or main can be read, not 'body'"):
+        Reading(html="body")  # type: ignore[arg-type]
+
+
 def test_options_that_do_not_matter_to_a_file_leave_its_signature_alone() -> None:
     other = Reading(text_field="body", title_field="name", id_field="key")
     for name in ("a.txt", "a.md", "a.HTML", "a.pdf", "a.docx"):

@@ -13,6 +13,7 @@ from dynamic_tinybert.corpus.formats import Reading
 from dynamic_tinybert.corpus.formats import docx as word
 from dynamic_tinybert.corpus.formats import html as html_format
 from support.formats import PLAIN, Read, docx, html, paragraph, unreadable, write
+from support.hostile import HEADS_WITHOUT_END
 
 
 def test_html_becomes_text_as_a_browser_shows_it(tmp_path: Path) -> None:
@@ -92,18 +93,7 @@ def test_html_that_is_not_what_it_declares_is_complained_of(tmp_path: Path) -> N
         assert "Paris" in done.documents[0][2]
 
 
-@pytest.mark.parametrize(
-    "head",
-    [
-        b"<meta " * 680 + b"charset=" + b" " * 4000 + b"\0",
-        b"<meta charset=" + b" " * 100_000,
-        b"<meta name" * 5000,
-        b"<?xml encoding=" * 5000,
-        b"<!--" * 20_000,
-        b"<script" * 20_000,
-    ],
-    ids=lambda head: repr(head[:14]),
-)
+@pytest.mark.parametrize("head", HEADS_WITHOUT_END, ids=lambda head: repr(head[:14]))
 def test_a_head_without_end_takes_no_time(tmp_path: Path, head: bytes) -> None:
     with contextlib.suppress(UnreadableError):
         Read(write(tmp_path / "a.html", head))
@@ -330,7 +320,7 @@ def test_tables_take_no_more_than_their_text(tmp_path: Path) -> None:
 
 
 def test_a_file_that_does_not_fit_in_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fill(markup: str) -> None:
+    def fill(markup: str, **options: object) -> None:
         raise MemoryError
 
     for module in (html_format, word):
@@ -361,6 +351,43 @@ def test_html_that_is_too_large_is_refused(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(html_format, "_LARGEST_HTML", 1 << 20)
     assert "too large" in unreadable(write(tmp_path / "a.html", b"a" * ((1 << 20) + 1)))
     assert len(Read(write(tmp_path / "a.html", b"a" * (1 << 20))).only[1].strip()) == 1 << 20
+
+
+ARTICLE = "<article><header>By Ada</header><p>The tower stands in Paris.</p><footer>1889</footer></article>"
+
+
+@pytest.mark.parametrize(
+    ("body", "shown"),
+    [
+        (f"<nav>Menu</nav><div><main>{ARTICLE}</main> after</div><footer>Imprint</footer>", "By Ada The tower 1889"),
+        (f"Menu<div role=main>{ARTICLE}<nav>Contents</nav></div>", "By Ada The tower 1889 Contents"),
+        (f"<main hidden>old</main><main>{ARTICLE}</main>Menu", "By Ada The tower 1889"),
+        (f"<main></main><header>Site</header>{ARTICLE}<footer>Imprint</footer> end", "By Ada The tower 1889 end"),
+        (f"<main>One</main><nav>Menu</nav><main>{ARTICLE}</main>", "One By Ada The tower 1889"),
+        (f"<div role=navigation>Menu <nav>Sub</nav></div>{ARTICLE}<search>Find</search>", "By Ada The tower 1889"),
+        (f"<div class=nav>Menu</div>{ARTICLE}", "Menu By Ada The tower 1889"),
+        ("<nav>Only <b>links</b></nav><footer>and more</footer>", "Only links and more"),
+        (f"<nav>Menu</nav><table><tr><td>{ARTICLE}<td><aside>Box</aside></table>", "By Ada The tower 1889 Box"),
+    ],
+)
+def test_the_main_content_is_what_the_page_marks(tmp_path: Path, body: str, shown: str) -> None:
+    path = write(tmp_path / "a.html", html(body, "<title>Towers</title>"))
+    title, text = Read(path, Reading(html="main")).only
+    words = text.replace("stands in Paris.", "").split()
+    assert (title, words) == ("Towers", shown.split())
+    assert set(words) <= set(Read(path).only[1].split())
+
+
+@pytest.mark.parametrize("page", ["", "text", "<main>", "<body role=main>text", "<frameset>", "<nav>" * 200 + "text"])
+def test_the_main_content_of_odd_pages_is_the_text_there_is(tmp_path: Path, page: str) -> None:
+    path = write(tmp_path / "a.html", page)
+    assert Read(path, Reading(html="main")).only == Read(path).only
+
+
+def test_the_main_content_of_many_marks_takes_no_time(tmp_path: Path) -> None:
+    for tag in ("<main>", "<nav>", "<header>", "<main>text</main>"):
+        with contextlib.suppress(UnreadableError):
+            Read(write(tmp_path / "a.html", tag * 10_000 + "text"), Reading(html="main"))
 
 
 def test_references_to_other_files_are_not_followed(tmp_path: Path) -> None:

@@ -188,6 +188,24 @@ def test_file_cut_off_under_an_open_index_ends_no_process(index: Path) -> None:
     assert (done.returncode, done.stdout.count("is cut off or overwritten")) == (0, 3), done.stderr
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="a mapped file cannot be cut off there")
+def test_file_cut_off_and_replaced_by_a_whole_one_is_mapped_again(index: Path) -> None:
+    code = (
+        "import os, sys\nfrom pathlib import Path\nfrom dynamic_tinybert.corpus import Corpus, CorpusError\n"
+        "corpus, paths = Corpus(sys.argv[1]), list(map(Path, sys.argv[2:]))\n"
+        "before, whole = corpus.find('tower'), [path.read_bytes() for path in paths]\n"
+        "for path in paths: os.truncate(path, 9)\n"
+        "try: corpus.find('tower')\nexcept CorpusError: print('refused')\n"
+        "for path, content in zip(paths, whole):\n"
+        "    path.with_suffix('.part').write_bytes(content)\n    path.with_suffix('.part').replace(path)\n"
+        "print(corpus.find('tower') == before, corpus.text('more'))\n"
+    )
+    paths = [str(files(index, suffix)) for suffix in ("store", "idx", "term", "pos", "fast", "fieldnorm")]
+    command = [sys.executable, "-c", code, str(index), *paths]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stdout == "refused\nTrue Another tower stands in Prague.\n", (done.returncode, done.stderr)
+
+
 def test_index_renamed_over_another_is_seen(index: Path, tmp_path: Path) -> None:
     corpus = Corpus(index)
     assert corpus.find("Prague")

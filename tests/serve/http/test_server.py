@@ -173,6 +173,10 @@ def test_a_client_that_expects_to_be_told_to_continue_is_told(served: Served) ->
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" * 10,  # TLS
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
         b"GET /answer\r\n\r\n",
+        b"GET /health\r\n\r\n",
+        b"GET /health HTTP/0.9\r\n\r\n",
+        b"GET /health HTTP/2.0\r\nHost: localhost\r\n\r\n",
+        b"POST /bytes HTTP/9.9\r\nHost: localhost\r\nContent-Length: 2\r\n\r\nab",
         b"GET /health HTTP/1.1\r\nHost: localhost\r\nContent-Length: x\r\n\r\n",
         b"GET /health HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
         b"GET /health HTTP/1.1\r\nHost: localhost\r\nNo colon\r\n\r\n",

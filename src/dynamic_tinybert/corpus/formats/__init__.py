@@ -15,7 +15,16 @@ from dynamic_tinybert.corpus.formats.jsonl import read_json_lines
 from dynamic_tinybert.corpus.formats.pdf import read_pdf
 from dynamic_tinybert.corpus.formats.pdf_places import Span, pdf_places
 from dynamic_tinybert.corpus.formats.png import SIGNATURE
-from dynamic_tinybert.corpus.formats.reading import Complain, Draft, Kind, Reading, one_document
+from dynamic_tinybert.corpus.formats.reading import (
+    Complain,
+    Complaints,
+    Draft,
+    Kind,
+    Reading,
+    endless,
+    most_bytes,
+    one_document,
+)
 from dynamic_tinybert.corpus.formats.text import MARKDOWN, read_text
 from dynamic_tinybert.errors import warn
 
@@ -23,12 +32,15 @@ __all__ = [
     "KINDS",
     "PLAIN",
     "SIGNATURE",
+    "Complaints",
     "Draft",
     "Reading",
     "Span",
     "check_beginning",
+    "endless",
     "find_places",
     "is_readable",
+    "most_bytes",
     "read",
 ]
 

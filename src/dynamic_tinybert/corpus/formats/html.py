@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dynamic_tinybert.corpus.errors import UnreadableError
-from dynamic_tinybert.corpus.formats.html_tree import MARK, PREFORMATTED, escaped, prepare
+from dynamic_tinybert.corpus.formats.html_tree import MARK, PREFORMATTED, escaped, narrow, prepare
 from dynamic_tinybert.corpus.formats.reading import (
     Complain,
     Reading,
@@ -37,13 +37,16 @@ def read_html(path: Path, reading: Reading, complain: Complain) -> Iterator[str]
     if len(data) > _LARGEST_HTML:
         raise UnreadableError(f"is too large: HTML is read up to {_LARGEST_HTML >> 20} MiB")
     with as_unreadable("an HTML file"):
-        title, text = rendered(_markup(data, reading, complain))
+        title, text = rendered(_markup(data, reading, complain), main=reading.html == "main")
     yield title
     yield text
 
 
-def rendered(markup: str) -> tuple[str, str]:
-    """Return the title of HTML, and its text as a browser shows it: each block and each table row on a line."""
+def rendered(markup: str, *, main: bool = False) -> tuple[str, str]:
+    """Return the title of HTML, and its text as a browser shows it: each block and each table row on a line.
+
+    With `main`, the text is only that of the main content: see `Reading.html`.
+    """
     from inscriptis.css_profiles import CSS_PROFILES
     from inscriptis.html_engine import Inscriptis
     from inscriptis.html_properties import Display, WhiteSpace
@@ -60,6 +63,8 @@ def rendered(markup: str) -> tuple[str, str]:
     for sibling in list(tree.itersiblings()):  # what follows </html>
         tree.append(sibling)
     title = str(tree.xpath("string(//title[not(ancestor::svg)])"))
+    if main:
+        narrow(tree)
     prepare(tree)
     css = CSS_PROFILES["strict"] | {name: HtmlElement(display=Display.block) for name in _BLOCKS}
     css |= {name: HtmlElement(display=Display.block, whitespace=WhiteSpace.pre) for name in PREFORMATTED}

@@ -31,6 +31,49 @@ _ROMAN = (
 )
 
 
+_MOST_MAIN = 9  # a page that marks more elements as its main content has none
+_MAIN = "//main[not(@hidden)] | //*[@role='main'][not(@hidden)]"
+_BESIDE = (  # header and footer are landmarks only outside of articles and sections
+    "//nav | //search | //*[@role='navigation' or @role='banner' or @role='contentinfo' or @role='search'] | "
+    "//*[self::header or self::footer][not(ancestor::article or ancestor::aside or ancestor::main or "
+    "ancestor::nav or ancestor::section)]"
+)
+
+
+def narrow(tree: Any) -> None:
+    """Reduce a page to what it marks as its main content, or remove what it marks as navigation, header or footer.
+
+    Only the marks of the page are used (landmarks of HTML and ARIA), so no text is lost on a guess. If nothing would be
+    left, the page stays as it is.
+    """
+    body = tree.find("body")
+    if body is None:
+        return
+    marked = tree.xpath(_MAIN)
+    found = [element for element in marked[:_MOST_MAIN] if element is not body and _length(element)]
+    if len(found) == 1 and len(marked) <= _MOST_MAIN:
+        (main,) = found
+        main.tail = None
+        for child in list(body):
+            body.remove(child)
+        body.text = None
+        body.append(main)
+        return
+    beside: list[Any] = []
+    inside: set[Any] = {body}
+    for element in tree.xpath(_BESIDE):
+        if element not in inside:
+            beside.append(element)
+            inside.update(element.iter())
+    if sum(map(_length, beside)) < _length(body):
+        for element in beside:
+            element.drop_tree()
+
+
+def _length(element: Any) -> int:
+    return sum(len(text.strip()) for text in element.itertext())
+
+
 @dataclass
 class _List:
     """A list that is open."""

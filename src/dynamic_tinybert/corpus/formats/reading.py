@@ -5,20 +5,51 @@ from __future__ import annotations
 import codecs
 import contextlib
 import json
+import os
 import re
+import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, TypeAlias
+from typing import BinaryIO, Literal, TypeAlias
 
 from dynamic_tinybert.corpus.errors import UnreadableError
 from dynamic_tinybert.files import NoTextError, UndecodableError, encodable, text_blocks
 
 _VERSION = 4  # raise it when the readers produce another text from the same file
 _LONGEST_TITLE = 300
+_GROWN = 1 << 26  # bytes that a file may grow while it is read
 CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufffe\uffff]")
 
+_COMPLAINTS = 10  # so many complaints of a file are passed on one by one
+
 Complain: TypeAlias = Callable[[str], None]
+
+
+class Complaints:
+    """Pass on the first complaints about the parts of a file, and the number of the others.
+
+    Args:
+        pass_on: Called with one line for each.
+
+    Attributes:
+        count: The number of complaints so far.
+    """
+
+    def __init__(self, pass_on: Complain) -> None:
+        self._pass_on = pass_on
+        self.count = 0
+
+    def __call__(self, why: str) -> None:
+        """Count a complaint, and pass it on if it is one of the first."""
+        self.count += 1
+        if self.count <= _COMPLAINTS:
+            self._pass_on(why)
+
+    def finish(self) -> None:
+        """Pass on how many complaints were left out."""
+        if self.count > _COMPLAINTS:
+            self._pass_on(f"{self.count - _COMPLAINTS:,} more like these")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,19 +63,25 @@ class Reading:
         id_field: The field that contains the id; it may be missing.
         encoding: The encoding of text files, JSON Lines, and HTML files that declare no encoding, if they have no byte
             order mark; None is UTF-8.
+        html: What to read of HTML: "all" that a browser shows; or "main", the element that the page marks as its main
+            content (`<main>`, or the role `main`). A page without such a mark is read without what it marks as
+            navigation, header, footer or search.
 
     Raises:
-        ValueError: There is no such encoding.
+        ValueError: There is no such encoding, or `html` is another word.
     """
 
     text_field: str = "text"
     title_field: str = "title"
     id_field: str = "id"
     encoding: str | None = None
+    html: Literal["all", "main"] = "all"
 
     def __post_init__(self) -> None:
         if self.encoding is not None and not is_encoding(self.encoding):
             raise ValueError(f"there is no encoding {self.encoding!r}; there are, for example, latin-1 and gb18030")
+        if self.html not in ("all", "main"):
+            raise ValueError(f"of HTML, all or main can be read, not {self.html!r:.50}")
 
     def signature(self, path: Path) -> str:
         """Return a short text that changes if an option changes that affects how the file is read."""
@@ -54,7 +91,8 @@ class Reading:
             return json.dumps([_VERSION])
         if suffix in (".jsonl", ".ndjson"):
             return json.dumps([_VERSION, encoding, self.text_field, self.title_field, self.id_field])
-        return json.dumps([_VERSION, encoding])
+        narrowed = [self.html] if self.html != "all" and suffix in (".html", ".htm", ".xhtml") else []
+        return json.dumps([_VERSION, encoding, *narrowed])
 
 
 @dataclass(frozen=True)
@@ -91,17 +129,36 @@ def decoded(file: BinaryIO, encoding: str | None, errors: str = "strict", *, nul
     """Yield the text of a file in blocks.
 
     Raises:
-        UnreadableError: The file is not text.
+        UnreadableError: The file is not text, or does not end.
         OSError: The file cannot be read.
     """
+    most, done = most_bytes(file), 0
     try:
-        yield from text_blocks(file, encoding=encoding, errors=errors, nul=nul)
+        for text in text_blocks(file, encoding=encoding, errors=errors, nul=nul):
+            done += len(text)
+            if most is not None and done > most:
+                raise endless()
+            yield text
     except UndecodableError as error:
         raise UnreadableError(f"{error}: if it is in another encoding, name that, for example latin-1") from None
     except NoTextError as error:
         raise UnreadableError(str(error)) from None
     except UnicodeError:  # raised by encodings that are not for files, such as IDNA
         raise UnreadableError(f"is not text in {encoding}") from None
+
+
+def most_bytes(file: BinaryIO) -> int | None:
+    """Return how much may be read of a file; None if it has no size, as a pipe or what is in memory."""
+    try:
+        status = os.fstat(file.fileno())
+    except OSError:  # io.UnsupportedOperation
+        return None
+    return status.st_size + _GROWN if stat.S_ISREG(status.st_mode) else None
+
+
+def endless() -> UnreadableError:
+    """Return the error for a file of which more than `most_bytes` can be read, perhaps without end."""
+    return UnreadableError("has more content than its size says")
 
 
 @contextlib.contextmanager

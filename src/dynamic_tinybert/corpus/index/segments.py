@@ -14,7 +14,7 @@ import re
 import stat
 import tempfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,11 +41,11 @@ class Segments:
 
     Attributes:
         meta: The content of `meta.json`.
-        files: The paths of the segment files.
+        files: The paths of the segment files, each with what tells it from another file or content of this path.
     """
 
     meta: bytes
-    files: tuple[str, ...]
+    files: Mapping[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True)
@@ -75,32 +75,37 @@ def read_segments(engine: Path) -> Segments:
         segments = [_names(segment) for segment in json.loads(content)["segments"]]
     except (KeyError, TypeError, ValueError, OverflowError, RecursionError):
         raise DamagedError(f"{META} does not describe segments") from None
-    files: list[str] = []
+    files: dict[str, tuple[int, ...]] = {}
     for most, deleted, names in segments:
         paths = [os.path.join(engine, name) for name in names]
-        counts = {name.rpartition(".")[2]: _check(path).counts for name, path in zip(names, paths, strict=True)}
+        checked = [_check(path) for path in paths]
+        counts = {name.rpartition(".")[2]: each.counts for name, each in zip(names, checked, strict=True)}
         if counts["fieldnorm"] not in ((), (most, 0)) or counts.get("del", ()) not in ((), (most, deleted)):
             raise DamagedError(f"{META} and {names[0].partition('.')[0]} have different numbers of documents")
-        files += paths
+        files |= {path: each.stamp for path, each in zip(paths, checked, strict=True)}
     if len(_checked) > _MOST_CHECKED:
         for old in [path for path in list(_checked) if not os.path.exists(path)]:
             _checked.pop(old, None)
     folder = os.path.join(engine, "")
     for old in {path for path in list(_checked) if path.startswith(folder)}.difference(files):
         _checked.pop(old, None)
-    return Segments(content, tuple(files))
+    return Segments(content, files)
 
 
-def check_again(files: Iterable[str]) -> None:
-    """Check the files that have changed since they were checked. A file that is gone is still mapped: it is left out.
+def have_changed(segments: Segments) -> bool:
+    """Return whether a file has changed since it was checked, or is another one. A file that is gone is still mapped.
+
+    Nothing may be read from the old mapping then: if the file was cut off, the system ends the process (SIGBUS), also
+    when a whole file has taken its path meanwhile.
 
     Raises:
-        DamagedError: A file is damaged.
-        OSError: A file cannot be read.
+        OSError: A file cannot be looked at.
     """
-    for path in files:
+    for path, stamp in segments.files.items():
         with contextlib.suppress(FileNotFoundError):
-            _check(path, os.stat(path))
+            if _stamp_of(os.stat(path)) != stamp:
+                return True
+    return False
 
 
 def _names(segment: dict[str, Any]) -> tuple[int, int, list[str]]:
@@ -115,12 +120,16 @@ def _names(segment: dict[str, Any]) -> tuple[int, int, list[str]]:
     return most, int(deletes["num_deleted_docs"]), [*names, f"{base}.{int(deletes['opstamp'])}.del"]
 
 
-def _check(path: str, status: os.stat_result | None = None) -> _Checked:
+def _stamp_of(status: os.stat_result) -> tuple[int, ...]:
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _check(path: str) -> _Checked:
     try:
-        status = status or os.stat(path)
+        status = os.stat(path)
     except FileNotFoundError:
         raise DamagedError(f"{os.path.basename(path)} is missing") from None
-    stamp = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+    stamp = _stamp_of(status)
     known = _checked.get(path)
     if known is None or known.stamp != stamp:
         if not stat.S_ISREG(status.st_mode):

@@ -24,7 +24,7 @@ from dynamic_tinybert.corpus.index.analyzer import make_analyzer, normal, questi
 from dynamic_tinybert.corpus.index.faults import damaged, is_panic, is_refused_lock, translate_errors
 from dynamic_tinybert.corpus.index.protocol import Counts, DocumentInfo, Hit, Passage, Source, Writer, info_of, key_of
 from dynamic_tinybert.corpus.index.schema import SCHEMA, TOKENIZER, all_of, document_of, passage_of, sources_of, term
-from dynamic_tinybert.corpus.index.segments import META, DamagedError, Segments, check_again, read_segments, view
+from dynamic_tinybert.corpus.index.segments import META, DamagedError, Segments, have_changed, read_segments, view
 from dynamic_tinybert.corpus.passages import PASSAGE_SIZE, check_size
 from dynamic_tinybert.files import encodable, processors, write_whole
 
@@ -172,14 +172,15 @@ class TantivyIndex:
 
     def _searcher(self) -> tantivy.Searcher:
         """Return a searcher of the last commit, which another process may have made."""
-        if self._state() != self._seen:
+        if not self._is_as_opened():
             with self._lock:
-                if self._state() != self._seen:
+                if not self._is_as_opened():
                     self._open()
-        else:
-            with self._translated():
-                check_again(self._segments.files)
         return self._index.searcher()
+
+    def _is_as_opened(self) -> bool:
+        with self._translated():
+            return self._state() == self._seen and not have_changed(self._segments)
 
     def search(self, question: str, k: int) -> list[Hit]:
         """Return the `k` passages that match a question best by BM25, the best first."""

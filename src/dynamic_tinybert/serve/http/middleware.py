@@ -20,7 +20,14 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from dynamic_tinybert.serve.http.problems import Problem, internal, long_head, new_request_id, problem_response
+from dynamic_tinybert.serve.http.problems import (
+    Problem,
+    internal,
+    long_head,
+    new_request_id,
+    not_http,
+    problem_response,
+)
 from dynamic_tinybert.serve.http.stopping import Stopping
 from dynamic_tinybert.serve.options import ServeOptions
 
@@ -229,9 +236,11 @@ def _check_head(scope: Scope) -> None:
     """Check what h11 lets pass, and make an absolute target (RFC 9112, 3.2.2) relative.
 
     Raises:
-        Problem: There are very many headers, or two headers disagree about the length of the body. A proxy before this
-            server could then see another request in it (request smuggling; RFC 9112, 6.1).
+        Problem: The version is not HTTP/1; there are very many headers; or two headers disagree about the length of the
+            body. A proxy before this server could then see another request in it (request smuggling; RFC 9112, 6.1).
     """
+    if not re.fullmatch(r"1\.\d|[23]", scope.get("http_version", "1.1")):  # other servers of the app speak 2 and 3
+        raise not_http()
     names = [name for name, _ in scope["headers"]]
     if len(names) > _MOST_HEADERS:
         raise long_head()

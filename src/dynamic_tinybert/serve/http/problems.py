@@ -211,6 +211,11 @@ def long_head() -> Problem:
     return Problem(431, "too_large", "send fewer or shorter headers")
 
 
+def not_http() -> Problem:
+    """Return the problem of a request that is not HTTP, or of a version that is not answered."""
+    return Problem(400, "invalid_request", "this is not an HTTP/1.1 request", headers={"Connection": "close"})
+
+
 def internal() -> Problem:
     """Return the problem for an unexpected error. The details are only in the log."""
     return Problem(500, "internal", "the server failed: its log says more under this request_id")

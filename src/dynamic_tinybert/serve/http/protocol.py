@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from dynamic_tinybert.serve.http.middleware import SECURITY_HEADERS
-from dynamic_tinybert.serve.http.problems import MEDIA_TYPE, Problem, long_head, new_request_id
+from dynamic_tinybert.serve.http.problems import MEDIA_TYPE, Problem, long_head, new_request_id, not_http
 
 if TYPE_CHECKING:
     from dynamic_tinybert.serve.http.server import Config
@@ -19,7 +19,6 @@ MAX_HEAD_BYTES = 64 << 10
 _MIN_BYTES_PER_S = 1024  # a client that receives its response more slowly is disconnected
 _MAX_AHEAD_BYTES = 1 << 20
 _REFUSED_S = 1.0  # time for a refused connection to receive its response
-_BAD = Problem(400, "invalid_request", "this is not an HTTP/1.1 request")
 
 
 class LimitedProtocol(H11Protocol):
@@ -76,7 +75,7 @@ class LimitedProtocol(H11Protocol):
         if cycle is not None and not (cycle.more_body or cycle.response_complete or self.deaf):
             ahead = self.ahead()
             if ahead > _MAX_AHEAD_BYTES:
-                self.reject(_BAD)
+                self.reject(not_http())
             elif ahead <= MAX_HEAD_BYTES and not self.transport.is_closing():
                 # uvicorn stops reading while a pipelined request waits, so it would not notice that the client leaves.
                 self.flow.resume_reading()
@@ -89,7 +88,7 @@ class LimitedProtocol(H11Protocol):
         """Answer invalid HTTP with a problem, as all errors are answered."""
         # uvicorn calls this while it handles an error of h11, which knows a better status.
         error = sys.exc_info()[1]
-        self.reject(long_head() if getattr(error, "error_status_hint", 400) == 431 else _BAD)
+        self.reject(long_head() if getattr(error, "error_status_hint", 400) == 431 else not_http())
 
     def reject(self, problem: Problem) -> None:
         """Stop reading from the connection, send a response, and close it."""
