@@ -141,7 +141,7 @@ def test_a_run_trains_drops_resumes_and_answers(recipe: Path, tmp_path: Path, mo
         patch.setattr(running, "measure", interrupted)
         with pytest.raises(Interrupted):
             train(read_recipe(recipe), tmp_path / "parts")
-    train(read_recipe(recipe), tmp_path / "parts")
+    train(read_recipe(recipe), tmp_path / "parts", resume=True)
     whole, parts = (tmp_path / name / "model" for name in ("whole", "parts"))
     assert (whole / "model.safetensors").read_bytes() == (parts / "model.safetensors").read_bytes()
     qa = QuestionAnswerer(whole)
