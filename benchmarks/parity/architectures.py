@@ -144,7 +144,7 @@ def main() -> None:
     parts = [
         "# Every architecture beside transformers",
         "Random weights; windows of 384 tokens of `examples/`, one at a time, in float32. Dropping keeps "
-        f"{RETENTION:g} after each of 6 layers, and the same in all if there are more. Times are medians of "
+        f"{RETENTION:g} after each of 6 layers; a model of more layers keeps as much in the end. Times are medians of "
         f"{args.rounds} rounds that take the models in turn. Shares are of multiply-accumulates.",
         heading("transformers", "torch", "onnxruntime", others=others),
         f"{args.layers} layers, hidden size {args.hidden}, 4 heads; BERT at `full` takes {small.bert * 1000:.1f} ms:",
