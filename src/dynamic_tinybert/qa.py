@@ -94,7 +94,9 @@ class QuestionAnswerer:
             threads=threads,
             providers=providers,
         )
-        self.reader = Reader(TextTokenizer(folder.path), runtime)
+        tokenizer = TextTokenizer(folder.path)
+        tokenizer.check_padding(folder.path, folder.shape.first_position)
+        self.reader = Reader(tokenizer, runtime)
 
     @classmethod
     def from_reader(

@@ -79,6 +79,9 @@ MAKERS: dict[str, Callable[[Path], Path]] = {
     **{kind: lambda folder, kind=kind: make(kind, folder) for kind in KINDS},
     "camembert": lambda folder: _as(folder, "camembert"),
     "roberta of two types": lambda folder: _variant(folder, "roberta", type_vocab_size=2, hidden_act="relu"),
+    "roberta of two types, words of BERT": lambda folder: _variant(
+        folder, "roberta", make_tokenizer("bert"), type_vocab_size=2, pad_token_id=0
+    ),
     "electra, wide embeddings": lambda folder: _variant(folder, "electra", embedding_size=32),
     "albert, two groups": lambda folder: _variant(folder, "albert", num_hidden_groups=2, embedding_size=32),
     "bert, tokens of XLM-R": lambda folder: _bert_of_xlm_r(folder, 2),
@@ -524,6 +527,16 @@ def test_settings_mean_what_they_mean_to_transformers(kind: str, changes: dict[s
     found = qa.reader.predict([window], [LengthConfig.full(qa.shape.layers)])
     for ours, wanted in zip(found[:2], read(model, inputs), strict=True):
         np.testing.assert_allclose(ours, wanted, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(("kind", "pad"), [("roberta", 0), ("xlm-roberta", 3)])
+def test_a_model_that_takes_another_token_for_padding_is_one_line(kind: str, pad: int, tmp_path: Path) -> None:
+    folder = make(kind, tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    (folder / "config.json").write_text(json.dumps({**config, "pad_token_id": pad}), "utf-8")
+    with pytest.raises(WindowError, match=f"padding token has the id {pad}, which is '<") as caught:
+        QuestionAnswerer(folder)
+    assert "\n" not in str(caught.value)
 
 
 # Distances

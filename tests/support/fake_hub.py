@@ -217,9 +217,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def info(self, name: str, revision: str = "main") -> None:
         sha, files = self.commit_of(name, revision)
-        siblings = [{"rfilename": file} for file in files]
+        sized = "blobs" in dict(parse_qsl(urlsplit(self.path).query))
+        siblings = [{"rfilename": n} | ({"size": len(content)} if sized else {}) for n, content in files.items()]
         private = self.server.models[name].private
-        self.send(200, {"id": name, "modelId": name, "sha": sha, "private": private, "siblings": siblings})
+        card = re.match(rb"---\n(.*?)\n---", files.get("README.md", b""), re.DOTALL)
+        config = json.loads(files.get("config.json", b"{}"))
+        known = {key: config[key] for key in ("architectures", "model_type") if key in config}
+        about = {"cardData": yaml.safe_load(card[1]) if card else None, "config": known}
+        self.send(200, {"id": name, "modelId": name, "sha": sha, "private": private, "siblings": siblings, **about})
 
     def tree(self, name: str, revision: str) -> None:
         _, files = self.commit_of(name, revision)

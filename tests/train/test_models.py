@@ -187,7 +187,7 @@ def test_a_bert_gives_no_student_in_the_form_of_mpnet() -> None:
 def test_layers_of_another_architecture_are_refused() -> None:
     config = transformers.DistilBertConfig(vocab_size=60, dim=16, n_layers=1, n_heads=2, hidden_dim=24)
     teacher = transformers.DistilBertForQuestionAnswering(config)
-    with pytest.raises(TrainingError, match="from a BERT or an MPNet, not from a distilbert model") as error:
+    with pytest.raises(TrainingError, match="a ModernBERT, not from a distilbert model") as error:
         student_from_teacher(teacher, [0], None)
     one_line(error)
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shlex
-import subprocess
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -56,6 +54,9 @@ def missing(what: str, package: str, extra: str) -> str:
 
 def _joined(words: list[str]) -> str:
     """Return words as one line for the shell of this system; cmd.exe knows only double quotes."""
+    import shlex
+    import subprocess
+
     return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
 
 

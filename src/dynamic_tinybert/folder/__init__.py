@@ -18,7 +18,7 @@ from dynamic_tinybert.folder.files import (
     WEIGHTS,
     read_object,
 )
-from dynamic_tinybert.folder.hub import is_hub_name
+from dynamic_tinybert.folder.hub import find_conversion, is_hub_name
 from dynamic_tinybert.folder.reading import EMBEDDED, ModelFolder, called, open_folder
 from dynamic_tinybert.folder.saving import save_folder
 from dynamic_tinybert.folder.sentencepiece import SENTENCEPIECES, SentencePieces, read_sentencepieces
@@ -44,6 +44,7 @@ __all__ = [
     "added_tokens",
     "called",
     "family_of",
+    "find_conversion",
     "find_weight_files",
     "is_hub_name",
     "open_folder",

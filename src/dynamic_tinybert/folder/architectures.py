@@ -194,7 +194,6 @@ class Architecture:
         prefix: The prefix of the names of its tensors, except those of the head.
         names: Pairs of our name and transformers' name of a tensor, without the prefix and `.weight`.
         settings: The keys of sizes in its `config.json`, by our names.
-        typed: Whether token types tell its inputs' question and text apart.
         padded_positions: Whether a sequence's first position is the padding token's id plus 1.
         padding: The padding token's id, if transformers does not read it from the settings.
         activation: The activation if `config.json` names none.
@@ -210,7 +209,6 @@ class Architecture:
     prefix: str
     names: Names = _BERT
     settings: Mapping[str, str] = field(default_factory=lambda: _USUAL)
-    typed: bool = True
     padded_positions: bool = False
     padding: int | None = None
     activation: str = "gelu"
@@ -235,18 +233,11 @@ ARCHITECTURES: Final[Mapping[str, Architecture]] = MappingProxyType(
                 "feed_forward": "hidden_dim",
                 "activation": "activation",
             },
-            typed=False,
             epsilon=1e-12,
         ),
-        "roberta": Architecture(
-            model="RobertaForQuestionAnswering", prefix="roberta.", typed=False, padded_positions=True
-        ),
-        "xlm-roberta": Architecture(
-            model="XLMRobertaForQuestionAnswering", prefix="roberta.", typed=False, padded_positions=True
-        ),
-        "camembert": Architecture(
-            model="CamembertForQuestionAnswering", prefix="roberta.", typed=False, padded_positions=True
-        ),
+        "roberta": Architecture(model="RobertaForQuestionAnswering", prefix="roberta.", padded_positions=True),
+        "xlm-roberta": Architecture(model="XLMRobertaForQuestionAnswering", prefix="roberta.", padded_positions=True),
+        "camembert": Architecture(model="CamembertForQuestionAnswering", prefix="roberta.", padded_positions=True),
         "electra": Architecture(
             model="ElectraForQuestionAnswering",
             prefix="electra.",
@@ -257,7 +248,6 @@ ARCHITECTURES: Final[Mapping[str, Architecture]] = MappingProxyType(
             model="MPNetForQuestionAnswering",
             prefix="mpnet.",
             names=_MPNET,
-            typed=False,
             padded_positions=True,
             padding=1,
         ),
@@ -292,7 +282,6 @@ ARCHITECTURES: Final[Mapping[str, Architecture]] = MappingProxyType(
             prefix="model.",
             names=_MODERNBERT,
             settings={**_USUAL, "activation": "hidden_activation"},
-            typed=False,
             epsilon_setting=("norm_eps", 1e-5),
             positions=8192,
             heads=(("head.dense", "head.dense"), ("head.norm", "head.norm"), ("span", "classifier")),

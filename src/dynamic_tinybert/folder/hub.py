@@ -93,7 +93,8 @@ def fetch(
             if commit is None and not offline:
                 others = api.list_repo_files(model, revision=revision)
                 if revision in (None, "main") and has_pickle(others):
-                    commit = _conversion(api, model, path)
+                    commit = find_conversion(api, model, path.name)
+                    _note(path, commit)
             if commit is not None:
                 path = download(commit)
                 warn(f"{model} has a pickle on main: its safetensors are the conversion bot's, from commit {commit}")
@@ -134,14 +135,16 @@ def _has_weights(path: Path) -> bool:
     return any(path.glob("model*.safetensors*"))
 
 
-def _conversion(api: Any, model: str, path: Path) -> str | None:
-    """Return the commit of the conversion bot's open pull request for the snapshot of main at `path`, or None.
+def find_conversion(api: Any, model: str, main: str) -> str | None:
+    """Return the commit of the conversion bot's open pull request for the commit `main` of a model, or None.
 
-    It is noted in the cache, so that it is found without the network.
+    Args:
+        api: A `HfApi`.
+        model: The model's name.
+        main: The commit that the main branch is at.
     """
     from huggingface_hub import errors
 
-    main = path.name
     try:
         for each in api.get_repo_discussions(
             model, author=_CONVERTER, discussion_type="pull_request", discussion_status="open"
@@ -150,16 +153,21 @@ def _conversion(api: Any, model: str, path: Path) -> str | None:
                 continue
             commits = [commit.commit_id for commit in api.list_repo_commits(model, revision=each.git_reference)]
             if commits[1:2] == [main]:
-                with contextlib.suppress(OSError):
-                    write_whole(path.parents[1] / _NOTE, json.dumps({main: commits[0]}).encode())
                 return str(commits[0])
     except errors.HfHubHTTPError:  # the model has no discussions
         pass
     return None
 
 
+def _note(path: Path, commit: str | None) -> None:
+    """Note the conversion of the snapshot of main at `path`, so that it is found without the network."""
+    if commit is not None:
+        with contextlib.suppress(OSError):
+            write_whole(path.parents[1] / _NOTE, json.dumps({path.name: commit}).encode())
+
+
 def _noted(path: Path) -> str | None:
-    """Return the commit that `_conversion` noted for the snapshot of main at `path`, or None."""
+    """Return the commit that `_note` noted for the snapshot of main at `path`, or None."""
     try:
         found = json.loads((path.parents[1] / _NOTE).read_bytes())[path.name]
     except (OSError, ValueError, LookupError, TypeError):

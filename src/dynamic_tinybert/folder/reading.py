@@ -7,7 +7,6 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -189,6 +188,8 @@ def _read_folder(name: str, path: Path) -> ModelFolder:
     if path.is_file():
         raise ModelFolderError(f"{name} is a file: give the folder that holds {CONFIG} and {WEIGHTS}")
     if not name or not path.is_dir():
+        from difflib import get_close_matches
+
         hint = "check its name (a model on the Hub is called owner/name)"
         if near := get_close_matches(name.lower(), [EMBEDDED, *installed_models()]):
             hint = f"did you mean {near[0]!r}?"

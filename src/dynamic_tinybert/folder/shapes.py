@@ -137,7 +137,7 @@ def read_shape(file: Path, config: Mapping[str, Any]) -> tuple[str, ModelShape]:
         activation=activation,
         norm_epsilon=epsilon,
         significance=significance,
-        typed=theirs.typed and (types > 0 or not disentangled),
+        typed=types > 0,  # if the tokenizer makes types
         embedding=None if embedding == hidden else embedding,
         projected=shared or bottleneck is not None or embedding != hidden,
         first_position=first,

@@ -130,6 +130,27 @@ class TextTokenizer:
         usual = " or ".join(USUAL[name])
         raise WindowError(f"the tokenizer of {folder} has no {usual}: it is not the tokenizer of a supported model")
 
+    def check_padding(self, folder: Path, first_position: int) -> None:
+        """Check that a model whose positions begin after its padding token has this tokenizer's padding token.
+
+        RoBERTa counts the positions of tokens other than the padding token. If another token has its id, each one in a
+        text would move all that follow.
+
+        Args:
+            folder: The model folder, for the message.
+            first_position: The row of the position embeddings for a sequence's first token; 0 for other models.
+
+        Raises:
+            WindowError: The model's padding token is another token here.
+        """
+        theirs = first_position - 1
+        token = self._tokenizer.id_to_token(theirs) if first_position else None
+        if token is not None and theirs != self.pad:
+            raise WindowError(
+                f"{folder}: the model's padding token has the id {theirs}, which is {token!r:.30} in its tokenizer,"
+                f" whose padding token has the id {self.pad}: use the config.json and the tokenizer of the same model"
+            )
+
     def question(self, question: str, *, longest: int | None = None) -> Ints:
         """Return the token ids of a question. If it is longer than `longest`, cut it and warn."""
         ids = self._ids(self._encode(question.strip()))

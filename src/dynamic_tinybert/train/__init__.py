@@ -9,7 +9,11 @@ from dynamic_tinybert.files import extra
 with extra("train", "training"):
     from dynamic_tinybert.train.dropping import DynamicOutput
     from dynamic_tinybert.train.errors import TrainingError
-    from dynamic_tinybert.train.model import DynamicBertForQuestionAnswering, DynamicMPNetForQuestionAnswering
+    from dynamic_tinybert.train.model import (
+        DynamicBertForQuestionAnswering,
+        DynamicModernBertForQuestionAnswering,
+        DynamicMPNetForQuestionAnswering,
+    )
     from dynamic_tinybert.train.output import result_path
     from dynamic_tinybert.train.preflight import check_recipe
     from dynamic_tinybert.train.progress import Reporter
@@ -19,6 +23,7 @@ with extra("train", "training"):
 __all__ = [
     "DynamicBertForQuestionAnswering",
     "DynamicMPNetForQuestionAnswering",
+    "DynamicModernBertForQuestionAnswering",
     "DynamicOutput",
     "Recipe",
     "Reporter",

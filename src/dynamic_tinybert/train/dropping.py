@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
@@ -49,12 +49,12 @@ class DynamicOutput(QuestionAnsweringModelOutput):  # type: ignore[misc]
 
 
 class AttentionParts(NamedTuple):
-    """The parts of a layer's attention before its output, as modules: three projections `[hidden, hidden]`, dropout."""
+    """Queries, keys and values of a layer's attention, `[batch, slots, hidden]` each, and its dropout, a function."""
 
-    query: Any
-    key: Any
-    value: Any
-    dropout: Any
+    query: Tensor
+    key: Tensor
+    value: Tensor
+    dropout: Callable[[Tensor], Tensor]
 
 
 class _State(NamedTuple):
@@ -104,16 +104,34 @@ class DropAndRestore:
         raise NotImplementedError
 
     def encoder_layers(self) -> Any:
-        """Return the layers: modules with the parts `intermediate` and `output`."""
+        """Return the layers."""
         raise NotImplementedError
 
-    def attention_parts(self, layer: Any) -> AttentionParts:
-        """Return the parts of a layer's attention."""
+    def attention_parts(self, layer: Any, hidden: Tensor, at: Tensor) -> AttentionParts:
+        """Return what attention needs of the states `hidden`, `[batch, slots, hidden]`, of tokens at positions `at`."""
         raise NotImplementedError
 
     def attended(self, layer: Any, context: Tensor, hidden: Tensor) -> Tensor:
         """Return a layer's states after attention, from the mixed values `context`; all `[batch, slots, hidden]`."""
         raise NotImplementedError
+
+    def fed(self, layer: Any, attended: Tensor) -> Tensor:
+        """Return a layer's states after its feed-forward, `[batch, slots, hidden]`."""
+        states: Tensor = layer.output(layer.intermediate(attended), attended)
+        return states
+
+    def last_projection(self) -> Any:
+        """Return the last projection, to start and end logits."""
+        return self.qa_outputs
+
+    def logits_of(self, hidden: Tensor) -> Tensor:
+        """Return the logits of states, `[batch, slots, 2]`."""
+        logits: Tensor = self.last_projection()(hidden)
+        return logits
+
+    def reach(self, layer: Any) -> int | None:
+        """Return how far a layer's attention reaches to each side, in tokens; None if it is everywhere."""
+        return None
 
     def distances(self, tokens: int, device: torch.device) -> Tensor | None:
         """Return the bucket of the distance of each pair, `[queries, keys]`; None if the model has no distance bias."""
@@ -191,7 +209,7 @@ class DropAndRestore:
                 found = self._find(found, state, passed)
                 state, context = self._drop(state, context, votes, keep[:, number], most[number], buckets)
             attended = self.attended(layer, context, state.hidden)
-            state = state._replace(hidden=layer.output(layer.intermediate(attended), attended))
+            state = state._replace(hidden=self.fed(layer, attended))
             passed += 1
         found = self._find(found, state, passed)
         return DynamicOutput(
@@ -209,7 +227,7 @@ class DropAndRestore:
             self.config.save_pretrained(save_directory)
 
     def _begin(self, input_ids: Tensor, mask: Tensor, types: Tensor | None, buckets: Tensor | None) -> _State:
-        hidden = self.embed(input_ids, types).to(self.qa_outputs.weight.dtype)
+        hidden = self.embed(input_ids, types).to(self.last_projection().weight.dtype)
         at = torch.arange(input_ids.shape[1], device=input_ids.device).expand_as(input_ids)
         real = mask.bool()
         asking = real if significance_of(self.config) == "all" or types is None else types == 0
@@ -228,15 +246,14 @@ class DropAndRestore:
             The mixed values of each token, `[batch, slots, hidden]`; and the attention that it receives, summed over
             heads and the queries that count, float32 `[batch, slots]`, None without `voting`.
         """
-        parts, heads = self.attention_parts(layer), self.config.num_attention_heads
-
-        def split(x: Tensor) -> Tensor:
-            return x.unflatten(-1, (heads, -1)).transpose(1, 2).flatten(0, 1)
-
-        query, key, value = (split(part(state.hidden)) for part in parts[:3])
-        scale = 1 / math.sqrt(query.shape[-1])
+        parts, heads = self.attention_parts(layer, state.hidden, state.at), self.config.num_attention_heads
+        query, key, value = (x.unflatten(-1, (heads, -1)).transpose(1, 2).flatten(0, 1) for x in parts[:3])
+        scale, bias = 1 / math.sqrt(query.shape[-1]), state.bias.to(query.dtype)
+        if (reach := self.reach(layer)) is not None:
+            far = (state.at[:, :, None] - state.at[:, None, :]).abs() > reach
+            bias = bias + (far.to(bias.dtype) * _HIDDEN).repeat_interleave(heads, 0)
         # One pass over the scores: the product also scales, hides padding and adds the distance bias.
-        scores = torch.baddbmm(state.bias.to(query.dtype), query, key.transpose(1, 2), alpha=scale)
+        scores = torch.baddbmm(bias, query, key.transpose(1, 2), alpha=scale)
         probabilities = scores.softmax(-1)
         votes = _count(probabilities, state.asking & state.real, heads, learning=learning) if voting else None
         mixed = torch.bmm(parts.dropout(probabilities).to(value.dtype), value)
@@ -247,7 +264,8 @@ class DropAndRestore:
     ) -> tuple[_State, Tensor]:
         """Keep the most significant tokens, `keep` `[batch]` of each row, and their mixed values."""
         votes = votes.detach().masked_fill(~state.real, -1.0).masked_fill(state.at == 0, _ALWAYS)
-        chosen = votes.topk(most, dim=1).indices
+        # Of tokens that tie, the first goes on, as in the runtime: with local attention, tokens without neighbours tie.
+        chosen = votes.sort(dim=1, descending=True, stable=True).indices[:, :most]
         which = chosen[..., None].expand(-1, -1, context.shape[-1])
         at, hidden = state.at.gather(1, chosen), state.hidden.gather(1, which)
         real = torch.arange(most, device=at.device) < keep[:, None]
@@ -274,7 +292,7 @@ class DropAndRestore:
 
     def _find(self, found: _Found | None, state: _State, passed: int) -> _Found:
         """Update the results of the tokens that are left, which passed `passed` layers; keep those of other tokens."""
-        logits = self.qa_outputs(state.hidden).float()
+        logits = self.logits_of(state.hidden).float()
         count = torch.full_like(state.at, passed) * state.real
         if found is None:  # every slot is still in sequence order
             return _Found(logits, count)

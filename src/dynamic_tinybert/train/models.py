@@ -14,14 +14,22 @@ from transformers.utils import logging
 
 from dynamic_tinybert.errors import one_line
 from dynamic_tinybert.folder import EMBEDDED, ModelFolderError, open_folder, tensor_table
-from dynamic_tinybert.model import ModelShape
+from dynamic_tinybert.model import ModelShape, Modern, Significance
 from dynamic_tinybert.train.dropping import set_significance, significance_of
 from dynamic_tinybert.train.errors import TrainingError
 from dynamic_tinybert.train.features import Batch
-from dynamic_tinybert.train.model import DynamicBertForQuestionAnswering, DynamicMPNetForQuestionAnswering
+from dynamic_tinybert.train.model import (
+    DynamicBertForQuestionAnswering,
+    DynamicModernBertForQuestionAnswering,
+    DynamicMPNetForQuestionAnswering,
+)
 from dynamic_tinybert.train.vocabulary import Vocabulary, check_exists
 
-STUDENTS: Final[dict[str, Any]] = {"bert": DynamicBertForQuestionAnswering, "mpnet": DynamicMPNetForQuestionAnswering}
+STUDENTS: Final[dict[str, Any]] = {
+    "bert": DynamicBertForQuestionAnswering,
+    "mpnet": DynamicMPNetForQuestionAnswering,
+    "modernbert": DynamicModernBertForQuestionAnswering,
+}
 """The classes of students, by `model_type`."""
 
 _BERT_TO_MPNET = {
@@ -34,6 +42,8 @@ _BERT_TO_MPNET = {
     "output.dense": "output.dense",
     "output.LayerNorm": "output.LayerNorm",
 }
+_DROPOUTS = {"modernbert": ("attention_dropout", "embedding_dropout", "mlp_dropout", "classifier_dropout")}
+_USUAL_DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob")
 
 
 class Inputs:
@@ -96,6 +106,16 @@ def shape_of(config: Any) -> ModelShape:
         vocabulary=config.vocab_size,
         positions=config.max_position_embeddings - (2 if config.model_type in ("mpnet", "roberta") else 0),
         significance=significance_of(config),
+        modern=_modern_of(config) if config.model_type == "modernbert" else None,
+    )
+
+
+def _modern_of(config: Any) -> Modern:
+    types = config.layer_types
+    return Modern(
+        bases=tuple(float(config.rope_parameters[kind]["rope_theta"]) for kind in types),
+        local=tuple(kind == "sliding_attention" for kind in types),
+        reach=config.local_attention // 2,
     )
 
 
@@ -132,16 +152,16 @@ def load_model(model: str | Path) -> Any:
 
 
 def load_student(model: str | Path) -> Any:
-    """Load a BERT or an MPNet as a student, in float32, from a folder of transformers or of this package.
+    """Load a BERT, an MPNet or a ModernBERT as a student, in float32, from a folder of transformers or of this package.
 
     Args:
         model: The folder, a name on the Hub, or `embedded`.
 
     Returns:
-        A `DynamicBertForQuestionAnswering` or a `DynamicMPNetForQuestionAnswering`.
+        A model of `STUDENTS`.
 
     Raises:
-        TrainingError: It cannot be loaded, or is neither BERT nor MPNet.
+        TrainingError: It cannot be loaded, or has another architecture.
     """
     if str(model) == EMBEDDED:
         return _from_folder(model, DynamicBertForQuestionAnswering)
@@ -159,37 +179,60 @@ def check_student(model: str | Path, config: Any) -> None:
     """
     if config.model_type not in STUDENTS:
         raise TrainingError(
-            f"a student must be a BERT or an MPNet, and {model} is a checkpoint of another architecture, "
+            f"a student must be a BERT, an MPNet or a ModernBERT, and {model} is a checkpoint of another architecture, "
             f"{config.model_type}: give another checkpoint"
         )
 
 
+def check_voters(config: Any, rule: Significance | None) -> None:
+    """Check that a rule of significance suits a student's architecture; None is the rule of its configuration.
+
+    Raises:
+        TrainingError: It does not: with local attention, most tokens are not within reach of the question.
+    """
+    local = config.model_type == "modernbert" and "sliding_attention" in config.layer_types
+    if local and (rule or significance_of(config)) == "question":
+        raise TrainingError("voters: question does not suit a ModernBERT, whose attention is local: set voters: all")
+
+
 def set_dropout(model: Any, dropout: float) -> None:
     """Set a student's dropout of states and of attention, in its modules and its configuration."""
-    model.config.hidden_dropout_prob = model.config.attention_probs_dropout_prob = dropout
+    for name in _DROPOUTS.get(model.config.model_type, _USUAL_DROPOUTS):
+        setattr(model.config, name, dropout)
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = dropout
+        elif isinstance(getattr(module, "out_drop", None), torch.nn.Module):  # ModernBERT's attention
+            module.attention_dropout, module.out_drop = dropout, torch.nn.Dropout(dropout)
+
+
+def form_of(form: str | None, teacher: Any) -> str:
+    """Return the architecture of a student that takes layers from a teacher, given by its configuration.
+
+    By default it is a BERT, or a ModernBERT if the teacher is one.
+    """
+    return form or ("modernbert" if teacher.model_type == "modernbert" else "bert")
 
 
 def student_from_teacher(teacher: Any, layers: list[int], ids: Tensor | None, form: str = "bert") -> Any:
     """Make a student from a teacher's embeddings, head and some of its layers, as TinyBERT6L from every second layer.
 
     Args:
-        teacher: A fine-tuned BERT or MPNet for question answering.
+        teacher: A fine-tuned BERT, MPNet or ModernBERT for question answering.
         layers: The numbers of the layers to take, from 0.
-        ids: The teacher's id for each id of the student; None if they are the same. It is not used for `mpnet`: such a
-            student has the teacher's ids.
-        form: `bert`; or `mpnet`, which keeps the distance bias of an MPNet teacher.
+        ids: The teacher's id for each id of the student; None if they are the same. It is used for `bert` only: other
+            students have the teacher's ids.
+        form: `bert`; or `mpnet`, which keeps the distance bias of an MPNet teacher; or `modernbert`, for a ModernBERT
+            teacher.
 
     Returns:
-        A `DynamicBertForQuestionAnswering` or a `DynamicMPNetForQuestionAnswering`.
+        A model of `STUDENTS`.
 
     Raises:
         TrainingError: The teacher has another architecture, or has no such layer.
     """
     check_layers(teacher.config, layers, form)
-    return _mpnet_of(teacher, layers) if form == "mpnet" else _bert_of(teacher, layers, ids)
+    return _bert_of(teacher, layers, ids) if form == "bert" else _same_of(teacher, layers)
 
 
 def check_layers(teacher: Any, layers: list[int], form: str) -> None:
@@ -201,23 +244,31 @@ def check_layers(teacher: Any, layers: list[int], form: str) -> None:
     kind = teacher.model_type
     if kind not in STUDENTS:
         raise TrainingError(
-            f"a student takes layers from a BERT or an MPNet, not from a {kind} model: give a checkpoint"
+            f"a student takes layers from a BERT, an MPNet or a ModernBERT, not from a {kind} model: give a checkpoint"
         )
     if form == "mpnet" != kind:
         raise TrainingError(
             f"a student in the form of MPNet takes layers from an MPNet, not from a {kind} model: set student.form: "
             "bert, or give an MPNet teacher"
         )
+    if (form == "modernbert") != (kind == "modernbert"):
+        raise TrainingError(
+            f"a student in the form of {form} takes no layers from a {kind} model: leave student.form out, or give "
+            "another teacher"
+        )
     if not layers or not all(0 <= layer < teacher.num_hidden_layers for layer in layers):
         raise TrainingError(f"the teacher has layers 0 to {teacher.num_hidden_layers - 1}, not {layers}")
 
 
-def _mpnet_of(teacher: Any, layers: list[int]) -> DynamicMPNetForQuestionAnswering:
-    config = copy.deepcopy(teacher.config)
+def _same_of(teacher: Any, layers: list[int]) -> Any:
+    """Make a student of the teacher's own architecture."""
+    config, kind = copy.deepcopy(teacher.config), teacher.config.model_type
     config.num_hidden_layers = len(layers)
-    student = DynamicMPNetForQuestionAnswering(config)
+    if kind == "modernbert":
+        config.layer_types = [config.layer_types[layer] for layer in layers]
+    student = STUDENTS[kind](config)
     weights = teacher.state_dict()
-    start = "mpnet.encoder.layer."
+    start = "mpnet.encoder.layer." if kind == "mpnet" else "model.layers."
 
     def theirs(name: str) -> str:
         if not name.startswith(start):
@@ -225,8 +276,13 @@ def _mpnet_of(teacher: Any, layers: list[int]) -> DynamicMPNetForQuestionAnsweri
         number, _, rest = name.removeprefix(start).partition(".")
         return f"{start}{layers[int(number)]}.{rest}"
 
-    student.load_state_dict({name: weights[theirs(name)].clone() for name in student.state_dict()})
+    student.load_state_dict({name: _weight(weights, theirs(name), name, student) for name in student.state_dict()})
     return student
+
+
+def _weight(weights: dict[str, Tensor], theirs: str, name: str, student: Any) -> Tensor:
+    """Return a copy of the teacher's weight; the student's own if the teacher's first layer has no such norm."""
+    return (weights[theirs] if theirs in weights else student.state_dict()[name]).clone()
 
 
 def _bert_of(teacher: Any, layers: list[int], ids: Tensor | None) -> DynamicBertForQuestionAnswering:

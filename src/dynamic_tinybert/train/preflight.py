@@ -16,7 +16,14 @@ from dynamic_tinybert.inference import WindowError, check_lengths
 from dynamic_tinybert.squad import Question, SquadFile, read_squad
 from dynamic_tinybert.train.arithmetic import cpu_has_bf16
 from dynamic_tinybert.train.errors import TrainingError
-from dynamic_tinybert.train.models import check_layers, check_student, read_config, shape_of
+from dynamic_tinybert.train.models import (
+    check_layers,
+    check_student,
+    check_voters,
+    form_of,
+    read_config,
+    shape_of,
+)
 from dynamic_tinybert.train.recipe import Recipe, models_of
 from dynamic_tinybert.train.schedule import check_disk
 from dynamic_tinybert.train.settings import IntermediateStage, LogitsStage, Student, StudentStage, TeacherStage
@@ -276,11 +283,16 @@ def _first_teacher(recipe: Recipe) -> str | None:
 def _student_config(student: Student, teacher: Any, models: _Models) -> Any:
     """Return the configuration of a student, as far as it is known before its teacher is trained."""
     if student.checkpoint is not None:
-        return models.checkpoint(student)
+        config = models.checkpoint(student)
+        check_voters(config, student.voters)
+        return config
     layers = student_layers(student, teacher)
-    check_layers(teacher, layers, student.form or "bert")
+    check_layers(teacher, layers, form_of(student.form, teacher))
+    check_voters(teacher, student.voters)
     config = copy.deepcopy(teacher)
     config.num_hidden_layers = len(layers)
+    if config.model_type == "modernbert":
+        config.layer_types = [teacher.layer_types[layer] for layer in layers]
     return config
 
 

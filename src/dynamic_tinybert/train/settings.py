@@ -88,10 +88,11 @@ class Student(Strict):
     """What the student starts from: either `checkpoint` or `teacher_layers`.
 
     Attributes:
-        checkpoint: A BERT or an MPNet: a folder, a name on the Hub, or `embedded`.
+        checkpoint: A BERT, an MPNet or a ModernBERT: a folder, a name on the Hub, or `embedded`.
         teacher_layers: Layers of the teacher, from 0, or `every_second`; its embeddings and head are taken too.
-        form: The architecture of a student made from teacher layers: `bert` (the default), or `mpnet`, which keeps the
-            distance bias of an MPNet teacher. With `checkpoint`, leave it out.
+        form: The architecture of a student made from teacher layers: `bert`; or `mpnet`, which keeps the distance bias
+            of an MPNet teacher; or `modernbert`. It is `modernbert` by default for a ModernBERT teacher, otherwise
+            `bert`. With `checkpoint`, leave it out.
         voters: The rule of significance, see `ModelShape.significance`; by default that of the checkpoint or teacher.
         dropout: The dropout of states and of attention. By default it is 0 if the first stage learns from stored
             logits, otherwise that of the checkpoint or teacher.
@@ -99,7 +100,7 @@ class Student(Strict):
 
     checkpoint: str | None = None
     teacher_layers: Literal["every_second"] | tuple[Annotated[int, Field(ge=0)], ...] | None = None
-    form: Literal["bert", "mpnet"] | None = None
+    form: Literal["bert", "mpnet", "modernbert"] | None = None
     voters: Significance | None = None
     dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
 
