@@ -54,8 +54,8 @@ def main() -> None:
     }
     text = _HEAD.format(version=tokenizers.__version__)
     for name, condition in tables.items():
-        values = ", ".join(map(str, ranges(condition)))
-        text += f"export const {name} = [\n{textwrap.fill(values, 118, initial_indent='  ', subsequent_indent='  ')},\n];\n\n"
+        lines = textwrap.fill(", ".join(map(str, ranges(condition))), 116)
+        text += f"export const {name} = [\n{textwrap.indent(lines, '  ')},\n];\n\n"
     TARGET.write_text(text.rstrip() + "\n", "utf-8")
 
 

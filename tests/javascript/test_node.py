@@ -37,7 +37,14 @@ def columns(tokenizer: TextTokenizer, text: str) -> list[Any]:
 
 
 def token_cases(tokenizer: TextTokenizer) -> list[list[Any]]:
-    texts = ["", " \n", "a\ud800b \udc00", "x" * 101 + " " + "y" * 100, "[SEP] [CLS] ##ing [unk]", *strings_of_scripts(1500)]
+    texts = [
+        "",
+        " \n",
+        "a\ud800b \udc00",
+        "x" * 101 + " " + "y" * 100,
+        "[SEP] [CLS] ##ing [unk]",
+        *strings_of_scripts(1500),
+    ]
     texts += [" ".join(strings_of_scripts(1500, seed=1)), "é" * 70_000, "a," * 40_000, "語" * 66_000]
     # Every character of any script but the large ones of one kind, between letters and alone.
     every = [c for c in assigned(0, 0x10FFFF) if not 0x3400 <= ord(c) <= 0xD7A3 and not 0xE000 <= ord(c) <= 0xF8FF]

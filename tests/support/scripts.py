@@ -24,8 +24,9 @@ PARTS = (
     "https://example.org/a?b=c.", "www.site.com,", "ada@mail.example", "--dry-run", "-v", "@wraps", "/usr/lib/x.so",
     "../a/b", "setup.py", "main.rs", "f()", "os.path.join()", "max_seq_len", "Dr. Smith", "e.g.", "J. S. Bach", "No. 5",
     "(see", "below)", "[1]", "{x}", "“quoted", "words”", "„unten“", '"straight"', '5"', '"open', "»x«", "(", ")", "”",
-    "東京は", "日本の首都です。", "「京都」", "ภาษาไทย", "한국어", "русский", "שלום", "مرحبا", "हिन्दी", "e\u0301te\u0301",
-    "😀", "👩\u200d🚀", "🇫🇷🇩🇪", "👍🏽", "𝒯ower", "don't", "well-known", "end.", "end!", "why?", "so:", "a;", "x,", ",",
+    "東京は", "日本の首都です。", "「京都」", "ภาษาไทย", "한국어", "русский", "שלום", "مرحبا", "हिन्दी",
+    "e\u0301te\u0301", "😀", "👩\u200d🚀", "🇫🇷🇩🇪", "👍🏽", "𝒯ower", "don't", "well-known", "end.", "end!",
+    "why?", "so:", "a;", "x,", ",",
     "- item", "• point", "1. one", "(b) two", "# Heading", "| cell |", "…", "—",
 )  # fmt: skip
 BREAKS = (" ",) * 14 + ("\n", "\n", "\n\n", "\n \n", "\r\n", "\t", "\f", "  ", " | ", "\n- ", "\n1. ", ". ", ", ")

@@ -66,9 +66,7 @@ def save_onnx_folder(
     return target
 
 
-def describe(
-    folder: ModelFolder, table: ConfigTable, tokenizer: TextTokenizer, precision: Precision
-) -> dict[str, Any]:
+def describe(folder: ModelFolder, table: ConfigTable, tokenizer: TextTokenizer, precision: Precision) -> dict[str, Any]:
     """Return the content of `answering.json`."""
     calibration = Calibration.read(folder.calibration)
     return {
