@@ -15,10 +15,10 @@ pytest.importorskip("playwright", reason="needs playwright: pip install playwrig
 
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from benchmarks.browser.pages import serving
 from dynamic_tinybert import Answer, QuestionAnswerer
 from dynamic_tinybert.squad import read_squad
 from support.data import SQUAD, needs_squad
-from support.pages import serving
 
 pytestmark = [pytest.mark.browser]
 

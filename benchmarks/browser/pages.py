@@ -29,6 +29,22 @@ window.ask = async (model, options, pairs, threads) => {
   }
   return found;
 };
+window.askTimed = async (model, options, pairs, threads) => {
+  models[model] ??= await load(`/${model}/`, { threads });
+  const found = [];
+  for (const pair of pairs) {
+    const begin = performance.now();
+    const answer = await models[model].ask(...pair, options);
+    found.push({ ...answer, milliseconds: performance.now() - begin });
+  }
+  return found;
+};
+window.firstAnswer = async (model) => {
+  const qa = await load(`/${model}/`, { threads: 1 });
+  const opened = performance.now();
+  await qa.ask("Where is the tower?", "The tower stands in Paris.");
+  return [opened, performance.now()]; // since the page was asked for
+};
 window.loadOnly = async (address) => load(address).then(() => "loaded", (error) => `${error.name}: ${error.message}`);
 window.ready = true;
 </script>
