@@ -210,8 +210,8 @@ def _in_python(qa: QuestionAnswerer, budget: Budget) -> Callable[[Asked], float]
 
 def equal(args: argparse.Namespace, precision: Precision) -> list[dict[str, Any]]:
     """How many answers are equal, and F1, by budget."""
-    chosen, rows = questions(args, args.many), []
-    say = common.Progress()
+    chosen, say = questions(args, args.many), common.Progress()
+    rows: list[dict[str, Any]] = []
     with chromium() as browser, serving(roots(args.work)) as address:
         page = opened(browser, address)
         qa = QuestionAnswerer(precision=precision, threads=2)
@@ -224,7 +224,8 @@ def equal(args: argparse.Namespace, precision: Precision) -> list[dict[str, Any]
 def _compare(
     page: Page, qa: QuestionAnswerer, precision: str, budget: Budget, chosen: list[Question]
 ) -> Mapping[str, float]:
-    same, furthest = 0, []
+    same = 0
+    furthest: list[float] = []
     f1: tuple[list[float], list[float]] = ([], [])
     for i in range(0, len(chosen), 50):
         part = chosen[i : i + 50]
