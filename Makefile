@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test check rest test-slow test-serve test-ray test-milvus test-frameworks test-all lint format bench dist docs lock clean
+.PHONY: demo test check rest test-slow test-serve test-ray test-milvus test-frameworks test-javascript test-all lint format bench dist docs lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -16,6 +16,7 @@ help:
 	@echo "make test-ray    a cluster: two nodes of Ray on this machine, one of which is killed"
 	@echo "make test-milvus an index in Milvus, with the server that milvus-lite brings"
 	@echo "make test-frameworks  the components for LangChain and LlamaIndex; not in make check: they bring 230 MB"
+	@echo "make test-javascript  the package for browsers, in Node.js and in Chromium; not in make check: npm brings 170 MB"
 	@echo "make test-all    all tests, those of minutes too"
 	@echo "make lint        ruff, mypy, and import-linter, which holds the order of the rooms"
 	@echo "make docs        the documentation site, in build/docs; fails at a warning or a link that leads nowhere"
@@ -55,6 +56,11 @@ $(VENV)/.test-frameworks: $(VENV)/.test
 	$(PIP) --editable '.[test-frameworks]'
 	@touch $@
 
+$(VENV)/.test-javascript: $(VENV)/.test javascript/package-lock.json
+	$(PIP) --editable '.[test-javascript]'
+	npm --prefix javascript ci --no-audit --no-fund
+	@touch $@
+
 $(VENV)/.lint: $(VENV)/.installed
 	$(PIP) --editable '.[lint]'
 	@touch $@
@@ -75,14 +81,14 @@ demo: $(VENV)/.installed
 	$(BIN)/python examples/demo.py
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not long and not serve and not ray and not milvus and not frameworks"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not long and not serve and not ray and not milvus and not frameworks and not javascript"
 
 check: test rest
 
 rest: lint docs test-slow test-serve test-ray test-milvus
 
 test-slow: $(VENV)/.test
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "slow and not long and not serve and not ray and not milvus and not frameworks"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "slow and not long and not serve and not ray and not milvus and not frameworks and not javascript"
 
 test-serve: $(VENV)/.test-serve
 	@command -v chromium >/dev/null || echo "Without Chromium the page is not tested; on Debian: apt-get install chromium"
@@ -97,7 +103,10 @@ test-milvus: $(VENV)/.test-milvus
 test-frameworks: $(VENV)/.test-frameworks
 	$(BIN)/python -m pytest -m "frameworks and not long"
 
-test-all: $(VENV)/.test-serve $(VENV)/.test-ray $(VENV)/.test-milvus $(VENV)/.test-frameworks
+test-javascript: $(VENV)/.test-javascript
+	$(BIN)/python -m pytest -m "javascript and not long"
+
+test-all: $(VENV)/.test-serve $(VENV)/.test-ray $(VENV)/.test-milvus $(VENV)/.test-frameworks $(VENV)/.test-javascript
 	$(BIN)/python -m pytest
 
 lint: $(VENV)/.lint

@@ -66,7 +66,7 @@ NEVER_RUN = {
 }
 
 # Other people's programs, which are taken as they are: they would change a repository, a registry or an account.
-FOREIGN = {"claude", "git", "hf", "podman", "twine", "ray", "serve"}
+FOREIGN = {"claude", "git", "hf", "podman", "twine", "ray", "serve", "npm"}
 
 # Where the pages say that a server is, and the pages that are of nothing else.
 SERVER = "127.0.0.1:8000"
@@ -452,7 +452,7 @@ def check_command(line: str) -> None:
         assert SERVER in line, f"{line}: of another server"
     elif words[1:3] == ["-m", "venv"] or words[:2] == [".", ".venv/bin/activate"]:
         pass  # the tests have an environment
-    elif words[0] not in FOREIGN and words[1:3] not in (["-m", "twine"], ["-m", "milvus_lite"]):
+    elif words[0] not in FOREIGN and words[1:3] not in (["-m", "twine"], ["-m", "milvus_lite"], ["-m", "http.server"]):
         raise AssertionError(f"nobody knows how to check {line!r}: teach tests/support/documents.py, or mark the block")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,6 +11,14 @@ import typer
 from dynamic_tinybert.cli import console
 
 ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help=console.MODEL_HELP)]
+
+
+class Format(str, Enum):
+    """The values of `export --format`."""
+
+    transformers = "transformers"
+    onnx = "onnx"
+    onnx_file = "onnx-file"
 
 
 def info(
@@ -91,23 +100,39 @@ def export(
     model: ModelArgument,
     target: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder, or a file that ends in .onnx.")],
     force: Annotated[bool, typer.Option("--force", help="Overwrite what is there.")] = False,
+    format_: Annotated[
+        Format | None,
+        typer.Option("--format", help="What to write.  [default: onnx-file if DIR ends in .onnx, or transformers]"),
+    ] = None,
+    precision: Annotated[
+        console.Precision,
+        typer.Option(help="Arithmetic of an onnx folder: auto is the one in which the model was measured."),
+    ] = console.Precision.auto,
 ) -> None:
-    """Write a model as a folder that transformers reads, or as an ONNX file.
+    """Write a model as a folder that transformers reads, as an ONNX file, or as a folder for the browser.
 
     \b
       dynamic-tinybert export embedded ./my-model
       dynamic-tinybert export embedded ./my-model.onnx
+      dynamic-tinybert export embedded ./for-the-browser --format onnx
 
     The folder loads with AutoTokenizer.from_pretrained and AutoModelForQuestionAnswering.from_pretrained. The ONNX
     file takes input_ids, attention_mask, token_type_ids [batch, tokens] and lengths [batch, layers], the tokens that
     each row keeps after each layer, and gives start_logits, end_logits and layers_passed [batch, tokens].
+    With --format onnx, DIR gets that graph as model.onnx, the tokenizer, and the table in answering.json: what the
+    JavaScript package reads.
     """
     from dynamic_tinybert.folder import save_folder
+    from dynamic_tinybert.publish import save_onnx_folder
     from dynamic_tinybert.runtime import export_onnx
 
     target = target.expanduser()
+    if format_ is None:
+        format_ = Format.onnx_file if target.suffix.lower() == ".onnx" else Format.transformers
+    if precision != console.Precision.auto and format_ != Format.onnx:
+        console.fail(f"--precision {precision.value} is for --format onnx", misuse=True)
     folder = console.open_model(model)
-    onnx = target.suffix.lower() == ".onnx"
+    onnx = format_ == Format.onnx_file
     if target.is_file() and not onnx:
         console.fail(f"{target} is a file: give a new folder, or a file that ends in .onnx")
     there = target.is_symlink() or target.is_file() or (target.is_dir() and any(target.iterdir()))
@@ -116,6 +141,8 @@ def export(
     if onnx:
         target.parent.mkdir(parents=True, exist_ok=True)
         export_onnx(folder.shape, folder.weights, target)
+    elif format_ == Format.onnx:
+        save_onnx_folder(folder, target, precision=precision.value, overwrite=force)
     else:
         save_folder(folder, target, overwrite=force)
     print(target)

@@ -163,6 +163,10 @@ class TextTokenizer:
         """Return approximately the text of token ids, for messages."""
         return str(self._tokenizer.decode(list(ids)))
 
+    def to_json(self) -> str:
+        """Return the content of a `tokenizer.json` that tokenizes as this does."""
+        return str(self._tokenizer.to_str())
+
     def text(self, text: str) -> Iterator[Tokens]:
         """Yield the tokens of a text, one piece at a time; nothing if the text has no tokens."""
         for begin, end in pieces(text):

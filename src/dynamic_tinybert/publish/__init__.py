@@ -1,4 +1,4 @@
-"""Write model cards, and publish a model folder on the Hugging Face Hub."""
+"""Write model cards, publish a model folder on the Hugging Face Hub, and write a model for other runtimes."""
 
 from dynamic_tinybert.publish.card import (
     PREJUDICES,
@@ -9,6 +9,7 @@ from dynamic_tinybert.publish.card import (
     complete_card,
     compose_card,
 )
+from dynamic_tinybert.publish.onnx_folder import save_onnx_folder
 from dynamic_tinybert.publish.push import Push, push_model
 from dynamic_tinybert.publish.upload import without_bars
 
@@ -22,5 +23,6 @@ __all__ = [
     "complete_card",
     "compose_card",
     "push_model",
+    "save_onnx_folder",
     "without_bars",
 ]

@@ -11,7 +11,12 @@ from dynamic_tinybert.runtime.onnx_writer import Graph
 
 
 def build_graph(
-    shape: ModelShape, weights: Weights, *, precision: Precision = "fp32", fused_attention: bool = True
+    shape: ModelShape,
+    weights: Weights,
+    *,
+    precision: Precision = "fp32",
+    fused_attention: bool = True,
+    packed: bool = False,
 ) -> Graph:
     """Build the graph of a model.
 
@@ -31,7 +36,10 @@ def build_graph(
             token's projections depend on no other token. The products are of unsigned activations and signed weights;
             see `multiplies_exactly`.
         fused_attention: Use the Attention operator of ONNX 23, the fastest in ONNX Runtime. Without it the graph
-            needs only operators of ONNX 20, which other runtimes also have.
+            needs only operators of ONNX 20, which other runtimes also have; in INT8 also one of ONNX Runtime's own,
+            MatMulIntegerToFloat, which its WebAssembly build has.
+        packed: In float32, leave the projections that are stored in INT8 as they are, and multiply them by their
+            scales in the graph: a file of a quarter of the size. ONNX Runtime does it once, when it opens the graph.
     """
     builder: type[Builder] = Builder
     if shape.disentangled:
@@ -40,4 +48,4 @@ def build_graph(
         builder = ModernBuilder
     elif shape.bottleneck:
         builder = BottleneckBuilder
-    return builder(shape, weights, precision, fused_attention).build()
+    return builder(shape, weights, precision, fused_attention, packed).build()

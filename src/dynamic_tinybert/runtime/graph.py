@@ -67,13 +67,17 @@ class Builder:
 
     found_width = _FOUND
 
-    def __init__(self, shape: ModelShape, weights: Weights, precision: Precision, fused_attention: bool) -> None:
+    def __init__(
+        self, shape: ModelShape, weights: Weights, precision: Precision, fused_attention: bool, packed: bool = False
+    ) -> None:
         self.shape = shape
         self.given = weights
         self.int8 = precision == "int8"
         self.fused_attention = fused_attention
         self.g = Graph("dynamic_tinybert")
         self.added: set[str] = set()
+        self.packed = packed
+        self.unpacked: dict[str, str] = {}  # the float32 of packed weights, by the names of their projections
 
     @property
     def biased_heads(self) -> bool:
@@ -103,13 +107,17 @@ class Builder:
         Its outputs are multiplied by `factor`: one number, or one for each, `[out]`.
         """
         scale = np.asarray(factor, np.float32)
+        stored = self.given[f"{name}.weight"]
+        if not self.int8 and self.packed and isinstance(stored, QuantizedTensor):
+            values = self.g.weight(f"{name}.matrix", np.ascontiguousarray(stored.values.T))
+            by_column = self.weight(f"{name}.scale", stored.scale * scale)
+            self.unpacked[name] = self.g.node("Mul", self.g.node("Cast", values, to=_FLOAT), by_column)
+            return
         if not self.int8:
             matrix = self.float32(f"{name}.weight")
             self.weight(f"{name}.matrix", (matrix if (scale == 1).all() else matrix * scale[..., None]).T)
             return
-        value = self.given[f"{name}.weight"]
-        if not isinstance(value, QuantizedTensor):
-            value = QuantizedTensor.round(value)
+        value = stored if isinstance(stored, QuantizedTensor) else QuantizedTensor.round(stored)
         self.weight(f"{name}.scale", value.scale * scale)
         self.g.weight(f"{name}.matrix", np.ascontiguousarray(value.values.T))
 
@@ -409,7 +417,7 @@ class Builder:
     def project(self, g: Graph, x: Prepared, name: str) -> str:
         """Multiply by the weight of a projection, [batch, slots, out], without its bias."""
         if not self.int8:
-            return g.node("MatMul", x.x, f"{name}.matrix")
+            return g.node("MatMul", x.x, self.unpacked.get(name, f"{name}.matrix"))
         one, middle = g.constant(1, np.float32), g.constant(_MIDDLE, np.uint8)
         y = g.node("MatMulIntegerToFloat", x.x, f"{name}.matrix", one, f"{name}.scale", middle, domain="com.microsoft")
         return g.node("Mul", y, x.scale)

@@ -273,8 +273,17 @@ def _version(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in text.split(".")[:2])
 
 
-def export_onnx(shape: ModelShape, weights: Weights, path: str | os.PathLike[str]) -> None:
-    """Write a model as one ONNX file, graph and weights, for any runtime that supports ONNX 20.
+def export_onnx(
+    shape: ModelShape,
+    weights: Weights,
+    path: str | os.PathLike[str],
+    *,
+    precision: Precision = "fp32",
+    packed: bool = False,
+) -> None:
+    """Write a model as one ONNX file, graph and weights.
+
+    In float32 it is for any runtime that supports ONNX 20, in INT8 for ONNX Runtime. See `build_graph`.
 
     Raises:
         OSError: The file cannot be written.
@@ -282,5 +291,5 @@ def export_onnx(shape: ModelShape, weights: Weights, path: str | os.PathLike[str
     path = Path(path)
     if not path.name:
         raise IsADirectoryError(errno.EISDIR, "is a folder, not a file to write", str(path))
-    graph = build_graph(shape, weights, fused_attention=False)
+    graph = build_graph(shape, weights, precision=precision, fused_attention=False, packed=packed)
     write_whole(path, encode_model(graph, opset=PORTABLE_OPSET))
