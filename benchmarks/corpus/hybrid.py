@@ -1,9 +1,10 @@
 """Measure word vectors beside BM25: recall, time, size, answers. `scripts/distill_vectors.py` makes the vectors.
 
-usage: python -m benchmarks.corpus.hybrid recall --vectors V256.npz V128.npz --work DIR --data SQUAD
-       python -m benchmarks.corpus.hybrid time|answers --vectors V256.npz --work DIR --data SQUAD
+usage: python -m benchmarks.corpus.hybrid recall --vectors V256.npz V128.npz --work DIR
+       python -m benchmarks.corpus.hybrid squad --vectors V256.npz --work DIR --names 'parts 256, 40'
+       python -m benchmarks.corpus.hybrid time|answers --vectors V256.npz --work DIR --weight 40
 
-`recall` chooses on the questions that are not SQuAD's, half by half, and reports SQuAD beside. The retrievers:
+`recall` chooses on the questions that are not SQuAD's, half by half; `squad` measures what was chosen. The retrievers:
 
 - parts: the vectors of up to 8 parts of a passage, joined sentences; BM25's first 200 are ranked by BM25 plus a weight
   times the highest cosine of a part. The vectors are in memory.
@@ -14,13 +15,10 @@ usage: python -m benchmarks.corpus.hybrid recall --vectors V256.npz V128.npz --w
 
 from __future__ import annotations
 
-import gzip
-import random
 import re
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,121 +27,17 @@ import tantivy
 from tokenizers import Tokenizer
 
 from benchmarks import common
+from benchmarks.corpus.hybrid_sets import Asked, Texts, own_questions, squad_questions
 from benchmarks.corpus.paraphrase import WordNet, paraphrase
-from benchmarks.quality.suite import SUITE, read_suite
-from dynamic_tinybert.corpus import Corpus, Hit, Passage
+from dynamic_tinybert.corpus import Hit
 from dynamic_tinybert.corpus.index.analyzer import question_words, words_of
+from dynamic_tinybert.corpus.index.schema import passage_of
 
-DEBIAN = Path(__file__).with_name("debian.tsv")
-DOCUMENTS = Path("/usr/share/doc")
-NAMES = re.compile(r"(README.*|.*FAQ.*|.*\.(txt|md)|NEWS\.Debian)(\.gz)?", re.IGNORECASE)
-LARGEST = 300_000  # bytes of a document, unless questions name it
 AT = (1, 5, 20)
+HEADER = ("", *(f"recall at {k}" for k in AT), *(f"gain at {k}" for k in AT))
 DEPTH, PARTS = 200, 8
 SENTENCE = re.compile(r"(?<=[.!?])\s+|\n\s*\n")
 EMBEDDED = common.ROOT / "src/dynamic_tinybert/embedded/tokenizer.json"
-
-
-# The texts and the questions.
-
-
-@dataclass
-class Asked:
-    """A question, the sentence that answers it, the passages that are right (by number), accepted answers."""
-
-    question: str
-    sentence: str
-    right: set[int]
-    answers: Sequence[str] = ()
-
-
-@dataclass
-class Texts:
-    """An index and its passages."""
-
-    corpus: Corpus
-    passages: list[Passage] = field(default_factory=list)
-    of: dict[str, list[int]] = field(default_factory=dict)  # passages by document
-
-    def __post_init__(self) -> None:
-        for info in self.corpus.documents():
-            for passage in self.corpus.index.document(info.name):
-                self.of.setdefault(passage.document, []).append(len(self.passages))
-                self.passages.append(passage)
-        self.at = {(one.document, one.number): number for number, one in enumerate(self.passages)}
-
-    def asked(self, question: str, document: str, quotes: Sequence[str]) -> Asked:
-        """Find the passages of a document that have one of the quotes as whole words, and a sentence with one."""
-        found = [re.compile(rf"(?<!\w){re.escape(' '.join(quote.split()))}(?!\w)") for quote in quotes]
-        texts = {number: " ".join(self.passages[number].text.split()) for number in self.of[document]}
-        right = {number for number, text in texts.items() if any(one.search(text) for one in found)}
-        if not right:  # the quote is cut in two: the passage with most of it
-            half = [quote[: len(quote) * 2 // 3] for quote in quotes] + [quote[len(quote) // 3 :] for quote in quotes]
-            right = {number for number, text in texts.items() if any(one in text for one in half)}
-        sentences = [one for number in right for one in re.split(r"(?<=[.!?]) ", texts[number])]
-        sentence = next((one for one in sentences if any(each.search(one) for each in found)), " ".join(sentences))
-        return Asked(question, sentence, right, quotes)
-
-
-def debian_documents(first: set[Path]) -> Iterator[tuple[str, bytes]]:
-    """Yield the plain documents of this machine's packages, those with questions first, each text once."""
-    seen = set()
-    for path in [*sorted(first), *sorted(set(DOCUMENTS.rglob("*")) - first)]:
-        linked = path.is_symlink() and path not in first
-        if linked or not path.is_file() or not NAMES.fullmatch(path.name) or "changelog" in str(path).lower():
-            continue
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-        if (len(content) <= LARGEST or path in first) and content not in seen:
-            seen.add(content)
-            yield file_of(str(path.relative_to(DOCUMENTS))), content
-
-
-def file_of(name: str) -> str:
-    flat = name.replace("/", "__")
-    return flat if flat.endswith((".txt", ".md")) else f"{flat}.txt"
-
-
-def own_questions(work: Path) -> tuple[Texts, list[Asked]]:
-    """Index the suite's texts and Debian's documents together; return their questions."""
-    lines = [line.split("\t") for line in DEBIAN.read_text("utf-8").splitlines() if not line.startswith("#")]
-    folder = work / "own"
-    if not folder.exists():
-        folder.mkdir(parents=True)
-        for name, content in debian_documents({DOCUMENTS / line[1] for line in lines}):
-            (folder / name).write_bytes(content)
-        for path in SUITE.glob("*.txt"):
-            (folder / f"suite__{path.name}").write_bytes(path.read_bytes())
-    corpus = Corpus(work / "own-index")
-    corpus.add(folder)
-    texts = Texts(corpus)
-    where = {Path(name).name: name for name in texts.of}
-    suite = {name.partition("-")[2].removesuffix(".txt"): where[name] for name in where if name.startswith("suite__")}
-    asked = [texts.asked(one.question, suite[one.kind], one.answers) for one in read_suite()]
-    return texts, asked + [texts.asked(question, where[file_of(name)], [quote]) for question, name, quote in lines]
-
-
-def squad_questions(data: Path, work: Path, count: int) -> tuple[Texts, dict[str, list[Asked]]]:
-    """Index all paragraphs of SQuAD's train; return questions of the `select` and of the `confirm` articles."""
-    articles = common.read_articles(data)
-    corpus = Corpus(work / "squad-index")
-    if not (work / "squad-index").exists():
-        corpus.put_many(
-            (f"{n}:{m}", article["title"].replace("_", " "), paragraph["context"])
-            for n, article in enumerate(articles)
-            for m, paragraph in enumerate(article["paragraphs"])
-        )
-    texts, chosen = Texts(corpus), {}
-    for name in ("select", "confirm"):
-        titles = common.held_out_titles(name)
-        found = [
-            (qa["question"], f"{n}:{m}", [answer["text"] for answer in qa["answers"]])
-            for n, article in enumerate(articles)
-            if article["title"] in titles
-            for m, paragraph in enumerate(article["paragraphs"])
-            for qa in paragraph["qas"]
-        ]
-        chosen[name] = [texts.asked(*one) for one in random.Random(0).sample(found, count)]
-    return texts, chosen
 
 
 # The vectors.
@@ -169,14 +63,20 @@ class Vectors:
         total = self.table[ids].sum(axis=0)
         return total / max(float(np.linalg.norm(total)), 1e-9)
 
+    def parts_of(self, text: str) -> np.ndarray:
+        """Return the vectors of a passage's parts, of shape [at most PARTS, dimensions]."""
+        sentences = [ids for ids in self.ids(SENTENCE.split(text)) if ids]
+        groups = [part for part in np.array_split(np.arange(len(sentences)), PARTS) if len(part)]
+        if not groups:
+            return np.zeros((1, self.table.shape[1]), np.float32)
+        return np.stack([self.of(np.concatenate([sentences[k] for k in group])) for group in groups])
+
     def parts(self, texts: Texts) -> np.ndarray:
         """Return the vectors of each passage's parts, INT8 (times 127), of shape [passages, PARTS, dimensions]."""
         found = np.zeros((len(texts.passages), PARTS, self.table.shape[1]), np.int8)
         for number, passage in enumerate(texts.passages):
-            sentences = [ids for ids in self.ids(SENTENCE.split(passage.text)) if ids]
-            groups = [part for part in np.array_split(np.arange(len(sentences)), PARTS) if len(part)]
-            for n, group in enumerate(groups):
-                found[number, n] = np.rint(127 * self.of(np.concatenate([sentences[k] for k in group])))
+            parts = self.parts_of(passage.text)
+            found[number, : len(parts)] = np.rint(127 * parts)
         return found
 
     def wholes(self, texts: Texts) -> np.ndarray:
@@ -339,37 +239,31 @@ def measure_recall(args: Any, say: common.Progress) -> str:
         best = max(results, key=lambda name: results[name][folds != fold, 1].mean())
         chosen.append(best)
         crossed[folds == fold] = results[best][folds == fold]
-    header = ["", *(f"recall at {k}" for k in AT), *(f"gain at {k}" for k in AT)]
-    names = ["BM25", *results]
-    rows = [row(name, results.get(name, before), before) for name in names]
+    rows = [row(name, results.get(name, before), before) for name in ("BM25", *results)]
     rows.append(row(f"chosen half by half: {' and '.join(chosen)}", crossed, before))
     few = len(texts.passages)
     page = [f"{len(own)} own questions over {few:,} passages; gains with their standard errors:\n"]
-    page += [common.table(header, rows), f"\n{len(other)} of them in other words (WordNet):\n"]
-    page += [common.table(header, other_rows)]
+    page += [common.table(HEADER, rows), f"\n{len(other)} of them in other words (WordNet):\n"]
+    page += [common.table(HEADER, other_rows)]
     best = max(results, key=lambda name: results[name][:, 1].mean())
-    page += [f"\nBest on all: {best}.\n", squad_recall(args, [*dict.fromkeys([best, *chosen])], header, say)]
-    return "\n".join(page)
+    return "\n".join([*page, f"\nBest on all: {best}."])
 
 
-def squad_recall(args: Any, names: Sequence[str], header: Sequence[str], say: common.Progress) -> str:
+def measure_squad(args: Any, say: common.Progress) -> str:
     texts, chosen = squad_questions(args.data, args.work, args.questions)
     bm25, page = Bm25(texts), []
-    ranks = {
-        name: rank
-        for path in args.vectors
-        if any(f" {np.load(path)['vectors'].shape[1]}," in name for name in names)
-        for name, rank in rankers(bm25, Vectors(path))
-    }
+    ranks = {name: rank for path in args.vectors for name, rank in rankers(bm25, Vectors(path)) if name in args.names}
     wordnet = WordNet(args.wordnet)
     for which, asked in chosen.items():
         said = [paraphrase(wordnet, one.question, one.sentence) for one in asked]
         other = [Asked(new, one.sentence, one.right) for one, new in zip(asked, said, strict=True) if new]
         for what, some in ((f"`{which}`", asked), (f"`{which}`, in other words", other)):
             before = recall(lambda q: [n for n, _ in bm25(q)], some)
-            rows = [row("BM25", before, before)] + [row(name, recall(ranks[name], some), before) for name in names]
+            rows = [row("BM25", before, before)] + [
+                row(name, recall(rank, some), before) for name, rank in ranks.items()
+            ]
             page.append(f"\nSQuAD {what}, {len(some):,} questions over {len(texts.passages):,} passages:\n")
-            page.append(common.table(header, rows))
+            page.append(common.table(HEADER, rows))
             say(what)
     return "\n".join(page)
 
@@ -407,8 +301,6 @@ class PartsRetriever:
         scores = np.array([score for score, _ in hits]) + self._weight * cosine
         order = np.argsort(-scores, kind="stable")[:k]
         stored = [(searcher.doc(hits[n][1]), float(scores[n])) for n in order]
-        from dynamic_tinybert.corpus.index.schema import passage_of
-
         return [Hit(passage_of(one), score) for one, score in stored]
 
 
@@ -419,10 +311,18 @@ def measure_time(args: Any, say: common.Progress) -> str:
     parts = PartsRetriever(texts, vectors, args.weight)
     took = time.perf_counter() - began
     nearest = nearest_ranker(texts, Nearest(vectors, 0.3))
+
+    def from_text(question: str) -> list[Hit]:
+        asked = vectors.of(vectors.ids([question])[0])
+        hits = texts.corpus.index.search(question, DEPTH)
+        value = [hit.score + args.weight * (vectors.parts_of(hit.passage.text) @ asked).max() for hit in hits]
+        return [hits[n] for n in np.argsort(-np.array(value), kind="stable")[:20]]
+
     questions = [one.question for one in chosen["select"]]
     runs: dict[str, Callable[[str], object]] = {
         "BM25": lambda q: texts.corpus.index.search(q, 20),
         "parts": lambda q: parts.search(q, 20),
+        "parts, made at the question": from_text,
         "nearest": nearest,
     }
     seconds = common.interleave("time", runs, questions, say)
@@ -467,17 +367,20 @@ def measure_answers(args: Any, say: common.Progress) -> str:
 
 def main() -> None:
     parser = common.argument_parser(__doc__)
-    parser.add_argument("what", choices=["recall", "time", "answers"])
+    parser.add_argument("what", choices=["recall", "squad", "time", "answers"])
     parser.add_argument("--vectors", type=Path, nargs="+", required=True, metavar="FILE")
     parser.add_argument("--work", type=Path, required=True, metavar="DIR", help="where the indexes are kept")
     parser.add_argument("--wordnet", type=Path, default=Path("/usr/share/wordnet"), metavar="DIR")
+    parser.add_argument("--names", nargs="+", default=[], metavar="NAME", help="the retrievers for `squad`")
     parser.add_argument("--weight", type=float, default=30.0, metavar="W", help="of the cosine, for time and answers")
     parser.add_argument("--output", type=Path, metavar="FILE")
     common.add_data(parser, "train-v1.1.json.gz")
     common.add_counts(parser, questions=(1000, "questions of each part of SQuAD"))
     args = parser.parse_args()
     others = common.Others()
-    measure = {"recall": measure_recall, "time": measure_time, "answers": measure_answers}[args.what]
+    measure = {"recall": measure_recall, "squad": measure_squad, "time": measure_time, "answers": measure_answers}[
+        args.what
+    ]
     body = measure(args, common.Progress())
     common.write_page(f"{common.heading('tantivy', 'numpy', others=others)}\n\n{body}\n", args.output)
 
