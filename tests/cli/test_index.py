@@ -96,6 +96,17 @@ def test_the_main_content_of_html_is_added_if_it_is_asked_for(folder: Path) -> N
     assert sizes[0] == sizes[3] > sizes[1] == sizes[2] >= len("The bridge stands in Prague.")
 
 
+def test_index_in_a_language_says_it_and_refuses_another(folder: Path) -> None:
+    (folder / "documents/haus.txt").write_text("Die Häuser stehen in den Straßen.")
+    assert run("index", "add", "documents", "--index", "i", "--language", "de").exit_code == 0
+    assert "language     german\n" in run("index", "status", "--index", "i").stdout
+    (answer,) = rows(run("ask", "Haus?", "--index", "i", "--json"))
+    assert answer["document"].endswith("haus.txt")
+    other = run("index", "add", "documents", "--index", "i", "--language", "french")
+    assert complaint(other, 1).endswith("i is german, not french: an index has one language")
+    assert run("index", "add", "documents", "--index", "i", "--language", "german").exit_code == 0
+
+
 def test_no_word_in_common_is_said(folder: Path) -> None:
     run("index", "add", "documents", "--index", "i")
     asked = run("ask", "Xyzzy?", "--index", "i")
@@ -145,6 +156,7 @@ def test_a_name_with_control_characters_does_not_reach_the_terminal(folder: Path
         (["ask", "Who?", "--index", "nothing"], 1, "index add"),
         (["index", "add", "nowhere", "--index", "i"], 1, "nowhere: No such file"),
         (["index", "add", "documents", "--index", "documents"], 1, "other files"),
+        (["index", "add", "documents", "--index", "i", "--language", "klingon"], 2, "not 'klingon'"),
         (["index", "add", "documents", "--index", "documents/paris.txt"], 1, "is a file"),
         (["index", "add", "documents", "--index", "i", "--encoding", "klingon"], 2, "klingon"),
         (["ask", "Who?", "--index", "i", "--context", "text"], 2, "give the text once"),

@@ -46,6 +46,14 @@ def add(
         int | None,
         typer.Option(metavar="N", min=50, help="For a new index: the most characters in a passage.  [default: 1200]"),
     ] = None,
+    language: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="For a new index: the language whose stems are compared, as german or de; none for no stems.  "
+            "[default: english]",
+        ),
+    ] = None,
     prune: Annotated[
         bool, typer.Option("--prune", help="Remove documents of files that were in these folders and no longer exist.")
     ] = False,
@@ -67,7 +75,7 @@ def add(
     reading = Reading(
         text_field=text_field, title_field=title_field, id_field=id_field, encoding=encoding, html=html.value
     )
-    corpus = Corpus(directory, passage_size=passage_size)
+    corpus = Corpus(directory, passage_size=passage_size, language=language)
     with progress_bar("adding", "bytes") as progress:
         report = corpus.add(
             *paths,
@@ -155,6 +163,7 @@ def status(directory: Directory, as_json: console.AsJson = False) -> None:
     print(f"documents    {found.documents:,}")
     print(f"passages     {found.passages:,}, of {found.passage_size:,} characters at most")
     print(f"characters   {found.characters:,}")
+    print(f"language     {found.language}")
     print(f"on disk      {_megabytes(found.bytes) or 'Milvus does not say'}")
     for name in found.incomplete:
         print(f"incomplete   {console.plain(name)}: add it again to finish it")

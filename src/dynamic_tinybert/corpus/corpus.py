@@ -19,6 +19,7 @@ from dynamic_tinybert.corpus.index import (
     Index,
     MilvusAddress,
     Passage,
+    check_language,
     open_index,
     parse,
     turn,
@@ -45,6 +46,7 @@ class Status:
         characters: The number of characters of all documents.
         bytes: The size of the index on disk, or None for an index in Milvus, which does not tell it.
         passage_size: The most characters of a passage.
+        language: The language whose stems are compared, or "none".
         incomplete: Files whose adding was interrupted; add them again to continue.
     """
 
@@ -55,6 +57,7 @@ class Status:
     characters: int
     bytes: int | None
     passage_size: int
+    language: str
     incomplete: Sequence[str]
 
 
@@ -66,10 +69,12 @@ class Corpus:
             `milvus`). The index is created when something is added.
         qa: The model; by default the one that is part of the package, loaded at the first question.
         passage_size: The most characters of a passage, for a new index; by default 1,200.
+        language: The language whose stems are compared, for a new index: its English name or its ISO 639-1 code, or
+            "none" for no stems; by default English. See [languages](corpus.md#languages).
 
     Raises:
         CorpusError: The address is not valid.
-        ValueError: The passage size is out of range.
+        ValueError: The passage size is out of range, or the language is unknown.
 
     Example:
         >>> from dynamic_tinybert import Corpus
@@ -86,6 +91,7 @@ class Corpus:
         *,
         qa: QuestionAnswerer | None = None,
         passage_size: int | None = None,
+        language: str | None = None,
     ) -> None:
         if passage_size is not None:
             check_size(passage_size)
@@ -94,6 +100,7 @@ class Corpus:
         self._place = self.directory if isinstance(self.directory, MilvusAddress) else self.directory.absolute()
         self._qa = qa
         self._passage_size = passage_size
+        self._language = None if language is None else check_language(language)
         self._opened: Index | None = None
         self._pace = Pace()
         self._lock = threading.Lock()
@@ -126,7 +133,9 @@ class Corpus:
             return opened
         with self._lock:
             if self._opened is None or self._opened is opened:
-                self._opened = open_index(self._place, create=create, passage_size=self._passage_size)
+                self._opened = open_index(
+                    self._place, create=create, passage_size=self._passage_size, language=self._language
+                )
             return self._opened
 
     @property
@@ -314,6 +323,7 @@ class Corpus:
             characters=sum(source.characters for source in sources),
             bytes=index.size(),
             passage_size=index.passage_size,
+            language=index.language,
             incomplete=sorted(source.name for source in sources if not source.complete),
         )
 

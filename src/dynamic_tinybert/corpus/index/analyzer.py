@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import unicodedata
 
 import tantivy
 
+from dynamic_tinybert.corpus.index.language import DEFAULT, NONE
 from dynamic_tinybert.files import encodable
 
 _LONGEST_QUESTION = 10_000  # characters of a question that retrieval uses
@@ -40,33 +42,40 @@ _HIDES = re.compile(f"[{''.join(sorted(_HIDDEN))}]+")
 _FOLDS = re.compile(f"[{''.join(map(chr, sorted(_FOLD)))}]+")
 
 
-def make_analyzer() -> tantivy.TextAnalyzer:
-    """Make the analyzer: words of any script, in lower case, without accents, English stop words and suffixes."""
+@functools.cache
+def make_analyzer(language: str = DEFAULT) -> tantivy.TextAnalyzer:
+    """Make the analyzer of a language: words of any script, in lower case, without accents, and without suffixes.
+
+    In English, stop words are removed. In other languages they stay: BM25 gives words that stand everywhere no weight.
+    Their stemmers need the accents, so these go last.
+    """
     filters = tantivy.Filter
-    return (
+    builder = (
         tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.regex(_WORDS))
         .filter(filters.remove_long(100))
         .filter(filters.lowercase())
-        .filter(filters.ascii_fold())
-        .filter(filters.stopword("english"))
-        .filter(filters.stemmer("english"))
-        .build()
     )
+    if language == DEFAULT:
+        builder = builder.filter(filters.ascii_fold()).filter(filters.stopword("english"))
+        return builder.filter(filters.stemmer("english")).build()
+    if language != NONE:
+        builder = builder.filter(filters.stemmer(language))
+    return builder.filter(filters.ascii_fold()).build()
 
 
-_ANALYZER = make_analyzer()
-
-
-def words_of(text: str) -> list[str]:
+def words_of(text: str, language: str = DEFAULT) -> list[str]:
     """Return the words of a text in order, as the analyzer writes them."""
-    return _ANALYZER.analyze(normal(text))
+    return make_analyzer(language).analyze(normal(text))
 
 
-def question_words(question: str) -> list[str]:
-    """Return the words of a question for retrieval, without question words (such as "who") if others remain."""
+def question_words(question: str, language: str = DEFAULT) -> list[str]:
+    """Return the words of a question for retrieval; in English, without question words ("who") if others remain."""
+    analyze = make_analyzer(language).analyze
     question = normal(encodable(question[:_LONGEST_QUESTION]))
+    if language != DEFAULT:
+        return analyze(question)[:_MOST_TERMS]
     telling = _QUESTION_WORD.sub(lambda m: " " if m.group().lower() in _ASKING else m.group(), question)
-    return (_ANALYZER.analyze(telling) or _ANALYZER.analyze(question))[:_MOST_TERMS]
+    return (analyze(telling) or analyze(question))[:_MOST_TERMS]
 
 
 def normal(text: str) -> str:

@@ -109,17 +109,19 @@ def turn(location: MilvusAddress | Path) -> AbstractContextManager[object]:
         return lock
 
 
-def open_index(location: MilvusAddress | Path, *, create: bool, passage_size: int | None) -> Index:
+def open_index(
+    location: MilvusAddress | Path, *, create: bool, passage_size: int | None, language: str | None = None
+) -> Index:
     """Open an index, or make it if there is none; see `TantivyIndex` and `MilvusIndex`."""
     if isinstance(location, Path):
         with extra("corpus", "an index of documents"):
             from dynamic_tinybert.corpus.index.tantivy import TantivyIndex
 
-        return TantivyIndex(location, create=create, passage_size=passage_size)
+        return TantivyIndex(location, create=create, passage_size=passage_size, language=language)
     with extra("milvus", "an index in Milvus"):
         from dynamic_tinybert.corpus.index.milvus import MilvusIndex
 
-    return MilvusIndex(location, create=create, passage_size=passage_size)
+    return MilvusIndex(location, create=create, passage_size=passage_size, language=language)
 
 
 def absolute_location(location: str | os.PathLike[str]) -> str:

@@ -195,6 +195,11 @@ class Index(Retriever, Protocol):
         """The most characters of a passage."""
         ...
 
+    @property
+    def language(self) -> str:
+        """The language whose stems are compared, or "none"."""
+        ...
+
     def size(self) -> int | None:
         """Return the bytes that the index takes on disk, or None if its engine does not say."""
         ...

@@ -22,6 +22,7 @@ import tantivy
 from dynamic_tinybert.corpus.errors import CorpusError
 from dynamic_tinybert.corpus.index.analyzer import make_analyzer, normal, question_words
 from dynamic_tinybert.corpus.index.faults import damaged, is_panic, is_refused_lock, translate_errors
+from dynamic_tinybert.corpus.index.language import DEFAULT, FORMATS, check_language, language_of, note_of
 from dynamic_tinybert.corpus.index.protocol import Counts, DocumentInfo, Hit, Passage, Source, Writer, info_of, key_of
 from dynamic_tinybert.corpus.index.schema import SCHEMA, TOKENIZER, all_of, document_of, passage_of, sources_of, term
 from dynamic_tinybert.corpus.index.segments import META, DamagedError, Segments, have_changed, read_segments, view
@@ -30,7 +31,6 @@ from dynamic_tinybert.files import encodable, processors, write_whole
 
 NOTE = "dynamic-tinybert-index.json"
 _ENGINE = "tantivy"
-_FORMAT = 1
 _HEAP = 64_000_000  # bytes for the passages that a thread of the writer collects
 _LONGEST_NOTE = 1 << 16  # bytes
 _TRIES, _PAUSE_S = 10, 0.1  # of opening an index that another process changes meanwhile
@@ -44,26 +44,34 @@ class TantivyIndex:
         directory: The folder.
         create: Create the index if it does not exist.
         passage_size: The most characters of a passage, for a new index; by default `PASSAGE_SIZE`.
+        language: The language whose stems are compared, for a new index; by default English.
 
     Attributes:
         directory: The folder.
         passage_size: The most characters of a passage.
+        language: The language whose stems are compared, or "none".
 
     Raises:
-        CorpusError: There is no index; the folder contains other files; the index is damaged, or has another version or
-            another passage size.
-        ValueError: The passage size is out of range.
+        CorpusError: There is no index; the folder contains other files; the index is damaged, or has another version,
+            passage size or language.
+        ValueError: The passage size is out of range, or the language is unknown.
     """
 
     def __repr__(self) -> str:
         return f"<TantivyIndex {str(self.directory)!r}>"
 
     def __init__(
-        self, directory: str | os.PathLike[str], *, create: bool = False, passage_size: int | None = None
+        self,
+        directory: str | os.PathLike[str],
+        *,
+        create: bool = False,
+        passage_size: int | None = None,
+        language: str | None = None,
     ) -> None:
         self.directory = Path(directory)
         if passage_size is not None:
             check_size(passage_size)
+        language = None if language is None else check_language(language)
         note = self._read_note()
         if note is None:
             if not create:
@@ -71,13 +79,14 @@ class TantivyIndex:
                     f"{self.directory} contains no index: `dynamic-tinybert index add PATH --index {self.directory}` "
                     "makes one"
                 )
-            note = self._create(passage_size or PASSAGE_SIZE)
+            note = self._create(passage_size or PASSAGE_SIZE, language or DEFAULT)
         self.passage_size: int = note["passage_size"]
         if passage_size not in (None, self.passage_size):
             raise CorpusError(
                 f"the passages of {self.directory} have {self.passage_size} characters at most, not "
                 f"{passage_size}: an index has one size"
             )
+        self.language = language_of(self.directory, note, language)
         self._note_state = _state_of(self.directory / NOTE)
         self._lock = threading.Lock()
         self._open()
@@ -96,7 +105,7 @@ class TantivyIndex:
                 raise CorpusError(damaged(self.directory, f"{NOTE} is not a file"))
             with path.open("rb") as file:
                 note: dict[str, Any] = json.loads(file.read(_LONGEST_NOTE))
-            if note["format"] == _FORMAT:
+            if note["format"] in FORMATS:
                 check_size(note["passage_size"])
                 return note
         except FileNotFoundError:
@@ -110,13 +119,13 @@ class TantivyIndex:
         except (KeyError, TypeError, ValueError, RecursionError):
             raise CorpusError(damaged(self.directory, f"{NOTE} does not describe an index")) from None
         raise CorpusError(
-            f"{self.directory} is an index of format {note['format']!r:.20}; this version reads {_FORMAT}: delete this "
-            "folder, and make the index again with `dynamic-tinybert index add`"
+            f"{self.directory} is an index of format {note['format']!r:.20}; this version reads up to "
+            f"{FORMATS[-1]}: delete this folder, and make the index again with `dynamic-tinybert index add`"
         )
 
-    def _create(self, passage_size: int) -> dict[str, Any]:
+    def _create(self, passage_size: int, language: str) -> dict[str, Any]:
         """Create an index. Its note comes last, so a kill leaves no index or a complete one."""
-        note = {"format": _FORMAT, "engine": _ENGINE, "passage_size": passage_size}
+        note = {"format": 0, "engine": _ENGINE} | note_of(passage_size, language)
         with self._translated():
             self.directory.mkdir(parents=True, exist_ok=True)
             others = [entry.name for entry in self.directory.iterdir()]
@@ -184,7 +193,7 @@ class TantivyIndex:
 
     def search(self, question: str, k: int) -> list[Hit]:
         """Return the `k` passages that match a question best by BM25, the best first."""
-        words = question_words(question)
+        words = question_words(question, self.language)
         if not words or k < 1:
             return []
         schema = self._index.schema
@@ -242,7 +251,7 @@ class TantivyIndex:
         self._searcher()  # checks the files before the engine opens them
         with self._translated():
             index = _engine_of(self._engine)
-            index.register_tokenizer(TOKENIZER, make_analyzer())
+            index.register_tokenizer(TOKENIZER, make_analyzer(self.language))
             engine = index.writer(_HEAP * _writer_threads(), _writer_threads())
             try:
                 read_segments(self._engine)  # a merge would give damaged content a new checksum

@@ -25,6 +25,7 @@ from typing import Any
 
 from dynamic_tinybert.corpus.errors import CorpusError
 from dynamic_tinybert.corpus.index.analyzer import question_words
+from dynamic_tinybert.corpus.index.language import DEFAULT, FORMATS, check_language, language_of, note_of
 from dynamic_tinybert.corpus.index.location import MilvusAddress
 from dynamic_tinybert.corpus.index.milvus.client import OF_SOURCES, Commit, Server, is_absence
 from dynamic_tinybert.corpus.index.milvus.lease import WriterLease
@@ -43,7 +44,6 @@ from dynamic_tinybert.corpus.index.protocol import (
 from dynamic_tinybert.corpus.passages import PASSAGE_SIZE, check_size
 from dynamic_tinybert.files import encodable
 
-_FORMAT = 1
 _MOST_PASSAGE_SIZE = 16_000  # characters, each of at most four bytes
 _MOST_HITS = 16_384  # the limit of a search in Milvus
 _TRIES = 5  # of a query, if something is committed during each try
@@ -57,24 +57,34 @@ class MilvusIndex:
         address: The address of the index.
         create: Create the index if it does not exist.
         passage_size: The most characters of a passage, for a new index; by default `PASSAGE_SIZE`.
+        language: The language whose stems are compared, for a new index; by default English.
 
     Attributes:
         address: The address of the index.
         passage_size: The most characters of a passage.
+        language: The language whose stems are compared, or "none".
 
     Raises:
         CorpusError: Milvus does not answer or refuses access; there is no index; the collection is not an index, or an
-            index of another version; or the index has another passage size.
-        ValueError: The passage size is out of range.
+            index of another version; or the index has another passage size or language.
+        ValueError: The passage size is out of range, or the language is unknown.
     """
 
     def __repr__(self) -> str:
         return f"<MilvusIndex {str(self.address)!r}>"
 
-    def __init__(self, address: MilvusAddress, *, create: bool = False, passage_size: int | None = None) -> None:
+    def __init__(
+        self,
+        address: MilvusAddress,
+        *,
+        create: bool = False,
+        passage_size: int | None = None,
+        language: str | None = None,
+    ) -> None:
         self.address = address
         if passage_size is not None and check_size(passage_size) > _MOST_PASSAGE_SIZE:
             raise ValueError(f"a passage in Milvus has {_MOST_PASSAGE_SIZE:,} characters at most")
+        language = None if language is None else check_language(language)
         self._server = Server(address)
         note = self._read_note()
         if note is None:
@@ -82,10 +92,11 @@ class MilvusIndex:
                 raise CorpusError(
                     f"{address} contains no index: `dynamic-tinybert index add PATH --index {address}` makes one"
                 )
-            note = self._create(passage_size or PASSAGE_SIZE)
-        if note["format"] != _FORMAT:
+            note = self._create(passage_size or PASSAGE_SIZE, language or DEFAULT)
+        if note["format"] not in FORMATS:
             raise CorpusError(
-                f"{address} is an index of format {note['format']!r:.20}; this version reads {_FORMAT}: make it again"
+                f"{address} is an index of format {note['format']!r:.20}; this version reads up to "
+                f"{FORMATS[-1]}: make it again"
             )
         self.passage_size: int = note["passage_size"]
         self._name: str = note["name"]
@@ -94,6 +105,7 @@ class MilvusIndex:
                 f"the passages of {address} have {self.passage_size} characters at most, not {passage_size}: an "
                 "index has one size"
             )
+        self.language = language_of(address, note, language)
         self._lock = threading.Lock()
         self._seen: tuple[Commit | None, str] = None, ""  # a commit, and the filter for its passages
 
@@ -114,14 +126,14 @@ class MilvusIndex:
         commit = server.commit()
         return None if commit is None else commit.note
 
-    def _create(self, passage_size: int) -> dict[str, Any]:
+    def _create(self, passage_size: int, language: str) -> dict[str, Any]:
         """Create an index. The row of the commit comes last, so a kill leaves no index or a complete one."""
         server = self._server
         server.create()
         with WriterLease(server):
             commit = server.commit()  # another process may have created the index
             if commit is None:
-                note = {"format": _FORMAT, "passage_size": passage_size, "name": secrets.token_hex(8)}
+                note = note_of(passage_size, language) | {"name": secrets.token_hex(8)}
                 commit = Commit(0, note)
                 server.put_commit(commit)
         return commit.note
@@ -167,7 +179,7 @@ class MilvusIndex:
 
     def search(self, question: str, k: int) -> list[Hit]:
         """Return the `k` passages that match a question best by BM25, the best first, at most 16,384."""
-        words = question_words(question)
+        words = question_words(question, self.language)
         if not words or k < 1:
             return []
         found: Sequence[Any] = ()
@@ -234,7 +246,7 @@ class MilvusIndex:
             CorpusError: Another process is changing the index.
         """
         with WriterLease(self._server) as lease:
-            writer = MilvusWriter(self._server, lease)
+            writer = MilvusWriter(self._server, lease, self.language)
             try:
                 yield writer
             finally:

@@ -23,8 +23,9 @@ _LOOKS = 16  # look-ups of single sources before all sources are fetched
 class MilvusWriter:
     """See `Writer`. Passages are sent in portions while they are added, rows of sources at the commit."""
 
-    def __init__(self, server: Server, lease: WriterLease) -> None:
+    def __init__(self, server: Server, lease: WriterLease, language: str) -> None:
         self._server = server
+        self._language = language
         self._lease = lease
         before = server.present()
         lost = before.lost if before.taken is None else (*before.lost, before.taken)[-_LOST:]
@@ -96,7 +97,7 @@ class MilvusWriter:
                 "start": passage.start,
                 "last": last,
                 "text": passage.text,
-                "words": _cut(" ".join(words_of(f"{passage.title}\n{passage.text}"))),
+                "words": _cut(" ".join(words_of(f"{passage.title}\n{passage.text}", self._language))),
             }
         )
         self._characters += len(passage.text)
