@@ -3,7 +3,7 @@
   batch        `dynamic-tinybert batch --index`, a process
   ask          `dynamic-tinybert ask --index`, a process for each of the first questions
   HTTP         `dynamic-tinybert serve --index`, asked at /answer
-  MCP          `dynamic-tinybert mcp --index`, asked by the SDK's client over standard input and output
+  MCP          `dynamic-tinybert mcp --index`, asked by the SDK's client over standard input and output, for one answer
   passages     ask_passages, with the passages that the index finds
   LangChain    DocumentAnswerer behind a retriever of the same passages, in a chain
   LlamaIndex   AnswerSynthesizer in a query engine over a retriever of the same passages
@@ -150,7 +150,7 @@ def by_mcp(corpus: Corpus, questions: Sequence[str]) -> list[Found]:
 
     async def use() -> list[Found]:
         async with Client(StdioServerParameters(command=_COMMAND[0], args=arguments, env=dict(os.environ))) as client:
-            replies = [await client.call_tool("ask", {"question": question}) for question in questions]
+            replies = [await client.call_tool("ask", {"question": question, "top_k": 1}) for question in questions]
         return [_of_json(reply.structured_content["answers"]) for reply in replies]
 
     return anyio.run(use)
