@@ -518,6 +518,9 @@ def test_arguments_that_are_not_utf8_are_told_in_a_line(tiny_folder: Path) -> No
 def test_a_text_cannot_control_the_terminal(ask: Ask) -> None:
     text = "The tower \x1b[31m stands \x1b]0;title\x07 in Paris. \x9b31m"
     assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f]", ask(QUESTION, "--context", text).stdout)
+    done = ask(QUESTION, "--context", "The tower stands in Par\x9bis\x7f.", "--json")
+    assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f]", done.stdout)
+    assert json.loads(done.stdout)["sentence"].startswith("The tower stands in Par\x9bis")
 
 
 def test_an_error_is_one_short_line_that_cannot_control_the_terminal(ask: Ask, tmp_path: Path) -> None:

@@ -290,7 +290,8 @@ def plain(text: str) -> str:
 
 def print_json(value: dict[str, Any]) -> None:
     """Print one JSON object on one line of standard output."""
-    print(json.dumps(value, ensure_ascii=sys.stdout.encoding.lower() != "utf-8"))
+    line = json.dumps(value, ensure_ascii=sys.stdout.encoding.lower() != "utf-8")
+    print(CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", line))  # JSON itself leaves DEL and C1 as they are
 
 
 class Closed(io.TextIOBase):
