@@ -115,7 +115,7 @@ def ask_passages(
 
     The model predicts on the passages with a cheap length configuration, and again on the best of them with that of the
     budget, as `Corpus` does. It stops early when the next passage is unlikely to win. An answer further down the list
-    must be surer: passage number n, from 0, counts 1.3 ln(1 + n) less, in log-odds. A long passage is read whole, in
+    must be surer: passage number n, from 0, counts ln(1 + n) less, in log-odds. A long passage is read whole, in
     overlapping windows.
 
     Args:
