@@ -29,8 +29,10 @@ from dynamic_tinybert.runtime.positions import distance_buckets
 class DisentangledBuilder(Builder):
     """Build the graph of a DeBERTa."""
 
-    def __init__(self, shape: ModelShape, weights: Weights, precision: Precision, fused_attention: bool) -> None:
-        super().__init__(shape, weights, precision, fused_attention)
+    def __init__(
+        self, shape: ModelShape, weights: Weights, precision: Precision, fused_attention: bool, packed: bool = False
+    ) -> None:
+        super().__init__(shape, weights, precision, fused_attention, packed)
         if self.relative.packed:
             self.given = _Unpacked(weights, shape)
 

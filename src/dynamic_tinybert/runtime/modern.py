@@ -21,8 +21,10 @@ from dynamic_tinybert.runtime.positions import rotary_angles
 class ModernBuilder(Builder):
     """Build the graph of a ModernBERT."""
 
-    def __init__(self, shape: ModelShape, weights: Weights, precision: Precision, fused_attention: bool) -> None:
-        super().__init__(shape, weights, precision, fused_attention)
+    def __init__(
+        self, shape: ModelShape, weights: Weights, precision: Precision, fused_attention: bool, packed: bool = False
+    ) -> None:
+        super().__init__(shape, weights, precision, fused_attention, packed)
         self.found_width = shape.hidden + 1
 
     @property
