@@ -20,7 +20,7 @@ import typer
 from typer.core import TyperGroup
 
 from dynamic_tinybert.errors import DynamicTinyBertError
-from dynamic_tinybert.files import NoTextError, decode_text, missing, remove_unpacked, write_whole
+from dynamic_tinybert.files import NoTextError, decode_text, missing, remove_unpacked, told_once, write_whole
 
 if TYPE_CHECKING:
     from dynamic_tinybert.folder import ModelFolder
@@ -257,7 +257,7 @@ def load(
     from dynamic_tinybert.qa import QuestionAnswerer
 
     found: dict[str, Any] = {"model": model, **_hub} if isinstance(model, str) else {"model": str(model.path)}
-    with failures():
+    with failures(), told_once():
         return QuestionAnswerer(**found, precision=precision.value, threads=threads, providers=_providers or None)
 
 

@@ -51,7 +51,8 @@ def native_call() -> Iterator[None]:
 def told_once() -> Iterator[None]:
     """Keep what is written to standard error until the end of a call; if the call fails, its error is told instead.
 
-    A panic of Rust code writes its place and perhaps a stack before Python has its error.
+    A panic of Rust code writes its place and perhaps a stack before Python has its error. This is for a command that
+    does nothing else meanwhile: standard error is that of the whole process.
     """
     with contextlib.ExitStack() as stack:
         try:

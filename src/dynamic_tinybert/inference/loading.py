@@ -11,7 +11,6 @@ from typing import Any
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from dynamic_tinybert.errors import DynamicTinyBertError
-from dynamic_tinybert.files import told_once
 from dynamic_tinybert.folder import (
     HERBERT,
     TOKENIZER,
@@ -89,7 +88,7 @@ def load(folder: Path, config: Mapping[str, Any]) -> Tokenizer:
     Raises:
         WindowError: There is none, or it cannot be read.
     """
-    with named(f"the tokenizer of {folder} cannot be read"), told_once():
+    with named(f"the tokenizer of {folder} cannot be read"):
         try:
             file = vocabulary_file(folder)
             if file.name == TOKENIZER:
@@ -191,7 +190,7 @@ def special_tokens(tokenizer: Tokenizer, folder: Path) -> tuple[list[int], list[
     Raises:
         WindowError: It does not add one before, one or more between and one after; or it has no unknown token.
     """
-    with named(f"the tokenizer of {folder} cannot be used"), told_once():
+    with named(f"the tokenizer of {folder} cannot be used"):
         tokenizer.encode("\U0010fffd")
         pair = tokenizer.encode("a", "a")
     parts: tuple[list[int], list[int], list[int]] = [], [], []
