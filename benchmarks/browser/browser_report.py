@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import statistics
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from benchmarks import common
@@ -23,7 +23,8 @@ def page(parts: Mapping[str, Mapping[str, Any]]) -> str:
     machine = common.machine_line(common.describe_machine())
     versions = common.listed(common.versions("onnxruntime", "tokenizers", "playwright"))
     sections = [f"# In the browser\n\n{machine}; {versions}; Chromium headless, onnxruntime-web 1.30.0 (WebAssembly)."]
-    for name, write in {"sizes": _sizes, "start": _starts, "speed": _speed}.items():
+    writers: dict[str, Callable[[Any], str]] = {"sizes": _sizes, "start": _starts, "speed": _speed}
+    for name, write in writers.items():
         if name in parts:
             sections.append(f"{write(parts[name]['found'])}\n\n{_about(parts[name])}")
     if compared := [parts[name] for name in ("fp32", "int8") if name in parts]:
