@@ -27,7 +27,11 @@ def main() -> None:
     parser.add_argument("--raw", action="store_true", help="write float32 before PCA and weights, to try them")
     args = parser.parse_args()
 
-    from model2vec.distill.inference import apply_pca, compute_weights, create_embeddings
+    from model2vec.distill.inference import (  # type: ignore[import-not-found]
+        apply_pca,
+        compute_weights,
+        create_embeddings,
+    )
     from transformers import AutoModel, AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(args.model)

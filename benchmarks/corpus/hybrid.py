@@ -19,8 +19,9 @@ import re
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import tantivy
@@ -59,8 +60,8 @@ class Vectors:
     def ids(self, texts: Sequence[str]) -> list[list[int]]:
         return [found.ids for found in self._tokenizer.encode_batch(list(texts), add_special_tokens=False)]
 
-    def of(self, ids: Sequence[int]) -> np.ndarray:
-        total = self.table[ids].sum(axis=0)
+    def of(self, ids: Sequence[int] | np.ndarray) -> np.ndarray:
+        total: np.ndarray = self.table[ids].sum(axis=0)
         return total / max(float(np.linalg.norm(total)), 1e-9)
 
     def parts_of(self, text: str) -> np.ndarray:
@@ -163,12 +164,12 @@ def rankers(bm25: Bm25, vectors: Vectors) -> Iterator[tuple[str, Ranker]]:
         return ranked(scores)
 
     for weight in (10, 20, 30, 40):
-        yield f"parts {size}, {weight}", lambda q, w=weight: summed(q, 0, w, all_=False)
-        yield f"all parts {size}, {weight}", lambda q, w=weight: summed(q, 0, w, all_=True)
+        yield f"parts {size}, {weight}", partial(summed, which=0, weight=weight, all_=False)
+        yield f"all parts {size}, {weight}", partial(summed, which=0, weight=weight, all_=True)
     for weight in (10, 20):
-        yield f"whole {size}, {weight}", lambda q, w=weight: summed(q, 1, w, all_=True)
+        yield f"whole {size}, {weight}", partial(summed, which=1, weight=weight, all_=True)
     for share in (0.3, 1.0):
-        yield f"RRF {size}, {share}", lambda q, w=share: fused(q, w)
+        yield f"RRF {size}, {share}", partial(fused, weight=share)
     for share in (0.3, 0.6):
         yield f"nearest {size}, {share}", nearest_ranker(texts, Nearest(vectors, share))
 
@@ -272,7 +273,7 @@ class PartsRetriever:
     """The best case of `parts` in a product: vectors in memory, found by the engine's address of a passage."""
 
     def __init__(self, texts: Texts, vectors: Vectors, weight: float) -> None:
-        self._index: Any = texts.corpus.index
+        self._index = cast(Any, texts.corpus.index)
         self._vectors, self._weight = vectors, weight
         searcher = self._index._searcher()
         everything = searcher.search(tantivy.Query.all_query(), searcher.num_docs, count=False).hits
