@@ -92,7 +92,7 @@ def as_text(head: str, text: str, start: int, end: int, tokens: TokenLayers | No
     low, high = _part(text, start, end, _MOST_PRINTED)
     ends = ("… " if low > 0 else "", " …" if high < len(text) else "")
     shown = f"{text[low:start]}[{text[start:end]}]{text[end:high]}" if start < end else text[low:high]
-    lines = [head, *_wrapped(ends[0] + shown + ends[1])]
+    lines = [*(_clean(line) for line in head.split("\n")), *_wrapped(ends[0] + shown + ends[1])]
     for first, last, kept in [] if tokens is None else _steps(tokens):
         assert tokens is not None
         characters = list(text[low:high])
@@ -120,11 +120,15 @@ def _steps(tokens: TokenLayers) -> list[tuple[int, int, int]]:
     return steps
 
 
+def _clean(text: str) -> str:
+    """Replace control characters, which a terminal would obey."""
+    return re.sub(r"[\x00-\x1f\x7f-\x9f]", " ", text)
+
+
 def _wrapped(text: str) -> list[str]:
     import textwrap
 
-    line = re.sub(r"[\x00-\x1f\x7f-\x9f]", " ", text)
-    return textwrap.wrap(line, 96, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False)
+    return textwrap.wrap(_clean(text), 96, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False)
 
 
 def _part(text: str, start: int, end: int, most: int) -> tuple[int, int]:

@@ -81,6 +81,11 @@ def test_order_of_passages_that_are_not_ranked_does_not_matter(qa: QuestionAnswe
     assert answer.spent.read == len(PASSAGES)  # the same words count once
 
 
+def test_passages_that_are_not_ranked_are_all_read_within_a_long_time_limit(qa: QuestionAnswerer) -> None:
+    passages = [*PASSAGES[1:2], *(f"Nothing is said in part {number}." for number in range(15))]
+    assert ask_passages(QUESTION, passages, qa=qa, ranked=False, max_latency_ms=1e9).spent.read == 16
+
+
 def test_a_sure_answer_wins_from_the_end_of_the_list(qa: QuestionAnswerer) -> None:
     passages = [*(f"Nothing is said in part {number}." for number in range(15)), PASSAGES[1]]
     assert ask_passages(QUESTION, passages, qa=qa).number == 15

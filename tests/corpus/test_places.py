@@ -6,6 +6,7 @@ What should be found is drawn in red. So a page that is drawn tells where the bo
 from __future__ import annotations
 
 import contextlib
+import json
 import struct
 import zlib
 from pathlib import Path
@@ -331,3 +332,17 @@ def test_an_answer_of_an_index_has_boxes_until_its_file_changes(tmp_path: Path, 
     with pytest.raises(FileNotFoundError):
         corpus("Where does the bridge stand?").boxes()
     assert corpus("Zzz?").boxes() == []
+
+
+def test_record_whose_id_is_that_of_a_pdf_has_no_places(tmp_path: Path, qa: QuestionAnswerer) -> None:
+    records = tmp_path / "data.jsonl"
+    records.write_text(json.dumps({"id": "paper.pdf", "text": "The tower stands in Paris."}) + "\n", "utf-8")
+    corpus = Corpus(tmp_path / "index", qa=qa)
+    corpus.add(records)
+    answer = corpus("Where is the tower?")
+    assert answer.document.endswith("data.jsonl#paper.pdf")
+    assert answer.boxes() == []
+    with pytest.raises(UnreadableError, match="is not a PDF"):
+        answer.picture()
+    with pytest.raises(UnreadableError, match="is not a PDF"):
+        corpus.locate(answer.document, answer.start, answer.end)

@@ -119,6 +119,7 @@ def ask(
         console.fail("--boxes needs --json", misuse=True)
     if show is not None and not show.lower().endswith(".png"):
         console.fail(f"--show writes a PNG: give it a name that ends in .png, not {show}", misuse=True)
+    from dynamic_tinybert.corpus import UnreadableError
     from dynamic_tinybert.model import parse_budget
 
     spend = parse_budget(budget)
@@ -152,14 +153,23 @@ def ask(
         shown = [_of_text(answer, document, nothing) for document, answer in found]
     if not shown and not as_json:
         print(f"({nothing})")
+    unplaced = False
     for number, answer in enumerate(shown, 1):
         if as_json:
-            places = {"boxes": [asdict(box) for box in answer.source.boxes()]} if boxes else {}
+            places: dict[str, Any] = {}
+            if boxes:
+                try:
+                    places["boxes"] = [asdict(box) for box in answer.source.boxes()]
+                except (UnreadableError, OSError) as error:
+                    console.complain("error", str(error))
+                    places["boxes"], unplaced = None, True
             console.print_json(answer.row | places)
         else:
             _show(f"{number}. " if top_k > 1 else "", answer)
     if show is not None:
         _draw(shown[0].source if shown else None, show)
+    if unplaced:
+        raise typer.Exit(1)
 
 
 def _draw(answer: FileAnswer | CorpusAnswer | None, target: str) -> None:

@@ -251,13 +251,21 @@ def open_model(model: str) -> ModelFolder:
 
 
 def load(
-    model: str | ModelFolder, precision: Precision = Precision.auto, threads: int | None = None
+    model: str | ModelFolder,
+    precision: Precision = Precision.auto,
+    threads: int | None = None,
+    *,
+    alone: bool = True,
 ) -> QuestionAnswerer:
-    """Load the model of a command, or one whose folder is open."""
+    """Load the model of a command, or one whose folder is open.
+
+    Args:
+        alone: Whether no other thread may write to standard error meanwhile.
+    """
     from dynamic_tinybert.qa import QuestionAnswerer
 
     found: dict[str, Any] = {"model": model, **_hub} if isinstance(model, str) else {"model": str(model.path)}
-    with failures(), told_once():
+    with failures(), told_once() if alone else contextlib.nullcontext():
         return QuestionAnswerer(**found, precision=precision.value, threads=threads, providers=_providers or None)
 
 

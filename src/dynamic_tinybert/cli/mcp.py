@@ -100,7 +100,7 @@ def _library(
 
     def load() -> QuestionAnswerer:
         try:
-            return console.load(folder, precision, threads)
+            return console.load(folder, precision, threads, alone=False)
         except Exception as error:
             if not isinstance(error, typer.Exit):
                 console.complain("error", str(error))

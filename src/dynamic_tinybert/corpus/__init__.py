@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from dynamic_tinybert.corpus.given import PassageAnswer, ask_passages
     from dynamic_tinybert.corpus.index import DocumentInfo, Hit, Passage, Retriever, absolute_location
     from dynamic_tinybert.corpus.ingest import Report
-    from dynamic_tinybert.corpus.places import Box, locate
+    from dynamic_tinybert.corpus.places import Box, is_paged, locate
 
 _HOMES = {
     "PASSAGES": "answering",
@@ -46,6 +46,7 @@ _HOMES = {
     "ask_passages": "given",
     "check_latency": "answering",
     "find_files": "discover",
+    "is_paged": "places",
     "locate": "places",
     "read_documents": "documents",
     "read_file": "formats",
@@ -76,6 +77,7 @@ __all__ = [
     "ask_passages",
     "check_latency",
     "find_files",
+    "is_paged",
     "locate",
     "read_documents",
     "read_file",

@@ -10,7 +10,7 @@ from dynamic_tinybert import layers
 from dynamic_tinybert.answer import Spent, headline, in_sentence, sentence_of
 from dynamic_tinybert.corpus.errors import UnreadableError
 from dynamic_tinybert.corpus.formats import Span
-from dynamic_tinybert.corpus.places import Box, check_span, find, is_paged, path_of
+from dynamic_tinybert.corpus.places import Box, check_paged, check_span, find, is_paged, path_of
 
 _SPENT = (  # the fields of `spent` that `--json` prints
     "configuration", "coarse", "retrieved", "read", "read_again", "windows", "macs", "bert_base_macs", "seconds",
@@ -86,6 +86,7 @@ class CorpusAnswer:
         """
         if not self.text:
             raise UnreadableError("there is no answer, so there is no page to show")
+        check_paged(self.document)
         return find(path_of(self.document), self._span(picture=True))[1]
 
     def _span(self, *, picture: bool = False) -> Span:

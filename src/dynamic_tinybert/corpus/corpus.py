@@ -26,7 +26,7 @@ from dynamic_tinybert.corpus.index import (
 )
 from dynamic_tinybert.corpus.ingest import Progress, Report, add_files, add_texts, remove
 from dynamic_tinybert.corpus.passages import check_size
-from dynamic_tinybert.corpus.places import Box, find, path_of, span_in
+from dynamic_tinybert.corpus.places import Box, check_paged, find, path_of, span_in
 from dynamic_tinybert.model import Budget
 from dynamic_tinybert.qa import QuestionAnswerer
 
@@ -280,6 +280,7 @@ class Corpus:
             OSError: Its file cannot be opened.
             CorpusError: The index cannot be used.
         """
+        check_paged(document)
         return find(path_of(document), span_in(self._passages(document), start, end))[0]
 
     def picture(self, document: str, start: int, end: int) -> bytes:
@@ -287,6 +288,7 @@ class Corpus:
 
         Of a part on several pages, the first page is drawn. No side of the picture has more than 2,000 pixels.
         """
+        check_paged(document)
         return find(path_of(document), span_in(self._passages(document), start, end, picture=True))[1]
 
     def find(self, question: str, k: int = PASSAGES) -> list[Hit]:

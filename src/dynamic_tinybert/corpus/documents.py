@@ -32,6 +32,7 @@ from dynamic_tinybert.qa import QuestionAnswerer
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+_MOST_OF_A_STREAM = 1 << 28  # bytes of what has no size, as a pipe or a device
 _PAGE_END = "\f"
 
 
@@ -246,10 +247,10 @@ def _content(path: str) -> bytes:
     check_beginning(Path(path), os.stat(path).st_size)
     with open(path, "rb") as file:
         most = most_bytes(file)
-        if most is None:
-            return file.read()
-        content = file.read(most + 1)
-    if len(content) > most:
+        content = file.read((_MOST_OF_A_STREAM if most is None else most) + 1)
+    if most is None and len(content) > _MOST_OF_A_STREAM:
+        raise UnreadableError(f"has more than {_MOST_OF_A_STREAM >> 20} MiB, perhaps without end")
+    if most is not None and len(content) > most:
         raise endless()
     return content
 

@@ -159,7 +159,7 @@ def ask_passages(
     plan = make_plan(
         qa, budget, passages=max(1, len(hits)), top_k=top_k, max_latency_ms=max_latency_ms, options=options
     )
-    if max_latency_ms is None and not ranked:
+    if not ranked:
         plan = replace(plan, stops=False)
     found = Asking(_Given(hits), qa, _paces.setdefault(qa, Pace()), plan)(question)
     answers = [

@@ -6,6 +6,7 @@ import base64
 import binascii
 import json
 import os
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from dynamic_tinybert.corpus.formats import SIGNATURE, Span, find_places
 if TYPE_CHECKING:
     from dynamic_tinybert.corpus.index import Passage
 
+_RECORD = re.compile(r"\.(?:jsonl|ndjson)#", re.IGNORECASE)  # in the name of a document: it is a record of a file
 _OF_A_FILE = " (file)"  # added to the name of a document whose path looks like that of a record
 
 
@@ -106,8 +108,24 @@ def span_in(passages: Iterable[Passage], start: int, end: int, *, picture: bool 
 
 
 def is_paged(document: str) -> bool:
-    """Return whether a document, by its name, is a PDF, so that its text has places on pages."""
-    return path_of(document).lower().endswith(".pdf")
+    """Return whether a document, by its name, is a PDF, so that its text has places on pages. A record is none."""
+    if not document.endswith(_OF_A_FILE) and _RECORD.search(document):
+        return False
+    return _is_pdf(path_of(document))
+
+
+def check_paged(document: str) -> None:
+    """Check that a document, by its name, is a PDF.
+
+    Raises:
+        UnreadableError: It is not.
+    """
+    if not is_paged(document):
+        raise UnreadableError(f"{document} is not a PDF: only the text of a PDF has places on pages")
+
+
+def _is_pdf(path: str) -> bool:
+    return path.lower().endswith(".pdf")
 
 
 def path_of(document: str) -> str:
@@ -122,7 +140,7 @@ def find(path: str | os.PathLike[str], span: Span) -> tuple[list[Box], bytes]:
         UnreadableError, OSError, ImportError: See `locate`.
     """
     name = os.fspath(path)
-    if not is_paged(name):
+    if not _is_pdf(name):
         raise UnreadableError(f"{name} is not a PDF: only the text of a PDF has places on pages")
     try:
         told = "".join(find_places(Path(name), span, lambda why: None))

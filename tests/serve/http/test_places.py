@@ -17,6 +17,8 @@ pytest.importorskip("pypdfium2", reason="needs the extra: pip install 'dynamic-t
 from dynamic_tinybert.corpus import Corpus
 from dynamic_tinybert.qa import QuestionAnswerer
 from dynamic_tinybert.serve import create_app, wrap
+from dynamic_tinybert.serve.engine import Stopped, TooBusy
+from dynamic_tinybert.serve.engine.pages import Pages
 from dynamic_tinybert.serve.http.problems import ProblemBody
 from dynamic_tinybert.serve.http.schemas import PlaceResponse
 from support.engines import Reply, running, send
@@ -148,6 +150,34 @@ def test_pages_wait_for_each_other_and_too_many_are_refused(places: Places, monk
     assert "as many pages as the server allows" in problem(refused, 429, "too_busy")
     assert refused.headers["retry-after"] == "1"
     assert most == 2
+
+
+def test_pages_that_nobody_waits_for_any_more_still_count() -> None:
+    """Otherwise clients that leave could queue any number of pages."""
+    go_on, pages = threading.Event(), Pages()
+    begun: list[int] = []
+
+    def work() -> None:
+        begun.append(1)
+        go_on.wait(20)
+
+    async def use() -> None:
+        for _ in range(40):  # what has not begun is dropped with its client, so none of them is refused
+            with pytest.raises((asyncio.TimeoutError, TimeoutError)):
+                await asyncio.wait_for(pages.run(work), 0.01)
+        assert len(begun) == 2
+        waiting = [asyncio.ensure_future(pages.run(work)) for _ in range(20)]
+        await asyncio.sleep(0)
+        with pytest.raises(TooBusy):
+            await pages.run(work)
+        go_on.set()
+        results = await asyncio.gather(*waiting, return_exceptions=True)
+        assert sum(isinstance(one, TooBusy) for one in results) == 4
+        pages.stop()
+        with pytest.raises(Stopped):
+            await pages.run(work)
+
+    asyncio.run(use())
 
 
 def test_a_page_that_takes_too_long_is_given_up(

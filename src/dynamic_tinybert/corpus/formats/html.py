@@ -71,7 +71,10 @@ def rendered(markup: str, *, main: bool = False) -> tuple[str, str]:
     handlers = CustomHtmlTagHandlerMapping(
         start_tag_mapping={"li": _open_item}, end_tag_mapping={"table": _close_table}
     )
-    return title, Inscriptis(tree, ParserConfig(css=css, custom_html_tag_handler_mapping=handlers)).get_text()
+    text = Inscriptis(tree, ParserConfig(css=css, custom_html_tag_handler_mapping=handlers)).get_text()
+    if main and not text.strip():  # what is marked as the main content is not shown
+        return rendered(markup)
+    return title, text
 
 
 def _open_item(state: Any, attributes: Any) -> None:

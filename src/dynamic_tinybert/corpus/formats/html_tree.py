@@ -32,7 +32,8 @@ _ROMAN = (
 
 
 _MOST_MAIN = 9  # a page that marks more elements as its main content has none
-_MAIN = "//main[not(@hidden)] | //*[@role='main'][not(@hidden)]"
+_UNSEEN = "ancestor-or-self::*[@hidden or self::script or self::style or self::template or self::noscript or self::svg]"
+_MAIN = f"//*[self::main or @role='main'][not({_UNSEEN})][not(ancestor::main or ancestor::*[@role='main'])]"
 _BESIDE = (  # header and footer are landmarks only outside of articles and sections
     "//nav | //search | //*[@role='navigation' or @role='banner' or @role='contentinfo' or @role='search'] | "
     "//*[self::header or self::footer][not(ancestor::article or ancestor::aside or ancestor::main or "
@@ -71,7 +72,8 @@ def narrow(tree: Any) -> None:
 
 
 def _length(element: Any) -> int:
-    return sum(len(text.strip()) for text in element.itertext())
+    """Return how much text an element has, without what a browser never shows."""
+    return sum(len(text.strip()) for text in element.xpath(f".//text()[not({_UNSEEN})]"))
 
 
 @dataclass

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
 
-from dynamic_tinybert.serve.engine.errors import TooBusy
+from dynamic_tinybert.serve.engine.errors import Stopped, TooBusy
 
 T = TypeVar("T")
 
@@ -16,26 +17,43 @@ _MOST_WAITING = 16
 
 
 class Pages:
-    """The threads for pages. Use `run` in one event loop."""
+    """The threads for pages. Work that nobody waits for any more still counts until its thread has left it."""
 
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(max_workers=_THREADS, thread_name_prefix="pages")
+        self._lock = threading.Lock()
         self._open = 0
+        self._stopped = False
 
     async def run(self, work: Callable[[], T]) -> T:
-        """Run some work in a thread, when its turn comes.
+        """Run some work in a thread, when its turn comes. If the caller is cancelled before that, it is not begun.
 
         Raises:
             TooBusy: Too much work waits.
+            Stopped: `stop` was called.
         """
-        if self._open >= _THREADS + _MOST_WAITING:
-            raise TooBusy("pages", 1)
-        self._open += 1
+        with self._lock:
+            if self._open >= _THREADS + _MOST_WAITING:
+                raise TooBusy("pages", 1)
+            self._open += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._pool, work)
-        finally:
-            self._open -= 1
+            future = self._pool.submit(work)
+        except RuntimeError:
+            self._close()
+            raise Stopped from None
+        future.add_done_callback(self._close)
+        try:
+            return await asyncio.wrap_future(future)  # if it is cancelled, so is work that has not begun
+        except asyncio.CancelledError:
+            if self._stopped:
+                raise Stopped from None
+            raise
 
     def stop(self) -> None:
-        """Start no more work. What runs has a time limit of its own."""
+        """Start no more work."""
+        self._stopped = True
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _close(self, _: Future[Any] | None = None) -> None:
+        with self._lock:
+            self._open -= 1

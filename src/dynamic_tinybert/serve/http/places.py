@@ -14,8 +14,8 @@ from typing import Annotated, Any, TypeVar
 from fastapi import FastAPI, Query, Request
 from fastapi.responses import JSONResponse, Response
 
-from dynamic_tinybert.corpus import CorpusError, UnknownDocumentError, UnreadableError
-from dynamic_tinybert.serve.engine import Engine, TooBusy
+from dynamic_tinybert.corpus import CorpusError, UnknownDocumentError, UnreadableError, is_paged
+from dynamic_tinybert.serve.engine import Engine, Stopped, TooBusy
 from dynamic_tinybert.serve.http.problems import Problem, ProblemBody
 from dynamic_tinybert.serve.http.schemas import PlaceRequest, PlaceResponse
 from dynamic_tinybert.serve.options import ServeOptions
@@ -86,13 +86,15 @@ class _PlaceCall:
         """
         if self._asked.index not in self._engine.corpora:
             raise Problem(404, "not_found", "there is no index of this name: /info lists them")
-        if not self._asked.document.lower().endswith(".pdf"):
+        if not is_paged(self._asked.document):
             raise Problem(404, "not_found", "the document is not a PDF: only PDFs have pages")
         try:
             return await asyncio.wait_for(self._engine.pages.run(work), self._options.timeout_ms / 1000)
         except TooBusy as busy:
             wait = str(busy.retry_after)
             raise Problem(429, "too_busy", f"{busy}: try again in {wait} s", headers={"Retry-After": wait}) from None
+        except Stopped:
+            raise Problem(503, "stopping", "the server is stopping") from None
         except (asyncio.TimeoutError, TimeoutError):
             raise Problem(504, "deadline_exceeded", "the page was not ready in time") from None
         except UnknownDocumentError:

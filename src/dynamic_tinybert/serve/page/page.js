@@ -772,11 +772,14 @@ function toggleLayers() {
 
 // The page of a PDF
 
+/** Whether a document, by its name, is a PDF: a record of a file of records is none. */
+const isPaged = (name) => /\.pdf( \(file\))?$/i.test(name) && (name.endsWith(" (file)") || !/\.(jsonl|ndjson)#/i.test(name));
+
 /** Show the page that the chosen answer is on, if it is of a PDF. */
 async function drawSheet() {
   leafing?.abort();
   const answer = shown?.index ? shown.result.answers[shown.chosen] : null;
-  const paged = Boolean(answer?.text) && /\.pdf$/i.test(answer.document ?? "");
+  const paged = Boolean(answer?.text) && isPaged(answer.document ?? "");
   $("leaf").hidden = !paged;
   $("leaf").setAttribute("aria-pressed", String(leaf));
   $("sheet").hidden = !paged || !leaf;
