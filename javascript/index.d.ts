@@ -69,7 +69,10 @@ export interface Configuration {
 export interface LoadOptions {
   /** Called with the bytes of model.onnx that came so far, and the total as far as it is known. */
   progress?: (loaded: number, total: number) => void;
-  /** ONNX Runtime: the module `onnxruntime-web/wasm` by default, or `onnxruntime-node`, or one from another address. */
+  /**
+   * ONNX Runtime: the module `onnxruntime-web/wasm` by default, or `onnxruntime-node` with
+   * `executionProviders: ["cpu"]`, or one from another address.
+   */
   ort?: unknown;
   /** Threads of ONNX Runtime. More than one needs a page that is isolated (the headers COOP and COEP). */
   threads?: number;
@@ -98,7 +101,7 @@ export class QuestionAnswerer {
    *
    * @throws EmptyQuestionError, BudgetError, WindowError, OptionError, ModelError
    */
-  ask(question: string, text: string, options?: AskOptions): Promise<Answer>;
+  ask(question: string, text: string, options?: AskOptions & { topK?: undefined }): Promise<Answer>;
   /** Give up to `topK` answers that do not overlap, the best first. */
   ask(question: string, text: string, options: AskOptions & { topK: number }): Promise<Answer[]>;
   /** Free the memory of the model. */

@@ -60,6 +60,11 @@ worker.addEventListener("message", ({ data }) => {
   }
 });
 
+worker.addEventListener("error", () => {
+  find("progress").hidden = true;
+  say("The worker cannot start. Did you run: npm --prefix javascript ci");
+});
+
 find("form").addEventListener("submit", (event) => {
   event.preventDefault();
   if (find("ask").disabled) return;

@@ -23,7 +23,7 @@ export function select(configs, budget) {
   const full = configs.find((config) => config.fractions.every((fraction) => fraction === 1));
   const measured = full.f1 !== null;
   if (budget === "full") return full;
-  if (Object.hasOwn(WITHIN, budget)) {
+  if (typeof budget === "string" && Object.hasOwn(WITHIN, budget)) {
     if (!measured) return full;
     const floor = full.f1 - WITHIN[budget] - 1e-9;
     return least(configs.filter((config) => config.f1 >= floor));

@@ -8,8 +8,11 @@ export { QuestionAnswerer } from "./qa.js";
 
 /** Load a model folder from an address. See index.d.ts. */
 export function load(address, options = {}) {
-  const base = new URL(String(address).replace(/\/?$/, "/"), globalThis.document?.baseURI ?? globalThis.location?.href);
-  return loadWith((name, onBytes) => read(new URL(name, base), onBytes), options);
+  const folder = new URL(String(address), globalThis.document?.baseURI ?? globalThis.location?.href);
+  const { search } = folder;
+  if (!folder.pathname.endsWith("/")) folder.pathname += "/";
+  const place = (name) => Object.assign(new URL(name, folder), { search });
+  return loadWith((name, onBytes) => read(place(name), onBytes), options);
 }
 
 async function read(url, onBytes) {

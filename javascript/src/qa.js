@@ -48,7 +48,7 @@ export class QuestionAnswerer {
       if (typeof value !== "string") throw new DynamicTinyBertError(`a ${name} must be a string, not ${typeof value}`);
     }
     if (!strip(question)) throw new EmptyQuestionError("the question is empty");
-    const settings = resolve(this.#model, options);
+    const settings = resolve(this.#model, options ?? {});
     return this.#answers(this.#tokenizer.question(question, settings.maxQuestionLength), new Text(text), settings);
   }
 

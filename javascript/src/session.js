@@ -7,6 +7,7 @@ export class Session {
   #ort;
   #session;
   #last = Promise.resolve();
+  #released = false;
 
   static async open(ort, bytes, { threads, wasmPaths, executionProviders = ["wasm"] } = {}) {
     if (threads !== undefined) ort.env.wasm.numThreads = threads;
@@ -23,6 +24,7 @@ export class Session {
 
   /** The start and end logits of a window, `[tokens]` each. A session runs one window at a time. */
   predict(window, choice) {
+    if (this.#released) throw new ModelError("the model was released: load it again");
     const result = this.#last.then(() => this.#run(window, choice));
     this.#last = result.catch(() => {});
     return result;
@@ -47,6 +49,8 @@ export class Session {
   }
 
   async release() {
+    if (this.#released) return;
+    this.#released = true;
     await this.#last;
     await this.#session.release();
   }

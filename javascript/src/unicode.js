@@ -8,8 +8,6 @@ export const BLANK = SPACE.replace("\\t-\\r", "\\t\\v-\\r");
 export const WORD = "\\p{L}\\p{N}_";
 
 const IS_SPACE = new RegExp(`^[${SPACE}]`, "u");
-const STRIPPED = new RegExp(`^[${SPACE}]+|[${SPACE}]+$`, "gu");
-const STRIPPED_RIGHT = new RegExp(`[${SPACE}]+$`, "u");
 const BERT_SPACE = /^[\t\n\r \p{Zs}\p{Zl}\p{Zp}]/u;
 const IS_PUNCTUATION = /^[!-/:-@[-`{-~\p{P}]/u;
 const MARK = /^[\p{M}\u200c\u200d\ufe0e\ufe0f]/u;
@@ -37,8 +35,20 @@ const isTone = test(TONE);
 
 const MOST_MARKS = 64; // a character with more combining marks than this may be cut
 
-export const strip = (string) => string.replace(STRIPPED, "");
-export const stripRight = (string) => string.replace(STRIPPED_RIGHT, "");
+/** Without white space at the end. No pattern: one that ends in `$` takes quadratic time on a run of blanks. */
+export function stripRight(string) {
+  let end = string.length;
+  while (end && isSpace(string[end - 1])) end--;
+  return string.slice(0, end);
+}
+
+/** Without white space at both ends. */
+export function strip(string) {
+  const kept = stripRight(string);
+  let begin = 0;
+  while (begin < kept.length && isSpace(kept[begin])) begin++;
+  return kept.slice(begin);
+}
 
 /** The length of a string in code points. */
 export function countPoints(string) {

@@ -73,6 +73,11 @@ def test_open_folder_package_in_a_zip_file_is_unpacked(
     assert QuestionAnswerer(NAME)("Where?", "In Oslo.").text
 
 
+def test_open_folder_package_beside_the_folder_of_its_source_is_found(site: Path) -> None:
+    (Path(NAME) / "src").mkdir(parents=True)
+    assert open_folder(NAME).path == site / MODULE
+
+
 @pytest.mark.parametrize("name", ["dynamic-tinybert-tinny", "Dynamic-TinyBERT-Tiny"])
 def test_open_folder_nearly_the_name_suggests_it(site: Path, name: str) -> None:
     with pytest.raises(ModelFolderError, match=f"no such folder: '{name}'; did you mean '{NAME}'[?]"):

@@ -87,6 +87,7 @@ def test_what_is_written_together_stays_together(tokenizer: TextTokenizer, text:
         ("schrieb »Faust« im", "»Faust«", "»Faust«"),
         ("He is 6'2\" tall", "6'2\"", "6'2\""),
         ('a 15.6" screen', '15.6"', '15.6"'),
+        ('wrote "it measures 5 m²" then', 'it measures 5 m²"', '"it measures 5 m²"'),
         ("(()) only", "(())", "(())"),
         ("[see Paris", "[see Paris", "see Paris"),
     ],

@@ -154,9 +154,9 @@ def open_folder(
         path = Path(os.path.expanduser(name))
     try:
         on_hub = None
-        if isinstance(model, str) and model != EMBEDDED and not path.exists():
+        if isinstance(model, str) and model != EMBEDDED and not (path / CONFIG).is_file():
             package = find_package(model)
-            on_hub = hub.hub_name(model) if package is None else None
+            on_hub = hub.hub_name(model) if package is None and not path.exists() else None
             path = package or path
         if on_hub is not None:
             path = hub.fetch(

@@ -87,7 +87,7 @@ def stretched(text: str, start: int, end: int) -> tuple[int, int]:
     # Most spans begin and end at white space, or before a comma and a space.
     before, after = text[max(0, start - 1) : start], text[end : end + 2]
     glued = (before and not before.isspace()) or (len(after) == 2 and not (after[0].isspace() or after[1].isspace()))
-    if not glued and not text[start].isdigit() and not text[end - 1].isdigit():
+    if not glued and not text[start].isdecimal() and not text[end - 1].isdecimal():
         return start, end
     first, last = start, end
     for at in (start, end):
@@ -224,7 +224,7 @@ def whole_pairs(text: str, start: int, end: int) -> tuple[int, int]:
 def _quoted(text: str, start: int, end: int) -> tuple[int, int]:
     """Return a span with straight quotation marks in pairs. One after a digit may mean inches."""
     span = text[start:end]
-    count = sum(mark == '"' and not (at and span[at - 1].isdigit()) for at, mark in enumerate(span))
+    count = sum(mark == '"' and not (at and span[at - 1].isdecimal()) for at, mark in enumerate(span))
     if count % 2 == 0:
         return start, end
     if text[end : end + 1] == '"':

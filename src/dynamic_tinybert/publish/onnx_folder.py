@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from dynamic_tinybert.files import write_whole
-from dynamic_tinybert.folder import CARD, TOKENIZER, ModelFolder, ModelFolderError, called
+from dynamic_tinybert.folder import CARD, CONFIG, TOKENIZER, ModelFolder, ModelFolderError, called
 from dynamic_tinybert.inference import TextTokenizer
 from dynamic_tinybert.model import Calibration, ConfigTable
 from dynamic_tinybert.runtime import Precision, export_onnx
@@ -60,6 +60,8 @@ def save_onnx_folder(
         write_whole(target / TOKENIZER, own.read_bytes() if own.is_file() else tokenizer.to_json().encode())
         if (folder.path / CARD).is_file():
             shutil.copyfile(folder.path / CARD, target / CARD)
+        else:
+            (target / CARD).unlink(missing_ok=True)  # that of another model
         write_whole(target / DESCRIPTION, (json.dumps(described, indent=1, ensure_ascii=False) + "\n").encode())
     except OSError as error:
         raise ModelFolderError(f"{target} cannot be written: {error}") from error
@@ -107,7 +109,7 @@ def _check_target(target: Path, overwrite: bool) -> None:
     inside = {entry.name for entry in target.iterdir()} if target.exists() else set()
     if inside and not overwrite:
         raise ModelFolderError(f"{target} is not empty: name a new folder, or ask to overwrite it")
-    if inside and not {DESCRIPTION, GRAPH} & inside:
+    if inside and (CONFIG in inside or not {DESCRIPTION, GRAPH} & inside):
         raise ModelFolderError(
             f"{target} is not overwritten: without {DESCRIPTION} and {GRAPH} it is not a model for ONNX Runtime; name"
             " a new folder"

@@ -246,7 +246,7 @@ def check_layers(teacher: Any, layers: list[int], form: str) -> None:
         raise TrainingError(
             f"a student takes layers from a BERT, an MPNet or a ModernBERT, not from a {kind} model: give a checkpoint"
         )
-    if form == "mpnet" != kind:
+    if form == "mpnet" != kind and kind != "modernbert":
         raise TrainingError(
             f"a student in the form of MPNet takes layers from an MPNet, not from a {kind} model: set student.form: "
             "bert, or give an MPNet teacher"
