@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import numbers
 import os
 import re
 from collections.abc import Iterable
@@ -81,11 +82,11 @@ def check_span(start: int, end: int, text_start: int, text: str, *, picture: boo
     """Return a part of a text if it is one.
 
     Raises:
-        ValueError: It does not begin before its end.
+        ValueError: It does not begin before its end, or these are not whole numbers.
     """
-    if not 0 <= start < end:
+    if not (isinstance(start, numbers.Integral) and isinstance(end, numbers.Integral) and 0 <= start < end):
         raise ValueError(f"a part of a text must start before its end, from 0, not at {start} and end at {end}")
-    return Span(start=start, end=end, text=text, text_start=text_start, picture=picture)
+    return Span(start=int(start), end=int(end), text=text, text_start=text_start, picture=picture)
 
 
 def span_in(passages: Iterable[Passage], start: int, end: int, *, picture: bool = False) -> Span:
