@@ -81,6 +81,10 @@ def main() -> None:
 full budget in {_PRECISION}. Equal: the same text, document and place as the answer of `Corpus`.
 
 {common.table(("door", "questions", "equal"), rows)}
+
+What differs, differs by design. MCP gives no answer where the confidence is too low, and says so in its note; its other
+answers are equal. ask_passages and the components know the order of the passages, but not their BM25 scores, which a
+corpus adds (see [passages](../corpus/passages.md)).
 """
     common.write_page(page, args.output)
 
