@@ -13,7 +13,7 @@ help:
 	@echo "make check       all that CI runs: make test, lint, docs, and each of the following"
 	@echo "make test-slow   the tests that take more than two seconds each"
 	@echo "make test-serve  the server: its tests, and its page in Chromium if there is one"
-	@echo "make test-ray    a cluster: two nodes of Ray on this machine, one of which is killed"
+	@echo "make test-ray    a cluster: two nodes of Ray on this machine, one of which is killed; not in make check: it takes minutes"
 	@echo "make test-milvus an index in Milvus, with the server that milvus-lite brings"
 	@echo "make test-frameworks  the components for LangChain and LlamaIndex; not in make check: they bring 230 MB"
 	@echo "make test-javascript  the package for browsers, in Node.js and in Chromium; not in make check: npm brings 170 MB"
@@ -85,7 +85,7 @@ test: $(VENV)/.test
 
 check: test rest
 
-rest: lint docs test-slow test-serve test-ray test-milvus
+rest: lint docs test-slow test-serve test-milvus
 
 test-slow: $(VENV)/.test
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "slow and not long and not serve and not ray and not milvus and not frameworks and not javascript"
