@@ -29,7 +29,19 @@ settings.load_profile("repeatable")
 # No result depends on the processor. tests/runtime/test_precision.py has what `auto` means.
 os.environ["DYNAMIC_TINYBERT_PRECISION"] = "fp32"
 
+RINGS = {"serve": "serve", "mcp_server": "serve", "ray_cluster": "ray", "javascript": "javascript"}
+"""The marks of all tests in a folder of tests/."""
+
 TINY = ModelShape(layers=2, hidden=32, heads=2, feed_forward=64, vocabulary=30522, positions=512)
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m selects
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        for folder, ring in RINGS.items():
+            if here / folder in item.path.parents:
+                item.add_marker(ring)
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,7 @@ from dynamic_tinybert.corpus import Box, Corpus, FileAnswer, UnreadableError, as
 from dynamic_tinybert.corpus.formats import child
 from dynamic_tinybert.corpus.places import check_span, find
 from dynamic_tinybert.qa import QuestionAnswerer
-from support.formats import HELVETICA, Read, assembled, drawn, pdf, placed, write
+from support.formats import HELVETICA, Read, beyond_latin, drawn, pdf, placed, write
 
 SCALE = 4  # pixels of a point
 NEAR = 0.8  # points
@@ -133,26 +133,7 @@ def test_a_ligature_has_the_box_of_its_glyph(tmp_path: Path) -> None:
 
 
 def test_what_has_no_glyph_has_the_room_of_its_font(tmp_path: Path) -> None:
-    table = (
-        b"/CIDInit /ProcSet findresource begin 12 dict begin begincmap /CMapName /X def /CMapType 2 def "
-        b"1 begincodespacerange <0000> <FFFF> endcodespacerange 3 beginbfchar <0001> <D83DDE00> <0002> <6771> "
-        b"<0003> <00660066> endbfchar endcmap end end"
-    )
-    content = b"BT /F 12 Tf 72 720 Td <000200010003> Tj ET"
-    objects = [
-        b"<</Type/Catalog/Pages 2 0 R>>",
-        b"<</Type/Pages/Kids[5 0 R]/Count 1>>",
-        b"<</Type/Font/Subtype/Type0/BaseFont/X/Encoding/Identity-H/DescendantFonts[7 0 R]/ToUnicode 8 0 R>>",
-        b"<<>>",
-        b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 612 792]/Resources<</Font<</F 3 0 R>>>>/Contents 6 0 R>>",
-        b"<</Length %d>>stream\n%s\nendstream" % (len(content), content),
-        b"<</Type/Font/Subtype/CIDFontType2/BaseFont/X/CIDSystemInfo<</Registry(Adobe)/Ordering(Identity)"
-        b"/Supplement 0>>/DW 1000/FontDescriptor 9 0 R>>",
-        b"<</Length %d>>stream\n%s\nendstream" % (len(table), table),
-        b"<</Type/FontDescriptor/FontName/X/Flags 4/FontBBox[0 0 1000 1000]/ItalicAngle 0/Ascent 800/Descent -200"
-        b"/CapHeight 700/StemV 80>>",
-    ]
-    path = write(tmp_path / "a.pdf", assembled(objects))
+    path = write(tmp_path / "a.pdf", beyond_latin(b"000200010003"))
     assert Read(path).only[1] == "東😀ff"
     for words, x in (("東", 72), ("😀", 84), ("ff", 96)):
         (box,) = found(path, words)
@@ -346,3 +327,7 @@ def test_record_whose_id_is_that_of_a_pdf_has_no_places(tmp_path: Path, qa: Ques
         answer.picture()
     with pytest.raises(UnreadableError, match="is not a PDF"):
         corpus.locate(answer.document, answer.start, answer.end)
+    (of_file,) = ask_files("Where is the tower?", [records], qa=qa, top_k=1)
+    assert (of_file.document, of_file.boxes()) == (answer.document, [])
+    with pytest.raises(UnreadableError, match="is not a PDF"):
+        of_file.picture()

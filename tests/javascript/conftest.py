@@ -9,16 +9,7 @@ import pytest
 
 from dynamic_tinybert.folder import open_folder
 from dynamic_tinybert.publish import save_onnx_folder
-
-HERE = Path(__file__).parent
-PACKAGE = HERE.parents[1] / "javascript"
-
-
-@pytest.hookimpl(tryfirst=True)  # before -m selects
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if HERE in item.path.parents:
-            item.add_marker("javascript")
+from support.javascript import PACKAGE
 
 
 @pytest.fixture(scope="session")

@@ -21,10 +21,10 @@ from dynamic_tinybert.folder import open_folder
 from dynamic_tinybert.publish import save_onnx_folder
 from dynamic_tinybert.squad import read_squad
 from support.data import SQUAD, needs_squad
+from support.javascript import NAMES, PACKAGE
 
 pytestmark = [pytest.mark.browser]
 
-PACKAGE = Path(__file__).parents[2] / "javascript"
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 LIGHTHOUSE = "The lighthouse of Port Ellis was built by Agnes Moreau in 1871. Its keeper was Barnaby Whitlock. "
 PAIRS = [
@@ -53,16 +53,6 @@ ALSO: list[dict[str, Any]] = [
     {"align_to_words": False, "max_answer_len": 4, "score_threshold": 0.0, "top_k": 9},
     {"max_seq_len": 96, "doc_stride": 12},
 ]
-NAMES = {
-    "max_seq_len": "maxSeqLength",
-    "doc_stride": "docStride",
-    "max_answer_len": "maxAnswerLength",
-    "handle_impossible_answer": "handleImpossibleAnswer",
-    "no_answer_threshold": "noAnswerThreshold",
-    "align_to_words": "alignToWords",
-    "score_threshold": "scoreThreshold",
-    "top_k": "topK",
-}
 
 Ask = Callable[..., list[Any]]
 

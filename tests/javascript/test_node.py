@@ -14,20 +14,8 @@ import pytest
 
 from dynamic_tinybert import QuestionAnswerer
 from dynamic_tinybert.inference import TextTokenizer
+from support.javascript import NAMES, PACKAGE
 from support.scripts import assigned, documents, strings_of_scripts
-
-PACKAGE = Path(__file__).parents[2] / "javascript"
-NAMES = {
-    "max_seq_len": "maxSeqLength",
-    "doc_stride": "docStride",
-    "max_question_len": "maxQuestionLength",
-    "max_answer_len": "maxAnswerLength",
-    "handle_impossible_answer": "handleImpossibleAnswer",
-    "no_answer_threshold": "noAnswerThreshold",
-    "align_to_words": "alignToWords",
-    "score_threshold": "scoreThreshold",
-    "top_k": "topK",
-}
 
 
 def columns(tokenizer: TextTokenizer, text: str) -> list[Any]:

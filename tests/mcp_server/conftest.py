@@ -10,17 +10,9 @@ import pytest
 from dynamic_tinybert.corpus import Corpus
 from support.formats import pdf
 
-HERE = Path(__file__).parent
 UNICODE = "Die Brücke über die Önz wurde 1903 von Ærø Łódź gebaut. 🌉 Она стоит в городе."
 
 collect_ignore_glob = [] if all(map(importlib.util.find_spec, ("mcp", "tantivy"))) else ["*"]
-
-
-@pytest.hookimpl(tryfirst=True)  # before -m selects
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if HERE in item.path.parents:
-            item.add_marker("serve")
 
 
 @pytest.fixture(scope="session")

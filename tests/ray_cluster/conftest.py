@@ -23,5 +23,4 @@ if not collect_ignore_glob:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if HERE in item.path.parents:
-            item.add_marker("ray")
             item.add_marker(pytest.mark.filterwarnings("default"))  # of Ray's own

@@ -102,6 +102,30 @@ def drawn(*pages: str, more: str = "", box: str = "/MediaBox[0 0 612 792]", font
     return assembled(objects, more)
 
 
+def beyond_latin(codes: bytes) -> bytes:
+    """Make a PDF with text of a font whose codes 1, 2 and 3 are 😀, 東 and the ligature ff, and which draws nothing."""
+    table = (
+        b"/CIDInit /ProcSet findresource begin 12 dict begin begincmap /CMapName /X def /CMapType 2 def "
+        b"1 begincodespacerange <0000> <FFFF> endcodespacerange 3 beginbfchar <0001> <D83DDE00> <0002> <6771> "
+        b"<0003> <00660066> endbfchar endcmap end end"
+    )
+    content = b"BT /F 12 Tf 72 720 Td <%s> Tj ET" % codes
+    objects = [
+        b"<</Type/Catalog/Pages 2 0 R>>",
+        b"<</Type/Pages/Kids[5 0 R]/Count 1>>",
+        b"<</Type/Font/Subtype/Type0/BaseFont/X/Encoding/Identity-H/DescendantFonts[7 0 R]/ToUnicode 8 0 R>>",
+        b"<<>>",
+        b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 612 792]/Resources<</Font<</F 3 0 R>>>>/Contents 6 0 R>>",
+        b"<</Length %d>>stream\n%s\nendstream" % (len(content), content),
+        b"<</Type/Font/Subtype/CIDFontType2/BaseFont/X/CIDSystemInfo<</Registry(Adobe)/Ordering(Identity)"
+        b"/Supplement 0>>/DW 1000/FontDescriptor 9 0 R>>",
+        b"<</Length %d>>stream\n%s\nendstream" % (len(table), table),
+        b"<</Type/FontDescriptor/FontName/X/Flags 4/FontBBox[0 0 1000 1000]/ItalicAngle 0/Ascent 800/Descent -200"
+        b"/CapHeight 700/StemV 80>>",
+    ]
+    return assembled(objects)
+
+
 def placed(x: float, y: float, text: str, turned: str = "1 0 0 1") -> str:
     """Operators that write a text in Helvetica of 12 points from a place on."""
     return f"BT /F 12 Tf {turned} {x} {y} Tm ({text}) Tj ET\n"

@@ -23,7 +23,7 @@ from dynamic_tinybert.corpus.formats import (
     most_bytes,
     read,
 )
-from dynamic_tinybert.corpus.places import Box, check_span, find
+from dynamic_tinybert.corpus.places import Box, check_span, find, not_paged
 from dynamic_tinybert.errors import warn
 from dynamic_tinybert.files import NoTextError, decode_text
 from dynamic_tinybert.inference import Options
@@ -87,6 +87,8 @@ class FileAnswer(Answer):
         """
         if not self.text:
             raise UnreadableError("there is no answer, so there is no page to show")
+        if self.page is None:
+            raise not_paged(self.document)
         return find(self.document, self._span(picture=True))[1]
 
     def _span(self, *, picture: bool = False) -> Span:

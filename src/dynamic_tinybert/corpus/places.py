@@ -122,7 +122,12 @@ def check_paged(document: str) -> None:
         UnreadableError: It is not.
     """
     if not is_paged(document):
-        raise UnreadableError(f"{document} is not a PDF: only the text of a PDF has places on pages")
+        raise not_paged(document)
+
+
+def not_paged(name: str) -> UnreadableError:
+    """Return the error for a document or a file that is not a PDF."""
+    return UnreadableError(f"{name} is not a PDF: only the text of a PDF has places on pages")
 
 
 def _is_pdf(path: str) -> bool:
@@ -142,7 +147,7 @@ def find(path: str | os.PathLike[str], span: Span) -> tuple[list[Box], bytes]:
     """
     name = os.fspath(path)
     if not _is_pdf(name):
-        raise UnreadableError(f"{name} is not a PDF: only the text of a PDF has places on pages")
+        raise not_paged(name)
     try:
         told = "".join(find_places(Path(name), span, lambda why: None))
         return _parsed(told)

@@ -23,7 +23,6 @@ class _Calls:
 
 
 _calls = _Calls()
-_stderr_lock = threading.RLock()
 
 
 @contextlib.contextmanager
@@ -57,8 +56,6 @@ def told_once() -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         try:
             kept = stack.enter_context(tempfile.TemporaryFile())
-            _stderr_lock.acquire()
-            stack.callback(_stderr_lock.release)
             before = os.dup(2)
         except OSError:  # no place for files, or standard error is closed
             yield
@@ -87,8 +84,8 @@ def _end() -> None:
 
 def _forked() -> None:
     """Forget the calls of the process that was forked."""
-    global _calls, _stderr_lock
-    _calls, _stderr_lock = _Calls(), threading.RLock()
+    global _calls
+    _calls = _Calls()
 
 
 atexit.register(_end)

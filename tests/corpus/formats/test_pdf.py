@@ -9,7 +9,7 @@ import pytest
 
 from dynamic_tinybert.corpus.errors import UnreadableError
 from dynamic_tinybert.corpus.formats import read
-from support.formats import PLAIN, Read, assembled, drawn, pdf, placed, unreadable, write
+from support.formats import PLAIN, Read, beyond_latin, drawn, pdf, placed, unreadable, write
 
 
 def test_the_pages_of_a_pdf_are_blocks_with_form_feeds_between(tmp_path: Path) -> None:
@@ -98,26 +98,8 @@ def test_text_outside_the_page_is_not_shown(tmp_path: Path) -> None:
 
 
 def test_scripts_beyond_latin_are_read_from_a_pdf(tmp_path: Path) -> None:
-    table = (
-        b"/CIDInit /ProcSet findresource begin 12 dict begin begincmap /CMapName /X def /CMapType 2 def "
-        b"1 begincodespacerange <0000> <FFFF> endcodespacerange 3 beginbfchar <0001> <D83DDE00> <0002> <6771> "
-        b"<0003> <00660066> endbfchar endcmap end end"
-    )
-    content = b"BT /F 12 Tf 72 720 Td <000100020003> Tj ET"
-    objects = [
-        b"<</Type/Catalog/Pages 2 0 R>>",
-        b"<</Type/Pages/Kids[5 0 R]/Count 1>>",
-        b"<</Type/Font/Subtype/Type0/BaseFont/X/Encoding/Identity-H/DescendantFonts[7 0 R]/ToUnicode 8 0 R>>",
-        b"<<>>",
-        b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 612 792]/Resources<</Font<</F 3 0 R>>>>/Contents 6 0 R>>",
-        b"<</Length %d>>stream\n%s\nendstream" % (len(content), content),
-        b"<</Type/Font/Subtype/CIDFontType2/BaseFont/X/CIDSystemInfo<</Registry(Adobe)/Ordering(Identity)"
-        b"/Supplement 0>>/DW 1000/FontDescriptor 9 0 R>>",
-        b"<</Length %d>>stream\n%s\nendstream" % (len(table), table),
-        b"<</Type/FontDescriptor/FontName/X/Flags 4/FontBBox[0 0 1000 1000]/ItalicAngle 0/Ascent 800/Descent -200"
-        b"/CapHeight 700/StemV 80>>",
-    ]
-    assert Read(write(tmp_path / "a.pdf", assembled(objects))).only == ("", "😀東ff")
+    path = write(tmp_path / "a.pdf", beyond_latin(b"000100020003"))
+    assert Read(path).only == ("", "😀東ff")
 
 
 def test_a_broken_page_is_complained_of_and_the_others_read(tmp_path: Path) -> None:

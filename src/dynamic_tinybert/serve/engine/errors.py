@@ -15,7 +15,7 @@ class TooBusy(DynamicTinyBertError):
     """A question cannot be accepted now. There should be room after `retry_after` seconds.
 
     Attributes:
-        reason: The reason for the metrics: `waiting`, `objective` or `pages`.
+        reason: The reason: `waiting` or `objective`, which the metrics count; or `pages`.
     """
 
     def __init__(self, reason: str, retry_after: int) -> None:
