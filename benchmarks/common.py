@@ -33,6 +33,7 @@ DATA = "DYNAMIC_TINYBERT_DATA"
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#E69F00", "#009E73", "#999999"  # of Okabe and Ito: told apart by everybody
 UNDISTURBED = 0.05  # share of the processor taken by others: with more, figures are void
 _CPU_FLAGS = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "amx_int8")
+_SETTLE_S = 0.1
 _WARM_UP = 3  # runs of each system before the first that counts
 
 # The command line.
@@ -200,8 +201,9 @@ def interleave(
 ) -> dict[str, list[float]]:
     """Time each system on each item: all systems on one item, in a new random order, then on the next.
 
-    Before each run that counts comes one, on the item before, that does not: what is measured is a system that answers
-    one request after the other, and not what its neighbour left in caches and what its threads still burn.
+    Before each run that counts come some, on the item before, that do not, for at least a tenth of a second: what is
+    measured is a system that answers one request after the other, and not what its neighbour left in caches and what
+    its threads still burn (ONNX Runtime's spin for 50 ms after a run, unless told otherwise).
     """
     order = list(runs)
     shuffle = random.Random(0).shuffle
@@ -212,7 +214,10 @@ def interleave(
     for i, item in enumerate(items):
         shuffle(order)
         for name in order:
+            settled = time.perf_counter() + _SETTLE_S
             runs[name](items[i - 1])
+            while time.perf_counter() < settled:
+                runs[name](items[i - 1])
             began = time.perf_counter()
             runs[name](item)
             seconds[name].append(round(time.perf_counter() - began, 6))

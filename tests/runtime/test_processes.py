@@ -46,6 +46,21 @@ with multiprocessing.get_context("fork").Pool(2) as pool:
     assert pool.starmap(qa, [asked] * 4) == [expected] * 4
 """
 
+IDLE = """
+def used():
+    spent = os.times()
+    return spent.user + spent.system
+
+answering = idle = 0.0
+for _ in range(20):
+    before = used()
+    qa("Where is the tower?", "The tower stands in Paris. " * 12)
+    between = used()
+    time.sleep(0.1)
+    answering, idle = answering + between - before, idle + used() - between
+assert idle < answering / 2, (idle, answering)
+"""
+
 DAEMON = """
 def ask():
     while True:
@@ -86,3 +101,8 @@ def test_a_process_ends_cleanly_while_daemon_threads_ask(threads: str) -> None:
 @pytest.mark.parametrize("threads", ["1", "2"])
 def test_a_process_that_is_forked_while_others_ask_answers(threads: str) -> None:
     assert ended(BUSY, threads) == ""
+
+
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="one processor has no other threads")
+def test_an_answerer_that_waits_leaves_the_processor_alone() -> None:
+    assert ended(IDLE, "2") == ""

@@ -74,8 +74,10 @@ class StoredTensor:
             values = raw.astype(np.float32, copy=False)
         else:
             quantized = QuantizedTensor(raw, self.scale.read())
-            with np.errstate(over="ignore"):  # the greatest value of a row tells whether all are finite
-                values = np.abs(raw.astype(np.int16)).max(axis=1) * quantized.scale
+            with np.errstate(over="ignore"):
+                if np.isfinite(quantized.scale * np.float32(128)).all():  # so whatever the integers are: not read here
+                    return quantized
+                values = np.abs(raw.astype(np.int16)).max(axis=1) * quantized.scale  # the greatest tells of all
             if np.isfinite(values).all():
                 return quantized
         if not np.isfinite(values).all():

@@ -37,6 +37,10 @@ _FUSED_SINCE = (1, 24)  # older ONNX Runtime's Attention has no probabilities; o
 _ERRORS_ONLY = 3
 _MOST_THREADS = 1024
 _BATCH_TOKENS = 1024  # padded tokens; a larger batch is not faster on a CPU
+# By default ONNX Runtime's threads spin for 16 to 500 ms after a run, which may take more processor time than the run.
+_SPIN = ("session.intra_op.spin_duration_us", "1000")  # long enough for the next product and the next question
+_SPIN_SINCE = (1, 26)
+_STOP_SPINNING = ("session.force_spinning_stop", "1")  # before: at the end of a run
 _LARGE = 1024  # bytes; smaller tensors are part of the serialized graph
 
 
@@ -247,6 +251,7 @@ def _open_session(
     options.log_severity_level = _ERRORS_ONLY
     if threads is not None:
         options.intra_op_num_threads = threads
+    options.add_session_config_entry(*(_SPIN if _version(onnxruntime.__version__) >= _SPIN_SINCE else _STOP_SPINNING))
     if not exact:
         options.add_session_config_entry("session.x64quantprecision", "1")  # exact, though slower
     options.add_external_initializers(list(names), list(weights))  # for code that reads values while it is opened
