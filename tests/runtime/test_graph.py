@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from dynamic_tinybert.model import Bottleneck, Disentangled, LengthConfig, ModelShape, Modern, QuantizedTensor, macs
 from dynamic_tinybert.runtime import Logits, build_graph
-from dynamic_tinybert.runtime.graph import INPUTS, OUTPUTS, Precision
+from dynamic_tinybert.runtime.graph import INPUTS, OUTPUTS, Builder, Precision, State
 from dynamic_tinybert.runtime.onnx_writer import encode_model
 from support.runtime_reference import (
     TIE,
@@ -350,6 +350,30 @@ def test_alone_or_in_a_batch_the_same(config: Callable[[int], LengthConfig], fus
     together = run(batch)
     for row, alone in enumerate(rows_of(batch)):
         assert_same(run(alone), Logits(*(value[row : row + 1] for value in together)), [TOKENS[row]])
+
+
+def test_near_ties_are_ordered_alike_alone_and_in_a_batch() -> None:
+    """Votes that add up to the same but for rounding: who adds them in another order puts the tokens in another."""
+    tokens, heads = 40, 12
+    builder = Builder(random_shape(hidden=24, heads=heads), {}, "fp32", fused_attention=True)
+    g = builder.g
+    votes, kept = g.input("votes", np.float32, ["b", heads, "n", "n"]), g.input("kept", np.int64, ["b", 1])
+    x = g.input("x", np.float32, ["b", "n", 1])
+    builder.one, builder.zero = g.constant([1]), g.constant([0])
+    builder.batch = g.node("Shape", votes, start=0, end=1)
+    builder.rows = g.node("Unsqueeze", builder.count_to(g, builder.batch), builder.one)
+    state = State(x, "", "", "")
+    g.output(builder.choose(g, state, votes, kept, builder.width(g, x)), "chosen", np.int64, ["b", "n"])
+    session = onnxruntime.InferenceSession(encode_model(g, opset=20), providers=["CPUExecutionProvider"])
+    draw = np.random.default_rng(0)
+    same = draw.random((heads, tokens), np.float32)
+    near = np.stack([draw.permuted(same.ravel()).reshape(heads, tokens) for _ in range(tokens)], axis=-1)
+    batch = np.stack([near, draw.random(near.shape, np.float32), near])
+    given = {"votes": batch, "kept": np.full((3, 1), tokens), "x": np.zeros((3, tokens, 1), np.float32)}
+    (together,) = session.run(None, given)
+    for row in range(3):
+        (alone,) = session.run(None, {name: value[row : row + 1] for name, value in given.items()})
+        np.testing.assert_array_equal(alone[0], together[row] - row * tokens)
 
 
 def test_in_any_order_the_same() -> None:

@@ -358,7 +358,11 @@ class Builder:
         if self.shape.significance == "question":
             counted = g.node("Mul", counted, g.node("Gather", self.asking, state.place))
         counted = g.node("Unsqueeze", counted, g.constant([1, 2]))
-        received = g.node("ReduceSum", g.node("MatMul", counted, votes), g.constant([1, 2]), keepdims=0)
+        # Products, and not ReduceSum, which adds in another order if there are other rows in the batch: then near ties
+        # are ordered otherwise, so attention adds in another order, and INT8 rounds what comes of it.
+        heads = g.constant(np.ones((1, 1, self.shape.heads)), np.float32)
+        received = g.node("MatMul", heads, g.node("Squeeze", g.node("MatMul", counted, votes), g.constant([2])))
+        received = g.node("Squeeze", received, self.one)
         received = g.node("Where", valid, received, g.constant(-1, np.float32))
         others = g.node("Concat", g.constant([0, 0, 0]), g.node("Sub", width, self.one), axis=0)
         first = g.node("Pad", g.constant([[1e9]], np.float32), others)
