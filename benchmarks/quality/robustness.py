@@ -55,7 +55,7 @@ _SENTENCE = re.compile(r"[^.!?\s][^\n]*?[.!?]+(?=\s|$)")
 _LENGTHS = 40, 400  # shortest and longest sentence, in characters
 _AUXILIARY = r"(?:is|are|was|were|do|does|did|has|have|had|can|could|will|would)\b"
 _ASKING = re.compile(
-    rf"(?P<wh>(?:(?:in|on|at|by|for|from|to|of|with) )?\b(?:(?:what|which|how(?: many| much)?)(?: (?!{_AUXILIARY})\w+)?"
+    rf"(?P<wh>\b(?:(?:in|on|at|by|for|from|to|of|with) )?(?:(?:what|which|how(?: many| much)?)(?: (?!{_AUXILIARY})\w+)?"
     rf"|whom?|whose|when|where|why)\b)(?: (?P<auxiliary>{_AUXILIARY}))?",
     re.IGNORECASE,
 )
@@ -152,6 +152,8 @@ def main() -> None:
     except (OSError, ValueError) as error:
         raise SystemExit(f"robustness.py: {error}") from None
     asked = [q for q in data.questions if not q.impossible and (titles is None or q.title in titles)]
+    if not asked:
+        raise SystemExit(f"robustness.py: {args.data} has no question that can be answered, of these articles")
     forms = Forms(asked)
     questions = random.Random(_SEED).sample(asked, min(args.questions, len(asked)))
     budget = parse_budget(args.budget)
@@ -166,6 +168,8 @@ def main() -> None:
         rows = {"as asked": figures(list(plain.values()), list(plain.values()))}
         for name, form in FORMS.items():
             changed = [new for question in questions if (new := form(forms, question)) is not None]
+            if not changed:  # no question has this form
+                continue
             after = scores(qa, changed, budget)
             rows[name] = figures([plain[id_] for id_ in after], list(after.values()))
             say(f"{model}: {name}: {rows[name]['f1']:.2f}")
@@ -198,13 +202,18 @@ def scores(qa: QuestionAnswerer, questions: Sequence[Question], budget: Any) -> 
     return {q.id: 100 * score_question(q, predictions[q.id], version="1.1")[1] for q in questions}
 
 
-def figures(before: Sequence[float], after: Sequence[float]) -> dict[str, float]:
+def figures(before: Sequence[float], after: Sequence[float]) -> dict[str, float | None]:
     """Return the questions, their F1 in this form and as asked, and the paired standard error of the difference."""
     differences = [b - a for a, b in zip(before, after, strict=True)]
-    error = statistics.stdev(differences) / math.sqrt(len(differences)) if len(differences) > 1 else math.nan
+    error = statistics.stdev(differences) / math.sqrt(len(differences)) if len(differences) > 1 else None
     return {
         "questions": len(after), "f1": statistics.fmean(after), "as_asked": statistics.fmean(before), "error": error,
     }  # fmt: skip
+
+
+def difference(row: Mapping[str, Any]) -> str:
+    error = "" if row["error"] is None else f" ± {row['error']:.2f}"
+    return f"{row['f1'] - row['as_asked']:+.2f}{error}"
 
 
 def markdown(found: Mapping[str, Any]) -> str:
@@ -217,7 +226,7 @@ def markdown(found: Mapping[str, Any]) -> str:
         cells = [
             (
                 name, f"{row['questions']:,}", f"{row['f1']:.2f}",
-                "" if name == "as asked" else f"{row['f1'] - row['as_asked']:+.2f} ± {row['error']:.2f}",
+                "" if name == "as asked" else difference(row),
             )
             for name, row in rows.items()
         ]  # fmt: skip

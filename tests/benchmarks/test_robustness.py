@@ -74,6 +74,7 @@ def test_an_answer_is_made_for_another_name(forms: Forms) -> None:
     [
         ("What did the study of 1996 examine?", " examine 5."),  # the auxiliary is no noun that is asked for
         ("How fast do objects fall on 7 planets?", " planets 5."),
+        ("According to Darwin what was found in 1859?", " found in 5 was 5."),  # no "in" of a name is cut off
         ("Which people built the 9 towers?", " 5 built the 5 towers."),
     ],
 )
@@ -104,3 +105,4 @@ def test_a_loss_is_told_with_its_paired_error() -> None:
     assert told["f1"] - told["as_asked"] == -25
     assert told["error"] == pytest.approx(25)
     assert told["questions"] == 4
+    assert figures([100], [0])["error"] is None
