@@ -10,6 +10,7 @@ import argparse
 import datetime
 import gzip
 import json
+import math
 import os
 import platform
 import random
@@ -17,6 +18,7 @@ import re
 import resource
 import shlex
 import socket
+import statistics
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -57,6 +59,17 @@ def add_data(parser: argparse.ArgumentParser, name: str = "dev-v1.1.json.gz") ->
         metavar="FILE" if name else "FOLDER",
         help=f"{what} [default: ${DATA}/squad/{name}]",
     )
+
+
+def add_articles(parser: argparse.ArgumentParser) -> None:
+    """Add `--articles`: one of the lists of held-out articles, for `held_out_titles`."""
+    parser.add_argument("--articles", choices=("select", "confirm"), help="only the held-out articles of this list")
+
+
+def add_budget(parser: argparse.ArgumentParser) -> None:
+    """Add `--budget` and `--precision`."""
+    parser.add_argument("--budget", default="full", help="[default: %(default)s]")
+    parser.add_argument("--precision", default="auto", choices=("auto", "fp32", "int8"), help="[default: %(default)s]")
 
 
 def add_counts(parser: argparse.ArgumentParser, **counts: tuple[int, str]) -> None:
@@ -226,6 +239,11 @@ def interleave(
 
 
 # What pages say.
+
+
+def standard_error(differences: Sequence[float]) -> float | None:
+    """Return the standard error of the mean; None of fewer than two values."""
+    return statistics.stdev(differences) / math.sqrt(len(differences)) if len(differences) > 1 else None
 
 
 class Target(NamedTuple):

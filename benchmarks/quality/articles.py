@@ -93,13 +93,12 @@ def main() -> None:
 def parse() -> argparse.Namespace:
     parser = common.argument_parser(__doc__)
     common.add_data(parser, "train-v1.1.json.gz")
-    parser.add_argument("--articles", choices=("select", "confirm"), help="only the held-out articles of this list")
+    common.add_articles(parser)
     parser.add_argument(
         "--windows", nargs="+", default=["384", "256", "192", "128"], metavar="TOKENS[/OVERLAP]",
         help="lengths of windows [default: %(default)s]",
     )  # fmt: skip
-    parser.add_argument("--budget", default="full", help="[default: %(default)s]")
-    parser.add_argument("--precision", default="auto", choices=("auto", "fp32", "int8"), help="[default: %(default)s]")
+    common.add_budget(parser)
     parser.add_argument("--model", default="embedded", metavar="FOLDER", help="a model folder [default: %(default)s]")
     parser.add_argument(
         "--output", type=Path, default=Path("results/quality"), metavar="DIR", help="[default: %(default)s]"

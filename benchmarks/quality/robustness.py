@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import random
 import re
 import statistics
@@ -183,12 +182,11 @@ def main() -> None:
 def parse() -> argparse.Namespace:
     parser = common.argument_parser(__doc__, epilog="A rehearsal: --questions 20 --output /tmp/x")
     common.add_data(parser)
-    parser.add_argument("--articles", choices=("select", "confirm"), help="only the held-out articles of this list")
+    common.add_articles(parser)
     parser.add_argument(
         "--model", nargs="+", default=["embedded"], metavar="FOLDER", help="model folders [default: the embedded model]"
     )
-    parser.add_argument("--budget", default="full", help="[default: %(default)s]")
-    parser.add_argument("--precision", default="auto", choices=("auto", "fp32", "int8"), help="[default: %(default)s]")
+    common.add_budget(parser)
     parser.add_argument(
         "--output", type=Path, default=Path("results/quality"), metavar="DIR", help="[default: %(default)s]"
     )
@@ -204,10 +202,9 @@ def scores(qa: QuestionAnswerer, questions: Sequence[Question], budget: Any) -> 
 
 def figures(before: Sequence[float], after: Sequence[float]) -> dict[str, float | None]:
     """Return the questions, their F1 in this form and as asked, and the paired standard error of the difference."""
-    differences = [b - a for a, b in zip(before, after, strict=True)]
-    error = statistics.stdev(differences) / math.sqrt(len(differences)) if len(differences) > 1 else None
     return {
-        "questions": len(after), "f1": statistics.fmean(after), "as_asked": statistics.fmean(before), "error": error,
+        "questions": len(after), "f1": statistics.fmean(after), "as_asked": statistics.fmean(before),
+        "error": common.standard_error([b - a for a, b in zip(before, after, strict=True)]),
     }  # fmt: skip
 
 

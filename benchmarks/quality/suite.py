@@ -92,8 +92,7 @@ def main() -> None:
 
 def parse() -> argparse.Namespace:
     parser = common.argument_parser(__doc__)
-    parser.add_argument("--budget", default="full", help="[default: %(default)s]")
-    parser.add_argument("--precision", default="auto", choices=("auto", "fp32", "int8"), help="[default: %(default)s]")
+    common.add_budget(parser)
     parser.add_argument("--model", default="embedded", metavar="FOLDER", help="a model folder [default: %(default)s]")
     parser.add_argument(
         "--output", type=Path, default=Path("results/quality/suite.json"), metavar="FILE",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
+from benchmarks.common import standard_error
 from benchmarks.serve.load_client import NO_CONNECTION
 
 Mode: TypeAlias = Literal["with", "without"]
@@ -182,7 +182,7 @@ def figures(
         f1=_percent(_mean([points[i] for i in answered])),
         full_f1=_percent(_mean([full_points[step.question[i]] for i in answered])),
         drop=_percent(_mean(losses)),
-        drop_error=_percent(float(np.std(losses, ddof=1)) / math.sqrt(len(losses))) if len(losses) > 1 else None,
+        drop_error=_percent(standard_error(losses)),
         table_drop=None if None in known or full["f1"] is None else _mean([full["f1"] - f1 for f1 in known]),
         server_cores=step.server_cpu_s / step.elapsed_s,
         generator_cores=step.generator_cpu_s / step.elapsed_s,

@@ -18,6 +18,7 @@ import dynamic_tinybert.train.run as running
 from dynamic_tinybert.train import Recipe, Reporter, read_recipe, schedule, train
 from dynamic_tinybert.train.stages import PredictionTrainer
 from dynamic_tinybert.train.trainer import StageTrainer
+from support.clock import Time
 from support.training import write_recipe
 
 _SCRIPT = Path(__file__).parents[1] / "support" / "killing.py"
@@ -248,46 +249,34 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[StageTrainer]:
     return found
 
 
-class Time:
-    """A clock that each batch moves, so that a slow machine sees the same run as a fast one."""
-
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
-        self.now = 1000.0
-        self.rates: list[float] = []
-
-    def monotonic(self) -> float:
-        return self.now
-
-
 @pytest.fixture
-def by_batches(monkeypatch: pytest.MonkeyPatch) -> Time:
-    """A batch takes an eighth of a second, whatever the machine takes."""
-    clock = Time(0.125)
+def by_batches(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """A batch takes an eighth of a second, on a slow machine as on a fast one; the learning rate of each batch."""
+    clock, rates = Time(), []
     compute = StageTrainer.compute_loss
 
     def moving(self: Any, *arguments: Any, **options: Any) -> Any:
-        clock.now += clock.seconds
-        clock.rates.append(self._get_learning_rate())
+        clock.now += 0.125
+        rates.append(self._get_learning_rate())
         return compute(self, *arguments, **options)
 
     monkeypatch.setattr(StageTrainer, "compute_loss", moving)
     monkeypatch.setattr(schedule, "time", clock)
-    return clock
+    return rates
 
 
 def test_a_stage_ends_by_the_clock(
-    timed: Callable[..., Recipe], trained: list[StageTrainer], by_batches: Time, tmp_path: Path
+    timed: Callable[..., Recipe], trained: list[StageTrainer], by_batches: list[float], tmp_path: Path
 ) -> None:
     train(timed(2, checkpoint_steps=5), tmp_path / "run")
     (trainer,) = trained
     history = trainer.state.log_history
-    peak = max(by_batches.rates)
+    peak = max(by_batches)
     assert 0.001 < peak <= 0.002
-    assert peak in by_batches.rates[1:4]
-    assert by_batches.rates[-1] < 0.15 * peak
+    assert peak in by_batches[1:4]
+    assert by_batches[-1] < 0.15 * peak
     assert trainer._get_learning_rate() < 0.1 * peak
-    assert trainer.state.global_step == len(by_batches.rates) == 17  # the first that begins after 2 seconds is the last
+    assert trainer.state.global_step == len(by_batches) == 17  # the first that begins after 2 seconds is the last
     assert [row["step"] for row in history if "eval_f1" in row] == [5, 10, 15, 17]
     assert trainer.clock.elapsed == 2
     assert trainer.done() == 1

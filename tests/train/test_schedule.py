@@ -18,6 +18,7 @@ from transformers import TrainerControl, TrainerState
 import dynamic_tinybert.train.schedule as room
 from dynamic_tinybert.train import TrainingError
 from dynamic_tinybert.train.schedule import Clock, Schedule, check_disk, last_checkpoint, learning_rate_at
+from support.clock import Time
 
 ARGS = SimpleNamespace(world_size=1)
 
@@ -61,16 +62,6 @@ def test_the_learning_rate_is_never_out_of_range(done: float, warmup: float, sch
 
 
 # The clock.
-
-
-class Time:
-    """A clock that is set by hand."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def monotonic(self) -> float:
-        return self.now
 
 
 @pytest.fixture
