@@ -38,7 +38,7 @@ from dynamic_tinybert.squad import (
     Bm25,
     Question,
     SquadFile,
-    normalize_answer,
+    holds_answer,
     paragraphs_of,
     read_squad,
     score_question,
@@ -98,7 +98,7 @@ class Forms:
         sentences = [
             sentence
             for text, sentence in self._sentences[question.title]
-            if text != question.context and not _holds(sentence, question.answers)
+            if text != question.context and not holds_answer(sentence, question.answers)
         ]
         if not sentences:
             return None
@@ -126,7 +126,7 @@ class Forms:
             words = f"{before} {after} {kept} {answer}".split()
         sentence = " ".join(words) + "."
         sentence = sentence[0].upper() + sentence[1:]
-        return None if _holds(sentence, question.answers) else _added(question, sentence)
+        return None if holds_answer(sentence, question.answers) else _added(question, sentence)
 
     def _other(self, kind: str, title: str, word: str, draw: random.Random) -> str:
         words = [other for of, other in self._words[kind] if of != title and other != word]
@@ -242,11 +242,6 @@ def _kinds(asking: re.Match[str]) -> list[str]:
 def _sentences_of(text: str) -> list[str]:
     shortest, longest = _LENGTHS
     return [found[0] for found in _SENTENCE.finditer(text) if shortest <= len(found[0]) <= longest]
-
-
-def _holds(sentence: str, answers: Sequence[str]) -> bool:
-    normalized = normalize_answer(sentence)
-    return any((answer := normalize_answer(one)) and answer in normalized for one in answers)
 
 
 def _added(question: Question, sentence: str) -> Question:

@@ -14,6 +14,7 @@ from dynamic_tinybert.squad import (
     Version,
     exact_match,
     f1_score,
+    holds_answer,
     normalize_answer,
     read_predictions,
     read_squad,
@@ -60,6 +61,20 @@ def ask(id_: str, *answers: str, impossible: bool = False) -> Question:
 )
 def test_normalization(text: str, expected: str) -> None:
     assert normalize_answer(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "answers", "expected"),
+    [
+        ("In 2016 the  Denver Broncos won.", ["Carolina", "the Denver Broncos"], True),
+        ("In 2016 Denver won.", ["Denver Broncos"], False),
+        ("In 2016 Denver won.", ["the", "..."], False),  # no words are left of these
+        ("", ["Denver"], False),
+        ("In 2016 Denver won.", [], False),
+    ],
+)
+def test_a_text_holds_an_answer(text: str, answers: list[str], expected: bool) -> None:
+    assert holds_answer(text, answers) is expected
 
 
 def test_exact_match_is_of_normalized_answers() -> None:

@@ -81,6 +81,12 @@ def normalize_answer(text: str) -> str:
     return " ".join(_ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)).split())
 
 
+def holds_answer(text: str, answers: Sequence[str]) -> bool:
+    """Return whether a text has one of the answers in it, all normalized; an answer of no words is in no text."""
+    plain = normalize_answer(text)
+    return any(answer in plain for answer in map(normalize_answer, answers) if answer)
+
+
 def exact_match(prediction: str, truth: str) -> bool:
     """Return whether two answers are equal after normalization.
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from dynamic_tinybert.squad.data import Question
-from dynamic_tinybert.squad.metrics import normalize_answer
+from dynamic_tinybert.squad.metrics import holds_answer
 
 if TYPE_CHECKING:
     import numpy as np
@@ -64,7 +64,6 @@ class Article:
 
     def __init__(self, texts: Sequence[str]) -> None:
         self._texts = list(texts)
-        self._plain = [normalize_answer(text) for text in texts]
         self._ranking = Bm25(texts)
 
     def nearest(self, question: Question) -> str | None:
@@ -72,9 +71,6 @@ class Article:
 
         If paragraphs are equally near, the first is returned; if no paragraph is left, None.
         """
-        answers = [answer for answer in map(normalize_answer, question.answers) if answer]
         order: list[int] = (-self._ranking.scores(question.question)).argsort(kind="stable").tolist()
-        for i in order:
-            if self._texts[i] != question.context and not any(answer in self._plain[i] for answer in answers):
-                return self._texts[i]
-        return None
+        others = (self._texts[i] for i in order if self._texts[i] != question.context)
+        return next((text for text in others if not holds_answer(text, question.answers)), None)

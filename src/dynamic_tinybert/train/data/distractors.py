@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from dynamic_tinybert.squad import Article, Bm25, Question, normalize_answer, paragraphs_of
+from dynamic_tinybert.squad import Article, Bm25, Question, holds_answer, paragraphs_of
 from dynamic_tinybert.train.data.passage import Edit, Passage, sentence_gaps
 
 _NEAREST = 6  # sentences to draw from
@@ -52,7 +52,6 @@ class Distractors:
         scores = self._ranking.scores(question.question)
         least = max(_LEAST * scores.max(initial=0), 1e-9)
         order: list[int] = np.argsort(-scores, kind="stable").tolist()
-        answers = [answer for answer in map(normalize_answer, question.answers) if answer]
         found: list[str] = []
         for i in order:
             paragraph, sentence = self._sentences[i]
@@ -60,7 +59,7 @@ class Distractors:
                 break
             if paragraph == question.context or sentence in question.context or sentence in found:
                 continue
-            if not any(answer in normalize_answer(sentence) for answer in answers):
+            if not holds_answer(sentence, question.answers):
                 found.append(sentence)
         return tuple(draw.sample(found, min(len(found), draw.randint(1, 3))))
 
