@@ -1,14 +1,16 @@
-"""Put a model folder into the package, in INT8: the model that answers when none is named."""
+"""Put a model folder into a package, in INT8: the model that answers when none is named, or one of `models/`."""
 
 from __future__ import annotations
 
 import argparse
+import shutil
+import tempfile
 from pathlib import Path
 
 from dynamic_tinybert.folder import ModelFolder, open_folder, save_folder
 
-EMBEDDED = Path(__file__).parents[1] / "src" / "dynamic_tinybert" / "embedded"
-KEPT = ("README.md", "length_configs.json")
+ROOT = Path(__file__).parents[1]
+KEPT = ("README.md", "length_configs.json", "__init__.py")
 NOT_NEEDED = ("vocab.txt", "special_tokens_map.json")  # tokenizer.json and tokenizer_config.json say it all
 
 
@@ -19,21 +21,38 @@ def main() -> None:
         " a README.md without front matter is no model card.",
     )
     parser.add_argument("folder", metavar="FOLDER", help="a model folder, or owner/name on the Hub")
-    source = open_folder(parser.parse_args().folder)
-    kept = {file: file.read_bytes() for file in (EMBEDDED / name for name in KEPT) if stays(file, source)}
-    save_folder(source, EMBEDDED, dtype="int8", overwrite=True)
-    for name in NOT_NEEDED:
-        (EMBEDDED / name).unlink(missing_ok=True)
-    for file, content in kept.items():
-        file.write_bytes(content)
-        print(f"{file.name} kept: see that it still describes the model")
-    total = sum(file.stat().st_size for file in EMBEDDED.iterdir())
-    print(f"{source.name} embedded in {EMBEDDED}: {total / 1e6:.1f} MB")
+    parser.add_argument("--package", metavar="NAME", help="a package of models/, instead of the embedded model")
+    args = parser.parse_args()
+    place = place_of(args.package)
+    source = open_folder(args.folder)
+    kept = {file.name for file in place.iterdir() if stays(file, source)}
+    with tempfile.TemporaryDirectory() as room:
+        new = save_folder(source, Path(room, "model"), dtype="int8")
+        for file in place.iterdir():
+            if file.is_file() and file.name not in kept:
+                file.unlink()
+        for file in new.iterdir():
+            if file.name not in (*kept, *NOT_NEEDED):
+                shutil.copyfile(file, place / file.name)
+    for name in sorted(kept - {"__init__.py"}):
+        print(f"{name} kept: see that it still describes the model")
+    total = sum(file.stat().st_size for file in place.iterdir() if file.is_file())
+    print(f"{source.name} is in {place}: {total / 1e6:.1f} MB")
+
+
+def place_of(package: str | None) -> Path:
+    """Return the model folder of a package of `models/`, or of the embedded model."""
+    if package is None:
+        return ROOT / "src" / "dynamic_tinybert" / "embedded"
+    place = ROOT / "models" / package / "src" / package.replace("-", "_")
+    if not place.is_dir():
+        raise SystemExit(f"embed_model.py: no such folder: {place}")
+    return place
 
 
 def stays(file: Path, source: ModelFolder) -> bool:
-    """Tell whether an embedded file is kept, the source having none to put in its place."""
-    if not file.is_file():
+    """Tell whether a file of the package is kept, the source having none to put in its place."""
+    if not file.is_file() or file.name not in KEPT:
         return False
     own = source.path / file.name
     return not own.is_file() or (file.suffix == ".md" and not own.read_bytes().startswith(b"---"))

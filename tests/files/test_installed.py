@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from dynamic_tinybert.files import extra, install_command
+from dynamic_tinybert.files import extra, install_command, install_model_command
 
 INDEX = "dynamic-tinybert[serve]"
 
@@ -72,6 +72,35 @@ def test_install_command_names_where_the_package_came_from(
     there = str(tmp_path)
     recorded(monkeypatch, None if origin is None else json.dumps(origin).replace("{tmp}", there))
     assert pip(install_command("serve")) == [argument.replace("{tmp}", there) for argument in arguments]
+
+
+@pytest.mark.parametrize(
+    ("origin", "argument"),
+    [
+        (None, "a-model"),
+        ({"url": "file://{tmp}", "dir_info": {}}, "{tmp}/models/a-model"),
+        ({"url": "file://{tmp}", "dir_info": {"editable": True}}, "{tmp}/models/a-model"),
+        ({"url": "file:///no/longer/there", "dir_info": {}}, "a-model"),
+        ({"url": "file://{tmp}/d.whl", "archive_info": {}}, "a-model"),
+        ({"url": "https://example.org/d.whl", "archive_info": {}}, "a-model"),
+        (
+            {"url": "https://example.org/d.git", "vcs_info": {"vcs": "git", "commit_id": "abc123"}},
+            "a-model @ git+https://example.org/d.git@abc123#subdirectory=models/a-model",
+        ),
+        (
+            {"url": "https://example.org/d.git", "vcs_info": {"vcs": "git"}, "subdirectory": "python"},
+            "a-model @ git+https://example.org/d.git#subdirectory=python/models/a-model",
+        ),
+    ],
+)
+@pytest.mark.skipif(os.name == "nt", reason="paths of POSIX")
+def test_install_model_command_names_the_package_in_the_same_repository(
+    origin: dict[str, Any] | None, argument: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "d.whl").touch()
+    (tmp_path / "models" / "a-model").mkdir(parents=True)
+    recorded(monkeypatch, None if origin is None else json.dumps(origin).replace("{tmp}", str(tmp_path)))
+    assert pip(install_model_command("a-model")) == [argument.replace("{tmp}", str(tmp_path))]
 
 
 def test_install_command_of_a_folder_with_a_space_is_one_argument(

@@ -15,7 +15,8 @@ from typer.testing import CliRunner
 
 from dynamic_tinybert import ModelFolderError, QuestionAnswerer
 from dynamic_tinybert.cli.app import app
-from dynamic_tinybert.folder import open_folder
+from dynamic_tinybert.files import install_model_command
+from dynamic_tinybert.folder import open_folder, packages
 
 NAME, MODULE = "dynamic-tinybert-tiny", "dynamic_tinybert_tiny_for_tests"
 
@@ -82,6 +83,16 @@ def test_open_folder_package_beside_the_folder_of_its_source_is_found(site: Path
 def test_open_folder_nearly_the_name_suggests_it(site: Path, name: str) -> None:
     with pytest.raises(ModelFolderError, match=f"no such folder: '{name}'; did you mean '{NAME}'[?]"):
         open_folder(name)
+
+
+def test_open_folder_our_model_that_is_not_installed_says_how(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(packages, "installed_models", dict)
+    with pytest.raises(ModelFolderError) as caught:
+        open_folder("dynamic-tinybert-6l")
+    told, _, command = str(caught.value).partition(": ")
+    assert told == "the model dynamic-tinybert-6l is a package of its own"
+    assert command == install_model_command("dynamic-tinybert-6l")
 
 
 def test_open_folder_revision_of_a_package_is_refused(site: Path) -> None:

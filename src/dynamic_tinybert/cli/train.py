@@ -42,7 +42,8 @@ def train(
       dynamic-tinybert train recipes/paper.yaml --set data.train=train-v1.1.json --set stages.teacher.epochs=1
       accelerate launch --num_processes 2 -m dynamic_tinybert train paper
 
-    Shipped recipes: smoke (every stage on 1,000 questions), cpu, mpnet-teacher, h384, h384-more, tinybert6l, paper.
+    Shipped recipes: smoke (every stage on 1,000 questions), cpu, mpnet-teacher, h384, h384-more, tinybert6l,
+    mpnet-6l, paper.
 
     DIR/model is the trained model folder, with a model card and a first table of configurations; `search` finds better
     ones. Checkpoints are chosen on the held-out articles of `data.select`, and the model is measured on those of

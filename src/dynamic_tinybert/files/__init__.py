@@ -1,7 +1,7 @@
 """What all rooms need of the system: files written atomically, text, JSON Lines, files of the package, processors."""
 
 from dynamic_tinybert.files.atomic import write_whole
-from dynamic_tinybert.files.installed import extra, install_command, missing
+from dynamic_tinybert.files.installed import extra, install_command, install_model_command, missing
 from dynamic_tinybert.files.jsonl import LineError, parse_object, split_lines
 from dynamic_tinybert.files.machine import processors
 from dynamic_tinybert.files.native import native_call, told_once
@@ -20,6 +20,7 @@ __all__ = [
     "find_list",
     "folder_of_package",
     "install_command",
+    "install_model_command",
     "missing",
     "native_call",
     "parse_object",

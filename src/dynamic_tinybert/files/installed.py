@@ -17,14 +17,12 @@ def install_command(extra: str) -> str:
     Installers record where a distribution came from (PEP 610, https://peps.python.org/pep-0610/). If there is no such
     record, or its folder or file is gone, the command names the package index.
     """
-    # Imported here, because every start of the package would pay for them.
-    from importlib.util import find_spec
+    return _installing(_requirement(_NAME, extra))
 
-    python = sys.executable or "python"
-    tool = [python, "-m", "pip", "install"]
-    if find_spec("pip") is None:
-        tool = ["uv", "pip", "install", "--python", python]
-    return _joined([*tool, *_requirement(extra)])
+
+def install_model_command(name: str) -> str:
+    """Return the command that adds one of this project's models, a package in `models/` of the clone or repository."""
+    return _installing(_requirement(name, below=f"models/{name}"))
 
 
 @contextlib.contextmanager
@@ -52,6 +50,17 @@ def missing(what: str, package: str, extra: str) -> str:
     return f"{what} needs {package}, which is not installed: {install_command(extra)}"
 
 
+def _installing(requirement: list[str]) -> str:
+    # Imported here, because every start of the package would pay for it.
+    from importlib.util import find_spec
+
+    python = sys.executable or "python"
+    tool = [python, "-m", "pip", "install"]
+    if find_spec("pip") is None:
+        tool = ["uv", "pip", "install", "--python", python]
+    return _joined([*tool, *requirement])
+
+
 def _joined(words: list[str]) -> str:
     """Return words as one line for the shell of this system; cmd.exe knows only double quotes."""
     import shlex
@@ -60,28 +69,37 @@ def _joined(words: list[str]) -> str:
     return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
 
 
-def _requirement(extra: str) -> list[str]:
-    """Return what to install: a folder, or a requirement (PEP 508), as arguments of an installer."""
+def _requirement(name: str, extra: str = "", below: str = "") -> list[str]:
+    """Return what to install: a folder, or a requirement (PEP 508), as arguments of an installer.
+
+    Args:
+        name: The distribution: this one, or one that its repository holds.
+        extra: An extra of it, or none.
+        below: The folder of the distribution in the repository, below that of this one.
+    """
     from urllib.parse import urlsplit
     from urllib.request import url2pathname
 
+    extras = f"[{extra}]" if extra else ""
     origin = _origin()
     url = origin.get("url")
     kinds = {key: origin.get(key) for key in ("dir_info", "vcs_info", "archive_info")}
     if not isinstance(url, str) or not any(isinstance(kind, dict) for kind in kinds.values()):
-        return [f"{_NAME}[{extra}]"]
+        return [name + extras]
     parts = urlsplit(url)
     path = url2pathname(f"//{parts.netloc}{parts.path}" if parts.netloc else parts.path)
-    subdirectory = str(origin.get("subdirectory") or "")
-    if parts.scheme == "file" and not os.path.exists(path):
-        return [f"{_NAME}[{extra}]"]
+    subdirectory = "/".join(filter(None, (str(origin.get("subdirectory") or ""), below)))
+    folder = os.path.join(path, *subdirectory.split("/")) if subdirectory else path
+    if parts.scheme == "file" and not os.path.exists(folder if below else path):
+        return [name + extras]
     if isinstance(kinds["dir_info"], dict):
-        folder = f"{os.path.join(path, subdirectory) if subdirectory else path}[{extra}]"
-        return ["-e", folder] if kinds["dir_info"].get("editable") else [folder]
+        return ["-e", folder + extras] if kinds["dir_info"].get("editable") and not below else [folder + extras]
     if isinstance(vcs := kinds["vcs_info"], dict):
         commit = f"@{vcs['commit_id']}" if vcs.get("commit_id") else ""
         url = f"{vcs.get('vcs', 'git')}+{url}{commit}"
-    return [f"{_NAME}[{extra}] @ {url}" + (f"#subdirectory={subdirectory}" if subdirectory else "")]
+    elif below:  # an archive of this distribution holds no other
+        return [name + extras]
+    return [f"{name}{extras} @ {url}" + (f"#subdirectory={subdirectory}" if subdirectory else "")]
 
 
 def _origin() -> dict[str, Any]:

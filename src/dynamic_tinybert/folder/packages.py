@@ -12,6 +12,10 @@ GROUP = "dynamic_tinybert.models"
 """The group of entry points. The name of each is a model's; its value is the package that is the model folder."""
 
 
+OURS = ("dynamic-tinybert-6l",)
+"""This project's own models, each a package in `models/` of its repository."""
+
+
 def installed_models() -> dict[str, EntryPoint]:
     """Return the models that are installed as packages, by name."""
     return {point.name: point for point in entry_points(group=GROUP)}

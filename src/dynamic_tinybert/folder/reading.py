@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from dynamic_tinybert.files import folder_of_package
+from dynamic_tinybert.files import folder_of_package, install_model_command
 from dynamic_tinybert.folder import hub
 from dynamic_tinybert.folder.architectures import ARCHITECTURES
 from dynamic_tinybert.folder.errors import ModelFolderError
@@ -26,7 +26,7 @@ from dynamic_tinybert.folder.files import (
     WEIGHTS,
     read_object,
 )
-from dynamic_tinybert.folder.packages import find_package, installed_models
+from dynamic_tinybert.folder.packages import OURS, find_package, installed_models
 from dynamic_tinybert.folder.shapes import read_shape
 from dynamic_tinybert.folder.tensors import StoredTensor, find_tensors, find_weight_files
 from dynamic_tinybert.folder.tokenizing import check_tokenizer
@@ -190,8 +190,10 @@ def _read_folder(name: str, path: Path) -> ModelFolder:
     if not name or not path.is_dir():
         from difflib import get_close_matches
 
+        if name in OURS:
+            raise ModelFolderError(f"the model {name} is a package of its own: {install_model_command(name)}")
         hint = "check its name (a model on the Hub is called owner/name)"
-        if near := get_close_matches(name.lower(), [EMBEDDED, *installed_models()]):
+        if near := get_close_matches(name.lower(), [EMBEDDED, *OURS, *installed_models()]):
             hint = f"did you mean {near[0]!r}?"
         raise ModelFolderError(f"no such folder: {name!r}; {hint}")
     if not (path / CONFIG).is_file():
