@@ -42,13 +42,14 @@ include_patterns = [
     "CONTRIBUTING.md",
     "README.md",
     "src/dynamic_tinybert/embedded/README.md",
+    "models/*/src/*/README.md",
 ]
 exclude_patterns = [".*", "build", "dist", "docs/_*"]
 if sys.version_info < (3, 11):  # which haystack needs
     exclude_patterns.append("docs/api/haystack.rst")
 
 # Pages that are reached by links, not by the navigation.
-_ASIDE = re.compile(r"README|results/(?!README$).*|src/.*")
+_ASIDE = re.compile(r"README|results/(?!README$).*|(?:src|models)/.*")
 
 # -- Markdown ---------------------------------------------------------------------------------------------------------
 
