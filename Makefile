@@ -22,7 +22,7 @@ help:
 	@echo "make docs        the documentation site, in build/docs; fails at a warning or a link that leads nowhere"
 	@echo "make bench       measure speed side by side; the table and the picture go to results/"
 	@echo "make lock        write requirements-container.txt again, with uv: the newest versions that pyproject.toml allows"
-	@echo "make dist        build the wheel and the sdist, and prove both; PYTHONS=\"python3.12 ...\" names more interpreters"
+	@echo "make dist        build wheels and sdists, of the models in models/ too, and prove them; PYTHONS=\"python3.12 ...\" names more interpreters"
 
 $(VENV)/.made:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "dynamic-tinybert needs Python 3.10 or later")'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import time
 from pathlib import Path
@@ -16,10 +17,13 @@ HERE = Path(__file__).parent
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default="embedded", help="the model to ask [default: %(default)s]")
+    model = parser.parse_args().model
     out = Console(highlight=False, soft_wrap=True)
     questions = json.loads((HERE / "questions.json").read_text("utf-8"))
     texts = {name: (HERE / name).read_text("utf-8") for name in sorted({q["text"] for q in questions})}
-    qa = QuestionAnswerer()
+    qa = QuestionAnswerer(model)
     right: list[tuple[float, str, str]] = []
     for name, text in texts.items():
         out.print(Text(f"\n{name}, {len(text.split()):,} words", style="bold"))
@@ -41,9 +45,11 @@ def main() -> None:
             out.print(
                 Text("    ").append(before.lstrip()).append(answer.text, style="underline").append(after.rstrip())
             )
-    out.print(f"\n{len(right)} of {len(questions)} as expected, with the embedded model at its full budget.")
+    called = "the embedded model" if model == "embedded" else model
+    out.print(f"\n{len(right)} of {len(questions)} as expected, with {called} at its full budget.")
     _, question, name = max(right, default=(0.0, "Who designed the tower?", "eiffel-tower.txt"))
-    out.print(f'Ask your own:  .venv/bin/dynamic-tinybert ask "{question}" --text examples/{name}')
+    other = "" if model == "embedded" else f" --model {model}"
+    out.print(f'Ask your own:  .venv/bin/dynamic-tinybert ask "{question}" --text examples/{name}{other}')
 
 
 if __name__ == "__main__":

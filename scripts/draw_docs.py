@@ -571,7 +571,7 @@ def main() -> None:
     args.commands.write_text(with_help(args.commands.read_text("utf-8")), "utf-8", newline="\n")
     args.style.write_text(style(), "utf-8", newline="\n")
     args.output.mkdir(parents=True, exist_ok=True)
-    for drawing in drawings(QuestionAnswerer()):
+    for drawing in drawings(QuestionAnswerer(precision="fp32")):
         file = args.output / f"{drawing.name}.svg"
         file.write_text(drawing.svg(), "utf-8", newline="\n")
         print(file, file.stat().st_size)

@@ -54,6 +54,8 @@ def stays(file: Path, source: ModelFolder) -> bool:
     """Tell whether a file of the package is kept, the source having none to put in its place."""
     if not file.is_file() or file.name not in KEPT:
         return False
+    if file.suffix == ".py":
+        return True
     own = source.path / file.name
     return not own.is_file() or (file.suffix == ".md" and not own.read_bytes().startswith(b"---"))
 

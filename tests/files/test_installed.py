@@ -83,6 +83,16 @@ def test_install_command_names_where_the_package_came_from(
         ({"url": "file:///no/longer/there", "dir_info": {}}, "a-model"),
         ({"url": "file://{tmp}/d.whl", "archive_info": {}}, "a-model"),
         ({"url": "https://example.org/d.whl", "archive_info": {}}, "a-model"),
+        ({"url": "https://example.org/dynamic_tinybert-0.1.0.tar.gz", "archive_info": {}}, "a-model"),
+        (
+            {"url": "https://example.org/d/archive/main.zip", "archive_info": {}},
+            "a-model @ https://example.org/d/archive/main.zip#subdirectory=models/a-model",
+        ),
+        (
+            {"url": "file://{tmp}/bare.git", "vcs_info": {"vcs": "git"}},
+            "a-model @ git+file://{tmp}/bare.git#subdirectory=models/a-model",
+        ),
+        ({"url": "file://{tmp}/bare.git", "dir_info": {}}, "a-model"),
         (
             {"url": "https://example.org/d.git", "vcs_info": {"vcs": "git", "commit_id": "abc123"}},
             "a-model @ git+https://example.org/d.git@abc123#subdirectory=models/a-model",
@@ -98,6 +108,7 @@ def test_install_model_command_names_the_package_in_the_same_repository(
     origin: dict[str, Any] | None, argument: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "d.whl").touch()
+    (tmp_path / "bare.git").mkdir()
     (tmp_path / "models" / "a-model").mkdir(parents=True)
     recorded(monkeypatch, None if origin is None else json.dumps(origin).replace("{tmp}", str(tmp_path)))
     assert pip(install_model_command("a-model")) == [argument.replace("{tmp}", str(tmp_path))]

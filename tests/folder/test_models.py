@@ -21,8 +21,6 @@ MODELS = Path(__file__).parents[2] / "models"
 MOST = 70e6  # bytes
 TEXT = "The report was written by Ada Lovelace in 1843. It was printed in London."
 
-pytestmark = pytest.mark.skipif(not MODELS.is_dir(), reason="models/ is in the repository, not in an sdist")
-
 
 @pytest.fixture(params=OURS)
 def model(request: pytest.FixtureRequest) -> Path:

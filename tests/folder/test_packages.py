@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from dynamic_tinybert import ModelFolderError, QuestionAnswerer
 from dynamic_tinybert.cli.app import app
 from dynamic_tinybert.files import install_model_command
-from dynamic_tinybert.folder import open_folder, packages
+from dynamic_tinybert.folder import open_folder, packages, reading
 
 NAME, MODULE = "dynamic-tinybert-tiny", "dynamic_tinybert_tiny_for_tests"
 
@@ -85,9 +85,20 @@ def test_open_folder_nearly_the_name_suggests_it(site: Path, name: str) -> None:
         open_folder(name)
 
 
-def test_open_folder_our_model_that_is_not_installed_says_how(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_open_folder_path_of_the_name_says_that_it_is_a_name(site: Path) -> None:
+    with pytest.raises(ModelFolderError, match="to name an installed model, give a str, not a Path"):
+        open_folder(Path(NAME))
+
+
+@pytest.mark.parametrize("beside_its_source", [False, True])
+def test_open_folder_our_model_that_is_not_installed_says_how(
+    beside_its_source: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(packages, "installed_models", dict)
+    for module in (packages, reading):
+        monkeypatch.setattr(module, "installed_models", dict)
+    if beside_its_source:
+        Path("dynamic-tinybert-6l", "src").mkdir(parents=True)
     with pytest.raises(ModelFolderError) as caught:
         open_folder("dynamic-tinybert-6l")
     told, _, command = str(caught.value).partition(": ")

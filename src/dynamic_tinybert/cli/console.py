@@ -46,7 +46,7 @@ class Html(str, Enum):
     main = "main"
 
 
-MODEL_HELP = 'A model folder, a name on the Hub, or "embedded".'
+MODEL_HELP = 'A model folder, the name of a model that is installed or on the Hub, or "embedded".'
 Model = Annotated[str, typer.Option(metavar="M", help=MODEL_HELP)]
 Budget = Annotated[
     str, typer.Option(metavar="B", help="The budget: a share of the full model in (0, 1], or full, balanced, fast.")

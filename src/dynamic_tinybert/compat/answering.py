@@ -29,7 +29,8 @@ class AnswerOptions:
     """The options of an adapter.
 
     Attributes:
-        model: A model folder, a name on the Hub, or a loaded model; None is the embedded model.
+        model: A model folder, the name of a model that is installed or on the Hub, or a loaded model; None is the
+            embedded model.
         budget: The cost of a prediction.
         top_k: How many answers to give.
         max_latency_ms: The time limit in milliseconds, without the loading of the model.

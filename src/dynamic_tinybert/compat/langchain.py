@@ -53,7 +53,8 @@ class DocumentAnswerer(RunnableSerializable[dict[str, Any], list[DocumentAnswer]
     `DocumentAnswer`, the best first. It is empty if no document contains an answer. `ainvoke` works in a thread.
 
     Args:
-        model: A model folder, a name on the Hub, or a loaded `QuestionAnswerer`; by default the embedded model. All
+        model: A model folder, the name of a model that is installed or on the Hub, or a loaded `QuestionAnswerer`; by
+            default the embedded model. All
             components that name the same model share one in memory.
         budget: The cost of a prediction: a share in (0, 1], `full`, `balanced` or `fast`.
         top_k: How many answers to give, at most, over all documents.

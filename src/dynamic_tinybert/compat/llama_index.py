@@ -38,7 +38,8 @@ class AnswerRerank(BaseNodePostprocessor):  # type: ignore[misc]
     the same text, the first stays.
 
     Args:
-        model: A model folder, a name on the Hub, or a loaded `QuestionAnswerer`; by default the embedded model. All
+        model: A model folder, the name of a model that is installed or on the Hub, or a loaded `QuestionAnswerer`; by
+            default the embedded model. All
             components that name the same model share one in memory.
         budget: The cost of a prediction: a share in (0, 1], `full`, `balanced` or `fast`.
         top_k: How many nodes to return, at most.

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 _NAME = "dynamic-tinybert"
+_SDIST = "dynamic_tinybert-"
 
 
 def install_command(extra: str) -> str:
@@ -90,15 +91,17 @@ def _requirement(name: str, extra: str = "", below: str = "") -> list[str]:
     path = url2pathname(f"//{parts.netloc}{parts.path}" if parts.netloc else parts.path)
     subdirectory = "/".join(filter(None, (str(origin.get("subdirectory") or ""), below)))
     folder = os.path.join(path, *subdirectory.split("/")) if subdirectory else path
-    if parts.scheme == "file" and not os.path.exists(folder if below else path):
+    if parts.scheme == "file" and not os.path.exists(path):
         return [name + extras]
     if isinstance(kinds["dir_info"], dict):
+        if below and not os.path.isdir(folder):
+            return [name + extras]
         return ["-e", folder + extras] if kinds["dir_info"].get("editable") and not below else [folder + extras]
     if isinstance(vcs := kinds["vcs_info"], dict):
         commit = f"@{vcs['commit_id']}" if vcs.get("commit_id") else ""
         url = f"{vcs.get('vcs', 'git')}+{url}{commit}"
-    elif below:  # an archive of this distribution holds no other
-        return [name + extras]
+    elif below and (path.endswith(".whl") or os.path.basename(path).startswith(_SDIST)):
+        return [name + extras]  # a wheel or sdist holds no other distribution; an archive of the repository does
     return [f"{name}{extras} @ {url}" + (f"#subdirectory={subdirectory}" if subdirectory else "")]
 
 

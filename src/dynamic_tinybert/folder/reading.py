@@ -187,13 +187,15 @@ def called(model: str) -> str:
 def _read_folder(name: str, path: Path) -> ModelFolder:
     if path.is_file():
         raise ModelFolderError(f"{name} is a file: give the folder that holds {CONFIG} and {WEIGHTS}")
+    if not (path / CONFIG).is_file() and name in OURS and name not in installed_models():
+        raise ModelFolderError(f"the model {name} is a package of its own: {install_model_command(name)}")
     if not name or not path.is_dir():
         from difflib import get_close_matches
 
-        if name in OURS:
-            raise ModelFolderError(f"the model {name} is a package of its own: {install_model_command(name)}")
         hint = "check its name (a model on the Hub is called owner/name)"
-        if near := get_close_matches(name.lower(), [EMBEDDED, *OURS, *installed_models()]):
+        if name in installed_models():
+            hint = "to name an installed model, give a str, not a Path"
+        elif near := get_close_matches(name.lower(), [EMBEDDED, *OURS, *installed_models()]):
             hint = f"did you mean {near[0]!r}?"
         raise ModelFolderError(f"no such folder: {name!r}; {hint}")
     if not (path / CONFIG).is_file():

@@ -157,7 +157,9 @@ class ServeOptions:
 
 SETTINGS: Mapping[str, Setting] = {
     **{option.metadata["name"] or option.name: option.metadata["setting"] for option in fields(ServeOptions)},
-    "model": Setting(str, "embedded", 'A model folder, a name on the Hub, or "embedded".', "M"),
+    "model": Setting(
+        str, "embedded", 'A model folder, the name of a model that is installed or on the Hub, or "embedded".', "M"
+    ),
     "precision": Setting(
         Literal["auto", "fp32", "int8"],
         "auto",
