@@ -411,9 +411,8 @@ class Builder:
         """Prepare `x` [batch, slots, width] for projections. In INT8, each token gets a scale of its own."""
         if not self.int8:
             return Prepared(x, "")
-        # The greatest absolute value without a pass that writes absolute values.
-        most, least = (g.node(f"Reduce{end}", x, g.constant([-1]), keepdims=1) for end in ("Max", "Min"))
-        most = g.node("Max", most, g.node("Neg", least), g.constant(_TINY, np.float32))
+        most = g.node("ReduceMax", g.node("Abs", x), g.constant([-1]), keepdims=1)
+        most = g.node("Max", most, g.constant(_TINY, np.float32))
         x = g.node("Mul", x, g.node("Div", g.constant(127, np.float32), most))
         # Unsigned: on some processors ONNX Runtime multiplies signed activations ten times slower.
         x = g.node("QuantizeLinear", x, g.constant(1, np.float32), g.constant(_MIDDLE, np.uint8))
