@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 _EVERY = 60.0  # seconds between two lines
+_RECENT = 600.0  # seconds whose pace says when work ends: a process may have been stopped before, or slowed
+_POINT = 5.0  # seconds between the points by which the pace is known
 
 
 class Reporter:
@@ -52,8 +55,8 @@ class Bar:
     def __init__(self, label: str, reporter: Reporter) -> None:
         self._label = label
         self._reporter = reporter
-        self._began = self._said = time.monotonic()
-        self._first: float | None = None
+        self._said = time.monotonic()
+        self._points: deque[tuple[float, float]] = deque()  # of time and share done
         self._shown = progress_bar(label, None, show=reporter.console is not None, console=reporter.console)
         self._move: Callable[..., None] | None = None
 
@@ -67,12 +70,15 @@ class Bar:
     def update(self, done: float, note: str = "") -> None:
         """Show the share that is done, in [0, 1], with a note."""
         now = time.monotonic()
-        if self._first is None:
-            self._first, self._began = done, now
-        ahead = done - self._first
+        points = self._points
+        while len(points) > 1 and now - points[0][0] > _RECENT:
+            points.popleft()
+        if not points or now - points[-1][0] >= _POINT:
+            points.append((now, done))
+        began, first = points[0]
         end = ""
-        if ahead > 0.002 and now - self._began > 2:
-            left = (now - self._began) / ahead * (1 - done)
+        if done - first > 0.0002 and now - began > 2:
+            left = (now - began) / (done - first) * (1 - done)
             form = "%H:%M" if left < 43200 else "%a %H:%M"
             end = f"ends about {time.strftime(form, time.localtime(time.time() + left))}"
         words = ", ".join(word for word in (note, end) if word)
