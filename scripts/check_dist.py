@@ -96,8 +96,8 @@ def check(output: Path, pythons: list[str], room: Path) -> None:
     typed(sys.executable, wheel, room)
     print("\nmypy --strict takes a user's program against the installed wheel, and refuses a wrong one.")
     print("\n| model | wheel, MB | sdist, MB | answers |\n| --- | --- | --- | --- |")
-    for folder in sorted((ROOT / "models").iterdir()):
-        print(model(folder, wheel, output, room / "venv"), flush=True)
+    for project in sorted((ROOT / "models").glob("*/pyproject.toml")):
+        print(model(project.parent, wheel, output, room / "venv"), flush=True)
 
 
 def run(*command: str | Path, **options: object) -> str:

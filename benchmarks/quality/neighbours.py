@@ -127,6 +127,8 @@ def compare(precision: Precision, batches: int, seed: int) -> dict[str, Any]:
                 continue
             pairs = [(alone.start, together.start), (alone.end, together.end)]
             difference = max(float(np.abs(a[0] - b[row, :size]).max()) for a, b in pairs)
+            if not np.isfinite(difference):
+                raise SystemExit(f"neighbours.py: a logit of {window} at {config} is no number")
             worst, equal = max(worst, difference), equal + (difference == 0)
     return {"batches": batches, "rows": rows, "worst": worst, "exactly_equal": equal, "other_tokens": changed}
 

@@ -89,6 +89,10 @@ def test_install_command_names_where_the_package_came_from(
             "a-model @ https://example.org/d/archive/main.zip#subdirectory=models/a-model",
         ),
         (
+            {"url": "https://example.org/dynamic_tinybert-main.zip", "archive_info": {}},
+            "a-model @ https://example.org/dynamic_tinybert-main.zip#subdirectory=models/a-model",
+        ),
+        (
             {"url": "file://{tmp}/bare.git", "vcs_info": {"vcs": "git"}},
             "a-model @ git+file://{tmp}/bare.git#subdirectory=models/a-model",
         ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from pathlib import Path
 
@@ -19,6 +20,10 @@ else:
 
 MODELS = Path(__file__).parents[2] / "models"
 MOST = 70e6  # bytes
+# The weights of each version. A version's line never changes: an index takes a version once.
+WEIGHTS = {
+    "dynamic-tinybert-6l": {"0.1.0.dev1": "9a4c77b1cc1cb9599f33c45a94ac05fce8e92564881c8f7868d0c7cd9d32ca00"},
+}
 TEXT = "The report was written by Ada Lovelace in 1843. It was printed in London."
 
 
@@ -39,6 +44,13 @@ def test_package_names_its_model_by_an_entry_point(name: str) -> None:
     assert project["name"] == name
     assert project["entry-points"][GROUP] == {name: name.replace("-", "_")}
     assert (MODELS / name / project["readme"]).is_file()
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_model_with_other_weights_has_another_version(name: str) -> None:
+    version = tomllib.loads((MODELS / name / "pyproject.toml").read_text("utf-8"))["project"]["version"]
+    weights = MODELS / name / "src" / name.replace("-", "_") / "model.safetensors"
+    assert hashlib.sha256(weights.read_bytes()).hexdigest() == WEIGHTS[name][version]
 
 
 def test_model_fits_in_its_wheel(model: Path) -> None:

@@ -59,8 +59,18 @@ def test_bar_after_the_process_was_stopped_says_the_end_by_its_pace_again(
     with Reporter().bar("work") as bar:
         for step in range(301):
             bar.update(step / 1000)
-            clock.now += 10 + (stop if step == 100 else 0)
+            clock.now += 10 + (stop if step == 50 else 0)
     assert seconds_left(capsys) == pytest.approx(7000, rel=0.02)
+
+
+def test_bar_counts_evaluations_evenly(clock: Time, capsys: pytest.CaptureFixture[str]) -> None:
+    with Reporter().bar("work") as bar:
+        for step in range(601):
+            bar.update(step / 1000)
+            clock.now += 10 + (120 if step % 60 == 59 else 0)  # two minutes of evaluation after ten of work
+            if step > 300 and (lines := capsys.readouterr().err.splitlines()):
+                left = float(re.findall(r"ends about \+(\d+)s", lines[-1])[0])
+                assert left == pytest.approx((1000 - step) * 12, rel=0.12)
 
 
 def test_bar_of_a_resumed_run_counts_only_what_it_did_itself(clock: Time, capsys: pytest.CaptureFixture[str]) -> None:

@@ -100,7 +100,7 @@ def _requirement(name: str, extra: str = "", below: str = "") -> list[str]:
     if isinstance(vcs := kinds["vcs_info"], dict):
         commit = f"@{vcs['commit_id']}" if vcs.get("commit_id") else ""
         url = f"{vcs.get('vcs', 'git')}+{url}{commit}"
-    elif below and (path.endswith(".whl") or os.path.basename(path).startswith(_SDIST)):
+    elif below and (path.endswith(".whl") or (path.endswith(".tar.gz") and os.path.basename(path).startswith(_SDIST))):
         return [name + extras]  # a wheel or sdist holds no other distribution; an archive of the repository does
     return [f"{name}{extras} @ {url}" + (f"#subdirectory={subdirectory}" if subdirectory else "")]
 

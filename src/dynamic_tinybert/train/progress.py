@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 _EVERY = 60.0  # seconds between two lines
-_RECENT = 600.0  # seconds whose pace says when work ends: a process may have been stopped before, or slowed
+# Seconds whose pace says when work ends: a process may have been stopped before, or slowed. Long enough for evaluations
+# every ten minutes to count evenly.
+_RECENT = 1800.0
 _POINT = 5.0  # seconds between the points by which the pace is known
 
 
