@@ -223,10 +223,8 @@ def size(folder: Path) -> int:
 
 def typed(python: str, wheel: Path, room: Path) -> None:
     """Check with mypy that the installed package is typed."""
-    venv = room / "typed"
-    run(python, "-m", "venv", venv)
-    place = venv / ("Scripts" if os.name == "nt" else "bin")
-    run(place / "python", "-m", "pip", "--disable-pip-version-check", "--quiet", "install", wheel)
+    place, pip = fresh(python, room / "typed")
+    run(*pip, "install", wheel)
     for name, program in (("program.py", PROGRAM), ("wrong.py", WRONG)):
         (room / name).write_text(program, "utf-8")
     mypy = (python, "-m", "mypy", "--strict", "--python-executable", str(place / "python"))

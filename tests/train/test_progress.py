@@ -8,16 +8,11 @@ import pytest
 
 from dynamic_tinybert.train import progress
 from dynamic_tinybert.train.progress import Reporter
+from support.clock import Time
 
 
-class Time:
-    """A clock that is moved by hand; it began at noon."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def monotonic(self) -> float:
-        return self.now
+class Clock(Time):
+    """A clock whose hours and minutes are the seconds from now."""
 
     def time(self) -> float:
         return self.now
@@ -30,21 +25,23 @@ class Time:
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Time:
-    fake = Time()
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    fake = Clock()
     monkeypatch.setattr(progress, "time", fake)
     return fake
 
 
-def seconds_left(capsys: pytest.CaptureFixture[str]) -> float:
-    """The seconds until the end, as the last line has them."""
+def seconds_left(capsys: pytest.CaptureFixture[str]) -> float | None:
+    """The seconds until the end, as the last line since the last call has them; None if there was no line."""
     lines = capsys.readouterr().err.splitlines()
+    if not lines:
+        return None
     found = re.search(r"ends about \+(\d+)s", lines[-1])
     assert found is not None
     return float(found[1])
 
 
-def test_bar_says_when_work_ends_by_its_pace(clock: Time, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bar_says_when_work_ends_by_its_pace(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
     with Reporter().bar("work") as bar:
         for step in range(201):  # ten seconds each, of a thousand
             bar.update(step / 1000)
@@ -54,7 +51,7 @@ def test_bar_says_when_work_ends_by_its_pace(clock: Time, capsys: pytest.Capture
 
 @pytest.mark.parametrize("stop", [3600, 86400])
 def test_bar_after_the_process_was_stopped_says_the_end_by_its_pace_again(
-    stop: float, clock: Time, capsys: pytest.CaptureFixture[str]
+    stop: float, clock: Clock, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with Reporter().bar("work") as bar:
         for step in range(301):
@@ -63,17 +60,16 @@ def test_bar_after_the_process_was_stopped_says_the_end_by_its_pace_again(
     assert seconds_left(capsys) == pytest.approx(7000, rel=0.02)
 
 
-def test_bar_counts_evaluations_evenly(clock: Time, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bar_counts_evaluations_evenly(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
     with Reporter().bar("work") as bar:
         for step in range(601):
             bar.update(step / 1000)
             clock.now += 10 + (120 if step % 60 == 59 else 0)  # two minutes of evaluation after ten of work
-            if step > 300 and (lines := capsys.readouterr().err.splitlines()):
-                left = float(re.findall(r"ends about \+(\d+)s", lines[-1])[0])
+            if step > 300 and (left := seconds_left(capsys)) is not None:
                 assert left == pytest.approx((1000 - step) * 12, rel=0.12)
 
 
-def test_bar_of_a_resumed_run_counts_only_what_it_did_itself(clock: Time, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bar_of_a_resumed_run_counts_only_what_it_did_itself(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
     with Reporter().bar("work") as bar:
         for step in range(500, 600):
             bar.update(step / 1000)
@@ -81,7 +77,7 @@ def test_bar_of_a_resumed_run_counts_only_what_it_did_itself(clock: Time, capsys
     assert seconds_left(capsys) == pytest.approx(4000, rel=0.05)
 
 
-def test_bar_that_cannot_know_its_pace_says_no_end(clock: Time, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bar_that_cannot_know_its_pace_says_no_end(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
     with Reporter().bar("work") as bar:
         for _ in range(100):
             bar.update(0.25, "epoch 1")
