@@ -98,7 +98,7 @@ test-ray: $(VENV)/.test-ray
 	$(BIN)/python -m pytest -m "ray and not long"
 
 test-milvus: $(VENV)/.test-milvus
-	$(BIN)/python -m pytest -m "milvus and not long"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "milvus and not long"
 
 test-frameworks: $(VENV)/.test-frameworks
 	$(BIN)/python -m pytest -m "frameworks and not long"

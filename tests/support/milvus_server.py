@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
@@ -21,7 +22,10 @@ class MilvusServer:
             self.port = int(listener.getsockname()[1])
         self.start()
 
-    def start(self) -> None:
+    def start(self, *, empty: bool = False) -> None:
+        """Start it with the data that it had, or `empty`."""
+        if empty:
+            shutil.rmtree(self._folder / "data")
         where = ["--data-dir", str(self._folder / "data"), "--host", "127.0.0.1", "--port", str(self.port)]
         with (self._folder / "log").open("ab") as log:
             command = [sys.executable, "-m", "milvus_lite", "server", *where]
