@@ -100,26 +100,26 @@ def test_bfloat16_interrupted_loses_as_much(make: Make, tmp_path: Path, monkeypa
     assert losses["run"] == pytest.approx(after, rel=0.02)
 
 
-@pytest.mark.parametrize("better", [True, False])
-def test_average_is_kept_if_it_is_better(
-    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, better: bool
+@pytest.mark.parametrize("figure", [60.0, 49.4, 49.3])
+def test_average_is_kept_unless_the_best_checkpoint_is_better_by_a_standard_error(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, figure: float
 ) -> None:
+    """The best checkpoint has 50.06; with 1,000 questions a standard error is 0.70."""
+    kept = figure > 50.06 - 0.70
     seen: list[dict[str, Tensor]] = []
 
     def measured(qa: Any, *_: Any) -> dict[str, float]:
         seen.append({k: v.clone() for k, v in qa.reader.runtime._model.state_dict().items()})
         averaged = len(seen) == 7  # after 5, 10, ... 25 steps and the last one
-        return {"f1": 60.0 if averaged and better else 50.0 - averaged + len(seen) / 100}
+        return {"f1": figure if averaged else 50.0 + len(seen) / 100}
 
     monkeypatch.setattr(running, "measure", measured)
     train(make(average=True), tmp_path / "run")
     assert len(seen) == 7
-    assert same(
-        {k: v for k, v in seen[6 if better else 5].items() if "position_ids" not in k}, weights(tmp_path / "run")
-    )
+    assert same({k: v for k, v in seen[6 if kept else 5].items() if "position_ids" not in k}, weights(tmp_path / "run"))
     assert not same(seen[5], seen[6])
     figures = json.loads((tmp_path / "run/01-prediction/result.json").read_text("utf-8"))["figures"]
-    assert figures["f1"] == (60.0 if better else 50.06)
+    assert figures["f1"] == (figure if kept else 50.06)
 
 
 def test_plateau_prolonged_is_as_if_it_had_been_as_long_from_the_start(

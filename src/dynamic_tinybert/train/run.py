@@ -330,10 +330,9 @@ class _Run:
             except (OSError, SafetensorError, RuntimeError) as error:
                 raise explain_write_error(error, folder) from error
         state = trainer.state
-        kept = max((row for row in state.log_history if "eval_f1" in row), key=lambda row: float(row["eval_score"]))
-        figures = {key[5:]: float(kept[key]) for key in kept if key.startswith("eval_") and key != "eval_score"}
         epochs = float(state.epoch or 0)
-        return trainer, StageResult(name=name, stage=stage, figures=figures, steps=state.global_step, epochs=epochs)
+        result = StageResult(name=name, stage=stage, figures=trainer.figures(), steps=state.global_step, epochs=epochs)
+        return trainer, result
 
     def _end(self, trainer: StageTrainer, result: StageResult, tokenizer: str | Path, folder: Path) -> None:
         """Write the results of a stage; its folder `model` comes last, since it marks the stage as done."""

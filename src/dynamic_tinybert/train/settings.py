@@ -126,8 +126,8 @@ class Stage(Strict):
         warmup: The share of the stage in which the learning rate rises.
         schedule: The learning rate after the warm-up: it falls to 0 (`linear`), or stays constant and falls to 0 in the
             last third (`plateau`). A plateau can be prolonged until it falls: `--resume` with a greater `epochs`.
-        average: Average the weights while the learning rate of a plateau falls, and keep the mean if it is better on
-            `select` than every checkpoint.
+        average: Average the weights while the learning rate of a plateau falls, and keep the mean unless the best
+            checkpoint is better on `select` by more than one standard error.
         weight_decay: The weight decay of AdamW, for matrices.
         max_grad_norm: Gradients are scaled down to this norm.
         precision: `auto` is bfloat16 on GPUs that support it and on CPUs that multiply in it, otherwise float32.

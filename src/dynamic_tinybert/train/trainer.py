@@ -33,6 +33,7 @@ _ENDLESS = 10_000  # epochs of a stage that the clock ends
 _NEVER = 10**9  # steps
 _AVERAGE = "average.safetensors"  # in a checkpoint
 _AVERAGED = 10  # steps between weights that are averaged
+_SPREAD = 22.0  # F1: measured standard deviation of one question's difference between two checkpoints
 _MEMORY_STEPS = 50  # steps between looks at the memory that the process holds
 _LOOK = 10  # steps between checks that the loss is finite, on a GPU
 
@@ -116,6 +117,7 @@ class StageTrainer(Trainer):  # type: ignore[misc]
     loss_is_scaled_for_ga = False  # a loss is the mean of its batch
     lr_scheduler: Any
     _finite: Tensor | None = None
+    _of_mean: dict[str, float] | None = None  # the figures of the mean of weights, if it is kept
     control: Any
 
     def __init__(self, model: Any, stage: Stage, context: StageContext) -> None:
@@ -188,13 +190,26 @@ class StageTrainer(Trainer):  # type: ignore[misc]
             self.mean.save(Path(output_dir) / _AVERAGE)
 
     def _choose_average(self) -> None:
-        """Use the mean of the weights if it is better than the best checkpoint, which the model holds now."""
+        """Use the mean of the weights, unless the best checkpoint, which the model holds now, is clearly better.
+
+        The best of many evaluations is overestimated, since it is chosen for its figure; the mean is evaluated once. So
+        it may be worse by one standard error of a difference (the rule of Breiman et al., 1984, section 3.4.3).
+        """
         if not self.mean.count:
             return
         best = self.state.best_metric
         self.mean.swap()
-        if best is not None and self.evaluate()["eval_score"] <= best:
+        found = self.evaluate()
+        if best is not None and found["eval_score"] < best - _SPREAD / math.sqrt(self.stage.select_questions):
             self.mean.swap()
+        else:
+            self._of_mean = found
+
+    def figures(self) -> dict[str, float]:
+        """Return the figures on `select` of the weights that `learn` kept, with the names that `select` gives."""
+        rows = [row for row in self.state.log_history if "eval_f1" in row]
+        kept = self._of_mean or max(rows, key=lambda row: float(row["eval_score"]))
+        return {key[5:]: float(kept[key]) for key in kept if key.startswith("eval_") and key != "eval_score"}
 
     def done(self) -> float:
         """Return the share of the stage that is done, in [0, 1]."""
