@@ -37,7 +37,7 @@ from dynamic_tinybert.search import pareto_front
 from dynamic_tinybert.squad import Question, read_squad, score_question
 
 PASSAGE_SIZE = 10_000  # a paragraph of SQuAD is one passage
-NAMES = ["full", "search-0.55", "search-0.49", "search-0.44", "uniform-0.39"]
+COARSE: tuple[Budget, ...] = (0.6, 0.55, 0.5, 0.45, 0.4)  # what `choose` reads first with, beside `full`
 BUDGETS: tuple[Budget, ...] = ("full", "balanced", "fast")
 DEPTHS = (1, 3, 4, 5, 10, 20)
 SEED = 1
@@ -60,7 +60,7 @@ def main() -> None:
     )
     parser.add_argument("--fewer", type=int, default=500, metavar="N", help="of open: in ways that only compare")
     parser.add_argument("--articles", choices=["select", "confirm"], default="select", help="of choose")
-    parser.add_argument("--configurations", nargs="*", default=NAMES, help="of choose, `full` and coarse ones")
+    parser.add_argument("--model", metavar="FOLDER", help="a model folder [default: the embedded model]")
     parser.add_argument("--sizes", type=int, nargs="*", default=[10_000, 100_000, 1_000_000], help="of scale, passages")
     parser.add_argument("--output", type=Path, required=True)
     args = parser.parse_args()
@@ -109,11 +109,12 @@ def score(question: Question, text: str) -> Scored:
 
 
 def choose(args: argparse.Namespace) -> None:
-    corpus, qa = squad_corpus(args), QuestionAnswerer(threads=1)
+    corpus, qa = squad_corpus(args), QuestionAnswerer(args.model, threads=1)
     questions = held_out(args.data, args.questions or 400, args.articles)
-    names = args.configurations
-    choices = {choice.name: choice for choice in qa.table.choices if choice.name in names}
-    kept = args.work / f"choose-{args.articles}-{len(questions)}-{len(names)}.json"
+    selected = [qa.table.select(qa.shape, budget) for budget in ("full", *COARSE)]
+    choices = {choice.name: choice for choice in selected}
+    model = Path(args.model or "embedded").resolve().name
+    kept = args.work / f"choose-{model}-{args.articles}-{len(questions)}.json"
     if kept.exists():
         rows = json.loads(kept.read_text())
     else:
@@ -124,7 +125,8 @@ def choose(args: argparse.Namespace) -> None:
                 rows.append(row)
                 say.count("questions", len(rows), len(questions))
         kept.write_text(json.dumps(rows))
-    common.write_page(choice_report(rows, args.articles), args.output)
+    coarse = qa.table.select(qa.shape, knobs._COARSE).name
+    common.write_page(choice_report(rows, args.articles, list(choices), coarse), args.output)
 
 
 def readings(
@@ -178,22 +180,22 @@ def coarse_to_fine(
     return 100 * mean(exact), 100 * mean(f1), mean(read), mean(macs)
 
 
-def choice_report(rows: Sequence[dict[str, Any]], articles: str) -> str:
+def choice_report(rows: Sequence[dict[str, Any]], articles: str, names: Sequence[str], usual: str) -> str:
+    """Return the page of `choose`: rankings, the front of plans, and plans with the coarse configuration in use."""
     by_weight = []
     for k in (1, 3, 5, 10, 20):
         cells = [coarse_to_fine(rows, "full", "full", weight=w, k=k, again=0)[1] for w in WEIGHTS]
         by_weight.append((str(k), *(f"{cell:.2f}" for cell in cells)))
     found: list[tuple[Any, ...]] = []
-    coarse_ones = [name for name in NAMES[1:] if name in rows[0]]
-    choices = itertools.product(coarse_ones, (0, 1, 2, 3), (10, 20), (math.inf, 2, 1, 0.5, 0), (0.15, 0.2, 0.25))
+    choices = itertools.product(names[1:], (0, 1, 2, 3), (10, 20), (math.inf, 2, 1, 0.5, 0), (0.15, 0.2, 0.25))
     for coarse, again, k, most, weight in choices:
         figures = coarse_to_fine(rows, coarse, "full", weight=weight, k=k, again=again, most=most)
         found.append((coarse, again, k, most, weight, *figures))
     found += [
         ("full", 0, k, math.inf, 0.2, *coarse_to_fine(rows, "full", "full", weight=0.2, k=k, again=0)) for k in DEPTHS
     ]
-    chosen = [r for r in found if (r[0] == "search-0.55" and r[2] == 20 and r[4] == 0.2) or r[0] == "full"]
-    log_odds_seen = sorted(max(r[0] for r in row["search-0.55"]) for row in rows if row["search-0.55"])
+    chosen = [r for r in found if (r[0] == usual and r[2] == 20 and r[4] == 0.2) or r[0] == "full"]
+    log_odds_seen = sorted(max(r[0] for r in row[usual]) for row in rows if row[usual])
     seen = ", ".join(f"{p}% below {np.percentile(log_odds_seen, p):.2f}" for p in (50, 90, 99, 99.9))
     parts = [
         common.heading(),
@@ -244,7 +246,7 @@ def ways_of(corpus: Corpus, qa: QuestionAnswerer) -> dict[str, Callable[[Questio
 def measure_open(args: argparse.Namespace) -> None:
     """Recall for all dev questions; EM and F1 of a fixed sample, at three budgets and in other ways of reading."""
     squad_corpus(args)
-    qa, say = QuestionAnswerer(threads=1), common.Progress()
+    qa, say = QuestionAnswerer(args.model, threads=1), common.Progress()
     corpus = Corpus(args.work / "squad", qa=qa)
     everything = read_squad(args.data / "dev-v1.1.json.gz").questions
     questions = random.Random(SEED).sample(everything, args.questions or 2000)
@@ -301,7 +303,7 @@ def measure_time(args: argparse.Namespace) -> None:
     """Time the same ways, and answers in bounded time, question by question in turns."""
     others = common.Others()
     squad_corpus(args)
-    qa = QuestionAnswerer()
+    qa = QuestionAnswerer(args.model)
     corpus = Corpus(args.work / "squad", qa=qa)
     everything = read_squad(args.data / "dev-v1.1.json.gz").questions
     questions = random.Random(SEED).sample(everything, args.questions or 150)
