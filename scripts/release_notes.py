@@ -38,7 +38,9 @@ def release_notes(changelog: str, version: str, url: str | None = None) -> str:
         if heading[1] != version:
             continue
         if not re.fullmatch(r"\d{4}-\d\d-\d\d", heading[2] or ""):
-            raise SystemExit(f"release_notes.py: CHANGELOG.md has no date for {version}: write ## {version} (YYYY-MM-DD)")
+            raise SystemExit(
+                f"release_notes.py: CHANGELOG.md has no date for {version}: write ## {version} (YYYY-MM-DD)"
+            )
         section = changelog[heading.end() : following.start() if following else None].strip()
         if not section:
             raise SystemExit(f"release_notes.py: CHANGELOG.md says nothing of {version}")

@@ -40,7 +40,8 @@ def release_notes():
 
 def test_the_section_of_a_version_and_no_other(release_notes):
     notes = release_notes(CHANGELOG, "0.2.0")
-    assert notes.startswith("- Faster") and notes.endswith("Grüße.")
+    assert notes.startswith("- Faster")
+    assert notes.endswith("Grüße.")
     assert release_notes(CHANGELOG, "0.1.0") == "The first."
 
 
