@@ -82,6 +82,7 @@ def context(tmp_path: Path, features: list[Feature], questions: SquadFile, token
             pad=tokenizer.pad,
             inputs=inputs,
             select=lambda: measure(answerer(model, inputs, tokenizer), questions, retentions),
+            asked=len(questions.questions),
             seed=0,
         )
 
@@ -428,7 +429,7 @@ def learned(
     folder = tmp_path_factory.mktemp("learned")
     inputs = Inputs(model)
     made = StageContext(
-        folder=folder, features=features, pad=0, inputs=inputs, seed=0,
+        folder=folder, features=features, pad=0, inputs=inputs, seed=0, asked=len(questions.questions),
         select=lambda: measure(answerer(model, inputs, tokenizer), questions),
     )  # fmt: skip
     trainer = TeacherTrainer(model, stage, made)

@@ -85,7 +85,7 @@ def model_card(
     table += [
         f"| {data} | {int(x['total']):,} | {x['exact_match']:.2f} | {x['f1']:.2f} |" for data, x in figures.items()
     ]
-    done = ["| stage | steps | epochs | F1 on select, kept checkpoint |", "| --- | --- | --- | --- |"]
+    done = ["| stage | steps | epochs | F1 on select, kept weights |", "| --- | --- | --- | --- |"]
     done += [
         f"| {s.name} | {s.steps:,} | {s.epochs:.2f} | {s.figures.get('full_f1', 0):.2f} |"
         for s in stages

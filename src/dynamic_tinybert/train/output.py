@@ -34,7 +34,7 @@ class StageResult:
     Attributes:
         name: The name of the stage.
         stage: The settings of the stage.
-        figures: Figures of the kept checkpoint on a sample of `select`; or figures of stored logits.
+        figures: Figures of the kept weights on a sample of `select`; or figures of stored logits.
         steps: The number of steps done.
         epochs: The number of epochs done.
     """

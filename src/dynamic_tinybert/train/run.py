@@ -317,6 +317,7 @@ class _Run:
                     select=lambda: measure(
                         answerer(model, inputs, self.tokenizer, bf16=bf16), sample, stage.retentions
                     ),
+                    asked=len(asked),
                     seed=self.recipe.seed,
                     elapsed=elapsed,
                     callbacks=[show],
@@ -329,6 +330,8 @@ class _Run:
                 trainer.learn(checkpoint)
             except (OSError, SafetensorError, RuntimeError) as error:
                 raise explain_write_error(error, folder) from error
+        if trainer.of_mean is not None:
+            self.reporter.say(f"{name}: kept the mean of the weights, f1 {trainer.of_mean['eval_f1']:.2f}")
         state = trainer.state
         epochs = float(state.epoch or 0)
         result = StageResult(name=name, stage=stage, figures=trainer.figures(), steps=state.global_step, epochs=epochs)

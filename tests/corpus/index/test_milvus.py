@@ -234,6 +234,21 @@ def test_a_token_that_is_refused_is_one_line() -> None:
         server.stop(0)
 
 
+def test_a_collection_that_is_not_in_memory_is_loaded(corpus: Corpus) -> None:
+    """As after a restart of the server, or when someone has released it."""
+    server = client.Server(corpus.directory)
+
+    def release() -> None:
+        for name in (server.passages, server.sources):
+            server.call("release_collection", name)
+
+    release()
+    assert corpus.find("Colosseum")
+    release()
+    corpus.put("note", "A text about Lyon.")
+    assert corpus.find("Lyon")
+
+
 def test_a_server_may_be_started_again(tmp_path: Path) -> None:
     """Without its data: what milvus-lite had when it was killed it may find again, or not, or not be able to read."""
     server = MilvusServer(tmp_path)
