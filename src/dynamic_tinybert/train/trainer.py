@@ -196,7 +196,7 @@ class StageTrainer(Trainer):  # type: ignore[misc]
         """Use the mean of the weights, unless the best checkpoint, which the model holds now, is clearly better.
 
         The best of many evaluations is overestimated, since it is chosen for its figure; the mean is evaluated once. So
-        it may be worse by one standard error of a difference, after the one-standard-error rule of Breiman et al. (1984).
+        it may be worse by one standard error of a difference, after a rule of Breiman et al. (1984) for trees.
         """
         if not self.mean.count:
             return
