@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dynamic_tinybert.search import hypervolume, pareto_front
+from dynamic_tinybert.search import cover, hypervolume, pareto_front
 
 points = st.lists(st.tuples(st.floats(0, 1), st.floats(0, 100)), max_size=12)
 
@@ -48,3 +50,32 @@ def test_it_agrees_with_optunas() -> None:
     losses = np.array([[cost, -f1 / 100] for cost, f1 in given_])
     losses = losses[losses[:, 1] < 0]
     assert hypervolume(given_) == pytest.approx(internal.compute_hypervolume(losses, np.array([1.0, 0.0])))
+
+
+def test_cover_by_hand() -> None:
+    # 0.5 and 0.51 are nearly alike; without 0.3 most of the area would be lost.
+    given_ = [(0.2, 10.0), (0.3, 50.0), (0.5, 60.0), (0.51, 60.1), (0.4, 20.0), (1.0, 70.0)]
+    assert cover(given_, 12) == pareto_front(given_) == [0, 1, 2, 3, 5]
+    assert cover(given_, 4) == [0, 1, 2, 5]
+    assert cover(given_, 3) == [0, 1, 5]
+    assert cover(given_, 2) == [0, 5]
+    assert cover(given_, 1) == [5]
+    assert cover([], 3) == []
+    with pytest.raises(ValueError, match="most must be at least 1, not 0"):
+        cover(given_, 0)
+
+
+@given(points, st.integers(2, 5))
+def test_no_other_choice_covers_more(given_: list[tuple[float, float]], most: int) -> None:
+    chosen, front = cover(given_, most), pareto_front(given_)
+    assert len(chosen) == min(most, len(front))
+    assert set(chosen) <= set(front)
+    if len(front) > most:
+        assert (chosen[0], chosen[-1]) == (front[0], front[-1])
+        reference = given_[front[-1]][0], given_[front[0]][1]
+
+        def area(indices: tuple[int, ...] | list[int]) -> float:
+            return hypervolume([given_[i] for i in indices], reference)
+
+        others = itertools.combinations(front[1:-1], most - 2)
+        assert area(chosen) >= max(area([front[0], *some, front[-1]]) for some in others) - 1e-9

@@ -356,3 +356,23 @@ def test_fingerprints_tell_models_apart(tiny_folder: Path, tmp_path: Path, embed
     weights[-1] ^= 1
     (copy / "model.safetensors").write_bytes(weights)
     assert fingerprint(open_folder(copy)) != tiny
+
+
+def test_what_is_confirmed(begin: Begin) -> None:
+    """The table's own configuration too, although others beat it on the questions that choose."""
+    search, objective = begin(), Counting()
+    own = LengthConfig((0.9, 0.85, 0.4))
+    first = beginning(3, 0.4, {"own": own})
+    search.run(objective, sampler(search), len(first), first=first)
+    assert len(search.front()) > 3
+    assert own not in search.front()
+    confirm = Counting()
+    candidates = {c.config: c for c in search.candidates(confirm, first, most=3)}
+    assert set(confirm.asked) == set(candidates)
+    assert (candidates[own].kind, candidates[own].chosen) == ("search", False)
+    assert candidates[LengthConfig.full(3)].kind == "full"
+    assert sum(c.kind == "uniform" for c in candidates.values()) == sum(x.startswith("uniform") for x in first)
+    front = [config for config in search.front() if candidates.get(config) and candidates[config].chosen]
+    assert len(front) == 3
+    assert {search.front()[0], search.front()[-1]} <= set(front)
+    assert len(search.candidates(confirm, first)) > len(candidates)

@@ -78,6 +78,12 @@ def search(
             metavar="F1", min=0, help="Ignore configurations that lose more than this many points of F1.  [default: 20]"
         ),
     ] = None,
+    front: Annotated[
+        int,
+        typer.Option(
+            metavar="N", min=1, help="Confirm at most N configurations of the front, those that cover it best."
+        ),
+    ] = 12,
     output: Annotated[
         Path | None, typer.Option(metavar="DIR", help="A new folder for the results.  [default: search-NAME]")
     ] = None,
@@ -104,12 +110,13 @@ def search(
       dynamic-tinybert search ./my-model --data dev.json --trials 300 --resume
 
     Each trial measures F1 and cost of one configuration on the same questions. The first trials are the full model,
-    uniform configurations, configurations that drop late, and those of the model's own table; then the sampler proposes
-    new ones. Configurations that lose more than --within points of F1 are ignored. The others that no cheaper
-    configuration equals are the Pareto front. The front is measured again on the confirm questions, and the
-    configurations that are still on it are written to length_configs.json, with the full and uniform ones. A budget
-    selects from this table. Use questions that the model was not trained on. Without --confirm and --confirm-titles,
-    the articles of DATA are split in two halves by a hash of their titles: one to choose, one to confirm.
+    uniform configurations, configurations that drop late, and those of the model's own table; then the sampler
+    proposes new ones. Configurations that lose more than --within points of F1 are ignored. The others that no
+    cheaper configuration equals are the Pareto front. The front, at most --front of its configurations, and the
+    model's own table are measured again on the confirm questions, and the configurations that are still on the
+    front are written to length_configs.json, with the full and uniform ones. A budget selects from this table. Use
+    questions that the model was not trained on. Without --confirm and --confirm-titles, the articles of DATA are
+    split in two halves by a hash of their titles: one to choose, one to confirm.
 
     DIR also gets trials.csv, front.csv and front.png, a plot of the front and the uniform configurations. Every trial
     is saved at once: after an interruption, run the same command with --resume to continue, with more --trials to
@@ -153,7 +160,7 @@ def search(
         output.mkdir(parents=True, exist_ok=True)
         name = output.resolve().name if storage else _NAME
         search = Search(storage or sqlite_url(output / _STUDY), name, settings, resume=resume)
-        candidates, table = _run(qa, search, proposer, trials, select, confirming, output, folder.length_configs)
+        candidates, table = _run(qa, search, proposer, trials, select, confirming, output, folder.length_configs, front)
         if install:
             _install(output, folder)
     _report(output, search, candidates, table, as_json, folder.path / LENGTH_CONFIGS if install else None)
@@ -168,6 +175,7 @@ def _run(
     confirm: Questions,
     output: Path,
     before: Mapping[str, Any] | None,
+    front: int,
 ) -> tuple[list[ConfirmedConfig], dict[str, Any]]:
     """Start or continue a search, confirm the configurations that it found, and write the results."""
     from dynamic_tinybert.search import Objective, beginning, make_table, write_results
@@ -184,7 +192,7 @@ def _run(
 
         search.run(Objective(qa, select.data, cost), sampler, trials, first=first, progress=show)
     with hint(), progress_bar("confirming", "configurations") as progress:
-        candidates = search.candidates(Objective(qa, confirm.data, cost), first, progress=progress)
+        candidates = search.candidates(Objective(qa, confirm.data, cost), first, most=front, progress=progress)
     table, names = make_table(candidates, confirm.description, before, search.settings.precision)
     write_results(output, table=table, names=names, candidates=candidates, trials=search.rows(), cost=cost)
     return candidates, table

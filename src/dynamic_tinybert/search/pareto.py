@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import TypeAlias
 
@@ -19,6 +20,45 @@ def pareto_front(points: Sequence[Point]) -> list[int]:
         if not front or points[i][1] > points[front[-1]][1]:
             front.append(i)
     return front
+
+
+def cover(points: Sequence[Point], most: int) -> list[int]:
+    """Return the indices of at most `most` points of the front, the cheapest first: those that cover it best.
+
+    The cheapest point and the one with the best F1 stay. Between them, the points left out lessen the area that the
+    front dominates as little as possible; this subset is found exactly, by dynamic programming (Auger et al., 2009).
+
+    Args:
+        points: Cost and F1 in percent.
+        most: How many points, at least 1; with 1, only the one with the best F1 stays.
+
+    Raises:
+        ValueError: `most` is less than 1.
+    """
+    if most < 1:
+        raise ValueError(f"most must be at least 1, not {most}")
+    front = pareto_front(points)
+    if len(front) <= most:
+        return front
+    if most == 1:
+        return front[-1:]
+    # lost[j]: the least area lost by a choice that ends with front[j], and the choice; one point longer in each round
+    lost: dict[int, tuple[float, list[int]]] = {0: (0.0, [0])}
+    for _ in range(most - 1):
+        lost = {
+            j: min(
+                (area + _lost([points[k] for k in front[i : j + 1]]), [*chosen, j])
+                for i, (area, chosen) in lost.items()
+                if i < j
+            )
+            for j in range(min(lost) + 1, len(front))
+        }
+    return [front[j] for j in lost[len(front) - 1][1]]
+
+
+def _lost(front: Sequence[Point]) -> float:
+    """Return the area that a front loses if only its ends stay."""
+    return sum((front[-1][0] - cost) * (f1 - lower) for (_, lower), (cost, f1) in itertools.pairwise(front[:-1]))
 
 
 def hypervolume(points: Sequence[Point], reference: Point = (1.0, 0.0)) -> float:

@@ -15,12 +15,16 @@ from optuna.trial import TrialState
 
 from dynamic_tinybert.model import LengthConfig
 from dynamic_tinybert.search.objective import Measurement
+from dynamic_tinybert.search.pareto import cover
 from dynamic_tinybert.search.results import ConfirmedConfig
 from dynamic_tinybert.search.space import SearchSpace
 from dynamic_tinybert.search.study import MEASUREMENT, NO_LIMIT, Study
 
 UNIFORM: Final = (0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5)
 """Retentions of the uniform configurations that every search begins with, as in Kim and Cho (2020)."""
+
+FRONT: Final = 12
+"""How many configurations of the front are confirmed by default, and so may be in a table."""
 
 _LATE: Final = 5  # most late configurations, so that a deep model has trials left
 _STALE: Final = 10  # a running trial counts as killed once this many later trials are complete
@@ -146,21 +150,29 @@ class Search(Study):
         objective: Callable[[LengthConfig], Measurement],
         first: Mapping[str, LengthConfig],
         *,
+        most: int = FRONT,
         progress: Callable[[int, int], None] | None = None,
     ) -> list[ConfirmedConfig]:
-        """Confirm `full`, the `interesting` uniform configurations, and the Pareto front.
+        """Confirm `full`, the Pareto front, and the `interesting` ones of the uniform and of the model's own table.
+
+        The table's were found to be good before, by other questions perhaps, so a few questions that choose now do not
+        drop them: those that confirm decide.
 
         Args:
             objective: Measures a configuration on the questions that confirm.
             first: The configurations that the search began with, see `beginning`.
+            most: How many configurations of the front to confirm: those that cover it best, see `cover`.
             progress: See `confirm`.
 
         Raises:
             SearchError: The storage fails.
         """
         uniform = {self.space.nearest(config) for name, config in first.items() if name.startswith("uniform")}
+        own = {self.space.nearest(config) for name, config in first.items() if name.startswith("table ")}
         full, front, measured = first["full"], self.front(), self.interesting
-        configs = [full, *(config for config in measured if config in uniform), *front]
+        points = [(measured[config].cost, measured[config].f1) for config in front]
+        front = [front[i] for i in cover(points, most)]
+        configs = [full, *(config for config in measured if config in uniform | own), *front]
         return [
             ConfirmedConfig(
                 kind="full" if config == full else "uniform" if config in uniform else "search",
