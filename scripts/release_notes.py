@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+_JOIN = re.compile(r"(?<=\S)\n[ \t]*(?![-*+#|>\s]|```|\d+\.)")
 _LINK = re.compile(r"\]\((?![a-z]+:|#)([^)\s]+)\)")
 
 
@@ -33,7 +34,7 @@ def release_notes(changelog: str, version: str, url: str | None = None) -> str:
     Raises:
         SystemExit: There is no such section, it is empty, or its heading has no date.
     """
-    headings = list(re.finditer(r"^## (\S+)(?: \((.*)\))?$", changelog, re.MULTILINE))
+    headings = list(re.finditer(r"^## (\S+)(?: \((.*)\))?.*$", changelog, re.MULTILINE))
     for heading, following in zip(headings, [*headings[1:], None], strict=True):
         if heading[1] != version:
             continue
@@ -44,6 +45,7 @@ def release_notes(changelog: str, version: str, url: str | None = None) -> str:
         section = changelog[heading.end() : following.start() if following else None].strip()
         if not section:
             raise SystemExit(f"release_notes.py: CHANGELOG.md says nothing of {version}")
+        section = _JOIN.sub(" ", section)  # GitHub shows each end of a line in a release
         return section if url is None else _LINK.sub(rf"]({url.rstrip('/')}/\1)", section)
     raise SystemExit(f"release_notes.py: CHANGELOG.md has no section of {version}")
 

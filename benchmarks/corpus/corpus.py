@@ -13,6 +13,7 @@ how long it takes; `scale` repeats the paragraphs with changed words until there
 from __future__ import annotations
 
 import argparse
+import hashlib
 import itertools
 import json
 import math
@@ -32,8 +33,9 @@ from benchmarks import common
 from dynamic_tinybert import Answer, Budget, QuestionAnswerer
 from dynamic_tinybert.corpus import Corpus, CorpusAnswer
 from dynamic_tinybert.corpus import answering as knobs
+from dynamic_tinybert.folder import EMBEDDED, open_folder
 from dynamic_tinybert.model import MeasuredConfig
-from dynamic_tinybert.search import pareto_front
+from dynamic_tinybert.search import fingerprint, pareto_front
 from dynamic_tinybert.squad import Question, read_squad, score_question
 
 PASSAGE_SIZE = 10_000  # a paragraph of SQuAD is one passage
@@ -60,7 +62,7 @@ def main() -> None:
     )
     parser.add_argument("--fewer", type=int, default=500, metavar="N", help="of open: in ways that only compare")
     parser.add_argument("--articles", choices=["select", "confirm"], default="select", help="of choose")
-    parser.add_argument("--model", metavar="FOLDER", help="a model folder [default: the embedded model]")
+    parser.add_argument("--model", metavar="FOLDER", help="a model folder; not for scale [default: the embedded model]")
     parser.add_argument("--sizes", type=int, nargs="*", default=[10_000, 100_000, 1_000_000], help="of scale, passages")
     parser.add_argument("--output", type=Path, required=True)
     args = parser.parse_args()
@@ -111,10 +113,10 @@ def score(question: Question, text: str) -> Scored:
 def choose(args: argparse.Namespace) -> None:
     corpus, qa = squad_corpus(args), QuestionAnswerer(args.model, threads=1)
     questions = held_out(args.data, args.questions or 400, args.articles)
-    selected = [qa.table.select(qa.shape, budget) for budget in ("full", *COARSE)]
+    selected = [qa.table.select(qa.shape, budget) for budget in ("full", *COARSE, knobs._COARSE)]
     choices = {choice.name: choice for choice in selected}
-    model = Path(args.model or "embedded").resolve().name
-    kept = args.work / f"choose-{model}-{args.articles}-{len(questions)}.json"
+    what = fingerprint(open_folder(args.model or EMBEDDED)) + repr([choice.config for choice in choices.values()])
+    kept = args.work / f"choose-{hashlib.sha256(what.encode()).hexdigest()[:12]}-{args.articles}-{len(questions)}.json"
     if kept.exists():
         rows = json.loads(kept.read_text())
     else:

@@ -16,7 +16,9 @@ Not yet.
 
 ## 0.2.0 (2027-01-31)
 
-- Faster ([how](docs/speed.md#why), [paper](https://example.org/x)).
+- Faster ([how](docs/speed.md#why),
+  [paper](https://example.org/x)).
+- Smaller.
 
 ### Fixed
 
@@ -42,6 +44,9 @@ def test_the_section_of_a_version_and_no_other(release_notes):
     notes = release_notes(CHANGELOG, "0.2.0")
     assert notes.startswith("- Faster")
     assert notes.endswith("Grüße.")
+    assert (
+        "why), [paper](https://example.org/x)).\n- Smaller.\n\n### Fixed\n\n- A" in notes
+    )  # a line each, as GitHub shows
     assert release_notes(CHANGELOG, "0.1.0") == "The first."
 
 

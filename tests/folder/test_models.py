@@ -25,6 +25,7 @@ WEIGHTS = {
     "dynamic-tinybert-6l": {
         "0.1.0.dev1": "9a4c77b1cc1cb9599f33c45a94ac05fce8e92564881c8f7868d0c7cd9d32ca00",
         "0.1.0.dev2": "77728f82936a1431eb09e04ec1cdcbbe247236a01566058410fa5c3517635bb7",
+        "0.1.0.dev3": "77728f82936a1431eb09e04ec1cdcbbe247236a01566058410fa5c3517635bb7",  # another table
     },
 }
 TEXT = "The report was written by Ada Lovelace in 1843. It was printed in London."

@@ -376,3 +376,14 @@ def test_what_is_confirmed(begin: Begin) -> None:
     assert len(front) == 3
     assert {search.front()[0], search.front()[-1]} <= set(front)
     assert len(search.candidates(confirm, first)) > len(candidates)
+
+
+def test_a_table_out_of_range_is_confirmed_as_it_is(begin: Begin) -> None:
+    """A search with another `--low` would move it, and then the table would lose it."""
+    search, objective = begin(), Counting()
+    own = LengthConfig((0.3, 0.2, 0.1))  # below the range, whose least ratio is 0.4
+    first = beginning(3, 0.4, {"own": own})
+    search.run(objective, sampler(search), len(first), first=first)
+    found = {c.config: c for c in search.candidates(Counting(), first)}
+    assert found[own].select is None
+    assert found[own].kind == "search"

@@ -42,23 +42,24 @@ def cover(points: Sequence[Point], most: int) -> list[int]:
         return front
     if most == 1:
         return front[-1:]
+    costs, f1s = zip(*(points[i] for i in front), strict=True)
+    gained = [
+        0.0,
+        *itertools.accumulate(c * (b - a) for c, (a, b) in zip(costs[1:], itertools.pairwise(f1s), strict=True)),
+    ]
+
+    def left_out(i: int, j: int) -> float:
+        """Return the area that is lost if none between i and j stays."""
+        return float(costs[j] * (f1s[j - 1] - f1s[i]) - (gained[j - 1] - gained[i]))
+
     # lost[j]: the least area lost by a choice that ends with front[j], and the choice; one point longer in each round
     lost: dict[int, tuple[float, list[int]]] = {0: (0.0, [0])}
     for _ in range(most - 1):
         lost = {
-            j: min(
-                (area + _lost([points[k] for k in front[i : j + 1]]), [*chosen, j])
-                for i, (area, chosen) in lost.items()
-                if i < j
-            )
+            j: min((area + left_out(i, j), [*chosen, j]) for i, (area, chosen) in lost.items() if i < j)
             for j in range(min(lost) + 1, len(front))
         }
     return [front[j] for j in lost[len(front) - 1][1]]
-
-
-def _lost(front: Sequence[Point]) -> float:
-    """Return the area that a front loses if only its ends stay."""
-    return sum((front[-1][0] - cost) * (f1 - lower) for (_, lower), (cost, f1) in itertools.pairwise(front[:-1]))
 
 
 def hypervolume(points: Sequence[Point], reference: Point = (1.0, 0.0)) -> float:

@@ -33,7 +33,7 @@ class ConfirmedConfig:
         config: The configuration.
         select: Its figures on the questions that choose, or None if it was not measured on them.
         confirm: Its figures on the questions that confirm.
-        chosen: Whether it is on the Pareto front of the questions that choose.
+        chosen: Whether it is one of those on the Pareto front of the questions that choose that were to be confirmed.
     """
 
     kind: str
@@ -171,7 +171,7 @@ def draw_front(candidates: Sequence[ConfirmedConfig], cost: Cost) -> bytes:
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     chosen = [c for c in candidates if c.chosen]
-    on_confirm = [(c.confirm.cost, c.confirm.f1) for c in chosen]
+    on_confirm = [(c.confirm.cost, c.confirm.f1) for c in candidates if c.kind != "uniform"]
     lines = (
         (
             "search, on the select questions",

@@ -24,7 +24,7 @@ UNIFORM: Final = (0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5)
 """Retentions of the uniform configurations that every search begins with, as in Kim and Cho (2020)."""
 
 FRONT: Final = 12
-"""How many configurations of the front are confirmed by default, and so may be in a table."""
+"""How many configurations of the front are confirmed by default, beside the model's own table."""
 
 _LATE: Final = 5  # most late configurations, so that a deep model has trials left
 _STALE: Final = 10  # a running trial counts as killed once this many later trials are complete
@@ -155,8 +155,8 @@ class Search(Study):
     ) -> list[ConfirmedConfig]:
         """Confirm `full`, the Pareto front, and the `interesting` ones of the uniform and of the model's own table.
 
-        The table's were found to be good before, by other questions perhaps, so a few questions that choose now do not
-        drop them: those that confirm decide.
+        An earlier search chose the table's, perhaps by other questions, so the few that choose now do not drop them.
+        Those that confirm decide. If they are the same as then, the figures of these rows are a little too good.
 
         Args:
             objective: Measures a configuration on the questions that confirm.
@@ -168,11 +168,12 @@ class Search(Study):
             SearchError: The storage fails.
         """
         uniform = {self.space.nearest(config) for name, config in first.items() if name.startswith("uniform")}
-        own = {self.space.nearest(config) for name, config in first.items() if name.startswith("table ")}
         full, front, measured = first["full"], self.front(), self.interesting
+        table = dict.fromkeys(config for name, config in first.items() if name.startswith("table "))
+        own = [config for config in table if config in measured or config not in self.measured]
         points = [(measured[config].cost, measured[config].f1) for config in front]
         front = [front[i] for i in cover(points, most)]
-        configs = [full, *(config for config in measured if config in uniform | own), *front]
+        configs = [full, *(config for config in measured if config in uniform), *own, *front]
         return [
             ConfirmedConfig(
                 kind="full" if config == full else "uniform" if config in uniform else "search",
