@@ -91,11 +91,13 @@ def test_any_text_is_shown_as_text(qa: QuestionAnswerer, text: str) -> None:
 
 
 def test_show_prints_what_each_layer_left(qa: QuestionAnswerer, capsys: pytest.CaptureFixture[str]) -> None:
-    qa(QUESTION, TEXT, budget=0.3, explain=True).show()
+    answer = qa(QUESTION, TEXT, budget=0.3, explain=True)
+    answer.show()
     printed = capsys.readouterr().out
     head, *lines = printed.splitlines()
     assert head.startswith("1889   score 0.9")
-    assert head.endswith("uniform-0.29, 29% of full")
+    assert head.endswith(f"{answer.spent.configuration}, {answer.spent.share:.0%} of full")
+    assert answer.spent.share <= 0.3
     assert "in [1889] by" in lines[0]
     counts = [int(n) for n in re.findall(r"after layers? \d.*: (\d+) of \d+ tokens", printed)]
     assert counts == sorted(set(counts), reverse=True)
