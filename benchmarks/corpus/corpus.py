@@ -113,8 +113,8 @@ def score(question: Question, text: str) -> Scored:
 def choose(args: argparse.Namespace) -> None:
     corpus, qa = squad_corpus(args), QuestionAnswerer(args.model, threads=1)
     questions = held_out(args.data, args.questions or 400, args.articles)
-    selected = [qa.table.select(qa.shape, budget) for budget in ("full", *COARSE, knobs._COARSE)]
-    choices = {choice.name: choice for choice in selected}
+    full, *coarse, usual = (qa.table.select(qa.shape, budget) for budget in ("full", *COARSE, knobs._COARSE))
+    choices = {choice.name: choice for choice in (full, *coarse, usual)}
     what = fingerprint(open_folder(args.model or EMBEDDED)) + repr([choice.config for choice in choices.values()])
     kept = args.work / f"choose-{hashlib.sha256(what.encode()).hexdigest()[:12]}-{args.articles}-{len(questions)}.json"
     if kept.exists():
@@ -127,8 +127,7 @@ def choose(args: argparse.Namespace) -> None:
                 rows.append(row)
                 say.count("questions", len(rows), len(questions))
         kept.write_text(json.dumps(rows))
-    coarse = qa.table.select(qa.shape, knobs._COARSE).name
-    common.write_page(choice_report(rows, args.articles, list(choices), coarse), args.output)
+    common.write_page(choice_report(rows, args.articles, list(choices), usual.name), args.output)
 
 
 def readings(

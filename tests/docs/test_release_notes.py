@@ -44,9 +44,8 @@ def test_the_section_of_a_version_and_no_other(release_notes):
     notes = release_notes(CHANGELOG, "0.2.0")
     assert notes.startswith("- Faster")
     assert notes.endswith("Grüße.")
-    assert (
-        "why), [paper](https://example.org/x)).\n- Smaller.\n\n### Fixed\n\n- A" in notes
-    )  # a line each, as GitHub shows
+    # GitHub shows each end of a line in a release.
+    assert "why), [paper](https://example.org/x)).\n- Smaller.\n\n### Fixed\n\n- A" in notes
     assert release_notes(CHANGELOG, "0.1.0") == "The first."
 
 

@@ -375,7 +375,7 @@ def test_what_is_confirmed(begin: Begin) -> None:
     front = [config for config in search.front() if candidates.get(config) and candidates[config].chosen]
     assert len(front) == 3
     assert {search.front()[0], search.front()[-1]} <= set(front)
-    assert len(search.candidates(confirm, first)) > len(candidates)
+    assert len(search.candidates(confirm, first, most=12)) > len(candidates)
 
 
 def test_a_table_out_of_range_is_confirmed_as_it_is(begin: Begin) -> None:
@@ -384,6 +384,6 @@ def test_a_table_out_of_range_is_confirmed_as_it_is(begin: Begin) -> None:
     own = LengthConfig((0.3, 0.2, 0.1))  # below the range, whose least ratio is 0.4
     first = beginning(3, 0.4, {"own": own})
     search.run(objective, sampler(search), len(first), first=first)
-    found = {c.config: c for c in search.candidates(Counting(), first)}
+    found = {c.config: c for c in search.candidates(Counting(), first, most=12)}
     assert found[own].select is None
     assert found[own].kind == "search"

@@ -13,14 +13,13 @@ with extra("search", "the search"):
     from dynamic_tinybert.search.objective import Cost, Measurement, Objective
     from dynamic_tinybert.search.pareto import cover, hypervolume, pareto_front
     from dynamic_tinybert.search.results import ConfirmedConfig, make_table, write_results
-    from dynamic_tinybert.search.run import FRONT, Search, beginning
+    from dynamic_tinybert.search.run import Search, beginning
     from dynamic_tinybert.search.samplers import DEFAULT_SAMPLER, SAMPLERS, make_sampler
     from dynamic_tinybert.search.space import SearchSpace
     from dynamic_tinybert.search.study import Study, StudySettings, fingerprint, sqlite_url
 
 __all__ = [
     "DEFAULT_SAMPLER",
-    "FRONT",
     "SAMPLERS",
     "ConfirmedConfig",
     "Cost",

@@ -23,9 +23,6 @@ from dynamic_tinybert.search.study import MEASUREMENT, NO_LIMIT, Study
 UNIFORM: Final = (0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5)
 """Retentions of the uniform configurations that every search begins with, as in Kim and Cho (2020)."""
 
-FRONT: Final = 12
-"""How many configurations of the front are confirmed by default, beside the model's own table."""
-
 _LATE: Final = 5  # most late configurations, so that a deep model has trials left
 _STALE: Final = 10  # a running trial counts as killed once this many later trials are complete
 
@@ -150,7 +147,7 @@ class Search(Study):
         objective: Callable[[LengthConfig], Measurement],
         first: Mapping[str, LengthConfig],
         *,
-        most: int = FRONT,
+        most: int,
         progress: Callable[[int, int], None] | None = None,
     ) -> list[ConfirmedConfig]:
         """Confirm `full`, the Pareto front, and the `interesting` ones of the uniform and of the model's own table.
@@ -168,9 +165,9 @@ class Search(Study):
             SearchError: The storage fails.
         """
         uniform = {self.space.nearest(config) for name, config in first.items() if name.startswith("uniform")}
-        full, front, measured = first["full"], self.front(), self.interesting
+        full, front, known, measured = first["full"], self.front(), self.measured, self.interesting
         table = dict.fromkeys(config for name, config in first.items() if name.startswith("table "))
-        own = [config for config in table if config in measured or config not in self.measured]
+        own = [config for config in table if config in measured or config not in known]
         points = [(measured[config].cost, measured[config].f1) for config in front]
         front = [front[i] for i in cover(points, most)]
         configs = [full, *(config for config in measured if config in uniform), *own, *front]
