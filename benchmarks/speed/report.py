@@ -17,6 +17,8 @@ BERT_BASE = "BERT-base, PyTorch"
 DEFAULT_EXPORT = "exported graph (default exporter)"
 
 _HALF = 0.5
+_GOALS = 7.5, 9.5  # of the embedded model, for filled windows and real questions; of others: what arithmetic promises
+_PUBLISHED = 3.3  # times as fast as BERT-base within 1 F1: Guskin et al. (2021)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,32 +117,55 @@ def targets(report: Report) -> list[Target]:
     quantized = fastest_export(filled, "int8")
     installed = report.installed_bytes
     seconds = {name: median(values) for name, values in report.startup_seconds.items()}
-    return [
+    embedded = report.model == "embedded"
+    filled_goal, real_goal = _GOALS if embedded else (full(filled).promised, full(real).promised)
+    found = [
         Target("filled: `full`, time over the faster exported graph's", full(filled).median / export, "<=", 1.05, "x"),
         Target(
             f"filled: the table's share nearest below 0.5 ({f'`{half.name}`' if half else 'none'}), as fast as the "
             "faster exported graph",
-            export / half.median if half else None, ">=", 2.2, "x",
+            export / half.median if half else None,
+            ">=",
+            2.2,
+            "x",
         ),
         Target(
             f"filled: uniform retention of share {uniform.share:.3f}, as fast as the faster exported graph",
-            export / uniform.median, ">=", 2.2, "x",
+            export / uniform.median,
+            ">=",
+            2.2,
+            "x",
         ),
-        Target("filled: `full`, as fast as BERT-base in PyTorch", base / full(filled).median, ">=", 7.5, "x"),
+        Target("filled: `full`, as fast as BERT-base in PyTorch", base / full(filled).median, ">=", filled_goal, "x"),
         Target(
             "real: `full`, as fast as BERT-base in PyTorch",
-            named(real, BERT_BASE).median / full(real).median, ">=", 9.5, "x",
+            named(real, BERT_BASE).median / full(real).median,
+            ">=",
+            real_goal,
+            "x",
         ),
         Target("filled: `full` in INT8, as fast as `full`", full(filled).median / int8.median, ">=", 1.5, "x"),
         Target("real: `full` in INT8, as fast as `full`", full(real).median / real_int8.median, ">=", 1.5, "x"),
         Target(
             f"filled: `full` in INT8, as fast as the faster of the exported graphs in INT8 ({quantized.name})",
-            quantized.median / int8.median, ">=", 1.3, "x",
+            quantized.median / int8.median,
+            ">=",
+            1.3,
+            "x",
         ),
         Target(
             "real: `full` in INT8, as fast as BERT-base in PyTorch in its faster precision",
-            fastest(real, "BERT-base").median / real_int8.median, ">=", 9.5, "x",
+            fastest(real, "BERT-base").median / real_int8.median,
+            ">=",
+            real_goal,
+            "x",
         ),
+        *_as_published(real),
+    ]  # fmt: skip
+    if not embedded:
+        return found
+    return [
+        *found,
         *(Target(name, seconds[name], "<", 0.35, " s") for name in seconds if "first answer" in name),
         *(Target(name, seconds[name], "<", 0.3, " s") for name in seconds if name.startswith("import ")),
         *(
@@ -149,6 +174,19 @@ def targets(report: Report) -> list[Target]:
         ),
         Target("installed", sum(installed.values()) / 1e6 if installed else None, "<", 250, " MB"),
     ]  # fmt: skip
+
+
+def _as_published(real: Sequence[Measurement]) -> list[Target]:
+    """Compare with what the paper claims, 3.3 times BERT-base within 1 F1, in seconds: by the best of ours, in INT8."""
+    known = [x for x in real if x.precision == "int8" and x.f1 is not None]
+    best = named(known, ours("full", "int8")).f1 if known else None
+    near = [x for x in known if best is not None and x.f1 is not None and x.f1 >= best - 1]
+    if not near:
+        return []
+    quickest = min(near, key=lambda x: x.median)
+    ratio = fastest(real, "BERT-base").median / quickest.median
+    name = f"real: `{quickest.name}`, the fastest within 1 F1 of `full`, as fast as BERT-base in its faster precision"
+    return [Target(name, ratio, ">=", _PUBLISHED, "x")]
 
 
 # Tables.
@@ -226,16 +264,18 @@ def _filled_table(filled: Sequence[Measurement]) -> str:
 
 def _real_table(real: Sequence[Measurement], filled: Sequence[Measurement]) -> str:
     base, padded_base = named(real, BERT_BASE), named(filled, BERT_BASE)
+    faster, padded_faster = fastest(real, "BERT-base"), fastest(filled, "BERT-base")
     return table(
         (
-            "system", "share", "F1", "median", "p95", "as fast as BERT-base in PyTorch", "promised", "peak memory",
-            "padded: median", "padded: as fast as BERT-base",
+            "system", "share", "F1", "median", "p95", "as fast as BERT-base in PyTorch", "... in its faster precision",
+            "promised", "peak memory", "padded: median", "padded: as fast as BERT-base", "... in its faster precision",
         ),
         [
             (
                 _name(x), number(x.share, "", 2), number(x.f1, "", 2), _ms(x.median), _ms(x.p95), _ratio(base, x),
-                number(x.promised, "x", 1), number((x.peak_bytes or 0) / 1e6, " MB"),
-                _ms(named(filled, x.name).median), _ratio(padded_base, named(filled, x.name)),
+                _ratio(faster, x), number(x.promised, "x", 1), number((x.peak_bytes or 0) / 1e6, " MB"),
+                _ms(named(filled, x.name).median),
+                *(_ratio(y, named(filled, x.name)) for y in (padded_base, padded_faster)),
             )
             for x in real
         ],

@@ -37,7 +37,7 @@ from benchmarks import common
 from benchmarks.speed import report, startup, systems
 from benchmarks.speed.report import Measurement, Report
 from dynamic_tinybert import LengthConfig, QuestionAnswerer
-from dynamic_tinybert.folder import ModelFolder, open_folder, save_folder
+from dynamic_tinybert.folder import EMBEDDED, ModelFolder, open_folder, save_folder
 from dynamic_tinybert.model import BERT_BASE, ConfigTable, MeasuredConfig, Precision, macs, share
 from dynamic_tinybert.runtime import Runtime
 from dynamic_tinybert.squad import Question, read_squad
@@ -51,6 +51,7 @@ _SIX_LAYERS = replace(BERT_BASE, layers=6)
 _PYTORCH = {"BERT-base": BERT_BASE, "TinyBERT6L": _SIX_LAYERS, "DistilBERT": _SIX_LAYERS}
 _PRECISIONS: tuple[Precision, ...] = ("fp32", "int8")
 _QUANTIZED = "default exporter"  # of whose graph users make one in INT8
+_FUSED = "TorchScript, sdpa"  # only where transformers has a fused attention
 _SAMPLES = 100  # windows from which OpenVINO's scales are learned
 _VERSIONS = ("torch", "transformers", "onnxruntime", "numpy", "tokenizers")
 _OPTIONAL = ("openvino", "nncf")
@@ -77,7 +78,7 @@ def main() -> None:
         memory = one_question_memory(table.select(folder.shape, "full").name, args)
         windows = systems.windows_of(folder, questions)
         lengths = [window.input_ids.size for window in windows]
-        real = measure_real(folder, exported, questions, lengths, args, f1, say)
+        real = measure_real(folder, questions, lengths, args, f1, say)
         filled, difference = measure_filled(folder, exported, windows[:_SAMPLES], args, say)
     result = Report(
         command=common.command(),
@@ -149,7 +150,8 @@ def measure_filled(
 ) -> tuple[list[Measurement], float]:
     """Measure windows of 384 real tokens; return also how far the graphs differ from each other in the logits."""
     shape, tokens = folder.shape, systems.MAX_SEQ_LEN
-    random_ids = np.random.default_rng(_SEED).integers(1000, shape.vocabulary, (args.windows, 1, tokens))
+    known = min(shape.vocabulary, BERT_BASE.vocabulary)  # an MPNet has 5 tokens more than BERT
+    random_ids = np.random.default_rng(_SEED).integers(1000, known, (args.windows, 1, tokens))
     ones = np.ones((1, tokens), np.int64)
     items = [systems.Window(ids, ones, ones * 0) for ids in random_ids]
     found = [*filled_pytorch(args), *filled_graphs(folder, exported, samples, args, say), *filled_ours(folder, args)]
@@ -191,7 +193,8 @@ def filled_graphs(
     def exporting(name: str, precision: str = "fp32") -> Measurement:
         return Measurement(name=name, kind="exported", precision=precision, promised=promised)
 
-    for name in systems.EXPORTED:
+    exporters = [x for x in systems.EXPORTED if x != _FUSED or systems.has_sdpa(exported)]
+    for name in exporters:
         say(f"export, {name}")
         yield exporting(f"exported graph ({name})"), systems.run_exported(exported, name, args.threads)
     say("quantize the exported graph")
@@ -247,7 +250,6 @@ def uniform_half(folder: ModelFolder) -> MeasuredConfig:
 
 def measure_real(
     folder: ModelFolder,
-    exported: Path,
     questions: Sequence[Question],
     lengths: Sequence[int],
     args: argparse.Namespace,
@@ -258,13 +260,14 @@ def measure_real(
     longest = sorted(pairs, key=lambda pair: -sum(map(len, pair)))[:_MEMORY_QUESTIONS]
     asks: dict[str, systems.Ask] = {}
     about: dict[str, Measurement] = {}
+    tokenizer = open_folder(EMBEDDED).path  # BERT's, as those who use these models have it
     for name in ("BERT-base", "DistilBERT"):
         for precision in pytorch_precisions():
             measured = pytorch(name, precision, macs(BERT_BASE, lengths) / macs(_PYTORCH[name], lengths))
             say(f"memory, {measured.name}")
-            peak = peak_bytes(name, longest, args, tokenizer=exported, precision=precision)
+            peak = peak_bytes(name, longest, args, tokenizer=tokenizer, precision=precision)
             about[measured.name] = replace(measured, peak_bytes=peak)
-            asks[measured.name] = systems.ask_pytorch(name, exported, args.threads, bfloat16=precision == "bf16")
+            asks[measured.name] = systems.ask_pytorch(name, tokenizer, args.threads, bfloat16=precision == "bf16")
     for precision in _PRECISIONS:
         qa = QuestionAnswerer(args.model, threads=args.threads, precision=precision)
         for choice in qa.table.choices:

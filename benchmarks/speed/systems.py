@@ -6,6 +6,7 @@ PyTorch and transformers are imported where they are needed, so that a process t
 from __future__ import annotations
 
 import importlib
+import inspect
 import logging
 import warnings
 from collections.abc import Callable, Sequence
@@ -115,15 +116,16 @@ def run_openvino(folder: Path, exporter: str, threads: int, samples: Sequence[Wi
     model = core.read_model(folder / f"{exporter}.onnx")
     if nncf is not None:
         nncf.set_log_level(logging.ERROR)
-        data = nncf.Dataset([window._asdict() for window in samples])
+        data = nncf.Dataset([{x.any_name: getattr(window, x.any_name) for x in model.inputs} for window in samples])
         model = nncf.quantize(model, data, model_type=nncf.ModelType.TRANSFORMER, subset_size=len(samples))
     compiled = core.compile_model(
         model, "CPU", {inference_num_threads: threads, inference_precision: openvino.Type.f32}
     )
     request = compiled.create_infer_request()
+    names = [x.any_name for x in model.inputs]
 
     def run(window: Window) -> Logits:
-        found = request.infer(window._asdict())
+        found = request.infer({name: getattr(window, name) for name in names})
         return found[0], found[1]
 
     return run
@@ -134,9 +136,10 @@ def _run_graph(path: Path, threads: int) -> RunWindow:
     options.intra_op_num_threads = threads
     options.log_severity_level = _ERRORS_ONLY
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    names = [x.name for x in session.get_inputs()]
 
     def run(window: Window) -> Logits:
-        start, end = session.run(None, window._asdict())
+        start, end = session.run(None, {name: getattr(window, name) for name in names})
         return start, end
 
     return run
@@ -150,8 +153,9 @@ def export(folder: Path, exporter: str, path: Path) -> None:
 
     disable_progress_bar()
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    attention = EXPORTED[exporter] if has_sdpa(folder) else "eager"
     model = AutoModelForQuestionAnswering.from_pretrained(
-        folder, dtype=torch.float32, attn_implementation=EXPORTED[exporter]
+        folder, dtype=torch.float32, attn_implementation=attention
     ).eval()
     model.config.return_dict = False
     names = _inputs(model)
@@ -173,9 +177,18 @@ def export(folder: Path, exporter: str, path: Path) -> None:
         )
 
 
+def has_sdpa(folder: Path) -> bool:
+    """Whether transformers has PyTorch's fused attention for the architecture of a model folder."""
+    from transformers import AutoConfig, AutoModelForQuestionAnswering
+
+    architecture = AutoModelForQuestionAnswering._model_mapping[type(AutoConfig.from_pretrained(folder))]
+    return bool(architecture._supports_sdpa)
+
+
 def _inputs(model: Any) -> tuple[str, ...]:
-    """Name the inputs of a model of transformers: DistilBERT has no token types."""
-    return _INPUTS[: 2 if model.config.model_type == "distilbert" else 3]
+    """Name the inputs of a model of transformers: DistilBERT and MPNet have no token types."""
+    takes = inspect.signature(model.forward).parameters
+    return tuple(name for name in _INPUTS if name in takes)
 
 
 def windows_of(folder: ModelFolder, questions: Sequence[Question]) -> list[Window]:
