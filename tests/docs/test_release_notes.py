@@ -53,7 +53,7 @@ def test_links_into_the_repository_get_its_address(release_notes):
     notes = release_notes(CHANGELOG, "0.2.0", "https://host/x/blob/v0.2.0/")
     assert "[how](https://host/x/blob/v0.2.0/docs/speed.md#why)" in notes
     assert "[paper](https://example.org/x)" in notes
-    assert "[fault](#faults)" in notes
+    assert "[fault](https://host/x/blob/v0.2.0/CHANGELOG.md#faults)" in notes
 
 
 @pytest.mark.parametrize(
