@@ -58,6 +58,20 @@ _NO_BEGIN = ",;:.!?"  # if white space follows
 _NO_END = ",;:"
 _OPEN = dict(zip("([{“「『", ")]}”」』", strict=True))
 _CLOSE = {close: open_ for open_, close in _OPEN.items()}
+_MARKS = re.compile("[‘’‚„«»‹›<>'`*_]")
+_QUOTES = [  # begin, end, and whether a lonely one is left out; “…” is above
+    (re.compile("‘"), re.compile(r"’(?!\w)"), True),  # ’ in a word, or after it, may be an apostrophe
+    (re.compile("‚(?! )"), re.compile("[‘’]"), True),
+    (re.compile("„"), re.compile("[“”]"), True),
+    (re.compile("«"), re.compile("»"), True),
+    (re.compile("»"), re.compile("«"), True),  # as in German
+    (re.compile("‹"), re.compile("›"), True),
+    (re.compile("›"), re.compile("‹"), True),
+    (re.compile(r"<(?!\s)"), re.compile(r"(?<!\s)>"), False),
+    (re.compile(r"(?<!\w)'(?=\w)"), re.compile(r"(?<=\S)'(?!\w)"), False),
+]
+_EMPHASIS = re.compile("[*_`]{1,5}")  # of Markdown: *x*, **`x`**
+_EMPHASIS_END = re.compile("(?<![*_`])[*_`]{1,5}$")
 
 
 def words_of_unspaced(text: str, tokens: Tokens) -> Tokens:
@@ -187,6 +201,8 @@ def whole_pairs(text: str, start: int, end: int) -> tuple[int, int]:
         end: Where it ends.
     """
     first, last = _quoted(text, start, end)
+    if _MARKS.search(text, max(0, first - 1), last + 1):
+        first, last = _marked(text, first, last)
     opened: list[int] = []
     lonely: list[int] = []  # closing brackets without their partner
     for at in range(first, last):
@@ -234,6 +250,30 @@ def _quoted(text: str, start: int, end: int) -> tuple[int, int]:
     if len(span) > 1 and span[0] == '"':
         return start + 1, end
     return (start, end - 1) if len(span) > 1 and span[-1] == '"' else (start, end)
+
+
+def _marked(text: str, start: int, end: int) -> tuple[int, int]:
+    """Return a span with curly, angle and single quotation marks in pairs, and without half of an emphasis."""
+    for begins, ends, strict in _QUOTES:
+        # One character more, since a mark may depend on the next one.
+        opening = [m.start() for m in begins.finditer(text, start, end + 1) if m.start() < end]
+        closing = [m.start() for m in ends.finditer(text, start, end + 1) if m.start() < end]
+        if opening and not any(at > opening[-1] for at in closing):
+            if ends.match(text, end):
+                end += 1
+            elif strict and opening[-1] == start:
+                start += 1
+        if closing and not any(at < closing[0] for at in opening):
+            if start and begins.match(text, start - 1):
+                start -= 1
+            elif strict and closing[0] == end - 1 and text[end - 1] not in "‘’“”":
+                end -= 1
+    first, last = _EMPHASIS.match(text, start, end), _EMPHASIS_END.search(text, start, end)
+    if first and text.startswith(first[0][::-1], end) and not last:
+        start = first.end()
+    elif last and text.endswith(last[0][::-1], 0, start) and not first:
+        end = last.start()
+    return start, end
 
 
 def _partner(text: str, at: int, wanted: str, other: str, step: int) -> int | None:
