@@ -564,6 +564,10 @@ def test_an_empty_question_is_refused(qa: QuestionAnswerer, question: str) -> No
             qa(*arguments)
     with pytest.raises(ValueError, match="the question is empty"):
         list(qa(iter([question]), TEXT))
+    with pytest.raises(ValueError, match=r"the question is empty$"):  # a number is of one of many
+        qa(question, TEXT)
+    with pytest.raises(ValueError, match=r"the question is empty \(number 1\)"):
+        qa([QUESTION, question], TEXT)
 
 
 def test_a_question_longer_than_its_limit_is_cut_with_one_warning(tiny: QuestionAnswerer) -> None:

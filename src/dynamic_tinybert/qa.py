@@ -292,7 +292,7 @@ class QuestionAnswerer:
             for number, pair in enumerate(pairs):
                 check_pair(pair[0], pair[1], None if single else number)
             total = sum(len(pair[1]) for pair in pairs)
-        stream = AnswerStream(self.reader, settings, progress=progress, total=total)
+        stream = AnswerStream(self.reader, settings, progress=progress, total=total, numbered=not single)
         answers: Iterator[Any] = stream(pairs)
         if top_k is None:
             answers = (best for best, *_ in answers)

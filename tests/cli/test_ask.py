@@ -319,8 +319,20 @@ def test_an_index_has_the_place_of_an_answer_until_the_file_is_gone(ask: Ask, gu
 @pytest.mark.parametrize(
     ("arguments", "status", "why"),
     [
-        (["--context", TEXT, "--show", "a.png"], 1, "this answer is not from a file"),
-        (["--context", "--", "--handle-impossible-answer", "--show", "a.png"], 1, "there is no answer"),
+        (["--context", TEXT, "--show", "a.png"], 2, "--show draws pages of PDFs: give files, or --index"),
+        (
+            [
+                "tower.txt",
+                "--score-threshold",
+                "1",
+                "--handle-impossible-answer",
+                "--no-answer-threshold=-99",
+                "--show",
+                "a.png",
+            ],
+            1,
+            "there is no answer",
+        ),
         (["tower.txt", "--show", "a.png"], 1, "tower.txt is not a PDF"),
         (["tower.txt", "--show", "a.jpg"], 2, "a name that ends in .png, not a.jpg"),
         (["tower.txt", "--boxes"], 2, "--boxes needs --json"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -62,3 +63,25 @@ def check(command: str, name: str | None, monkeypatch: pytest.MonkeyPatch) -> No
     result = CliRunner().invoke(app, group or [command, *required.get(command, [])])
     assert isinstance(result.exception, ImportError), result.stderr
     assert not result.stderr
+
+
+def test_a_group_of_commands_alone_shows_its_help() -> None:
+    done = subprocess.run([sys.executable, "-m", "dynamic_tinybert", "index"], capture_output=True, text=True)
+    assert done.returncode == 0
+    assert done.stderr == ""
+    assert "\n  add " in done.stdout
+    assert "\n  list " in done.stdout
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT")
+def test_an_interrupt_while_the_command_is_imported_is_no_traceback() -> None:
+    code = (
+        "import os, signal, sys, dynamic_tinybert.cli as cli\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, *rest):\n"
+        "        if name == 'dynamic_tinybert.cli.app': os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Finder())\n"
+        "cli.main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (130, "")

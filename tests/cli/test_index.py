@@ -38,7 +38,7 @@ def rows(result: Result) -> list[dict[str, Any]]:
 def test_documents_are_added_listed_asked_and_removed(folder: Path) -> None:
     added = run("index", "add", "documents", "--index", "my-index")
     assert added.exit_code == 0, added.stderr
-    assert "2 added, 0 replaced, 0 unchanged, 0 skipped" in added.stdout
+    assert "2 added, 0 replaced, 0 unchanged\n" in added.stdout
     assert "2 documents in 2 passages" in added.stdout
     assert added.stderr == ""
     listed = run("index", "list", "--index", "my-index").stdout.splitlines()
@@ -193,3 +193,10 @@ def test_a_reader_of_the_list_may_leave(folder: Path) -> None:
 def test_index_alone_prints_its_help() -> None:
     result = run("index")
     assert "index add my-documents" in result.stdout + result.stderr
+
+
+def test_an_index_without_a_name_is_refused_and_nothing_is_made(folder: Path) -> None:
+    before = sorted(os.listdir(folder))
+    for arguments in (["index", "add", "documents"], ["ask", "Who?"]):
+        assert "the name of the index is empty" in complaint(run(*arguments, "--index", ""))
+    assert sorted(os.listdir(folder)) == before

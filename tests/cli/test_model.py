@@ -95,6 +95,7 @@ def test_info_says_where_nothing_was_measured(tiny_folder: Path) -> None:
     shown = run("info", "--model", tiny_folder).stdout
     assert "not measured" in shown
     assert "not stated" in shown
+    assert "the figures below" not in shown
 
 
 def test_info_tells_the_no_answer_threshold(tiny_folder: Path, tmp_path: Path) -> None:

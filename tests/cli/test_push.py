@@ -226,6 +226,12 @@ def test_a_trial_shows_all_and_asks_nobody(hub: FakeHub, model: Path, monkeypatc
     assert (hub.asked, hub.models) == ([], {})
 
 
+def test_the_embedded_model_goes_up_without_a_warning_of_its_figures(hub: FakeHub) -> None:
+    done = run("embedded", NAME, "--dry-run")
+    assert done.exit_code == 0, done.stderr
+    assert "figures" not in done.stderr
+
+
 # what can go wrong
 
 

@@ -106,3 +106,14 @@ def test_files_of_holes_and_files_without_end_are_refused(tmp_path: Path, suffix
         read_documents([tmp_path / f"holes{suffix}"])
     with pytest.raises((UnreadableError, PermissionError)):
         read_documents([tmp_path / f"endless{suffix}"], skipped=lambda line: None)
+
+
+def test_options_and_the_question_are_checked_before_anything_is_read(tmp_path: Path, qa: QuestionAnswerer) -> None:
+    missing = tmp_path / "missing.txt"
+    with pytest.raises(TypeError, match="foo"):
+        ask_files(QUESTION, missing, qa=qa, foo=2)  # type: ignore[call-arg]
+    with pytest.raises(ValueError, match=r"the question is empty$"):
+        ask_files(" ", missing, qa=qa)
+    (tmp_path / "some.txt").write_text("It is in Paris.")
+    with pytest.raises(ValueError, match=r"the question is empty$"):
+        ask_files("\u200b", tmp_path / "some.txt", qa=qa)

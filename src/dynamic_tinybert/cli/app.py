@@ -90,6 +90,9 @@ def main() -> None:
     try:
         sys.exit(app(sys.argv[1:] or ["--help"], standalone_mode=False))
     except _Misuse as error:
+        if type(error).__name__ == "NoArgsIsHelpError":  # `index` alone; versions of typer import it, too, differently
+            print(error.format_message())
+            sys.exit(0)
         complain("error", error.format_message())
         sys.exit(2)
     except (KeyboardInterrupt, typer.Abort):

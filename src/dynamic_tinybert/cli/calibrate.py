@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from dynamic_tinybert.evaluation import Fitted
 
+_FEW = 200  # questions, from which a threshold and three coefficients are fitted
+
 
 def calibrate(
     model: ModelArgument,
@@ -95,6 +97,8 @@ def calibrate(
 
         table = found.store(folder.length_configs, confidence=found.better)
         write_whole(folder.path / LENGTH_CONFIGS, dump_table(table))
+    if len(select.answerable) < _FEW:
+        console.complain("warning", f"{len(select.answerable):,} questions are few to fit to: give {_FEW} or more")
     _report(found, folder.path / LENGTH_CONFIGS if install else None, as_json)
 
 

@@ -96,7 +96,9 @@ def add(
         raise typer.Exit(int(failed))
     files = f"{report.added:,} added, {report.replaced:,} replaced, {report.unchanged:,} unchanged"
     files += f", {report.removed:,} removed" if prune else ""
-    print(f"files      {files}, {len(report.skipped):,} skipped")
+    print(f"files      {files}")
+    if report.skipped:
+        print(f"skipped    {len(report.skipped):,} files, or records and pages of files")
     print(f"new        {report.documents:,} documents in {report.passages:,} passages, {report.seconds:.1f} s")
     print(f"index      {counts.documents:,} documents in {counts.passages:,} passages{_megabytes(size, ', ')}")
     if report.ignored:

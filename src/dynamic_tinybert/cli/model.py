@@ -85,7 +85,8 @@ def info(
     print(f"licence        {folder.license or 'not stated'}")
     print(f"cost           {full / 1e9:.2f} billion multiply-accumulates for {SHARE_TOKENS} tokens: "
           f"{described['speedup_over_bert_base']}x less than BERT-base")  # fmt: skip
-    print(f"precision      {here} here, by default; the figures below were measured in {table.precision}")
+    measured = f"; the figures below were measured in {table.precision}" if table.measured_on else ""
+    print(f"precision      {here} here, by default{measured}")
     print(f"confidence     {'calibrated' if folder.calibration else 'not calibrated: answers have none'}")
     threshold = "0 (not tuned)" if table.no_answer_threshold is None else f"{table.no_answer_threshold:g}"
     print(f"no answer      if the no-answer logit is more than {threshold} above the best span's")

@@ -334,7 +334,7 @@ class ExtractiveReader:
                 _log.warning("Document {id} has no text and is ignored by ExtractiveReader.", id=document.id)
             else:
                 read.append(document)
-        stream = AnswerStream(QueryReader(self._qa.reader, token_types=self.token_types), settings)
+        stream = AnswerStream(QueryReader(self._qa.reader, token_types=self.token_types), settings, numbered=False)
         found = stream((query, document.content or "") for document in read)
         candidates = [
             Candidate(answer, document) for answers, document in zip(found, read, strict=True) for answer in answers

@@ -128,9 +128,10 @@ class QuestionAnsweringPipeline:
         """
         options = self._options(options)
         settings, fixed = self._settings(options)
-        stream = AnswerStream(FittingReader(self.model.reader, fixed=fixed), settings)
         found = _pairs(inputs, question, context)
-        pairs = (_pair(item, number) for number, item in enumerate(found))
+        single = isinstance(found, list) and len(found) == 1
+        stream = AnswerStream(FittingReader(self.model.reader, fixed=fixed), settings, numbered=not single)
+        pairs = (_pair(item, number, single=single) for number, item in enumerate(found))
         if not isinstance(found, list):
             return self._results(stream, pairs, options["top_k"])
         return _one_or_all(list(self._results(stream, list(pairs), options["top_k"])))
@@ -321,8 +322,8 @@ def _is_input(item: object) -> bool:
     return isinstance(item, Mapping) or (hasattr(item, "question_text") and hasattr(item, "context_text"))
 
 
-def _pair(item: object, number: int) -> tuple[str, str]:
-    """Return question and context of one input.
+def _pair(item: object, number: int, *, single: bool) -> tuple[str, str]:
+    """Return question and context of one input, which is the only one or has a number.
 
     Raises:
         TypeError: `item` is not an input, or question or context is not a string.
@@ -339,9 +340,9 @@ def _pair(item: object, number: int) -> tuple[str, str]:
         raise TypeError(f"input {number} must be a dict of 'question' and 'context', not {type(item).__name__}")
     if context is None or question is None:
         raise ValueError(f"the {'question' if question is None else 'context'} of input {number} is None")
-    check_pair(question, context, number)
+    check_pair(question, context, None if single else number)
     if not context:
-        raise ValueError(f"the context is empty (number {number})")
+        raise ValueError("the context is empty" if single else f"the context is empty (number {number})")
     return question, context
 
 

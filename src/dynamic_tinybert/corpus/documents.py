@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
-from dynamic_tinybert.answer import Answer
+from dynamic_tinybert.answer import Answer, EmptyQuestionError
 from dynamic_tinybert.corpus.discover import find_files
 from dynamic_tinybert.corpus.errors import CorpusError, UnreadableError
 from dynamic_tinybert.corpus.formats import (
@@ -26,7 +26,7 @@ from dynamic_tinybert.corpus.formats import (
 from dynamic_tinybert.corpus.places import Box, check_span, find, not_paged
 from dynamic_tinybert.errors import warn
 from dynamic_tinybert.files import NoTextError, decode_text
-from dynamic_tinybert.inference import Options
+from dynamic_tinybert.inference import Options, check_pair
 from dynamic_tinybert.qa import QuestionAnswerer
 
 if TYPE_CHECKING:
@@ -168,8 +168,11 @@ def ask_files(
         ('Koechlin and Nouguier', 'manual.pdf', 3, 'It was designed by Koechlin and Nouguier.')
     """
     given = [paths] if isinstance(paths, (str, os.PathLike)) else paths
+    qa = qa or QuestionAnswerer()
+    check_pair(question, "", None)
+    _check(qa, **options)
     documents = read_documents(given, reading=reading, skipped=skipped)
-    found = ask_documents(qa or QuestionAnswerer(), question, documents, top_k=1 if top_k is None else top_k, **options)
+    found = ask_documents(qa, question, documents, top_k=1 if top_k is None else top_k, **options)
     answers = [answer for _, answer in found]
     return answers[0] if top_k is None else answers
 
@@ -199,15 +202,24 @@ def ask_documents(
     qa: QuestionAnswerer, question: str, documents: Sequence[Document], *, top_k: int, **options: Unpack[Options]
 ) -> list[tuple[Document, FileAnswer]]:
     """Answer a question from documents: at least one answer and at most `top_k`, the best first."""
+    check_pair(question, "", None)
     texts = [document.text for document in documents]
-    if top_k == 1:  # "no answer" counts, so that there always is one
-        each = [[answer] for answer in qa(question, texts, **options)]
-    else:
-        each = qa(question, texts, top_k=top_k, **options)
+    try:
+        if top_k == 1:  # "no answer" counts, so that there always is one
+            each = [[answer] for answer in qa(question, texts, **options)]
+        else:
+            each = qa(question, texts, top_k=top_k, **options)
+    except EmptyQuestionError:  # it has no tokens; its number among the texts would say nothing
+        raise EmptyQuestionError("the question is empty") from None
     found = [(document, answer) for document, answers in zip(documents, each, strict=True) for answer in answers]
     if len(documents) > 1:
         found.sort(key=lambda pair: _worth(pair[1]), reverse=True)
     return [(document, _of_document(answer, document)) for document, answer in found[:top_k]]
+
+
+def _check(qa: QuestionAnswerer, **options: Unpack[Options]) -> None:
+    options.pop("progress", None)
+    qa.settings(**options)
 
 
 def _worth(answer: Answer) -> tuple[bool, float]:

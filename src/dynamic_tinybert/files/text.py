@@ -55,7 +55,8 @@ def text_blocks(
     block = file.read(max(size, _LONGEST_MAGIC))
     kind = next((kind for magic, kind in _MAGIC.items() if block.startswith(magic)), None)
     if kind:
-        raise NoTextError(f"is not text but {kind}: extract its text first")
+        advice = "let its name end in .pdf" if kind == "a PDF" else "extract its text first"
+        raise NoTextError(f"is not text but {kind}: {advice}")
     encoding = next((name for mark, name in _MARKS.items() if block.startswith(mark)), encoding or "utf-8")
     decoder = codecs.getincrementaldecoder(encoding)(errors)
     done = 0

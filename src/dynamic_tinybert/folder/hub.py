@@ -113,7 +113,7 @@ def fetch(
         absent = f"{name} is neither a folder here nor complete in the Hub's cache"
         if offline:
             raise ModelFolderError(
-                f"{absent}, and local_files_only or HF_HUB_OFFLINE forbids the download: allow it once"
+                f"{absent}, and --offline, local_files_only or HF_HUB_OFFLINE forbids the download: allow it once"
             ) from error
         why = one_line(error.__cause__ or error)
         raise ModelFolderError(f"{absent}, and {constants.ENDPOINT} fails ({why}): check the network") from error
@@ -123,8 +123,8 @@ def fetch(
         return path
     if offline:
         raise ModelFolderError(
-            f"the weights of {name} are not in the Hub's cache, and local_files_only or HF_HUB_OFFLINE forbids the"
-            " download: allow it once"
+            f"the weights of {name} are not in the Hub's cache, and --offline, local_files_only or HF_HUB_OFFLINE"
+            " forbids the download: allow it once"
         )
     source = f"{model!r}, revision={revision!r}" if revision else repr(model)
     refuse_pickle(f"{name} on the Hub", others, source, PurePath(model).name)

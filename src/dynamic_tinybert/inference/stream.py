@@ -127,16 +127,24 @@ class AnswerStream:
         settings: How to answer.
         progress: A function that is called with the number of finished characters and the total (if unknown, so far).
         total: The number of characters of all texts, if known.
+        numbered: Whether errors name the number of the pair.
     """
 
     def __init__(
-        self, reader: Reader, settings: Settings, *, progress: Progress | None = None, total: int | None = None
+        self,
+        reader: Reader,
+        settings: Settings,
+        *,
+        progress: Progress | None = None,
+        total: int | None = None,
+        numbered: bool = True,
     ) -> None:
         self._reader = reader
         self._settings = settings
         self._most = max(_POOL, reader.runtime.batch_tokens // 64)
         self._progress = progress
         self._total = total
+        self._numbered = numbered
         self._known = 0
         self._settled = 0
         self._waiting: deque[_Request] = deque()
@@ -163,7 +171,7 @@ class AnswerStream:
     def _gather(self, pairs: Iterable[tuple[str, str]]) -> Iterator[bool]:
         """Cut pairs into windows, one step at a time. Yield True at each step, since None means the end."""
         for number, (question, text) in enumerate(pairs):
-            check_pair(question, text, number)
+            check_pair(question, text, number if self._numbered else None)
             request = _Request(Pending(question, text, self._settings))
             self._known += len(text)
             self._waiting.append(request)
@@ -173,9 +181,8 @@ class AnswerStream:
                     yield True
             except ValueError as error:  # the question has no tokens, or does not fit the window
                 kinds = (WindowError, EmptyQuestionError)
-                raise next((kind for kind in kinds if isinstance(error, kind)), ValueError)(
-                    f"{error} (number {number})"
-                ) from None
+                which = f" (number {number})" if self._numbered else ""
+                raise next((kind for kind in kinds if isinstance(error, kind)), ValueError)(f"{error}{which}") from None
             request.complete = True
             yield True
 

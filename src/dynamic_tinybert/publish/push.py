@@ -95,6 +95,7 @@ def push_model(
     with tempfile.TemporaryDirectory(prefix="dynamic-tinybert-") as draft:
         try:
             folder = open_folder(model)
+            called = folder.name
             folder.weights  # noqa: B018 - reads them, so that NaN and damage are found here
             own = read_card(folder)
             if folder.is_int8:
@@ -118,7 +119,7 @@ def push_model(
         if results is not None:
             files[_RESULTS] = results
         if not card.has_figures:
-            say(f"{folder.name}: the figures in the card differ from length_configs.json: update the card")
+            say(f"{called}: the figures in the card differ from length_configs.json: update the card")
         sizes = {file: len(x) if isinstance(x, bytes) else x.stat().st_size for file, x in files.items()}
         url = _page(name) if there is None else there.url
         done = Push(name=name, url=url, commit=None, private=None, files=sizes, removed=(), card=card)

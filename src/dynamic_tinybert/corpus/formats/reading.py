@@ -140,7 +140,9 @@ def decoded(file: BinaryIO, encoding: str | None, errors: str = "strict", *, nul
                 raise endless()
             yield text
     except UndecodableError as error:
-        raise UnreadableError(f"{error}: if it is in another encoding, name that, for example latin-1") from None
+        raise UnreadableError(
+            f"{error}: if it is in another encoding, convert it to UTF-8, or add it with index add --encoding NAME"
+        ) from None
     except NoTextError as error:
         raise UnreadableError(str(error)) from None
     except UnicodeError:  # raised by encodings that are not for files, such as IDNA

@@ -74,11 +74,13 @@ def parse(location: str | os.PathLike[str] | MilvusAddress) -> MilvusAddress | P
     """Parse the location of an index: an address or a folder.
 
     Raises:
-        CorpusError: The address is not valid.
+        CorpusError: The address is not valid, or the name of the folder is empty.
     """
     if isinstance(location, MilvusAddress):
         return location
     if not (isinstance(location, str) and is_address(location)):
+        if not os.fspath(location):  # as of a shell variable that is not set
+            raise CorpusError("the name of the index is empty: give its folder")
         return Path(location)
     try:
         parts = urlsplit(location)
