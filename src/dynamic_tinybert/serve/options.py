@@ -58,7 +58,7 @@ class ServeOptions:
     host: str = _option(Setting(str, "127.0.0.1", "The address to listen on.", "HOST"))
     port: int = _option(Setting(int, 8000, "The port to listen on; 0 chooses a free one.", "N", 0, 65535))
     indexes: Mapping[str, Path | str] = _option(
-        Setting(dict[str, str], {}, "An index that questions may name; may be repeated.", "NAME=DIR"),
+        Setting(dict[str, str], {}, "An index that questions may name; may be repeated.", "[NAME=]DIR"),
         name="index",
         default_factory=dict,
     )

@@ -633,6 +633,7 @@ def test_the_model_and_what_it_offers_are_told(service: Service, qa: QuestionAns
     assert info["model"]["name"] == "embedded"
     assert (info["model"]["layers"], info["model"]["hidden"]) == (qa.shape.layers, qa.shape.hidden)
     assert info["model"]["calibrated"] is True
+    assert info["model"]["precision"] == qa.reader.runtime.precision
     assert info["measured_on"] == qa.table.measured_on
     assert [row["name"] for row in info["configurations"]] == [choice.name for choice in qa.table.choices]
     assert all(len(row["fractions"]) == qa.shape.layers for row in info["configurations"])

@@ -77,6 +77,7 @@ def info_body(engine: Engine, options: ServeOptions) -> Info:
             heads=shape.heads,
             feed_forward=shape.feed_forward,
             positions=shape.positions,
+            precision=model.reader.runtime.precision,
             calibrated=model.calibration is not None,
             no_answer_threshold=table.no_answer_threshold,
         ),

@@ -238,6 +238,7 @@ class ModelInfo(BaseModel):
     heads: int
     feed_forward: int
     positions: int = Field(description="The longest sequence, in tokens.")
+    precision: str = Field(description="The arithmetic: fp32 or int8.")
     calibrated: bool = Field(description="Whether answers have a confidence.")
     no_answer_threshold: float | None
 
