@@ -226,7 +226,7 @@ def test_scripts_without_spaces_are_not_stretched_to_the_sentence(
 
 
 @given(
-    st.lists(st.sampled_from([*'()[“”a \n.é\u0301タ"', "b1", "$5"]), max_size=30).map("".join),
+    st.lists(st.sampled_from([*'()[“”„‘’«»<>*_`a \n.é\u0301タ"', "'", "b1", "$5"]), max_size=30).map("".join),
     st.integers(0, 40),
     st.integers(1, 20),
 )
@@ -239,7 +239,10 @@ def test_rules_stay_inside_the_text(text: str, start: int, length: int) -> None:
     assert all(start <= at < end for at in line_ends(text, start, end))
 
 
-@pytest.mark.parametrize("text", ["." * 4300, "1a" * 8000, "(" * 5000, '"' * 5000, "- " * 3000, "a.b" * 3000])
+@pytest.mark.parametrize(
+    "text",
+    ["." * 4300, "1a" * 8000, "(" * 5000, '"' * 5000, "- " * 3000, "a.b" * 3000, "‘" * 5000, "«»" * 3000, "*_" * 3000],
+)
 def test_a_text_of_nothing_takes_no_quadratic_time(tokenizer: TextTokenizer, text: str) -> None:
     ranker = SpanRanker(text, top_k=100, max_answer_len=30)
     for window in cut_windows(tokenizer, np.array([5, 6]), tokenizer.text(text), max_seq_len=384, doc_stride=128):
