@@ -50,6 +50,9 @@ def main() -> None:
     _, question, name = max(right, default=(0.0, "Who designed the tower?", "eiffel-tower.txt"))
     other = "" if model == "embedded" else f" --model {model}"
     out.print(f'Ask your own:  .venv/bin/dynamic-tinybert ask "{question}" --text examples/{name}{other}')
+    if model == "embedded":
+        out.print("Better answers:  .venv/bin/pip install ./models/dynamic-tinybert-6l")
+        out.print("                 .venv/bin/python examples/demo.py --model dynamic-tinybert-6l")
 
 
 if __name__ == "__main__":
