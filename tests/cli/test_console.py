@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -71,6 +72,12 @@ def test_a_group_of_commands_alone_shows_its_help() -> None:
     assert done.stderr == ""
     assert "\n  add " in done.stdout
     assert "\n  list " in done.stdout
+    if os.path.exists("/dev/full"):
+        with open("/dev/full", "w") as full:
+            done = subprocess.run(
+                [sys.executable, "-m", "dynamic_tinybert", "index"], stdout=full, stderr=subprocess.PIPE, text=True
+            )
+        assert (done.returncode, done.stderr.count("\n")) == (1, 1)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT")

@@ -112,6 +112,8 @@ def test_options_and_the_question_are_checked_before_anything_is_read(tmp_path: 
     missing = tmp_path / "missing.txt"
     with pytest.raises(TypeError, match="foo"):
         ask_files(QUESTION, missing, qa=qa, foo=2)  # type: ignore[call-arg]
+    with pytest.raises(ValueError, match="top_k"):
+        ask_files(QUESTION, missing, qa=qa, top_k=0)
     with pytest.raises(ValueError, match=r"the question is empty$"):
         ask_files(" ", missing, qa=qa)
     (tmp_path / "some.txt").write_text("It is in Paris.")

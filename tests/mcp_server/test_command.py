@@ -261,7 +261,7 @@ def test_port_that_is_taken_is_one_line(index: Path) -> None:
         (["x", "--allowed-host", "me"], "need --http"),
         (["x", "--index", "files=x"], "'files'"),
         (["--index", "a=x", "--index", "a=y"], "given twice"),
-        (["--index", "=x"], "NAME=DIR"),
+        (["--index", "=x"], "[NAME=]DIR"),
     ],
 )
 def test_misuse_is_one_line(arguments: list[str], says: str) -> None:

@@ -79,6 +79,16 @@ def _nowhere() -> TextIO:
     return open(file, "w")
 
 
+def _run(arguments: list[str]) -> Any:
+    try:
+        return app(arguments, standalone_mode=False)
+    except _Misuse as error:
+        if type(error).__name__ != "NoArgsIsHelpError":  # of `index` alone; typer's versions import it differently, too
+            raise
+        print(error.format_message())
+        return 0
+
+
 def main() -> None:
     """Run the command line. Exit status: 0 done, 1 failed, 2 misuse."""
     nowhere = _nowhere()
@@ -88,11 +98,8 @@ def main() -> None:
             stream.reconfigure(errors="replace")
     warnings.showwarning = lambda message, *_args, **_options: complain("warning", str(message))
     try:
-        sys.exit(app(sys.argv[1:] or ["--help"], standalone_mode=False))
+        sys.exit(_run(sys.argv[1:] or ["--help"]))
     except _Misuse as error:
-        if type(error).__name__ == "NoArgsIsHelpError":  # `index` alone; versions of typer import it, too, differently
-            print(error.format_message())
-            sys.exit(0)
         complain("error", error.format_message())
         sys.exit(2)
     except (KeyboardInterrupt, typer.Abort):

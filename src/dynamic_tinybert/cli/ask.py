@@ -117,7 +117,7 @@ def ask(
         console.fail("--no-answer-threshold needs --handle-impossible-answer", misuse=True)
     if boxes and not as_json:
         console.fail("--boxes needs --json", misuse=True)
-    if show is not None and context is not None:
+    if show is not None and (context is not None or paths == ["-"]):
         console.fail("--show draws pages of PDFs: give files, or --index", misuse=True)
     if show is not None and not show.lower().endswith(".png"):
         console.fail(f"--show writes a PNG: give it a name that ends in .png, not {show}", misuse=True)

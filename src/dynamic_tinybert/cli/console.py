@@ -284,7 +284,7 @@ def named_indexes(given: list[str]) -> dict[str, str]:
         if not equals:
             name, directory = Path(one).resolve().name, one
         if not name or not directory:
-            fail(f"--index must be NAME=DIR, not {one!r}", misuse=True)
+            fail(f"--index must be [NAME=]DIR, not {one!r}", misuse=True)
         if name in found:
             fail(f"--index: the name is given twice: {name!r}", misuse=True)
         found[name] = directory

@@ -170,7 +170,7 @@ def ask_files(
     given = [paths] if isinstance(paths, (str, os.PathLike)) else paths
     qa = qa or QuestionAnswerer()
     check_pair(question, "", None)
-    _check(qa, **options)
+    _check(qa, top_k, **options)
     documents = read_documents(given, reading=reading, skipped=skipped)
     found = ask_documents(qa, question, documents, top_k=1 if top_k is None else top_k, **options)
     answers = [answer for _, answer in found]
@@ -217,9 +217,9 @@ def ask_documents(
     return [(document, _of_document(answer, document)) for document, answer in found[:top_k]]
 
 
-def _check(qa: QuestionAnswerer, **options: Unpack[Options]) -> None:
+def _check(qa: QuestionAnswerer, top_k: int | None, **options: Unpack[Options]) -> None:
     options.pop("progress", None)
-    qa.settings(**options)
+    qa.settings(top_k=top_k, **options)
 
 
 def _worth(answer: Answer) -> tuple[bool, float]:

@@ -55,7 +55,7 @@ def text_blocks(
     block = file.read(max(size, _LONGEST_MAGIC))
     kind = next((kind for magic, kind in _MAGIC.items() if block.startswith(magic)), None)
     if kind:
-        advice = "let its name end in .pdf" if kind == "a PDF" else "extract its text first"
+        advice = "save it in a file whose name ends in .pdf" if kind == "a PDF" else "extract its text first"
         raise NoTextError(f"is not text but {kind}: {advice}")
     encoding = next((name for mark, name in _MARKS.items() if block.startswith(mark)), encoding or "utf-8")
     decoder = codecs.getincrementaldecoder(encoding)(errors)

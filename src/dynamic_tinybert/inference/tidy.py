@@ -59,16 +59,18 @@ _NO_END = ",;:"
 _OPEN = dict(zip("([{“「『", ")]}”」』", strict=True))
 _CLOSE = {close: open_ for open_, close in _OPEN.items()}
 _MARKS = re.compile("[‘’‚„«»‹›<>'`*_]")
-_QUOTES = [  # begin, end, and whether a lonely one is left out; “…” is above
-    (re.compile("‘"), re.compile(r"’(?!\w)"), True),  # ’ in a word, or after it, may be an apostrophe
-    (re.compile("‚(?! )"), re.compile("[‘’]"), True),
-    (re.compile("„"), re.compile("[“”]"), True),
-    (re.compile("«"), re.compile("»"), True),
-    (re.compile("»"), re.compile("«"), True),  # as in German
-    (re.compile("‹"), re.compile("›"), True),
-    (re.compile("›"), re.compile("‹"), True),
-    (re.compile(r"<(?!\s)"), re.compile(r"(?<!\s)>"), False),
-    (re.compile(r"(?<!\w)'(?=\w)"), re.compile(r"(?<=\S)'(?!\w)"), False),
+_QUOTES = [  # begin, end; “…” is above
+    (re.compile("«"), re.compile("»")),
+    (re.compile("‹"), re.compile("›")),
+    (re.compile("„"), re.compile("[“”]")),
+]
+_REVERSED = [(re.compile("»"), re.compile("«")), (re.compile("›"), re.compile("‹"))]  # as in German
+_AMBIGUOUS = [  # may be an apostrophe, a letter, a decade, or mean less than: taken along, but never left out
+    (re.compile(r"(?<!\w)‘(?=[^\W\d])"), re.compile(r"(?<=\S)’(?!\w)")),
+    (re.compile(r"(?<!\w)‚(?=\w)"), re.compile(r"(?<=\S)[‘’](?!\w)")),
+    (re.compile(r"(?<!\w)'(?=[^\W\d])"), re.compile(r"(?<=\S)'(?!\w)")),
+    (re.compile(r"(?<!\w)<(?=[A-Za-z/])"), re.compile(r"(?<![\s=-])>")),
+    (re.compile(r"»(?=\w)"), re.compile(r"(?<=\S)»(?!\w)")),  # as in Finnish
 ]
 _EMPHASIS = re.compile("[*_`]{1,5}")  # of Markdown: *x*, **`x`**
 _EMPHASIS_END = re.compile("(?<![*_`])[*_`]{1,5}$")
@@ -208,7 +210,7 @@ def whole_pairs(text: str, start: int, end: int) -> tuple[int, int]:
     for at in range(first, last):
         if text[at] in _OPEN and not (text[at] == "“" and "„" in text[first:at]):  # „…“ is a pair, too
             opened.append(at)
-        elif text[at] in _CLOSE:
+        elif text[at] in _CLOSE and not (text[at] == "”" and "„" in text[first:at]):
             if opened and _OPEN[text[opened[-1]]] == text[at]:
                 opened.pop()
             else:
@@ -253,26 +255,44 @@ def _quoted(text: str, start: int, end: int) -> tuple[int, int]:
 
 
 def _marked(text: str, start: int, end: int) -> tuple[int, int]:
-    """Return a span with curly, angle and single quotation marks in pairs, and without half of an emphasis."""
-    for begins, ends, strict in _QUOTES:
-        # One character more, since a mark may depend on the next one.
-        opening = [m.start() for m in begins.finditer(text, start, end + 1) if m.start() < end]
-        closing = [m.start() for m in ends.finditer(text, start, end + 1) if m.start() < end]
+    """Return a span with its low, angle and single quotation marks in pairs, and without half of an emphasis."""
+    for begins, ends in _AMBIGUOUS:
+        # Only at the ends of a span. A mark depends on its neighbours, which may be outside of it.
+        if end - start < 2:
+            break
+        opened, closes = begins.match(text, start), ends.match(text, end)
+        closed, opens = ends.match(text, end - 1), start and begins.match(text, start - 1)
+        if opened and closes and not closed:
+            end += 1
+        elif closed and opens and not opened:
+            start -= 1
+    span = text[start:end]
+    german = not 0 <= span.find("«") < span.rfind("»") or (
+        text[max(0, start - 1) : start] == "»" and text[end : end + 1] == "«" and span[0] != "«"
+    )
+    for begins, ends in [*_QUOTES, *(_REVERSED if german else ())]:
+        opening = [m.start() for m in begins.finditer(text, start, end)]
+        closing = [m.start() for m in ends.finditer(text, start, end)]
         if opening and not any(at > opening[-1] for at in closing):
             if ends.match(text, end):
                 end += 1
-            elif strict and opening[-1] == start:
+            elif opening[-1] == start and len(opening) == 1:
                 start += 1
         if closing and not any(at < closing[0] for at in opening):
             if start and begins.match(text, start - 1):
                 start -= 1
-            elif strict and closing[0] == end - 1 and text[end - 1] not in "‘’“”":
+            elif closing[0] == end - 1 and text[end - 1] not in "“”":  # these have rules of their own
                 end -= 1
+    return _emphasized(text, start, end)
+
+
+def _emphasized(text: str, start: int, end: int) -> tuple[int, int]:
+    """Return a span without half of an emphasis of Markdown, or with all of it if the span has others of its kind."""
     first, last = _EMPHASIS.match(text, start, end), _EMPHASIS_END.search(text, start, end)
-    if first and text.startswith(first[0][::-1], end) and not last:
-        start = first.end()
-    elif last and text.endswith(last[0][::-1], 0, start) and not first:
-        end = last.start()
+    if first and not last and text.startswith(mark := first[0][::-1], end):
+        return (start, end + len(mark)) if text.find(mark, first.end(), end) >= 0 else (first.end(), end)
+    if last and not first and text.endswith(mark := last[0][::-1], 0, start):
+        return (start - len(mark), end) if text.find(mark, start, last.start()) >= 0 else (start, last.start())
     return start, end
 
 
