@@ -228,6 +228,8 @@ def test_a_cache_without_weights_says_so(hub: FakeHub, files: dict[str, bytes]) 
     made = hub.make("ada/engine", files=files)
     folder = open_folder("ada/engine").path
     (folder / "model.safetensors").unlink()
-    with pytest.raises(ModelFolderError, match="the Hub's cache, and local_files_only or HF_HUB_OFFLINE forbids"):
+    with pytest.raises(
+        ModelFolderError, match="the Hub's cache, and --offline, local_files_only or HF_HUB_OFFLINE forbids"
+    ):
         open_folder("ada/engine", local_files_only=True)
     assert made.branches["main"] == folder.name

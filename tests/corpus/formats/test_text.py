@@ -35,7 +35,9 @@ def test_any_text_comes_back(tmp_path: Path, text: str) -> None:
 def test_another_encoding_is_read_where_it_is_named(tmp_path: Path) -> None:
     path = write(tmp_path / "a.txt", "Le café".encode("latin-1"))
     assert Read(path, Reading(encoding="latin-1")).only == ("", "Le café")
-    assert unreadable(path).startswith("is not text in UTF-8 (byte 6): if it is in another encoding, name that")
+    assert unreadable(path).startswith(
+        "is not text in UTF-8 (byte 6): if it is in another encoding, convert it to UTF-8"
+    )
 
 
 @pytest.mark.parametrize("encoding", ["idna", "punycode"])
