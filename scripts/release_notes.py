@@ -8,8 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 _JOIN = re.compile(r"(?<=\S)\n[ \t]*(?![-*+#|>\s]|```|\d+\.)")
-_ANCHOR = re.compile(r"\]\(#")
-_LINK = re.compile(r"\]\((?![a-z]+:|#)([^)\s]+)\)")
+_LINK = re.compile(r"\]\((?![a-z]+:)([^)\s]+)\)")
 
 
 def main() -> None:
@@ -47,11 +46,12 @@ def release_notes(changelog: str, version: str, url: str | None = None) -> str:
         if not section:
             raise SystemExit(f"release_notes.py: CHANGELOG.md says nothing of {version}")
         section = _JOIN.sub(" ", section)  # GitHub shows each end of a line in a release
-        if url is None:
-            return section
-        base = url.rstrip("/")
-        return _LINK.sub(rf"]({base}/\1)", _ANCHOR.sub(rf"]({base}/CHANGELOG.md#", section))
+        return section if url is None else _LINK.sub(lambda link: f"]({_absolute(link[1], url)})", section)
     raise SystemExit(f"release_notes.py: CHANGELOG.md has no section of {version}")
+
+
+def _absolute(link: str, url: str) -> str:
+    return f"{url.rstrip('/')}/{'CHANGELOG.md' if link.startswith('#') else ''}{link}"
 
 
 if __name__ == "__main__":

@@ -51,7 +51,6 @@ _SIX_LAYERS = replace(BERT_BASE, layers=6)
 _PYTORCH = {"BERT-base": BERT_BASE, "TinyBERT6L": _SIX_LAYERS, "DistilBERT": _SIX_LAYERS}
 _PRECISIONS: tuple[Precision, ...] = ("fp32", "int8")
 _QUANTIZED = "default exporter"  # of whose graph users make one in INT8
-_FUSED = "TorchScript, sdpa"  # only where transformers has a fused attention
 _SAMPLES = 100  # windows from which OpenVINO's scales are learned
 _VERSIONS = ("torch", "transformers", "onnxruntime", "numpy", "tokenizers")
 _OPTIONAL = ("openvino", "nncf")
@@ -193,8 +192,7 @@ def filled_graphs(
     def exporting(name: str, precision: str = "fp32") -> Measurement:
         return Measurement(name=name, kind="exported", precision=precision, promised=promised)
 
-    exporters = [x for x in systems.EXPORTED if x != _FUSED or systems.has_sdpa(exported)]
-    for name in exporters:
+    for name in systems.exporters(exported):
         say(f"export, {name}")
         yield exporting(f"exported graph ({name})"), systems.run_exported(exported, name, args.threads)
     say("quantize the exported graph")

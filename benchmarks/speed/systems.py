@@ -27,6 +27,7 @@ MAX_SEQ_LEN, DOC_STRIDE, MAX_ANSWER_LEN = 384, 128, 30
 BERT_LAYERS = {"BERT-base": 12, "TinyBERT6L": 6}  # all else is alike
 EXPORTED = {"default exporter": "sdpa", "TorchScript, eager": "eager", "TorchScript, sdpa": "sdpa"}  # -> attention
 
+_FUSED = "TorchScript, sdpa"
 _INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 _ERRORS_ONLY = 3
 _QUESTION_TOKENS = 64
@@ -153,9 +154,8 @@ def export(folder: Path, exporter: str, path: Path) -> None:
 
     disable_progress_bar()
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    attention = EXPORTED[exporter] if has_sdpa(folder) else "eager"
     model = AutoModelForQuestionAnswering.from_pretrained(
-        folder, dtype=torch.float32, attn_implementation=attention
+        folder, dtype=torch.float32, attn_implementation=exporters(folder)[exporter]
     ).eval()
     model.config.return_dict = False
     names = _inputs(model)
@@ -177,12 +177,14 @@ def export(folder: Path, exporter: str, path: Path) -> None:
         )
 
 
-def has_sdpa(folder: Path) -> bool:
-    """Whether transformers has PyTorch's fused attention for the architecture of a model folder."""
+def exporters(folder: Path) -> dict[str, str]:
+    """Return the exporters for a model folder, with their attention: all eager where transformers has no fused one."""
     from transformers import AutoConfig, AutoModelForQuestionAnswering
 
     architecture = AutoModelForQuestionAnswering._model_mapping[type(AutoConfig.from_pretrained(folder))]
-    return bool(architecture._supports_sdpa)
+    if architecture._supports_sdpa:
+        return EXPORTED
+    return {name: "eager" for name in EXPORTED if name != _FUSED}
 
 
 def _inputs(model: Any) -> tuple[str, ...]:

@@ -202,14 +202,13 @@ def ask_documents(
     qa: QuestionAnswerer, question: str, documents: Sequence[Document], *, top_k: int, **options: Unpack[Options]
 ) -> list[tuple[Document, FileAnswer]]:
     """Answer a question from documents: at least one answer and at most `top_k`, the best first."""
-    check_pair(question, "", None)
     texts = [document.text for document in documents]
     try:
         if top_k == 1:  # "no answer" counts, so that there always is one
             each = [[answer] for answer in qa(question, texts, **options)]
         else:
             each = qa(question, texts, top_k=top_k, **options)
-    except EmptyQuestionError:  # it has no tokens; its number among the texts would say nothing
+    except EmptyQuestionError:  # its number among the texts would say nothing
         raise EmptyQuestionError("the question is empty") from None
     found = [(document, answer) for document, answers in zip(documents, each, strict=True) for answer in answers]
     if len(documents) > 1:

@@ -171,7 +171,8 @@ class AnswerStream:
     def _gather(self, pairs: Iterable[tuple[str, str]]) -> Iterator[bool]:
         """Cut pairs into windows, one step at a time. Yield True at each step, since None means the end."""
         for number, (question, text) in enumerate(pairs):
-            check_pair(question, text, number if self._numbered else None)
+            shown = number if self._numbered else None
+            check_pair(question, text, shown)
             request = _Request(Pending(question, text, self._settings))
             self._known += len(text)
             self._waiting.append(request)
@@ -181,8 +182,9 @@ class AnswerStream:
                     yield True
             except ValueError as error:  # the question has no tokens, or does not fit the window
                 kinds = (WindowError, EmptyQuestionError)
-                which = f" (number {number})" if self._numbered else ""
-                raise next((kind for kind in kinds if isinstance(error, kind)), ValueError)(f"{error}{which}") from None
+                raise next((kind for kind in kinds if isinstance(error, kind)), ValueError)(
+                    f"{error}{_which(shown)}"
+                ) from None
             request.complete = True
             yield True
 
@@ -211,6 +213,10 @@ class AnswerStream:
             self._progress(min(self._settled, total), total)
 
 
+def _which(number: int | None) -> str:
+    return "" if number is None else f" (number {number})"
+
+
 def check_pair(question: object, text: object, number: int | None) -> None:
     """Check a question and a text. `number` is the index of the pair among many.
 
@@ -218,7 +224,7 @@ def check_pair(question: object, text: object, number: int | None) -> None:
         TypeError: One is not a string.
         EmptyQuestionError: The question is empty.
     """
-    which = "" if number is None else f" (number {number})"
+    which = _which(number)
     for name, value in (("question", question), ("text", text)):
         if not isinstance(value, str):
             raise TypeError(f"a {name} must be a string, not {type(value).__name__}{which}")

@@ -208,9 +208,11 @@ def whole_pairs(text: str, start: int, end: int) -> tuple[int, int]:
     opened: list[int] = []
     lonely: list[int] = []  # closing brackets without their partner
     for at in range(first, last):
-        if text[at] in _OPEN and not (text[at] == "“" and "„" in text[first:at]):  # „…“ is a pair, too
+        if text[at] in "“”" and "„" in text[first:at]:  # „…“ and „…” are pairs, too
+            continue
+        if text[at] in _OPEN:
             opened.append(at)
-        elif text[at] in _CLOSE and not (text[at] == "”" and "„" in text[first:at]):
+        elif text[at] in _CLOSE:
             if opened and _OPEN[text[opened[-1]]] == text[at]:
                 opened.pop()
             else:
