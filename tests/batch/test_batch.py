@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from dynamic_tinybert import QuestionAnswerer
 from dynamic_tinybert.answer import LogitsError
-from dynamic_tinybert.batch import BatchError, Question, Summary, answer_file, from_texts
+from dynamic_tinybert.batch import BatchError, Question, Setup, Summary, answer_file, from_texts
 from dynamic_tinybert.batch.records import LONGEST_LINE
 
 Rows = Sequence[object]
@@ -570,3 +570,22 @@ def test_questions_may_come_from_a_stream(tmp_path: Path) -> None:
     assert len(out.getvalue().splitlines()) == 5
     with pytest.raises(ValueError, match="cannot be resumed"):
         answer_file(source, out, echo, workers=1, resume=True)
+
+
+def test_a_line_that_was_corrected_since_is_not_passed_over(tmp_path: Path) -> None:
+    """Its error would stay in the output, and the question would never be answered."""
+    for named in ({"id": "a"}, {}):
+        source, out = tmp_path / "questions.jsonl", tmp_path / "answers.jsonl"
+        out.unlink(missing_ok=True)
+        run(write(source, [{**named, "question": "Where?"}, *asked(2)]), out, options="x")
+        assert "error" in read(out)[0]
+        assert run(source, out, resume=True, options="x").skipped == 3
+        write(source, [{**named, "question": "Where?", "text": "In Paris."}, *asked(2)])
+        with pytest.raises(BatchError, match=r"has an error in its line 1, because line 1 of .* is one now"):
+            run(source, out, resume=True, options="x")
+
+
+def test_another_revision_of_a_model_is_another_run() -> None:
+    same = Setup(model="me/qa")
+    assert same.described == Setup(model="me/qa", revision=None).described
+    assert len({same.described, *(Setup(model="me/qa", revision=r).described for r in ("v1", "v2"))}) == 3

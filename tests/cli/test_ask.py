@@ -378,7 +378,17 @@ def test_no_answer_of_a_document_comes_after_every_answer(ask: Ask, tmp_path: Pa
     files = [str(tmp_path / name) for name in ("a.txt", "b.txt")]
     (answer,) = objects(ask(QUESTION, *files, "--json"))
     assert answer["text"] == "Paris"
-    assert "(no answer: every text has no words)" in ask(QUESTION, files[0], files[0]).stdout
+    (tmp_path / "c.txt").write_text(" ")
+    assert "(no answer: every text has no words)" in ask(QUESTION, files[0], str(tmp_path / "c.txt")).stdout
+
+
+def test_a_file_that_is_given_twice_answers_once(ask: Ask, tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text(
+        '{"id": "x", "text": "The tower stands in Paris."}\n{"id": "x", "text": "The tower stands in Rome."}\n'
+    )
+    found = objects(ask(QUESTION, str(tmp_path), str(tmp_path / "rows.jsonl"), "--json", "--top-k", "9"))
+    named = [(row["text"], row["document"].rpartition("#")[2]) for row in found]
+    assert sorted(one for one in named if one[0] in ("Paris", "Rome")) == [("Paris", "x"), ("Rome", "x (2)")]
 
 
 # Mistakes

@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from dynamic_tinybert.cli.app import app
+from dynamic_tinybert.cli.console import named_indexes
 from dynamic_tinybert.files import install_command
 from support.commands import complaint
 
@@ -92,3 +93,8 @@ def test_an_interrupt_while_the_command_is_imported_is_no_traceback() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (130, "")
+
+
+def test_an_equals_sign_in_the_path_of_an_index_is_no_name(tmp_path: Path) -> None:
+    path = str(tmp_path / "year=2024" / "idx")
+    assert named_indexes([path, f"docs={path}", "b=rel=1"]) == {"idx": path, "docs": path, "b": "rel=1"}

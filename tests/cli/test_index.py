@@ -110,8 +110,10 @@ def test_index_in_a_language_says_it_and_refuses_another(folder: Path) -> None:
 def test_no_word_in_common_is_said(folder: Path) -> None:
     run("index", "add", "documents", "--index", "i")
     asked = run("ask", "Xyzzy?", "--index", "i")
-    assert (asked.exit_code, asked.stdout) == (0, "(no document contains a word of the question)\n")
-    assert rows(run("ask", "Xyzzy?", "--index", "i", "--json")) == []
+    assert (asked.exit_code, asked.stdout) == (0, "(no answer: no passage of the index matches the question)\n")
+    (answer,) = rows(run("ask", "Xyzzy?", "--index", "i", "--json"))
+    assert (answer["text"], answer["document"]) == ("", "")
+    assert rows(run("ask", "Xyzzy?", "--index", "i", "--json", "--top-k", "2")) == []
 
 
 def test_a_file_named_that_cannot_be_read_is_failure(folder: Path) -> None:

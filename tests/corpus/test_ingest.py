@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import tantivy
 
 from dynamic_tinybert.corpus import Corpus, CorpusError, Reading, ingest
 
@@ -572,3 +573,72 @@ def test_what_was_left_out_of_a_file_is_told_again(tmp_path: Path, place: Path |
     path.write_text('{"text": "The first is good."}\n')
     assert corpus.add(path).replaced == 1
     assert corpus.add(path).left_out == {}
+
+
+def test_files_that_are_only_touched_change_nothing_that_is_found(tmp_path: Path) -> None:
+    """BM25 counts each entry of the index, also one that would only note a new time."""
+    for number in range(8):
+        text = f"The bridge of district {number} was opened in {1700 + number}. "
+        (tmp_path / f"{number}.txt").write_text(text * (number + 1))
+    corpus = Corpus(tmp_path / "index")
+    corpus.add(tmp_path)
+
+    def found() -> list[tuple[str, float]]:
+        return [(hit.passage.document, hit.score) for hit in corpus.find("Which bridge of district 3?", 5)]
+
+    before = found()
+    for again in range(1, 4):
+        for path in tmp_path.glob("*.txt"):
+            os.utime(path, (again, again))
+        assert corpus.add(tmp_path).unchanged == 8
+    assert found() == before
+
+
+def test_records_that_are_removed_one_by_one_leave_one_entry_without_words(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(f'{{"id": "{i}", "text": "Bridge {i}."}}\n' for i in range(9)))
+    corpus = Corpus(tmp_path / "index")
+    corpus.add(path)
+    for number in range(1, 6):
+        corpus.remove(f"{path}#{number}")
+    assert len(list(corpus.documents())) == 4
+    assert tantivy.Index.open(str(tmp_path / "index/tantivy")).searcher().num_docs <= 5
+
+
+def test_a_document_named_in_two_ways_is_removed_once(corpus: Corpus, folder: Path) -> None:
+    name = str(folder / "more/cities.jsonl#tokyo")
+    before = sum(info.characters for info in corpus.documents())
+    (tokyo,) = [info.characters for info in corpus.documents() if info.name == name]
+    assert corpus.remove(os.path.relpath(name), name) == {os.path.relpath(name): 1, name: 0}
+    assert sum(info.characters for info in corpus.documents()) == before - tokyo
+    assert corpus.counts().documents == len(list(corpus.documents()))
+    with corpus.index.writer() as writer:
+        source = writer.source(str(folder / "more/cities.jsonl"))
+    assert source is not None
+    (sydney,) = [info.characters for info in corpus.documents() if "cities" in info.name]
+    assert (source.documents, source.characters) == (1, sydney)
+
+
+def test_a_link_to_a_folder_beside_it_adds_nothing_and_hides_no_change(tmp_path: Path, place: Path | str) -> None:
+    (tmp_path / "all/v2").mkdir(parents=True)
+    manual = tmp_path / "all/v2/manual.txt"
+    manual.write_text("The warranty ends after two years.")
+    corpus = Corpus(place)
+    corpus.add(tmp_path / "all")
+    (tmp_path / "all/current").symlink_to("v2")  # it comes first by name
+    manual.write_text("The warranty ends after five years, since May.")
+    assert corpus.add(tmp_path / "all", prune=True).replaced == 1
+    assert [info.name for info in corpus.documents()] == [str(manual)]
+    assert corpus.text(str(manual)) == manual.read_text()
+    # Added by the path of the link, it is kept up to date by that path, too.
+    linked = tmp_path / "all/current/manual.txt"
+    corpus.add(linked)
+    manual.write_text("The warranty ends after six years.")
+    assert corpus.add(tmp_path / "all", prune=True).replaced == 2
+    assert {corpus.text(str(path)) for path in (manual, linked)} == {manual.read_text()}
+
+
+def test_a_file_that_is_a_folder_now_is_pruned(corpus: Corpus, folder: Path) -> None:
+    (folder / "paris.txt").unlink()
+    (folder / "paris.txt").mkdir()
+    assert corpus.add(folder, prune=True).removed == 1

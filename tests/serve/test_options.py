@@ -52,3 +52,11 @@ def test_the_face_imports_nothing_that_serves() -> None:
         "assert not {'fastapi', 'starlette', 'uvicorn', 'prometheus_client', 'numpy'} & sys.modules.keys()"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("origin", ["https://a.example/", "a.example", "https://a.example/x", "https://A.example", ""])
+def test_an_origin_that_no_browser_sends_is_refused(origin: str) -> None:
+    with pytest.raises(ValueError, match="allow-origin must be SCHEME://HOST"):
+        ServeOptions.from_settings({"allow_origin": [origin]}, indexes={}, api_keys=())
+    for good in ("https://a.example", "http://localhost:3000", "*", "http://[::1]:80"):
+        assert ServeOptions.from_settings({"allow_origin": [good]}, indexes={}, api_keys=()).allow_origins == (good,)

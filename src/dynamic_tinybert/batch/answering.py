@@ -163,6 +163,7 @@ class Setup:
         top_k: How many answers to give.
         index: The folder of an index; without it, each question must have its own text.
         max_latency_ms: The time limit for an answer from the index, in milliseconds.
+        revision: The revision of a model of the Hub that was asked for; it only distinguishes runs.
     """
 
     model: str = "embedded"
@@ -171,6 +172,7 @@ class Setup:
     top_k: int = 1
     index: str | None = None
     max_latency_ms: float | None = None
+    revision: str | None = None
 
     @property
     def needs_text(self) -> bool:
@@ -181,7 +183,7 @@ class Setup:
     def described(self) -> str:
         """The options that change answers, as a text."""
         options = (self.model, self.precision, self.budget, self.top_k, self.index, self.max_latency_ms)
-        return repr(options)
+        return repr(options if self.revision is None else (*options, self.revision))
 
     @property
     def chunk(self) -> int:

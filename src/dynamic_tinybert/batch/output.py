@@ -91,6 +91,11 @@ def pass_over_answered(
         head, good = _read_answer(line)
         expected = _head(record)
         digests = head.pop("digest", None), expected.pop("digest", None)
+        if not good and head == {"id": record.id} and digests[0] is None and digests[1] is not None:
+            raise BatchError(
+                f"{output.path} has an error in its line {count}, because line {record.line} of {questions} was no "
+                "valid question; it is one now: name another --out"
+            )
         if json.dumps(head) != json.dumps(expected):
             raise _no_answer(output.path, count, record, questions)
         if None not in digests and digests[0] != digests[1]:

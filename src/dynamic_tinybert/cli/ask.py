@@ -18,11 +18,12 @@ from dynamic_tinybert.files import write_whole
 from dynamic_tinybert.progress import progress_bar
 
 if TYPE_CHECKING:
-    from dynamic_tinybert.corpus import CorpusAnswer, Document, FileAnswer
+    from dynamic_tinybert.corpus import Corpus, CorpusAnswer, Document, FileAnswer
     from dynamic_tinybert.qa import Answer
 
 _LONG = 200_000  # characters; a longer text gets a progress bar
 _AROUND = 160  # the most characters to show on each side of an answer
+_NO_PASSAGE = "no answer: no passage of the index matches the question"
 _LONGEST = 400  # characters of an answer, or of a path, to show; a word may be of any length
 
 
@@ -121,7 +122,7 @@ def ask(
         console.fail("--show draws pages of PDFs: give files, or --index", misuse=True)
     if show is not None and not show.lower().endswith(".png"):
         console.fail(f"--show writes a PNG: give it a name that ends in .png, not {show}", misuse=True)
-    from dynamic_tinybert.corpus import UnreadableError
+    from dynamic_tinybert.corpus import PASSAGES, UnreadableError
     from dynamic_tinybert.model import parse_budget
 
     spend = parse_budget(budget)
@@ -136,9 +137,13 @@ def ask(
         "align_to_words": not no_align_to_words,
         "score_threshold": score_threshold,
     }
-    nothing = "no document contains a word of the question"
+    nothing = _NO_PASSAGE
     if index is not None:
-        shown = _ask_index(question, index, top_k, max_latency_ms, passages, options, model, precision, threads)
+        options |= {"max_latency_ms": max_latency_ms, "passages": passages or PASSAGES}
+        corpus = _corpus(question, index, model, precision, threads)
+        # As an object, no answer is one, too.
+        found = [corpus(question, **options)] if as_json and top_k == 1 else corpus(question, top_k=top_k, **options)
+        shown = [_of_corpus(answer) for answer in found]
     else:
         from dynamic_tinybert.corpus import Document, ask_documents
 
@@ -150,9 +155,9 @@ def ask(
                 "no_answer_threshold": no_answer_threshold,
                 "progress": progress,
             }
-            found = ask_documents(qa, question, documents, top_k=top_k, **options)
+            pairs = ask_documents(qa, question, documents, top_k=top_k, **options)
         nothing = _nothing(documents, handle_impossible_answer)
-        shown = [_of_text(answer, document, nothing) for document, answer in found]
+        shown = [_of_text(answer, document, nothing) for document, answer in pairs]
     if not shown and not as_json:
         print(f"({nothing})")
     unplaced = False
@@ -162,8 +167,11 @@ def ask(
             if boxes:
                 try:
                     places["boxes"] = [asdict(box) for box in answer.source.boxes()]
-                except (UnreadableError, OSError) as error:
+                except UnreadableError as error:
                     console.complain("error", str(error))
+                    places["boxes"], unplaced = None, True
+                except OSError as error:
+                    console.complain("error", f"{error.filename} cannot be read: {error.strerror or error}")
                     places["boxes"], unplaced = None, True
             console.print_json(answer.row | places)
         else:
@@ -219,12 +227,17 @@ def _read(paths: Sequence[str], html: console.Html) -> list[Document]:
         console.complain("skipped", console.plain(line))
 
     found: list[Document] = []
+    seen: set[str] = set()
     try:
         for path in paths:
             if path == "-":
                 found.append(Document("", console.read_text("-")))
             else:
-                found += read_documents([path], reading=Reading(html=html.value), skipped=skipped)
+                for document in read_documents([path], reading=Reading(html=html.value), skipped=skipped):
+                    name = os.path.abspath(document.name)
+                    if name not in seen:  # a file may be given, and lie in a folder that is given, too
+                        found.append(document)
+                    seen.add(name)
     except OSError as error:
         console.fail(f"{error.filename or ', '.join(paths)} cannot be read: {error.strerror or error}")
     except CorpusError as error:
@@ -252,23 +265,12 @@ def _score(answer: Answer | CorpusAnswer) -> str:
     return f"score {answer.score:.3f}{sure}"
 
 
-def _ask_index(
-    question: str,
-    directory: str,
-    top_k: int,
-    max_latency_ms: float | None,
-    passages: int | None,
-    options: dict[str, Any],
-    model: str,
-    precision: console.Precision,
-    threads: int | None,
-) -> list[_Shown]:
-    from dynamic_tinybert.corpus import PASSAGES, Corpus
+def _corpus(question: str, directory: str, model: str, precision: console.Precision, threads: int | None) -> Corpus:
+    """Open an index, and the model only if the index can be used."""
+    from dynamic_tinybert.corpus import Corpus
 
-    Corpus(directory).find(question, 1)  # raises before the model is loaded if the index cannot be used
-    corpus = Corpus(directory, qa=console.load(model, precision, threads))
-    options |= {"max_latency_ms": max_latency_ms, "passages": passages or PASSAGES}
-    return [_of_corpus(answer) for answer in corpus(question, top_k=top_k, **options)]
+    Corpus(directory).find(question, 1)
+    return Corpus(directory, qa=console.load(model, precision, threads))
 
 
 def _of_corpus(answer: CorpusAnswer) -> _Shown:
@@ -281,7 +283,7 @@ def _of_corpus(answer: CorpusAnswer) -> _Shown:
         answer,
         answer.to_dict(),
         answer.text,
-        "no answer: no document contains a word of the question",
+        _NO_PASSAGE,
         _score(answer),
         details,
         answer.passage,

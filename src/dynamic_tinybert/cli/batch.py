@@ -85,7 +85,7 @@ def batch(
     no dialogue.
 
     \b
-      cat questions.jsonl | dynamic-tinybert batch - --out - | jq .answer
+      cat questions.jsonl | dynamic-tinybert batch - --out - | jq .text
 
     After an interruption, run the same command with --resume to continue. No question is lost and none is written
     twice. Each line has a digest of its question, its text and the options; --resume refuses others.
@@ -106,6 +106,7 @@ def batch(
         top_k=top_k,
         index=index,
         max_latency_ms=max_latency_ms,
+        revision=console.revision(),
     )
     run: Callable[..., Summary]
     if ray is None:

@@ -243,6 +243,12 @@ def with_model(command: Callable[..., None], *, runs: bool = True, variables: bo
     return run
 
 
+def revision() -> str | None:
+    """Return the option `--revision` of a command with `with_model`."""
+    asked: str | None = _hub.get("revision")
+    return asked
+
+
 def open_model(model: str) -> ModelFolder:
     """Open the folder of a command's model."""
     from dynamic_tinybert.folder import open_folder
@@ -281,7 +287,7 @@ def named_indexes(given: list[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for one in given:
         name, equals, directory = one.partition("=")
-        if not equals:
+        if not equals or os.path.dirname(name):  # = in a path
             name, directory = Path(one).resolve().name, one
         if not name or not directory:
             fail(f"--index must be [NAME=]DIR, not {one!r}", misuse=True)
@@ -371,7 +377,7 @@ def read_text(path: str) -> str:
     try:
         data = standard_input().read() if path == "-" else Path(path).read_bytes()
     except IsADirectoryError:
-        fail(f"{path} is a folder; ask reads one file of text")
+        fail(f"{path} is a folder, not a file")
     except OSError as error:
         fail(f"{path} cannot be read: {error.strerror}")
     try:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import gzip
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from dynamic_tinybert.cli import console
+from dynamic_tinybert.cli.questions import Titles, read_titled
 from dynamic_tinybert.progress import progress_bar
 
 Data = Annotated[str, typer.Argument(metavar="DATA", help="A SQuAD file, .json or .json.gz.")]
@@ -18,6 +20,7 @@ Data = Annotated[str, typer.Argument(metavar="DATA", help="A SQuAD file, .json o
 
 def evaluate(
     data: Data,
+    titles: Titles = None,
     budget: console.Budget = "full",
     limit: Annotated[int | None, typer.Option(metavar="N", min=1, help="Use only the first N questions.")] = None,
     model: console.Model = "embedded",
@@ -41,6 +44,7 @@ def evaluate(
 
     \b
       dynamic-tinybert evaluate dev-v1.1.json --budget 0.5
+      dynamic-tinybert evaluate train-v1.1.json --titles heldout-confirm.txt
       dynamic-tinybert evaluate dev-v2.0.json.gz --limit 500 --predictions answers.json --json
       dynamic-tinybert evaluate dev-v2.0.json --predictions answers.json --na-probs na.json --no-answer-threshold 1e9
 
@@ -55,10 +59,9 @@ def evaluate(
 
     if predictions is not None and na_probs is not None and predictions.resolve() == na_probs.resolve():
         console.fail("--predictions and --na-probs name the same file: give each its own", misuse=True)
-    from dynamic_tinybert.squad import read_squad
-
     spend = parse_budget(budget)
-    questions = read_squad(data, limit=limit)
+    questions = read_titled(data, titles)
+    questions = replace(questions, questions=questions.questions[:limit])
     if predictions is not None:
         console.check_writable(predictions, but_not=Path(data))
     if na_probs is not None:
@@ -94,6 +97,7 @@ def score(
     predictions: Annotated[
         str, typer.Argument(metavar="PREDICTIONS", help="A JSON object of question ids and answers, .json or .json.gz.")
     ],
+    titles: Titles = None,
     na_probs: Annotated[
         str | None,
         typer.Option(
@@ -120,7 +124,7 @@ def score(
     With --na-probs it prints best_exact and best_f1 and their thresholds, as evaluate-v2.0.py does. These thresholds
     are chosen on the same questions that they are measured on, so the scores are upper bounds, not results.
     """
-    from dynamic_tinybert.squad import read_na_probs, read_predictions, read_squad
+    from dynamic_tinybert.squad import read_na_probs, read_predictions
     from dynamic_tinybert.squad import score as run
 
     if na_prob_thresh is not None and na_probs is None:
@@ -129,7 +133,7 @@ def score(
         console.fail("--na-prob-thresh must be a number, not nan", misuse=True)
 
     scores = run(
-        read_squad(data),
+        read_titled(data, titles),
         read_predictions(predictions),
         na_probs=None if na_probs is None else read_na_probs(na_probs),
         na_prob_thresh=1.0 if na_prob_thresh is None else na_prob_thresh,

@@ -12,7 +12,7 @@ from dynamic_tinybert.cli import console
 
 if TYPE_CHECKING:
     from dynamic_tinybert.folder import ModelFolder
-    from dynamic_tinybert.squad import Questions
+    from dynamic_tinybert.squad import Questions, SquadFile
 
 Titles = Annotated[
     Path | None,
@@ -50,18 +50,31 @@ def read_splits(
     return select, confirming
 
 
-def _read(data: str, titles: Path | None) -> Questions:
+def read_titled(data: str, titles: Path | None) -> SquadFile:
+    """Read a SQuAD file, or its articles with the titles of a list.
+
+    Raises:
+        SquadError: The file is not a valid SQuAD file.
+        SplitError: It lacks an article.
+        typer.Exit: The list cannot be read. One line is printed that says so.
+    """
     from dynamic_tinybert.files import find_list
-    from dynamic_tinybert.squad import Questions, SplitError, read_squad
+    from dynamic_tinybert.squad import SplitError, read_squad
 
     wanted = None
     if titles is not None:
         wanted = {line for line in map(str.strip, console.read_text(str(find_list(titles))).splitlines()) if line}
-    name = titles.stem if titles else Path(data).name.removesuffix(".gz").removesuffix(".json")
     questions = read_squad(data, titles=wanted)
     if missing := (wanted or set()) - {question.title for question in questions.questions}:
         raise SplitError(f"{titles}: {data} has no article {min(missing)!r}")
-    return Questions(name, questions)
+    return questions
+
+
+def _read(data: str, titles: Path | None) -> Questions:
+    from dynamic_tinybert.squad import Questions
+
+    name = titles.stem if titles else Path(data).name.removesuffix(".gz").removesuffix(".json")
+    return Questions(name, read_titled(data, titles))
 
 
 def check_install(install: bool, model: str, folder: ModelFolder) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -17,9 +17,22 @@ LONGEST_NAME = 1000
 
 
 def find_files(
-    paths: Sequence[str | os.PathLike[str]], ignored: Counter[str], skip: Callable[[str, str], None]
+    paths: Sequence[str | os.PathLike[str]],
+    ignored: Counter[str],
+    skip: Callable[[str, str], None],
+    aliases: list[str] | None = None,
 ) -> Iterator[tuple[str, int]]:
-    """Yield each file of the paths once, with its size. Folders are sorted by name; loops of links are not followed."""
+    """Yield each file of the paths once, with its size.
+
+    Folders are sorted by name. A link to a folder is followed after all folders that are none, if its folder was not
+    visited before: so loops end, and a new link never takes the place of a folder.
+
+    Args:
+        paths: Files and folders.
+        ignored: Gets the number of files of unknown types, by suffix.
+        skip: Called with a path and the reason, for each file or folder that cannot be read.
+        aliases: Gets the links that were not followed.
+    """
     seen_files: set[str] = set()
     for given in paths:
         top = os.path.abspath(os.fspath(given))
@@ -28,7 +41,7 @@ def find_files(
                 seen_files.add(top)
                 yield from _sized(top, skip)
             continue
-        for folder, names in _walk(top, skip):
+        for folder, names in _walk(top, skip, [] if aliases is None else aliases):
             for name in names:
                 path = os.path.join(folder, name)
                 if path in seen_files:
@@ -40,26 +53,29 @@ def find_files(
                     ignored[os.path.splitext(name)[1].lower() or "no suffix"] += 1
 
 
-def _walk(top: str, skip: Callable[[str, str], None]) -> Iterator[tuple[str, list[str]]]:
+def _walk(top: str, skip: Callable[[str, str], None], aliases: list[str]) -> Iterator[tuple[str, list[str]]]:
     """Yield each folder with the names in it that are no folders, all sorted and none hidden, however deep they are."""
     seen: set[tuple[int, int]] = set()
-    waiting = [top]
-    while waiting:
-        folder = waiting.pop()
+    waiting, links = [top], deque[str]()
+    while waiting or links:
+        folder = waiting.pop() if waiting else links.popleft()
         try:
             status = os.stat(folder)
             if (status.st_dev, status.st_ino) in seen:
+                aliases.append(folder)
                 continue
             seen.add((status.st_dev, status.st_ino))
             with os.scandir(folder) as entries:
-                there = [(entry.name, _is_folder(entry)) for entry in entries if not entry.name.startswith(".")]
+                there = [e for e in sorted(entries, key=lambda e: e.name) if not e.name.startswith(".")]
+                folders = [entry.name for entry in there if _is_folder(entry)]
+                linked = {entry.name for entry in there if entry.is_symlink()}
         except OSError as error:
             skip(folder, error.strerror or str(error))
             continue
-        yield folder, sorted(name for name, is_folder in there if not is_folder)
-        waiting += [
-            os.path.join(folder, name) for name in sorted((n for n, is_folder in there if is_folder), reverse=True)
-        ]
+        inside = set(folders)
+        yield folder, [entry.name for entry in there if entry.name not in inside]
+        links += [os.path.join(folder, name) for name in folders if name in linked]
+        waiting += [os.path.join(folder, name) for name in reversed(folders) if name not in linked]
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -84,14 +100,13 @@ def _sized(path: str, skip: Callable[[str, str], None]) -> Iterator[tuple[str, i
 
 
 def is_gone(path: str) -> bool:
-    """Return whether the file does not exist. If its folder cannot be read, the answer is no."""
+    """Return whether there is no such file, or a folder in its place; no if its own folder cannot be read."""
     try:
-        os.stat(path)
+        return stat.S_ISDIR(os.stat(path).st_mode)
     except (FileNotFoundError, NotADirectoryError):
         return True
     except OSError:
         return False
-    return False
 
 
 class DocumentNames:

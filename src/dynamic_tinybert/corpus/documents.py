@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 from dynamic_tinybert.answer import Answer, EmptyQuestionError
-from dynamic_tinybert.corpus.discover import find_files
+from dynamic_tinybert.corpus.discover import DocumentNames, find_files
 from dynamic_tinybert.corpus.errors import CorpusError, UnreadableError
 from dynamic_tinybert.corpus.formats import (
     KINDS,
@@ -189,10 +189,11 @@ def read_documents(
         CorpusError, OSError, ImportError: See `ask_files`. A file of a folder that cannot be read is skipped instead.
     """
     found: list[Document] = []
+    seen: set[str] = set()  # a file may be given twice, and lie in a folder that is given, too
     names = [os.fspath(path) for path in paths]
     for path in names:
         of_path = _of_folder if os.path.isdir(path) else _of_file
-        found.extend(of_path(path, reading or Reading(), skipped))
+        found.extend(of_path(path, reading or Reading(), skipped, seen))
     if not found:
         raise CorpusError(f"there is no document in {', '.join(names) or 'an empty list of paths'}")
     return found
@@ -231,9 +232,12 @@ def _of_document(answer: Answer, document: Document) -> FileAnswer:
     return FileAnswer(**given, document=document.name, page=document.page(answer.start) if answer.text else None)
 
 
-def _of_folder(folder: str, reading: Reading, skipped: Callable[[str], None]) -> Iterator[Document]:
+def _of_folder(folder: str, reading: Reading, skipped: Callable[[str], None], seen: set[str]) -> Iterator[Document]:
     top = os.path.abspath(folder)
     for path, _ in find_files([folder], Counter(), lambda path, why: skipped(f"{path}: {why}")):
+        if path in seen:
+            continue
+        seen.add(path)
         name = os.path.join(folder, os.path.relpath(path, top))
         try:
             yield from _extracted(path, name, reading, skipped)
@@ -241,7 +245,10 @@ def _of_folder(folder: str, reading: Reading, skipped: Callable[[str], None]) ->
             skipped(f"{name}: {(isinstance(error, OSError) and error.strerror) or error}")
 
 
-def _of_file(path: str, reading: Reading, skipped: Callable[[str], None]) -> Iterator[Document]:
+def _of_file(path: str, reading: Reading, skipped: Callable[[str], None], seen: set[str]) -> Iterator[Document]:
+    if (there := os.path.abspath(path)) in seen:
+        return
+    seen.add(there)
     suffix = Path(path).suffix.lower()
     try:
         if suffix in KINDS and suffix not in PLAIN:
@@ -271,9 +278,9 @@ def _content(path: str) -> bytes:
 def _extracted(path: str, name: str, reading: Reading, skipped: Callable[[str], None]) -> Iterator[Document]:
     paged = Path(path).suffix.lower() == ".pdf"
     check_beginning(Path(path), os.stat(path).st_size)
-    complaints = Complaints(lambda why: skipped(f"{name}: {why}"))
+    names, complaints = DocumentNames(name), Complaints(lambda why: skipped(f"{name}: {why}"))
     try:
         for draft in read(Path(path), reading, complain=complaints):
-            yield Document(f"{name}#{draft.id}" if draft.id else name, "".join(draft.blocks), paged)
+            yield Document(names.next(draft) if draft.id else name, "".join(draft.blocks), paged)
     finally:
         complaints.finish()

@@ -34,7 +34,7 @@ class Report:
         added: The number of new files.
         replaced: The number of files that had changed.
         unchanged: The number of files that had not changed since they were added.
-        removed: The number of files that no longer exist and were removed from the index.
+        removed: The number of files that are no longer files and were removed from the index.
         skipped: Files, records and folders that could not be read: path and reason.
         left_out: The number of records or other parts of an unchanged file that could not be read when it was added.
         ignored: The number of files of other types, by suffix.
@@ -97,7 +97,9 @@ def add_files(
         os.stat(path)
     with index.writer() as writer:
         adding = _Adding(writer, passage_size, reading or Reading(), report, skip, force=force)
-        files = list(find_files(paths, report.ignored, skip))
+        aliases: list[str] = []
+        files = list(find_files(paths, report.ignored, skip, aliases))
+        files += _known_below(writer, aliases, {path for path, _ in files})
         total, done = sum(size for _, size in files), 0
         for path, size in files:
             move = partial(_move, progress, os.path.basename(path), done, size, total)
@@ -219,11 +221,9 @@ class _Adding:
         check_beginning(Path(path), status.st_size)
         digest = hash_file(path)
         if before is not None and same_reading and before.digest == digest:
-            now = replace(before, size=status.st_size, modified=status.st_mtime_ns)
-            if before.complete:
-                self._writer.put(now)
-                return None
-            return now
+            # A complete file whose time alone has changed is hashed each time. To note the time would add a record to
+            # the index, and where passages are ranked by BM25, what is retrieved would depend on it.
+            return None if before.complete else replace(before, size=status.st_size, modified=status.st_mtime_ns)
         return Source(
             name=path,
             version=_new_version(),
@@ -319,6 +319,13 @@ def _add_document(
     return number, start
 
 
+def _known_below(writer: Writer, folders: Sequence[str], found: set[str]) -> list[tuple[str, int]]:
+    """Return the files with sizes that the index has under links that were not followed; they may have changed."""
+    below = tuple(os.path.join(folder, "") for folder in folders)
+    names = [s.name for s in writer.sources() if s.name.startswith(below) and s.reading != _GIVEN] if below else []
+    return [(name, os.stat(name).st_size) for name in sorted(names) if name not in found and os.path.isfile(name)]
+
+
 def _prune(writer: Writer, tops: Sequence[str], there: set[str], report: Report) -> None:
     """Remove the sources in these folders whose files no longer exist."""
     below = tuple(os.path.join(top, "") for top in tops)
@@ -344,16 +351,18 @@ def remove(index: Index, names: Sequence[str]) -> Mapping[str, int]:
         ValueError: A name is empty.
     """
     removed: dict[str, int] = {}
+    gone: set[str] = set()
     with index.writer() as writer:
         for name in dict.fromkeys(names):
             if not name:
                 raise ValueError("the name of the document to remove is empty")
-            removed[name] = _remove(index, writer, name)
+            removed[name] = _remove(index, writer, name, gone)
         writer.commit()
     return removed
 
 
-def _remove(index: Index, writer: Writer, name: str) -> int:
+def _remove(index: Index, writer: Writer, name: str, gone: set[str]) -> int:
+    """Remove what has this name, unless it is in `gone`; add a document to it. Return how many were removed."""
     path = os.path.abspath(name)
     one = writer.source(name) or writer.source(path)
     sources = [one] if one else [s for s in writer.sources() if s.name.startswith(os.path.join(path, ""))]
@@ -363,8 +372,11 @@ def _remove(index: Index, writer: Writer, name: str) -> int:
             writer.remove_source(source)
         return sum(source.documents for source in known if source)
     for document in dict.fromkeys((name, path)):
+        if document in gone:
+            return 0
         if next(index.document(document), None) is not None:
             writer.remove_document(document)
+            gone.add(document)
             return 1
     raise CorpusError(f"the index contains nothing named {name}: `index list` shows what it contains")
 

@@ -8,6 +8,7 @@ numbers, and files for secrets.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -15,6 +16,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from dynamic_tinybert.model import Budget
+
+
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/?#@A-Z]+")  # as browsers send it
 
 
 @dataclass(frozen=True)
@@ -137,9 +141,13 @@ class ServeOptions:
 
         Raises:
             BudgetError: A budget is invalid.
+            ValueError: An origin is not as browsers send it.
         """
         from dynamic_tinybert.model import parse_budget
 
+        for origin in settings.get("allow_origin") or ():
+            if origin != "*" and not _ORIGIN.fullmatch(origin):
+                raise ValueError(f"allow-origin must be SCHEME://HOST[:PORT] without a path, or *, not {origin!r:.100}")
         given = {name: setting.default for name, setting in SETTINGS.items()} | dict(settings)
         options = {option.name: given[option.name] for option in fields(cls) if option.name in given}
         options |= {

@@ -88,3 +88,21 @@ def test_options_that_do_not_matter_to_a_file_leave_its_signature_alone() -> Non
 def test_an_encoding_that_is_none_is_refused(encoding: str) -> None:
     with pytest.raises(ValueError, match="encoding"):
         Reading(encoding=encoding)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.txt", "Títle line"),
+        ("a.md", "# Títle"),
+        ("a.jsonl", '{"text": "Títle"}\n'),
+        ("a.html", "<p>Títle</p>"),
+    ],
+)
+def test_a_named_encoding_is_for_files_that_are_not_utf_8(tmp_path: Path, name: str, content: str) -> None:
+    texts = [
+        [text for *_, text in Read(write(tmp_path / f"{number}{name}", data), Reading(encoding="latin-1")).documents]
+        for number, data in enumerate((content.encode(), content.encode("latin-1")))
+    ]
+    assert texts[0] == texts[1]
+    assert "Títle" in texts[0][0]

@@ -645,3 +645,20 @@ def test_an_index_says_what_it_read_at(qa: QuestionAnswerer, index: Path) -> Non
         assert spent.read_again == 0
         assert result.spent.configuration == spent.coarse != "full"
         assert result.spent.share < 0.6
+
+
+def test_the_objective_of_a_list_counts_from_each_question_s_turn(qa: QuestionAnswerer, index: Path) -> None:
+    """Otherwise the last questions of a list would get the little that the first ones left."""
+    with running(qa, slo_ms=3_600_000) as served:
+        served.engine.corpora["docs"] = Corpus(index, qa=served.engine.qa)
+
+        async def ask(**since: float) -> Result:
+            now = time.perf_counter()
+            since = {name: now + seconds for name, seconds in since.items()}
+            return await asked_of_index(served.engine, "Where is the tower?", **since)
+
+        late, in_turn = asyncio.run(ask(arrived=-10_000.0)), asyncio.run(ask(arrived=-10_000.0, turn=0.0))
+        assert late.spent.configuration != "full"
+        alone = asyncio.run(ask(arrived=0.0)).spent
+        assert (in_turn.spent.configuration, in_turn.spent.windows) == ("full", alone.windows)
+        assert in_turn.queue_seconds >= 10_000

@@ -15,6 +15,7 @@ from dynamic_tinybert.corpus.formats.reading import (
     Reading,
     as_unreadable,
     decoded,
+    encoding_of,
     is_encoding,
 )
 
@@ -106,7 +107,8 @@ def _row(cells: list[str]) -> str:
 def _markup(data: bytes, reading: Reading, complain: Complain) -> str:
     declared = _declared_encoding(data)
     if declared is None or _is_utf8(data):
-        return "".join(decoded(io.BytesIO(data), "utf-8" if declared else reading.encoding))
+        encoding = "utf-8" if declared else encoding_of(io.BytesIO(data), reading)
+        return "".join(decoded(io.BytesIO(data), encoding))
     markup = "".join(decoded(io.BytesIO(data), declared, "replace"))
     if "\ufffd" in markup:
         complain(f"has bytes that are not text in {declared.upper()}")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dynamic_tinybert.corpus.errors import UnreadableError
-from dynamic_tinybert.corpus.formats.reading import Complain, Draft, Reading, decoded, one_line
+from dynamic_tinybert.corpus.formats.reading import Complain, Draft, Reading, decoded, encoding_of, one_line
 from dynamic_tinybert.files import SURROGATE, LineError, parse_object, split_lines
 
 _LONGEST_LINE = 64 << 20  # characters
@@ -17,13 +17,14 @@ _LONGEST_LINE = 64 << 20  # characters
 def read_json_lines(path: Path, reading: Reading, complain: Complain) -> Iterator[Draft]:
     """Yield the documents of a file of JSON Lines."""
     with path.open("rb") as file:
-        lines = split_lines(decoded(file, reading.encoding, "surrogateescape", nul=True), _LONGEST_LINE)
+        encoding = encoding_of(file, reading) or "utf-8"
+        lines = split_lines(decoded(file, encoding, "surrogateescape", nul=True), _LONGEST_LINE)
         good = broken = 0
         for number, (line, _) in enumerate(lines, 1):
             if line is not None and not line.strip():
                 continue
             try:
-                draft = _record(line, number, reading)
+                draft = _record(line, number, reading, encoding)
             except LineError as error:
                 broken += 1
                 complain(f"line {number:,}: {error}")
@@ -34,11 +35,11 @@ def read_json_lines(path: Path, reading: Reading, complain: Complain) -> Iterato
         raise UnreadableError(f"has no record that can be read, out of {broken:,}")
 
 
-def _record(line: str | None, number: int, reading: Reading) -> Draft:
+def _record(line: str | None, number: int, reading: Reading, encoding: str) -> Draft:
     if line is None:
         raise LineError(f"is longer than {_LONGEST_LINE:,} characters")
     if SURROGATE.search(line):
-        raise LineError(f"is not text in {codecs.lookup(reading.encoding or 'utf-8').name.upper()}")
+        raise LineError(f"is not text in {codecs.lookup(encoding).name.upper()}")
     record = parse_object(line.removesuffix("\n"))
     text = _member(record, reading.text_field)
     if not isinstance(text, str):

@@ -16,7 +16,7 @@ from typing import BinaryIO, Literal, TypeAlias
 from dynamic_tinybert.corpus.errors import UnreadableError
 from dynamic_tinybert.files import NoTextError, UndecodableError, encodable, text_blocks
 
-_VERSION = 4  # raise it when the readers produce another text from the same file
+_VERSION = 5  # raise it when the readers produce another text from the same file
 _LONGEST_TITLE = 300
 _GROWN = 1 << 26  # bytes that a file may grow while it is read
 CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufffe\uffff]")
@@ -61,8 +61,8 @@ class Reading:
             unless the record has a field with the name "a.b".
         title_field: The field that contains the title; it may be missing.
         id_field: The field that contains the id; it may be missing.
-        encoding: The encoding of text files, JSON Lines, and HTML files that declare no encoding, if they have no byte
-            order mark; None is UTF-8.
+        encoding: The encoding of text files, JSON Lines, and HTML files that declare no encoding, if they are not UTF-8
+            and have no byte order mark; None is UTF-8.
         html: What to read of HTML: "all" that a browser shows; or "main", the element that the page marks as its main
             content (`<main>`, or the role `main`). A page without such a mark is read without what it marks as
             navigation, header, footer or search.
@@ -147,6 +147,32 @@ def decoded(file: BinaryIO, encoding: str | None, errors: str = "strict", *, nul
         raise UnreadableError(str(error)) from None
     except UnicodeError:  # raised by encodings that are not for files, such as IDNA
         raise UnreadableError(f"is not text in {encoding}") from None
+
+
+def encoding_of(file: BinaryIO, reading: Reading) -> str | None:
+    """Return the encoding of a text file, open at its beginning: `reading.encoding`, unless it is UTF-8 beyond ASCII.
+
+    Text in another encoding is hardly ever valid UTF-8. ASCII bytes may be text in another encoding.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    if reading.encoding is None:
+        return None
+    decoder, ascii_only, most, done = codecs.getincrementaldecoder("utf-8")(), True, most_bytes(file), 0
+    try:
+        while block := file.read(1 << 20):
+            decoder.decode(block)
+            ascii_only = ascii_only and block.isascii()
+            done += len(block)
+            if most is not None and done > most:  # reported by who reads it
+                break
+        decoder.decode(b"", True)
+    except UnicodeDecodeError:
+        return reading.encoding
+    finally:
+        file.seek(0)
+    return reading.encoding if ascii_only else "utf-8"
 
 
 def most_bytes(file: BinaryIO) -> int | None:

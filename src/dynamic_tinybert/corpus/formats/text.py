@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dynamic_tinybert.corpus.formats.reading import Complain, Reading, decoded
+from dynamic_tinybert.corpus.formats.reading import Complain, Reading, decoded, encoding_of
 
 if TYPE_CHECKING:
     from markdown_it import MarkdownIt
@@ -43,7 +43,7 @@ _MARKS = re.compile(r"`{1,2}([^`]+)`{1,2}_{0,2}|\*{1,2}([^*\s](?:[^*]*[^*\s])?)\
 def read_text(path: Path, reading: Reading, complain: Complain) -> Iterator[str]:
     """Yield the title of a text file, which may be empty, then its text."""
     with path.open("rb") as file:
-        blocks = decoded(file, reading.encoding)
+        blocks = decoded(file, encoding_of(file, reading))
         first = next(blocks, "")
         suffix = path.suffix.lower()
         title_of = _markdown_title if suffix in MARKDOWN else _rst_title if suffix == ".rst" else _plain_title

@@ -1,7 +1,8 @@
 """The index in tantivy, with BM25 and transactions.
 
 Each passage is a document of tantivy. One passage of a source also stores the record of the source. So both are
-committed together, and there are no documents without words that change BM25's average length.
+committed together, and a source that was added has no document without words, which would change BM25's average length.
+A source from which records were removed has one.
 """
 
 from __future__ import annotations
@@ -312,7 +313,7 @@ class _TantivyWriter:
             self._delete("version", before.version)
         self._written[source.name] = source
         if self._waiting is None or self._waiting["version"] != source.version:
-            self._send()
+            self._delete_bare(source.version)  # each entry counts in BM25, also one without words
             self._waiting = {"version": source.version, "mark": ["bare"]}
         self._waiting |= {"source": key_of(source.name), "record": json.dumps(asdict(source))}
         self._waiting["mark"].append("record")
@@ -367,6 +368,13 @@ class _TantivyWriter:
         if time.monotonic() - self._shared > _SHARE_S:
             _share(self._directory)
             self._shared = time.monotonic()
+
+    def _delete_bare(self, version: str) -> None:
+        """Delete the earlier entry of a version that has no passage, only a record."""
+        self._send()
+        with translate_errors(self._directory, self._directory / _ENGINE):
+            bare = term("version", version).and_must_match(term("mark", "bare"))
+            self._engine.delete_documents_by_query(bare)
 
     def _delete(self, field: str, value: str) -> None:
         self._send()

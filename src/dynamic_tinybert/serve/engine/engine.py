@@ -256,6 +256,7 @@ class Engine:
         top_k: int,
         budget: Budget,
         arrived: float,
+        turn: float | None = None,
         max_latency: float = math.inf,
         options: dict[str, Any],
     ) -> Result:
@@ -270,6 +271,8 @@ class Engine:
             top_k: How many answers to give.
             budget: The highest cost of a prediction on a passage.
             arrived: The arrival of the request, by `time.perf_counter`.
+            turn: The time from which the server's objective counts: of a list, the end of the question before. By
+                default, the arrival.
             max_latency: The time limit from the arrival in seconds, in addition to the server's objective.
             options: Other `CorpusOptions`.
 
@@ -286,7 +289,10 @@ class Engine:
             began = self._clock()
             choice = self.ladder[max(cap, self.present())]
             # The margin leaves time for the work after the predictions.
-            seconds = min(self.objective.seconds, max_latency) * self.objective.margin - (began - arrived)
+            seconds = min(
+                self.objective.seconds * self.objective.margin - (began - (arrived if turn is None else turn)),
+                max_latency * self.objective.margin - (began - arrived),
+            )
             latency = None if math.isinf(seconds) else max(seconds * 1000, _LEAST_LATENCY_MS)
             self._reader.begin(request, cancelled)
             answers = self.corpora[name](question, top_k=top_k, budget=choice.config, max_latency_ms=latency, **options)

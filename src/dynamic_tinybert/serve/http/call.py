@@ -107,21 +107,24 @@ class AnswerCall:
         self._settings()  # raises a problem if a value is out of range
 
         async def ask() -> list[Result]:
-            asking = [
-                partial(
-                    self._engine.ask,
-                    name,
-                    question,
-                    top_k=asked.top_k,
-                    budget=self._budget,
-                    arrived=self._arrived,
-                    max_latency=self._max_latency,
-                    options=self._given,
-                )
-                for question in asked.questions
-            ]
+            results: list[Result] = []
+            turn = self._arrived
             # One after the other: a list uses only one thread, and leaves the others to other requests.
-            return [await one() for one in asking]
+            for question in asked.questions:
+                results.append(
+                    await self._engine.ask(
+                        name,
+                        question,
+                        top_k=asked.top_k,
+                        budget=self._budget,
+                        arrived=self._arrived,
+                        turn=turn,
+                        max_latency=self._max_latency,
+                        options=self._given,
+                    )
+                )
+                turn = time.perf_counter()
+            return results
 
         return ask
 
