@@ -1017,3 +1017,27 @@ def test_context_given_for_text_answers_the_same(tiny: QuestionAnswerer) -> None
 def test_not_one_text_is_refused(tiny: QuestionAnswerer, given: dict[str, str]) -> None:
     with pytest.raises(TypeError, match=r"give a text: as `text`, or as `context`"):
         tiny(QUESTION, **given)
+
+
+def test_another_folder_called_embedded_is_not_the_embedded_model(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(tiny_folder, tmp_path / "embedded")
+    monkeypatch.chdir(tmp_path)
+    mine = QuestionAnswerer(Path("embedded"), threads=1)
+    assert pickle.loads(pickle.dumps(mine)).shape == mine.shape
+    mine.save_pretrained("copy")
+    assert QuestionAnswerer("./copy", threads=1).shape == mine.shape != QuestionAnswerer(threads=1).shape
+
+
+def test_a_question_without_tokens_is_found_in_a_list_before_any_prediction(tiny: QuestionAnswerer) -> None:
+    done: list[int] = []
+    with pytest.raises(ValueError, match=r"the question is empty \(number 200\)"):
+        tiny(["Where?"] * 200 + ["\u200b"], ["In Paris."] * 201, progress=lambda a, b: done.append(a))
+    assert done == []
+
+
+@pytest.mark.parametrize("threshold", ["0.1", None, True, math.nan, 2.0, -0.5])
+def test_a_score_threshold_that_is_none_is_refused(tiny: QuestionAnswerer, threshold: Any) -> None:
+    with pytest.raises(ValueError, match="score_threshold must be from 0 to 1"):
+        tiny("Where?", "In Paris.", score_threshold=threshold)

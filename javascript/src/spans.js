@@ -8,6 +8,8 @@ export class SpanRanker {
   #text;
   #options;
   #pool;
+  #rest; // all spans, until a window has a sensible one; then null
+  #looks; // whether to look at all spans of a window, not only at its best one
   #null = Infinity; // the logit of no answer, the minimum over the windows
 
   /**
@@ -19,18 +21,26 @@ export class SpanRanker {
     this.#text = text;
     this.#options = options;
     this.#pool = new SpanPool(options);
+    this.#rest = options.alignToWords ? new SpanPool(options) : null;
+    this.#looks = options.topK > 1;
   }
 
   /** Add the next window of the text, with its start and end logits. */
   add(window, start, end) {
-    const { maxAnswerLength: longest, alignToWords, topK } = this.#options;
+    const { maxAnswerLength: longest, alignToWords } = this.#options;
     const none = start[0] + end[0];
     this.#null = Math.min(this.#null, none);
     const logits = spanLogits(window, start, end, longest);
     let wanted = null;
     if (alignToWords) {
-      if (topK > 1 || !this.#beginsWell(window, logits)) wanted = sensible(this.#text, window.text, longest);
+      // Once one was looked at, all are: what is not sensible there may be in the next window, too.
+      this.#looks ||= !this.#beginsWell(window, logits);
+      if (this.#looks) wanted = sensible(this.#text, window.text, longest);
       window = { ...window, text: wordsOfUnspaced(this.#text, window.text) };
+    }
+    if (this.#rest) {
+      if (logits.some((logit, i) => logit > -Infinity && (!wanted || wanted[i]))) this.#rest = null;
+      else this.#rest.add(window, logits, none, null);
     }
     this.#pool.add(window, logits, none, wanted);
   }
@@ -41,7 +51,7 @@ export class SpanRanker {
    */
   ranked() {
     const { handleImpossibleAnswer, noAnswerThreshold, topK } = this.#options;
-    let [found, total] = [this.#chosen(this.#pool.best()), this.#pool.total];
+    let [found, total] = [this.#chosen((this.#rest ?? this.#pool).best()), this.#pool.total];
     if (handleImpossibleAnswer && Number.isFinite(this.#null)) {
       total = logAddExp(total, -noAnswerThreshold);
       found.push({ value: -noAnswerThreshold, base: this.#null, start: 0, end: 0 });

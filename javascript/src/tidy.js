@@ -33,6 +33,7 @@ const TOGETHER = new RegExp(
 const UNSPACED =
   /[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]/gu;
 const BREAK = new RegExp(`\\n[${BLANK}]*\\n|[\\f\\t]|(?<=[${SPACE}])\\|(?=[${SPACE}])|\\n`, "gu");
+const PARAGRAPH = new RegExp(`\\n(?:[${BLANK}]*\\n)+|\\f`, "gu");
 const ITEM = new RegExp(
   `[${BLANK}]*(?:[\\-*•‣–#>|][${BLANK}]|\\(?(?:${D}{1,3}|[a-z])\\.[${BLANK}]|\\((?:${D}{1,3}|[a-z])\\)[${BLANK}])`,
   "uy",
@@ -44,7 +45,8 @@ const FULL_STOP =
 const CLOSED = new RegExp(`(?:[!?:;。！？]|${FULL_STOP})["'”’»)\\]]*$`, "u");
 const RAGGED = 0.8; // lines of wrapped text are at least so long, relative to the longest but one
 const NARROW = 24; // characters: no text is wrapped to lines so short
-const WORDS = new RegExp(`${W}+|[\\u2600-\\u27bf\\u{1f000}-\\u{1faff}]+`, "gu"); // emojis say something, too
+const NO_LINE = `[${WORD.replaceAll("_", "")}]`;
+const WORDS = new RegExp(`${NO_LINE}+(?:_+${NO_LINE}+)*|[\\u2600-\\u27bf\\u{1f000}-\\u{1faff}]+`, "gu"); // emojis say something, too
 const STOP_WORD =
   /^(?:[Aa]n|a|[Aa]nd|[Aa]re|[Aa]s|[Aa]t|[Bb]e|[Bb]een|[Bb]ut|[Bb]y|[Ff]or|[Ff]rom|[Ii]n|[Ii]s|[Ii]ts?|[Oo]f|[Oo]n|[Oo]r|[Tt]hat|[Tt]he|[Tt]hese|[Tt]his|[Tt]hose|[Tt]o|[Ww]as|[Ww]ere|[Ww]ith)$/;
 const NO_BEGIN = ",;:.!?"; // if white space follows
@@ -98,7 +100,7 @@ function countUpTo(numbers, value, strictly = false) {
 /**
  * Which spans of tokens a person could underline, `[tokens, longest]`: index i * longest + j is of the tokens i to i + j.
  * A span must not cross the end of a paragraph, an item of a list, a heading, a table cell or a page. It must have a
- * letter, a digit or an emoji, and be more than one stop word. If no span is so, all are.
+ * letter, a digit or an emoji, and be more than one stop word.
  */
 export function sensible(text, tokens, longest) {
   const count = tokens.length;
@@ -114,17 +116,14 @@ export function sensible(text, tokens, longest) {
   const last = Array.from(tokens.end, (end) => countUpTo(begins, end, true) - 1);
   const block = Array.from(tokens.start, (start) => countUpTo(lines, start));
   const width = Math.min(longest, count);
-  let any = false;
   for (let i = 0; i < count; i++) {
     for (let j = 0; j < width; j++) {
       const until = Math.min(i + j, count - 1);
       const one = first[i] === last[until];
       if (first[i] > last[until] || (one && stops[first[i]]) || block[i] !== block[until]) continue;
       good[i * longest + j] = 1;
-      any = true;
     }
   }
-  if (!any) for (let i = 0; i < count; i++) good.fill(1, i * longest, i * longest + width);
   return good;
 }
 
@@ -144,9 +143,8 @@ export function lineEnds(text, low, high) {
 function endsALine(text, at) {
   const [low, high] = [Math.max(0, at - REACH), at + 1 + REACH];
   if (text.first(ITEM, at + 1, text.length)) return true;
-  const begin = Math.max(low, text.rfind("\n\n", low, at) + 2, text.rfind("\f", low, at) + 1);
-  const stops = [text.find("\n\n", at + 1, high), text.find("\f", at + 1, high)].filter((x) => x >= 0);
-  const stop = stops.length ? Math.min(...stops) : high;
+  const begin = text.matches(PARAGRAPH, low, at).at(-1)?.end ?? low;
+  const stop = text.first(PARAGRAPH, at + 1, high)?.start ?? high;
   const line = stripRight(text.slice(Math.max(begin, text.rfind("\n", begin, at) + 1), at));
   const following = text.slice(at + 1, stop).split("\n", 1)[0];
   if (CLOSED.test(line) || line.includes("\t") || following.includes("\t")) return true;

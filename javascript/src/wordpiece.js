@@ -27,6 +27,9 @@ const isMark = inside(tables.MARKS);
 const isIdeograph = inside(tables.IDEOGRAPHS);
 const isDecomposed = inside(tables.DECOMPOSED);
 
+/** Whether Python splits lines at a code point that BERT's normalizer deletes. */
+const isLineEnd = (code) => code === 0x0b || code === 0x0c || (code >= 0x1c && code <= 0x1f) || code === 0x85;
+
 /** Whether words are split at a code point: Rust's White_Space. */
 const isSeparator = (code) =>
   code === SPACE || (code >= 9 && code <= 13) || code === 0x85 || (code > 0x85 && isBertSpace(String.fromCodePoint(code)));
@@ -97,6 +100,7 @@ export class WordPiece {
     const stripAccents = this.#normalizer.strip_accents ?? lowercase;
     let code = character.codePointAt(0);
     if (code >= 0xd800 && code <= 0xdfff) code = UNKNOWN_CHARACTER; // half of a pair
+    if (clean_text && isLineEnd(code)) code = SPACE; // BERT would join the words beside it
     if (code < ASCII) {
       if (clean_text && isRemoved(code)) return;
       take(lowercase && code >= 65 && code <= 90 ? code + 32 : code, place);

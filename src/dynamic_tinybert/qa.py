@@ -79,7 +79,7 @@ class QuestionAnswerer:
         )
         # Another process opens the same folder. A token is a secret, and not needed for a folder that is here.
         self._opened: dict[str, Any] | None = {
-            "model": None if folder.name == EMBEDDED else str(folder.path.absolute()),
+            "model": None if folder.is_embedded else str(folder.path.absolute()),
             "threads": threads,
             "providers": providers,
         }
@@ -290,7 +290,7 @@ class QuestionAnswerer:
         if sized:
             pairs = list(pairs)
             for number, pair in enumerate(pairs):
-                check_pair(pair[0], pair[1], None if single else number)
+                check_pair(pair[0], pair[1], None if single else number, self.reader.tokenizer)
             total = sum(len(pair[1]) for pair in pairs)
         stream = AnswerStream(self.reader, settings, progress=progress, total=total, numbered=not single)
         answers: Iterator[Any] = stream(pairs)

@@ -549,3 +549,9 @@ def test_the_example_answers() -> None:
     )  # fmt: skip
     assert "Which president set the goal of reaching the Moon?\n  0.85  John F. Kennedy   apollo-11.txt" in done.stdout
     assert done.stdout.count("(none of these)") == 10
+
+
+@pytest.mark.parametrize("given", [{"precision": "int4"}, {"threads": 0}, {"threads": "2"}])
+def test_a_component_that_could_not_run_is_refused_at_once(given: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(given))):
+        ExtractiveReader(**given)

@@ -414,3 +414,21 @@ def test_the_function_is_what_is_imported_always() -> None:
 
 def test_pipeline_shown_names_its_model(qa: QuestionAnswerer) -> None:
     assert repr(QuestionAnsweringPipeline(qa)) == f"<QuestionAnsweringPipeline of {qa!r}>"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"device": "mps"}, {"tokenizer": "other"}, {"config": "x"}, {"precision": "int8"}, {"threads": 2},
+        {"revision": "v"}, {"providers": ["X"]}, {"model_kwargs": {"foo": 1}}, {"dtype": "float16"},
+        {"device_map": "weird"}, {"token": "t"},
+    ],
+)  # fmt: skip
+def test_options_for_loading_are_refused_with_a_model_that_is_loaded(
+    tiny: QuestionAnswerer, given: dict[str, Any]
+) -> None:
+    with pytest.raises(TypeError, match=f"{next(iter(given))} is for loading a model"):
+        make("question-answering", tiny, **given)
+    assert (
+        make("question-answering", tiny, precision="fp32", framework="pt", model_kwargs={}).task == "question-answering"
+    )

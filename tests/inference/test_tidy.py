@@ -299,3 +299,68 @@ def test_a_huge_text_takes_no_quadratic_time() -> None:
     assert stretched(text, at, at + 1) == (at, at + 1)
     assert len(list(line_ends(text, at, at + 50))) > 0
     assert stretched("1." * 200_000, 200_000, 200_001)[1] <= 200_200
+
+
+WRAPPED = """\
+The committee named its winner in May. The tower was designed by Maurice
+Koechlin and built by a firm in Levallois. It was painted red at first
+and stood for twenty years before the city bought it from the company.
+
+The tower has three levels for visitors, with restaurants on the first and second levels. The upper platform is
+the highest one that visitors may see.
+
+Tickets can be purchased to ascend by stairs or lift to the first and second levels. The climb from ground level
+to the first level is over 300 steps.
+"""
+
+
+@pytest.mark.parametrize(("old", "new"), [("\n", "\r\n"), ("\n\n", "\n \n"), ("\n\n", "\n\n\n"), ("\n\n", "\f")])
+def test_paragraphs_wrapped_to_other_widths_end_no_line(old: str, new: str) -> None:
+    """Each paragraph says how wide its own lines are, however it ends."""
+    text = WRAPPED.replace(old, new)
+    ends = list(line_ends(text, 0, len(text)))
+    assert not [at for at in ends if text[at - 20 : at].rstrip().endswith(("Maurice", "first"))]
+    assert len(ends) >= 2
+
+
+def test_marks_that_join_words_are_no_words(tokenizer: TextTokenizer) -> None:
+    assert not is_sensible("____", 0, 4)
+    assert not is_sensible("_the_", 0, 5)
+    assert is_sensible("__init__", 0, 8)
+    text = "The value is __ and it is not known."
+    assert ranked(tokenizer, text, "__")[0] != "__"
+
+
+def in_windows(tokenizer: TextTokenizer, text: str, *wanted: str, room: int, overlap: int, **options: int) -> list[str]:
+    """The answers of a model that wants certain spans wherever a window holds them, a little less each."""
+    ranker = SpanRanker(text, **{"top_k": 1, "max_answer_len": 30, **options})
+    for window in cut_windows(
+        tokenizer, np.array([5, 6]), tokenizer.text(text), max_seq_len=room + 5, doc_stride=overlap
+    ):
+        start, end = np.zeros((2, len(window)), np.float32)
+        for number, part in enumerate(wanted):
+            at = text.index(part)
+            first = np.flatnonzero(window.text.start == at)
+            last = np.flatnonzero(window.text.end == at + len(part))
+            if len(first) and len(last):
+                start[window.offset + first[0]] = end[window.offset + last[0]] = 9 - number
+        ranker.add(window, start, end)
+    return [text[span.start : span.end] for span in ranker.ranked()]
+
+
+def test_a_window_of_punctuation_alone_has_no_answer_if_another_has_words(tokenizer: TextTokenizer) -> None:
+    text = "Eiffel built it ." + " !" * 40 + " ?" + " ." * 40
+    assert in_windows(tokenizer, text, "?", room=16, overlap=4)[0] != "?"
+    assert in_windows(tokenizer, text, "?", "Eiffel", room=16, overlap=4) == ["Eiffel"]
+    assert in_windows(tokenizer, text[16:], "?", room=16, overlap=4) == ["?"]  # there is nothing else
+
+
+def test_a_span_over_a_break_that_two_windows_hold_is_no_answer_in_either(tokenizer: TextTokenizer) -> None:
+    """The best span of the first window is one; the best one of the second is not, but is worth less."""
+    text = "It was long ago.\n- made by Ann\n- Bob made it\n- Carl sold it and then left the town for ever"
+    over = "Ann\n- Bob"
+    first = [len(next(tokenizer.text(text[: text.index(part)]))) for part in (over, "left")]
+    assert first[0] < 12 < first[1]
+    for top_k in (1, 2):
+        found = in_windows(tokenizer, text, over, "left", room=16, overlap=12, top_k=top_k)
+        assert "\n" not in "".join(found)

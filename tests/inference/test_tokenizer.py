@@ -276,3 +276,12 @@ def test_the_whole_tokenizer_goes_before_the_vocabulary(
     folder_with(tmp_path, SMALL)
     shutil.copyfile(embedded / "tokenizer.json", tmp_path / "tokenizer.json")
     assert same(tokens(TextTokenizer(tmp_path), PROSE), tokens(tokenizer, PROSE))
+
+
+@pytest.mark.parametrize("mark", ["\f", "\v", "\x1c", "\x1d", "\x1e", "\x1f", "\x85"])
+def test_what_ends_a_line_separates_words(tokenizer: TextTokenizer, mark: str) -> None:
+    """BERT's normalizer deletes these characters, as those between the pages of a PDF, and would join two words."""
+    with_space, with_mark = (next(tokenizer.text(f"by Moreau{x}In 1871")) for x in (" ", mark))
+    for name in ("ids", "start", "end", "word_start", "word_end"):
+        assert getattr(with_mark, name).tolist() == getattr(with_space, name).tolist()
+    assert tokenizer.question(f"by{mark}whom").tolist() == tokenizer.question("by whom").tolist()

@@ -19,7 +19,7 @@ from dynamic_tinybert.files import install_command
 from dynamic_tinybert.inference import AnswerStream, Settings
 from dynamic_tinybert.model import Budget, parse_budget
 from dynamic_tinybert.qa import QuestionAnswerer
-from dynamic_tinybert.runtime import Precision, Provider
+from dynamic_tinybert.runtime import Precision, Provider, check_threads, choose_precision
 
 try:
     from haystack import Document, ExtractedAnswer, component, default_from_dict, default_to_dict, logging
@@ -172,7 +172,8 @@ class ExtractiveReader:
         self.threads = threads
         self.providers = providers
         self._options()
-        self._providers()
+        choose_precision(precision, "fp32", self._providers())
+        check_threads(threads)
         self._qa: QuestionAnswerer | None = None
 
     def to_dict(self) -> dict[str, Any]:

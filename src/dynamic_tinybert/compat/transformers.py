@@ -237,13 +237,23 @@ def pipeline(
         **options: Defaults for the options of `QuestionAnsweringPipeline.__call__`.
 
     Raises:
-        TypeError: The model is a PyTorch object, or an option is unknown.
+        TypeError: The model is a PyTorch object, an option is unknown, or an option for loading is given with a model
+            that is loaded.
         ValueError: The task or the device is not supported, an option is out of range, or the model cannot be opened
             (`ModelFolderError`).
     """
     if task not in (None, TASK):
         raise ValueError(f"the task must be {TASK!r}, not {task!r:.50}: for other tasks use transformers")
     if isinstance(model, QuestionAnswerer):
+        before = {
+            "config": config, "tokenizer": tokenizer, "revision": revision, "token": token, "device": device,
+            "device_map": device_map, "dtype": dtype, "torch_dtype": torch_dtype, "model_kwargs": model_kwargs or None,
+            "precision": None if precision == "fp32" else precision, "threads": threads, "providers": providers,
+        }  # fmt: skip
+        if given := [name for name, value in before.items() if value is not None]:
+            raise TypeError(
+                f"{given[0]} is for loading a model: give it to QuestionAnswerer, not with one that is loaded"
+            )
         return QuestionAnsweringPipeline(model, **options)
     if model is not None and not isinstance(model, (str, os.PathLike)):
         raise TypeError(

@@ -65,6 +65,11 @@ class ModelFolder:
     commit: str | None = None
 
     @property
+    def is_embedded(self) -> bool:
+        """Whether it is the folder inside the package; another folder may be called `embedded`, too."""
+        return self.path == folder_of_package(EMBEDDED)
+
+    @property
     def architecture(self) -> str:
         """Transformers' class for the model, for example `BertForQuestionAnswering`."""
         return ARCHITECTURES[self.kind].model

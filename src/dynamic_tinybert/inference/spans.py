@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -153,7 +154,7 @@ class SpanRanker:
         max_answer_len: The longest answer, in tokens, before it is stretched to whole words.
         align_to_words: Whether answers are what a person would underline: stretched to whole words, numbers, addresses
             and names; with brackets and quotation marks in pairs; not across the end of a paragraph, an item or a cell;
-            not only punctuation or a stop word.
+            not only punctuation or a stop word, unless the text has nothing else.
         score_threshold: Leave out answers with less than this share of the best one's score, in [0, 1].
         handle_impossible_answer: Whether "no answer" is a candidate. Its logit is start plus end logit of [CLS], as in
             the SQuAD 2.0 baselines.
@@ -180,7 +181,8 @@ class SpanRanker:
         no_answer_threshold: float = 0.0,
         calibration: Calibration | None = None,
     ) -> None:
-        if isinstance(score_threshold, bool) or not 0 <= score_threshold <= 1:
+        number = isinstance(score_threshold, numbers.Real) and not isinstance(score_threshold, bool)
+        if not number or not 0 <= score_threshold <= 1:
             raise ValueError(f"score_threshold must be from 0 to 1, not {score_threshold!r}")
         self.null = math.inf
         self._lowest = math.log(score_threshold) if score_threshold else -math.inf  # relative to the best value
@@ -192,7 +194,11 @@ class SpanRanker:
         self._impossible = handle_impossible_answer
         self._threshold = no_answer_threshold
         self._calibration = calibration
-        self._pool = SpanPool(top_k=top_k, max_answer_len=max_answer_len, align_to_words=align_to_words)
+        self._looks = top_k > 1  # whether to look at all spans of a window, not only at its best one
+        self._pool, rest = (
+            SpanPool(top_k=top_k, max_answer_len=max_answer_len, align_to_words=align_to_words) for _ in range(2)
+        )
+        self._rest: SpanPool | None = rest if self._tidy else None  # all spans, until a window has a sensible one
 
     def add(self, window: Window, start: npt.NDArray[np.float32], end: npt.NDArray[np.float32]) -> None:
         """Add the next window of the text: see `Ranking.add`."""
@@ -201,14 +207,22 @@ class SpanRanker:
         logits = span_logits(*text_logits(window, start, end, align_to_words=self._align), self._longest)
         wanted = None
         if self._tidy:
-            if self._top_k > 1 or not self._begins_well(window, logits):
+            # Once one was looked at, all are: what is not sensible there may be in the next window, too.
+            self._looks = self._looks or not self._begins_well(window, logits)
+            if self._looks:
                 wanted = sensible(self._text, window.text, self._longest)
             window = replace(window, text=words_of_unspaced(self._text, window.text))
+        if self._rest is not None:
+            possible = logits > -np.inf
+            if np.any(possible if wanted is None else possible & wanted):
+                self._rest = None
+            else:
+                self._rest.add(window, logits, null)
         self._pool.add(window, logits, null, wanted=wanted)
 
     def ranked(self) -> list[Span]:
         """Return the best answers, best first, at most `top_k`; an empty list if the text has no tokens."""
-        found = self._chosen(self._pool.best())
+        found = self._chosen((self._rest or self._pool).best())
         total = self._pool.total
         if self._impossible and math.isfinite(self.null):
             total = float(np.logaddexp(total, -self._threshold))

@@ -17,6 +17,7 @@ from dynamic_tinybert.inference.loading import WindowError
 from dynamic_tinybert.inference.options import Progress, Settings
 from dynamic_tinybert.inference.ranking import Ranking
 from dynamic_tinybert.inference.reader import Reader
+from dynamic_tinybert.inference.tokenizer import TextTokenizer
 from dynamic_tinybert.inference.windows import Window
 from dynamic_tinybert.model import BERT_BASE, MeasuredConfig, ModelShape, macs
 
@@ -217,8 +218,14 @@ def _which(number: int | None) -> str:
     return "" if number is None else f" (number {number})"
 
 
-def check_pair(question: object, text: object, number: int | None) -> None:
-    """Check a question and a text. `number` is the index of the pair among many.
+def check_pair(question: object, text: object, number: int | None, tokenizer: TextTokenizer | None = None) -> None:
+    """Check a question and a text.
+
+    Args:
+        question: The question.
+        text: The text.
+        number: The index of the pair among many.
+        tokenizer: With it, a question without tokens is empty, too.
 
     Raises:
         TypeError: One is not a string.
@@ -228,7 +235,10 @@ def check_pair(question: object, text: object, number: int | None) -> None:
     for name, value in (("question", question), ("text", text)):
         if not isinstance(value, str):
             raise TypeError(f"a {name} must be a string, not {type(value).__name__}{which}")
-    if not str(question).strip():
+    asked = str(question)
+    # A letter or a digit always becomes a token, so few questions are tokenized here.
+    lacks_tokens = tokenizer is not None and not any(map(str.isalnum, asked)) and not len(tokenizer.question(asked))
+    if lacks_tokens or not asked.strip():
         raise EmptyQuestionError(f"the question is empty{which}")
 
 

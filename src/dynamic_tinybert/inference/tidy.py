@@ -45,11 +45,12 @@ _UNSPACED = re.compile(  # Thai, Lao, Myanmar, Khmer, Kana, Han: words have no s
     "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]"
 )
 _BREAK = re.compile(r"\n[^\S\n]*\n|[\f\t]|(?<=\s)\|(?=\s)|\n")
+_PARAGRAPH = re.compile(r"\n(?:[^\S\n]*\n)+|\f")
 _ITEM = re.compile(r"[^\S\n]*(?:[-*•‣–#>|][^\S\n]|\(?(?:\d{1,3}|[a-z])\.[^\S\n]|\((?:\d{1,3}|[a-z])\)[^\S\n])")
 _CLOSED = re.compile(rf"(?:[!?:;。！？]|{FULL_STOP})[\"'”’»)\]]*$")
 _RAGGED = 0.8  # lines of wrapped text are at least so long, relative to the longest but one
 _NARROW = 24  # characters: no text is wrapped to lines so short
-_WORD = re.compile("\\w+|[\u2600-\u27bf\U0001f000-\U0001faff]+")  # emojis say something, too
+_WORD = re.compile("[^\\W_]+(?:_+[^\\W_]+)*|[\u2600-\u27bf\U0001f000-\U0001faff]+")  # emojis say something, too
 _STOP_WORD = re.compile(
     "[Aa]n|a|[Aa]nd|[Aa]re|[Aa]s|[Aa]t|[Bb]e|[Bb]een|[Bb]ut|[Bb]y|[Ff]or|[Ff]rom|[Ii]n|[Ii]s|[Ii]ts?|[Oo]f|[Oo]n|[Oo]r|"
     "[Tt]hat|[Tt]he|[Tt]hese|[Tt]his|[Tt]hose|[Tt]o|[Ww]as|[Ww]ere|[Ww]ith"
@@ -122,7 +123,7 @@ def sensible(text: str, tokens: Tokens, longest: int) -> npt.NDArray[np.bool_]:
     """Return which spans of tokens a person could underline, `[tokens, longest]`, with indices as in `span_logits`.
 
     A span must not cross the end of a paragraph, an item of a list, a heading, a table cell or a page. It must have a
-    letter, a digit or an emoji, and be more than one stop word. If no span is so, all are.
+    letter, a digit or an emoji, and be more than one stop word.
 
     Args:
         text: The text.
@@ -146,8 +147,6 @@ def sensible(text: str, tokens: Tokens, longest: int) -> npt.NDArray[np.bool_]:
     if len(ends):
         block = np.searchsorted(ends, tokens.start, "right")
         good &= block[:, None] == block[until]
-    if not good.any():
-        good[:] = True
     if good.shape[1] < longest:
         good = np.pad(good, ((0, 0), (0, longest - good.shape[1])), constant_values=False)
     return np.asarray(good, np.bool_)
@@ -179,8 +178,9 @@ def _ends_a_line(text: str, at: int) -> bool:
     low, high = max(0, at - _REACH), at + 1 + _REACH
     if _ITEM.match(text, at + 1):
         return True
-    begin = max(low, text.rfind("\n\n", low, at) + 2, text.rfind("\f", low, at) + 1)
-    stop = min((x for x in (text.find("\n\n", at + 1, high), text.find("\f", at + 1, high)) if x >= 0), default=high)
+    begin = max([low, *(found.end() for found in _PARAGRAPH.finditer(text, low, at))])
+    after = _PARAGRAPH.search(text, at + 1, high)
+    stop = after.start() if after else high
     line = text[max(begin, text.rfind("\n", begin, at) + 1) : at].rstrip()
     following = text[at + 1 : stop].partition("\n")[0]
     if _CLOSED.search(line) or "\t" in line or "\t" in following:

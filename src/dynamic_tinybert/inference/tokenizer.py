@@ -5,6 +5,7 @@ A text is tokenized in pieces, so that memory stays bounded for any length. No t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +38,8 @@ from dynamic_tinybert.inference.loading import (
     special_tokens,
     token_names,
 )
+
+_LINE_ENDS = re.compile("[\x0b\x0c\x1c-\x1f\x85]")  # what Python splits lines at, and BERT's normalizer deletes
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,6 +101,8 @@ class TextTokenizer:
         self._tokenizer.no_padding()
         self._tokenizer.encode_special_tokens = True
         kinds = kinds_of(self._tokenizer)
+        normalizer = self._tokenizer.normalizer
+        self._joins_lines = normalizer is not None and normalizer.normalize_str("a\fb") == "ab"
         self._splits_spaces = len(set(self._encode("a b").word_ids)) > 1  # Gemma's, which mmBERT has, does not
         self._spaced = bool(kinds & {"ByteLevel", "Metaspace"}) or not self._splits_spaces  # in a token's offsets
         self._splits_punctuation = not kinds & {"Metaspace", "WhitespaceSplit"}
@@ -199,5 +204,8 @@ class TextTokenizer:
 
     def _encode(self, text: str) -> Encoding:
         # Bad JSON can contain half a surrogate pair. It is tokenized as an unknown character.
+        text = SURROGATE.sub("\ufffd", text)
+        if self._joins_lines:
+            text = _LINE_ENDS.sub(" ", text)
         with named("the tokenizer cannot read this text"):
-            return self._tokenizer.encode(SURROGATE.sub("\ufffd", text), add_special_tokens=False)
+            return self._tokenizer.encode(text, add_special_tokens=False)

@@ -104,6 +104,16 @@ def choose_precision(
     return "int8" if measured == "int8" and on_cpu and multiplies_exactly() else "fp32"
 
 
+def check_threads(threads: int | None) -> None:
+    """Check a number of threads, or None for the default.
+
+    Raises:
+        ValueError: It is out of range.
+    """
+    if threads is not None and (not isinstance(threads, int) or not 1 <= threads <= _MOST_THREADS):
+        raise ValueError(f"threads must be a number from 1 to {_MOST_THREADS}, not {threads!r}")
+
+
 class Runtime:
     """Question answering with drop-and-restore, in ONNX Runtime. Safe to use from many threads.
 
@@ -130,8 +140,7 @@ class Runtime:
     ) -> None:
         if precision not in ("fp32", "int8"):
             raise ValueError(f"precision must be 'fp32' or 'int8', not {precision!r}")
-        if threads is not None and (not isinstance(threads, int) or not 1 <= threads <= _MOST_THREADS):
-            raise ValueError(f"threads must be a number from 1 to {_MOST_THREADS}, not {threads!r}")
+        check_threads(threads)
         if isinstance(providers, str):
             raise ValueError(f"providers must be a list of execution providers, like [{providers!r}]")
         providers = list(providers or ["CPUExecutionProvider"])
