@@ -151,7 +151,10 @@ def test_pushing_again_uploads_nothing_new(hub: FakeHub, model: Path) -> None:
 
 def test_a_new_model_leaves_nothing_of_the_old_behind(hub: FakeHub, model: Path) -> None:
     """An old table or an old shard would be read beside the new weights."""
-    old = {"length_configs.json": b"{}", "vocab.txt": b"[PAD]", "model-00001-of-00002.safetensors": b"old"}
+    old = {
+        "length_configs.json": b"{}", "vocab.txt": b"[PAD]", "model-00001-of-00002.safetensors": b"old",
+        ".eval_results/squad.yaml": b"[]",
+    }  # fmt: skip
     hub.make(NAME, files={**old, "picture.png": b"png", "onnx/vocab.txt": b"theirs"})
     found = pushed(model, NAME)
     assert sorted(found["removed"]) == sorted(old)

@@ -66,3 +66,13 @@ def test_a_feature_longer_than_the_limit_is_a_batch_by_itself() -> None:
 def test_length_grouped_gives_each_feature_once() -> None:
     sampler = LengthGrouped([3, 1, 2] * 20, 8, seed=0)
     assert sorted(sampler) == list(range(60))
+
+
+@given(LENGTHS, st.integers(1, 200), st.integers(1, 5))
+def test_token_batches_of_several_processes_are_all_batches(lengths: list[int], tokens: int, processes: int) -> None:
+    shares = [TokenBatches(lengths, tokens, seed=3, process=i, processes=processes) for i in range(processes)]
+    found = [list(share) for share in shares]
+    assert {len(one) for one in found} == {len(shares[0])}  # or a process would wait for ever
+    whole = {tuple(batch) for batch in TokenBatches(lengths, tokens, seed=3)}
+    assert {tuple(batch) for one in found for batch in one} == whole
+    assert sum(map(len, found)) - len(whole) < processes

@@ -10,9 +10,9 @@ import pytest
 
 import dynamic_tinybert.train.preflight as preflight
 import dynamic_tinybert.train.run as running
-from dynamic_tinybert.train import check_recipe, read_recipe, train
+from dynamic_tinybert.train import TrainingError, check_recipe, read_recipe, train
 from dynamic_tinybert.train.logits import StoredLogits
-from support.training import write_recipe
+from support.training import write_model, write_recipe
 
 
 def test_preflight_reads_each_configuration_and_tokenizer_once(
@@ -62,3 +62,23 @@ def test_a_run_reads_stored_logits_once(
     recipe = write_recipe(tmp_path / "recipe.yaml", data, stages, student={"checkpoint": student})
     train(read_recipe(recipe), tmp_path / "run")
     assert read == [logits, logits]  # once as the start of one stage, once as what the other learns from
+
+
+def test_a_stage_is_checked_against_its_own_teacher_and_the_next_against_the_recipe_s(
+    data: dict[str, Any], embedded: Path, student: str, tmp_path: Path
+) -> None:
+    """A student of 2 layers cannot learn from the layers of 3, but from those of 4."""
+    four = write_model(tmp_path / "four", embedded, layers=4)
+    three = write_model(tmp_path / "three", embedded, layers=3)
+    first = {"stage": "prediction", "teacher": str(three), "epochs": 1}
+    second = {"stage": "intermediate", "match": "relations", "epochs": 1}
+    for teacher, fits in ((four, True), (three, False)):
+        first["teacher"] = str(three if fits else four)
+        made = write_recipe(
+            tmp_path / "r.yaml", data, [first, second], teacher=str(teacher), student={"checkpoint": student}
+        )
+        if fits:
+            check_recipe(read_recipe(made), tmp_path / "run")
+        else:
+            with pytest.raises(TrainingError, match="evenly"):
+                check_recipe(read_recipe(made), tmp_path / "run")

@@ -164,6 +164,16 @@ def test_plateau_prolonged_is_as_if_it_had_been_as_long_from_the_start(
     assert "epochs: 5" in (tmp_path / "run/recipe.yaml").read_text("utf-8")
 
 
+def test_plateau_cannot_be_prolonged_while_its_rate_rises(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rate would fall at once, and rise again."""
+    interrupt(make(epochs=3, warmup=0.3), tmp_path / "run", 12, monkeypatch)  # the last checkpoint is of step 10 of 27
+    with pytest.raises(TrainingError, match=r"epochs cannot change from 3 to 9 yet: its learning rate rises"):
+        train(make(epochs=9, warmup=0.3), tmp_path / "run", resume=True)
+    train(make(epochs=3, warmup=0.3), tmp_path / "run", resume=True)
+
+
 def test_plateau_may_come_to_its_end_earlier_but_not_in_the_past(
     make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -202,6 +202,10 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "a seed below 0": ({"seed": -1}, "seed: "),
     "a seed too great": ({"seed": 2**32}, "seed: "),
     "a seed of a half": ({"seed": 0.5}, "seed: "),
+    "a student that nothing trains": (
+        {"stages": WHOLE["stages"][:1]},
+        "no stage trains the student: add one, for example lengthdrop, or leave student out",
+    ),
     "no student": ({"student": ...}, "the stage intermediate trains a student, but the recipe has no student"),
     "a student of nothing": ({"student": {}}, "student: give either checkpoint or teacher_layers"),
     "a student of both": (

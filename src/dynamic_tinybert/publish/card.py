@@ -108,7 +108,7 @@ def evaluation_results(card: str) -> bytes | None:
         for result in _items(model.get("results")):
             task, dataset = _mapping(result.get("task")), _mapping(result.get("dataset"))
             kind = dataset.get("type")
-            right = task.get("type") == TASK and dataset.get("split", "validation") == "validation"
+            right = task.get("type") == TASK and dataset.get("split") == "validation"
             if not right or not isinstance(kind, str) or kind not in _TASKS or kind in done:
                 continue
             values = _percentages(_items(result.get("metrics")))
@@ -231,9 +231,10 @@ def _metadata_of(folder: ModelFolder, table: ConfigTable, name: str) -> dict[str
     full = next((c for c in table.choices if c.share == 1), None)
     if measured and full and full.exact_match is not None and full.f1 is not None:
         # Other data may be in the format of SQuAD too, so only these names count as SQuAD itself.
-        own = re.search(rf"squad\D{{0,3}}([12]).*\b(?:{_OF_SQUAD})", measured, re.IGNORECASE)
+        own = re.search(rf"squad\D{{0,3}}([12]).*\b({_OF_SQUAD})", measured, re.IGNORECASE)
         kind = {"1": "rajpurkar/squad", "2": "rajpurkar/squad_v2"}[own[1]] if own else "other"
-        results = [card_evaluation({"type": kind, "name": measured}, full.exact_match, full.f1)]
+        split = {"split": "validation"} if own and own[2].lower().startswith("dev") else {}
+        results = [card_evaluation({"type": kind, "name": measured, **split}, full.exact_match, full.f1)]
     family = str(folder.config.get("model_type", "bert"))
     return card_metadata(name, results, family=family, squad=any(x["dataset"]["type"] != "other" for x in results))
 

@@ -26,9 +26,8 @@ from dynamic_tinybert.folder import (
 )
 from dynamic_tinybert.model import BudgetError
 from dynamic_tinybert.publish.card import Card, complete_card, evaluation_results
-from dynamic_tinybert.publish.upload import Hub, HubModel, check_hub_name
+from dynamic_tinybert.publish.upload import RESULTS, Hub, HubModel, check_hub_name
 
-_RESULTS = ".eval_results/squad.yaml"
 _PATHS = frozenset({"_name_or_path", "name_or_path", "special_tokens_map_file", "tokenizer_file"})  # in settings
 
 
@@ -117,7 +116,7 @@ def push_model(
         files[CARD] = card.text.encode()
         results = evaluation_results(card.text)
         if results is not None:
-            files[_RESULTS] = results
+            files[RESULTS] = results
         if not card.has_figures:
             say(f"{called}: the figures in the card differ from length_configs.json: update the card")
         sizes = {file: len(x) if isinstance(x, bytes) else x.stat().st_size for file, x in files.items()}

@@ -13,6 +13,9 @@ from urllib.parse import quote
 from dynamic_tinybert.errors import one_line
 from dynamic_tinybert.folder import CARD, FETCHED, ModelFolderError, is_hub_name
 
+RESULTS = ".eval_results/squad.yaml"
+"""The file on the Hub with a model's results on SQuAD."""
+
 
 def check_hub_name(name: str) -> None:
     """Check the name of a model on the Hub.
@@ -71,11 +74,14 @@ class HubModel:
             ) from None
 
     def superseded(self, files: Mapping[str, Any]) -> list[str]:
-        """Return the model files on the Hub that are not in `files`; with them, the old model could still be loaded."""
+        """Return the files of the old model on the Hub that are not in `files`, with which it could still be loaded.
+
+        Its results count as one of them.
+        """
         return sorted(
             file
             for file in self.files - files.keys()
-            if "/" not in file and any(PurePath(file).match(pattern) for pattern in FETCHED)
+            if file == RESULTS or ("/" not in file and any(PurePath(file).match(pattern) for pattern in FETCHED))
         )
 
     def commit(self, files: Mapping[str, bytes | Path], message: str) -> str | None:

@@ -40,33 +40,45 @@ class TokenBatches(torch.utils.data.Sampler[list[int]]):  # type: ignore[misc]
     Features are sorted by length and cut into batches. Each epoch shuffles the features of equal length, and the
     batches. So every epoch has the same number of batches, and there is almost no padding.
 
+    In a distributed run, each process takes every n-th batch; a few batches come twice, so that all have equally many.
+    accelerate would leave out all batches that are not of one size.
+
     Args:
         lengths: The number of tokens of each feature.
         tokens: The most tokens of a batch, with padding; a longer feature is a batch by itself.
         seed: The seed.
+        process: The number of this process, from 0.
+        processes: The number of processes.
+
+    Attributes:
+        total: The number of batches of all processes, each counted once.
     """
 
     batch_size = 1
-    """accelerate requires this attribute of a batch sampler, but does not use it here."""
+    """accelerate requires this attribute of a batch sampler, but does not use it for one process."""
 
-    def __init__(self, lengths: Sequence[int], tokens: int, seed: int) -> None:
+    def __init__(self, lengths: Sequence[int], tokens: int, seed: int, *, process: int = 0, processes: int = 1) -> None:
+        self._process, self._processes = process, processes
         self._lengths = torch.tensor(lengths, dtype=torch.long)
         self._seed = seed
         self._epoch = 0
         self._ends = cut_batches(self._lengths.sort().values.tolist(), tokens)  # in the features by length
+        self.total = len(self._ends)
 
     def set_epoch(self, epoch: int) -> None:
         """Say which epoch comes: the loader does."""
         self._epoch = epoch
 
     def __len__(self) -> int:
-        return len(self._ends)
+        return -(-self.total // self._processes)
 
     def __iter__(self) -> Iterator[list[int]]:
         generator = _generator(self)
         mixed = torch.randperm(len(self._lengths), generator=generator)
         order = mixed[self._lengths[mixed].sort(stable=True).indices].tolist()
-        for batch in torch.randperm(len(self._ends), generator=generator).tolist():
+        batches = torch.randperm(self.total, generator=generator).tolist()
+        for place in range(self._process, len(self) * self._processes, self._processes):
+            batch = batches[place % self.total]
             yield order[self._ends[batch - 1] if batch else 0 : self._ends[batch]]
 
 

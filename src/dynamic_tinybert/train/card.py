@@ -16,7 +16,7 @@ from dynamic_tinybert.model import ModelShape
 from dynamic_tinybert.publish import PREJUDICES, SPANS_ONLY, card_evaluation, card_metadata, compose_card
 from dynamic_tinybert.squad import Version
 from dynamic_tinybert.train.output import StageResult
-from dynamic_tinybert.train.recipe import Recipe, dump_recipe, models_of
+from dynamic_tinybert.train.recipe import Recipe, dump_recipe, first_teacher
 from dynamic_tinybert.train.settings import LengthDropStage, LogitsStage, Stage
 
 _LIMITS = f"""\
@@ -43,8 +43,10 @@ _NEVER_IMPOSSIBLE = (
 )
 _IMPOSSIBLE = (
     "It has seen questions whose text holds no answer, made by asking a question of another paragraph of its article; "
-    "real ones are harder. Its confidence was calibrated on such questions, and elsewhere is a hint."
+    "real ones are harder."
 )
+_CALIBRATED = "Its confidence was calibrated on such questions, and elsewhere is a hint."
+_NOT_CALIBRATED = "Its answers have no confidence: `dynamic-tinybert calibrate` gives them one."
 _WRITTEN = (
     "It has seen questions whose text holds no answer, written by people for SQuAD 2.0's paragraphs. How often it says "
     "so on other texts is not known: `dynamic-tinybert calibrate` finds a threshold on yours."
@@ -53,6 +55,7 @@ _NO_DROPPING = (
     "It was not trained for dropping tokens: below a share of about 0.8 of the multiply-accumulates, expect it to be "
     "wrong much more often (`length_configs.json` has what was measured)."
 )
+_NOT_MEASURED = "What a smaller budget costs was not measured: it was not trained for dropping tokens."
 _DROPPING = (
     "What a smaller budget costs was measured on the data that `length_configs.json` names, and may differ on yours."
 )
@@ -67,6 +70,8 @@ def model_card(
     features: int,
     version: Version = "1.1",
     unanswerable: bool = False,
+    table: Mapping[str, Any] | None = None,
+    family: str = "bert",
 ) -> str:
     """Write a model card with `model-index` metadata.
 
@@ -78,11 +83,13 @@ def model_card(
         features: The number of windows in the training data.
         version: The version of the SQuAD file of the training data.
         unanswerable: Whether some questions of that file have no answer.
+        table: The content of `length_configs.json`, or None if the folder has none.
+        family: The architecture: `model_type` of `config.json`.
     """
     base = _base(recipe)
     dropping = any(isinstance(stage, LengthDropStage) for stage in recipe.stages)
-    table = ["| data | questions | EM | F1 |", "| --- | --- | --- | --- |"]
-    table += [
+    measured = ["| data | questions | EM | F1 |", "| --- | --- | --- | --- |"]
+    measured += [
         f"| {data} | {int(x['total']):,} | {x['exact_match']:.2f} | {x['f1']:.2f} |" for data, x in figures.items()
     ]
     done = ["| stage | steps | epochs | F1 on select, kept weights |", "| --- | --- | --- | --- |"]
@@ -92,8 +99,8 @@ def model_card(
         if isinstance(s.stage, Stage)
     ]
     limits = _LIMITS.format(
-        impossible=_WRITTEN if unanswerable else _IMPOSSIBLE if recipe.data.without_answer else _NEVER_IMPOSSIBLE,
-        dropping=_DROPPING if dropping else _NO_DROPPING,
+        impossible=_impossible(recipe, unanswerable=unanswerable, calibrated="calibration" in (table or {})),
+        dropping=(_DROPPING if dropping else _NO_DROPPING) if table else _NOT_MEASURED,
     )
     made = (
         f"Python {platform.python_version()}, PyTorch {torch.__version__}, transformers {transformers.__version__}, "
@@ -111,7 +118,7 @@ def model_card(
         "At full, windows of 384 tokens with an overlap of 128, answers of at most 30 tokens. Nothing was chosen by "
         "these data.",
         "",
-        *table,
+        *measured,
         "",
         "## How it was trained",
         "",
@@ -134,18 +141,25 @@ def model_card(
         "from Wikipedia.",
         "",
     ]
-    return compose_card(_metadata(recipe, figures, base, version), "\n".join(lines))
+    return compose_card(_metadata(recipe, figures, base, version, family), "\n".join(lines))
+
+
+def _impossible(recipe: Recipe, *, unanswerable: bool, calibrated: bool) -> str:
+    """Return what the card says of texts that hold no answer."""
+    if unanswerable:
+        return _WRITTEN
+    if not recipe.data.without_answer:
+        return _NEVER_IMPOSSIBLE
+    return f"{_IMPOSSIBLE} {_CALIBRATED if calibrated else _NOT_CALIBRATED}"
 
 
 def _base(recipe: Recipe) -> str:
-    """Return what the model started from: the student's checkpoint, or the first model that a stage names."""
-    stages = (stage for stage in recipe.stages if not isinstance(stage, LogitsStage))
-    named = (model for stage in stages for model in models_of(stage))
-    return called((recipe.student and recipe.student.checkpoint) or next(named, str(recipe.teacher)))
+    """Return the model that the recipe's began as: a checkpoint, the teacher whose layers it has, or a base model."""
+    return called((recipe.student and recipe.student.checkpoint) or str(first_teacher(recipe)))
 
 
 def _metadata(
-    recipe: Recipe, figures: Mapping[str, Mapping[str, float]], base: str, version: Version
+    recipe: Recipe, figures: Mapping[str, Mapping[str, float]], base: str, version: Version, family: str
 ) -> dict[str, Any]:
     results = [
         card_evaluation(
@@ -157,7 +171,7 @@ def _metadata(
         "license": recipe.license,
         "language": "en",
         "datasets": [_DATASETS[version]],
-        **card_metadata(recipe.name, results),
+        **card_metadata(recipe.name, results, family=family),
     }
     if is_hub_name(base):
         head["base_model"] = base

@@ -24,9 +24,9 @@ from dynamic_tinybert.train.models import (
     read_config,
     shape_of,
 )
-from dynamic_tinybert.train.recipe import Recipe, models_of
+from dynamic_tinybert.train.recipe import Recipe, first_teacher, models_of
 from dynamic_tinybert.train.schedule import check_disk
-from dynamic_tinybert.train.settings import IntermediateStage, LogitsStage, Student, StudentStage, TeacherStage
+from dynamic_tinybert.train.settings import IntermediateStage, LogitsStage, Student, TeacherStage
 from dynamic_tinybert.train.stages import check_intermediate
 from dynamic_tinybert.train.student import student_layers
 from dynamic_tinybert.train.vocabulary import Vocabulary, check_alignment
@@ -188,7 +188,7 @@ def _tokenizer_source(recipe: Recipe, models: _Models) -> str | None:
         return None
     if student.checkpoint is not None:
         return student.checkpoint if models.checkpoint(student).model_type == "mpnet" else None
-    return _first_teacher(recipe) if student.form == "mpnet" else None
+    return first_teacher(recipe) if student.form == "mpnet" else None
 
 
 def _check_tokens(recipe: Recipe, checked: CheckedRecipe, models: _Models) -> None:
@@ -222,13 +222,12 @@ def _check_stages(recipe: Recipe, models: _Models) -> tuple[Any, int]:
             teacher = models.config(stage.model)
             largest = max(largest, _parameters(teacher))
             continue
-        if stage.teacher is not None:
-            teacher = models.config(stage.teacher)
+        named = teacher if stage.teacher is None else models.config(stage.teacher)  # of this stage alone
         if student is None and recipe.student is not None:
-            student = _student_config(recipe.student, teacher, models)
+            student = _student_config(recipe.student, named, models)
             largest = max(largest, _parameters(student))
         if isinstance(stage, IntermediateStage):
-            check_intermediate(stage, student, teacher)
+            check_intermediate(stage, student, named)
         if (logits := getattr(stage, "logits", None)) is not None and not logits.is_file():
             raise TrainingError(f"there is no file of stored logits {logits}")
     return student, largest
@@ -267,17 +266,6 @@ def _teachers(recipe: Recipe) -> list[str]:
     """Return the models whose tokens must be the student's."""
     named = [model for stage in recipe.stages for model in models_of(stage)]
     return named if recipe.teacher is None else [recipe.teacher, *named]
-
-
-def _first_teacher(recipe: Recipe) -> str | None:
-    """Return the model that a student takes layers from: the one that its first stage names, or the last before it."""
-    teacher = recipe.teacher
-    for stage in recipe.stages:
-        if isinstance(stage, TeacherStage):
-            teacher = stage.model
-        elif isinstance(stage, StudentStage):
-            return stage.teacher or teacher
-    return teacher
 
 
 def _student_config(student: Student, teacher: Any, models: _Models) -> Any:

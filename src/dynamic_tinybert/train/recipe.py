@@ -83,6 +83,9 @@ class Recipe(Strict):
                 raise ValueError(
                     "teacher_layers needs a teacher: a teacher stage first, or teacher: FOLDER in the next"
                 )
+        trained = {type(stage) for stage in self.stages} - {LogitsStage}
+        if self.student is not None and trained == {TeacherStage}:
+            raise ValueError("no stage trains the student: add one, for example lengthdrop, or leave student out")
         names = self.stage_names()
         if len(set(names)) != len(names):
             raise ValueError("two stages have one name: give them names")
@@ -104,6 +107,17 @@ def models_of(stage: AnyStage) -> tuple[str, ...]:
         return stage.teachers
     named = stage.model if isinstance(stage, TeacherStage) else stage.teacher
     return () if named is None else (named,)
+
+
+def first_teacher(recipe: Recipe) -> str | None:
+    """Return the model that a student takes layers from: the one that its first stage names, or the last before it."""
+    teacher = recipe.teacher
+    for stage in recipe.stages:
+        if isinstance(stage, TeacherStage):
+            teacher = stage.model
+        elif isinstance(stage, StudentStage):
+            return stage.teacher or teacher
+    return teacher
 
 
 def read_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:

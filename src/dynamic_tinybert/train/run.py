@@ -375,6 +375,8 @@ class _Run:
             features=len(self.features),
             version=self.checked.sets.select.version,
             unanswerable=self.checked.sets.unanswerable,
+            table=table,
+            family=model.config.model_type,
         )
         write_whole(figures_file, (json.dumps(figures, indent=1) + "\n").encode())
         write_model(model.to("cpu"), source, finished, card=card, table=table)

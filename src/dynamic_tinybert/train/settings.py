@@ -265,6 +265,7 @@ class LengthDropStage(StudentStage):
         full: With the rule `single`, the share of the steps that train the full model.
         untyped: The share of these steps without `token_type_ids`. Many callers leave them out, as many model cards do.
             A model that has learned to give no answer then gives none for every text, unless it has seen such inputs.
+            An MPNet has none.
         length_drop: A random sub-model keeps a share of the tokens at each layer, drawn between 1 - `length_drop` and
             1; the smallest keeps 1 - `length_drop` at each. With the rule `single`, each step first draws its own
             value between 0 and `length_drop`. At least 0.02 of the tokens stay.

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from accelerate import PartialState
+from accelerate.data_loader import prepare_data_loader
 from accelerate.utils import broadcast_object_list
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -133,7 +134,7 @@ class StageTrainer(Trainer):  # type: ignore[misc]
         )
         items = list(enumerate(context.features))
         arguments = _arguments(stage, context)
-        self._sampler = _sampler(stage, context, max(1, arguments.world_size))
+        self._sampler = _sampler(stage, context, arguments.process_index, max(1, arguments.world_size))
         arguments.logging_steps = _logging_steps(stage, len(self._sampler))
         self._bfloat16 = arguments.bf16 and arguments.device.type == "cpu" and arguments.world_size == 1
         model.eager = self._bfloat16  # only `DropAndRestore` models use it
@@ -226,7 +227,7 @@ class StageTrainer(Trainer):  # type: ignore[misc]
         """Compute the stage's loss; raise an error if it is NaN or infinite."""
         loss = self.stage_loss(InBfloat16(model) if self._bfloat16 else model, inputs)
         if isinstance(self._sampler, TokenBatches):  # each feature has the same weight in batches of any size
-            loss = loss * (len(inputs["input_ids"]) * len(self._sampler) / len(self.context.features))
+            loss = loss * (len(inputs["input_ids"]) * self._sampler.total / len(self.context.features))
         finite = torch.isfinite(loss.detach())
         self._finite = finite if self._finite is None else self._finite & finite
         # Reading a number from a GPU waits for it, so on a GPU this happens only every few steps.
@@ -283,16 +284,21 @@ class StageTrainer(Trainer):  # type: ignore[misc]
         loader = DataLoader(
             self.train_dataset, batch_sampler=self._sampler, collate_fn=self.data_collator, pin_memory=pin
         )
-        return self.accelerator.prepare(loader)
+        if self.args.world_size == 1:
+            return self.accelerator.prepare(loader)
+        # The sampler has divided the batches already.
+        return prepare_data_loader(
+            loader, self.accelerator.device, num_processes=1, process_index=0, put_on_device=True
+        )
 
     def _get_train_sampler(self, *_: Any) -> LengthGrouped | TokenBatches:
         return self._sampler
 
 
-def _sampler(stage: Stage, context: StageContext, processes: int) -> LengthGrouped | TokenBatches:
+def _sampler(stage: Stage, context: StageContext, process: int, processes: int) -> LengthGrouped | TokenBatches:
     lengths = [len(feature) for feature in context.features]
     if stage.batch_tokens is not None:
-        return TokenBatches(lengths, stage.batch_tokens, context.seed)
+        return TokenBatches(lengths, stage.batch_tokens, context.seed, process=process, processes=processes)
     return LengthGrouped(lengths, stage.batch_size * stage.accumulate * processes, context.seed)
 
 
