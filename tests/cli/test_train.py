@@ -398,6 +398,7 @@ def test_two_processes_train_one_model(
         {"stage": "prediction", **shared, "checkpoint_steps": 2},
         {"stage": "lengthdrop", **shared, "samples": 1},
         {"stage": "lengthdrop", "name": "single", **shared, "rule": "single", "layer_drop": 0.5, "significance": 0.5},
+        {"stage": "prediction", "name": "tokens", **shared, "batch_tokens": 160},
     ]
     script = tmp_path / "both.py"
     script.write_text(
@@ -439,16 +440,16 @@ finally:
     (printed,) = [line for line in done.stdout.splitlines() if line.startswith("{")]
     assert json.loads(printed)["figures"]["confirm"]["total"] == 9
     first, second = (json.loads((tmp_path / f"seen-{rank}.json").read_text()) for rank in (0, 1))
-    assert len(first) == len(second) == 4
+    assert len(first) == len(second) == 5
     for mine, theirs in zip(first, second, strict=True):
         assert mine["weights"] == theirs["weights"]
         assert {world for world, _, _ in mine["seen"] + theirs["seen"]} == {2}
         for epoch in (0, 1):
             parts = [[i for _, e, batch in each["seen"] if e == epoch for i in batch] for each in (mine, theirs)]
-            assert not set(parts[0]) & set(parts[1]) or len(parts[0]) * 2 > 36
+            assert not set(parts[0]) & set(parts[1]) or len(parts[0]) + len(parts[1]) > 36
             assert set(parts[0]) | set(parts[1]) == set(range(max(parts[0] + parts[1]) + 1))
         assert mine["seen"][0][2] != mine["seen"][len(mine["seen"]) // 2][2]  # each epoch has its order
     assert sorted(path.name for path in (tmp_path / "run").glob("0*")) == [
-        "01-intermediate", "02-prediction", "03-lengthdrop", "04-single",
+        "01-intermediate", "02-prediction", "03-lengthdrop", "04-single", "05-tokens",
     ]  # fmt: skip
     assert quiet(QuestionAnswerer(tmp_path / "run" / "model"))("Who built it?", "It was built by Ada.").text

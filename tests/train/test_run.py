@@ -282,6 +282,11 @@ def test_a_teacher_alone_is_a_model_too(alone: Ran) -> None:
     encoded = AutoTokenizer.from_pretrained(alone.model)(QUESTION, TEXT)
     assert encoded["input_ids"][0] == (101 if model.config.model_type == "bert" else 0)
     assert not (alone.model / "length_configs.json").exists()
+    _, head, text = (alone.model / "README.md").read_text("utf-8").split("---\n", 2)
+    assert model.config.model_type in yaml.safe_load(head)["tags"]
+    words = text.partition("```yaml")[0] + text.rpartition("```")[2]
+    assert "length_configs.json" not in words  # there is none
+    assert "was calibrated" not in words
     if model.config.model_type == "bert":
         agree(quiet(QuestionAnswerer(alone.model)), torch_answerer(alone), "full")
 

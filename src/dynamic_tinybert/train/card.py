@@ -163,7 +163,9 @@ def _metadata(
 ) -> dict[str, Any]:
     results = [
         card_evaluation(
-            {"type": _DATASETS[version], "name": f"SQuAD, {data}", "split": data}, found["exact_match"], found["f1"]
+            {"type": _DATASETS[version], "name": f"SQuAD, {data}", "split": _split(recipe, data)},
+            found["exact_match"],
+            found["f1"],
         )
         for data, found in figures.items()
     ]
@@ -176,6 +178,12 @@ def _metadata(
     if is_hub_name(base):
         head["base_model"] = base
     return head
+
+
+def _split(recipe: Recipe, data: str) -> str:
+    """Return the Hub's name of the split that data are; the run's own if they are no split of the Hub."""
+    own = data == "dev" and recipe.data.dev is not None and recipe.data.dev.name.startswith("dev-v")
+    return "validation" if own else data
 
 
 def _stored(stages: Sequence[StageResult]) -> list[str]:
