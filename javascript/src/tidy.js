@@ -53,6 +53,18 @@ const NO_BEGIN = ",;:.!?"; // if white space follows
 const NO_END = ",;:";
 const OPEN = new Map(["()", "[]", "{}", "“”", "「」", "『』"].map((pair) => [...pair]));
 const CLOSE = new Map([...OPEN].map(([open, close]) => [close, open]));
+const MARKS = /[‘’‚„«»‹›<>'`*_]/gu;
+const QUOTES = [["«", "»"], ["‹", "›"], ["„", "“”"]]; // “…” is in OPEN
+const REVERSED = [["»", "«"], ["›", "‹"]]; // as in German
+const AMBIGUOUS = [ // may be an apostrophe, a letter, a decade, or mean less than: taken along, but never left out
+  [`(?<!${W})‘(?=${LETTER})`, `(?<=[^${SPACE}])’(?!${W})`],
+  [`(?<!${W})‚(?=${W})`, `(?<=[^${SPACE}])[‘’](?!${W})`],
+  [`(?<!${W})'(?=${LETTER})`, `(?<=[^${SPACE}])'(?!${W})`],
+  [`(?<!${W})<(?=[A-Za-z/])`, `(?<![${SPACE}=\\-])>`],
+  [`»(?=${W})`, `(?<=[^${SPACE}])»(?!${W})`], // as in Finnish
+].map((pair) => pair.map((pattern) => new RegExp(pattern, "uy")));
+const EMPHASIS = /[*_`]{1,5}/uy; // of Markdown: *x*, **`x`**
+const EMPHASIS_END = /(?<![*_`])[*_`]{1,5}(?=\n?$)/gu;
 
 /** Tokens of which each is a word of its own, where it is of a script without spaces between words. */
 export function wordsOfUnspaced(text, tokens) {
@@ -106,7 +118,7 @@ export function sensible(text, tokens, longest) {
   const count = tokens.length;
   const good = new Uint8Array(count * longest);
   if (!count) return good;
-  const [low, high] = [tokens.start[0], tokens.end[count - 1]];
+  const [low, high] = [tokens.wordStart[0], tokens.wordEnd[count - 1]]; // whole words, also where a window cuts one
   const words = text.matches(WORDS, low, high);
   const begins = [...words.map((word) => word.start), high + 1];
   const ends = [...words.map((word) => word.end), high + 1];
@@ -164,6 +176,7 @@ const FIRST_WORD = new RegExp(`[^${SPACE}]+`, "u");
  */
 export function wholePairs(text, start, end) {
   let [first, last] = quoted(text, start, end);
+  if (text.first(MARKS, Math.max(0, first - 1), last + 1)) [first, last] = marked(text, first, last);
   const [opened, lonely] = bracketsOf(text, first, last);
   const alone = new Set();
   for (const at of opened.reverse()) {
@@ -190,10 +203,11 @@ function beginsBadly(text, at) {
 /** The places of brackets without their partner in a span: opening ones, closing ones. */
 function bracketsOf(text, first, last) {
   const [opened, lonely] = [[], []];
-  let low = false; // „…“ is a pair, too
+  let low = false; // „…“ and „…” are pairs, too
   for (let at = first; at < last; at++) {
     const mark = text.at(at);
-    if (OPEN.has(mark) && !(mark === "“" && low)) opened.push(at);
+    if (low && "“”".includes(mark)) continue;
+    if (OPEN.has(mark)) opened.push(at);
     else if (CLOSE.has(mark)) {
       if (opened.length && OPEN.get(text.at(opened.at(-1))) === mark) opened.pop();
       else lonely.push(at);
@@ -214,6 +228,65 @@ function quoted(text, start, end) {
   if (start > 0 && text.at(start - 1) === '"') return [start - 1, end];
   if (end - start > 1 && text.at(start) === '"') return [start + 1, end];
   return end - start > 1 && text.at(end - 1) === '"' ? [start, end - 1] : [start, end];
+}
+
+/** Whether a pattern with the flag y matches at a place. */
+function matchesAt(pattern, text, at) {
+  return at >= 0 && text.first(pattern, at, text.length) !== null;
+}
+
+/** The places of a mark in a span. */
+function placesOf(marks, text, start, end) {
+  const found = [];
+  for (let at = start; at < end; at++) if (marks.includes(text.at(at))) found.push(at);
+  return found;
+}
+
+/** A span with its low, angle and single quotation marks in pairs, and without half of an emphasis. */
+function marked(text, start, end) {
+  for (const [begins, ends] of AMBIGUOUS) {
+    // Only at the ends of a span. A mark depends on its neighbours, which may be outside of it.
+    if (end - start < 2) break;
+    const [opened, closes] = [matchesAt(begins, text, start), matchesAt(ends, text, end)];
+    const [closed, opens] = [matchesAt(ends, text, end - 1), matchesAt(begins, text, start - 1)];
+    if (opened && closes && !closed) end++;
+    else if (closed && opens && !opened) start--;
+  }
+  const span = text.slice(start, end);
+  const [left, right] = [span.indexOf("«"), span.lastIndexOf("»")];
+  const german =
+    !(left >= 0 && left < right) || (text.at(start - 1) === "»" && text.at(end) === "«" && text.at(start) !== "«");
+  for (const [begins, ends] of [...QUOTES, ...(german ? REVERSED : [])]) {
+    const [opening, closing] = [placesOf(begins, text, start, end), placesOf(ends, text, start, end)];
+    const is = (marks, at) => text.at(at) !== undefined && marks.includes(text.at(at));
+    if (opening.length && !closing.some((at) => at > opening.at(-1))) {
+      if (is(ends, end)) end++;
+      else if (opening.at(-1) === start && opening.length === 1) start++;
+    }
+    if (closing.length && !opening.some((at) => at < closing[0])) {
+      if (start && is(begins, start - 1)) start--;
+      else if (closing[0] === end - 1 && !"“”".includes(text.at(end - 1))) end--; // these have rules of their own
+    }
+  }
+  return emphasized(text, start, end);
+}
+
+/** A span without half of an emphasis of Markdown, or with all of it if the span has others of its kind. */
+function emphasized(text, start, end) {
+  const [first, last] = [text.first(EMPHASIS, start, end), text.first(EMPHASIS_END, start, end)];
+  if (first && !last) {
+    const mark = [...first.text].reverse().join("");
+    if (text.slice(end, end + mark.length) === mark) {
+      return text.find(mark, first.end, end) >= 0 ? [start, end + mark.length] : [first.end, end];
+    }
+  }
+  if (last && !first) {
+    const mark = [...last.text].reverse().join("");
+    if (start >= mark.length && text.slice(start - mark.length, start) === mark) {
+      return text.find(mark, start, last.start) >= 0 ? [start - mark.length, end] : [start, last.start];
+    }
+  }
+  return [start, end];
 }
 
 /** The other bracket of a pair from a place on, in one direction; null if it is far, or another line. */

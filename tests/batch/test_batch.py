@@ -581,8 +581,18 @@ def test_a_line_that_was_corrected_since_is_not_passed_over(tmp_path: Path) -> N
         assert "error" in read(out)[0]
         assert run(source, out, resume=True, options="x").skipped == 3
         write(source, [{**named, "question": "Where?", "text": "In Paris."}, *asked(2)])
-        with pytest.raises(BatchError, match=r"has an error in its line 1, because line 1 of .* is one now"):
+        with pytest.raises(
+            BatchError, match=r"line 1 the error of a line that was no question; line 1 of .* is one now"
+        ):
             run(source, out, resume=True, options="x")
+
+
+def test_a_line_that_was_answered_and_is_no_question_now_is_noticed(tmp_path: Path) -> None:
+    source, out = tmp_path / "questions.jsonl", tmp_path / "answers.jsonl"
+    run(write(source, asked(2)), out, options="x")
+    write(source, [{"id": "q0", "question": "What is 0?"}, *asked(2)[1:]])
+    with pytest.raises(BatchError, match="does not answer 'q0', line 1"):
+        run(source, out, resume=True, options="x")
 
 
 def test_another_revision_of_a_model_is_another_run() -> None:

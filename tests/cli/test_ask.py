@@ -382,6 +382,14 @@ def test_no_answer_of_a_document_comes_after_every_answer(ask: Ask, tmp_path: Pa
     assert "(no answer: every text has no words)" in ask(QUESTION, files[0], str(tmp_path / "c.txt")).stdout
 
 
+def test_records_whose_ids_differ_as_paths_do_not_are_both_read(ask: Ask, tmp_path: Path) -> None:
+    places = {"tower": "Rome", "tower/": "Paris", "x/../tower": "Oslo"}
+    rows = [{"id": f"https://a.org/{end}", "text": f"The tower stands in {city}."} for end, city in places.items()]
+    (tmp_path / "pages.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = objects(ask(QUESTION, str(tmp_path / "pages.jsonl"), "--json", "--top-k", "9"))
+    assert {"Rome", "Paris", "Oslo"} <= {row["text"] for row in found}
+
+
 def test_a_file_that_is_given_twice_answers_once(ask: Ask, tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text(
         '{"id": "x", "text": "The tower stands in Paris."}\n{"id": "x", "text": "The tower stands in Rome."}\n'

@@ -97,4 +97,6 @@ def test_an_interrupt_while_the_command_is_imported_is_no_traceback() -> None:
 
 def test_an_equals_sign_in_the_path_of_an_index_is_no_name(tmp_path: Path) -> None:
     path = str(tmp_path / "year=2024" / "idx")
-    assert named_indexes([path, f"docs={path}", "b=rel=1"]) == {"idx": path, "docs": path, "b": "rel=1"}
+    assert named_indexes([path, f"docs={path}", "b=rel=1", "team/c=there", "./a=b/i"]) == {
+        "idx": path, "docs": path, "b": "rel=1", "team/c": "there", "i": "./a=b/i",
+    }  # fmt: skip

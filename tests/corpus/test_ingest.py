@@ -296,7 +296,7 @@ def test_a_file_and_its_records_are_removed_together(corpus: Corpus, folder: Pat
     assert len(contents(corpus)) == 6
     assert corpus.remove(f"{file}#4", f"{file}#4") == {f"{file}#4": 1}  # once
     assert corpus.status().documents == 5
-    assert corpus.remove(file, f"{file}#3") == {file: 2, f"{file}#3": 1}
+    assert corpus.remove(file, f"{file}#3") == {file: 2, f"{file}#3": 0}
     assert len(contents(corpus)) == 3
     assert corpus.add(folder).added == 1
     assert len(contents(corpus)) == 8
@@ -619,6 +619,13 @@ def test_a_document_named_in_two_ways_is_removed_once(corpus: Corpus, folder: Pa
     assert (source.documents, source.characters) == (1, sydney)
 
 
+def test_files_named_in_several_ways_are_removed_once(corpus: Corpus, folder: Path) -> None:
+    paris, cities = folder / "paris.txt", folder / "more/cities.jsonl"
+    names = [os.path.relpath(paris), str(paris), str(cities), f"{cities}#tokyo", os.path.relpath(cities), str(folder)]
+    assert list(corpus.remove(*names).values()) == [1, 0, 2, 0, 0, 2]
+    assert list(corpus.documents()) == []
+
+
 def test_a_link_to_a_folder_beside_it_adds_nothing_and_hides_no_change(tmp_path: Path, place: Path | str) -> None:
     (tmp_path / "all/v2").mkdir(parents=True)
     manual = tmp_path / "all/v2/manual.txt"
@@ -634,8 +641,10 @@ def test_a_link_to_a_folder_beside_it_adds_nothing_and_hides_no_change(tmp_path:
     linked = tmp_path / "all/current/manual.txt"
     corpus.add(linked)
     manual.write_text("The warranty ends after six years.")
-    assert corpus.add(tmp_path / "all", prune=True).replaced == 2
+    assert corpus.add(tmp_path / "all").replaced == 2
     assert {corpus.text(str(path)) for path in (manual, linked)} == {manual.read_text()}
+    assert corpus.add(tmp_path / "all", prune=True).removed == 1
+    assert [info.name for info in corpus.documents()] == [str(manual)]
 
 
 def test_a_file_that_is_a_folder_now_is_pruned(corpus: Corpus, folder: Path) -> None:

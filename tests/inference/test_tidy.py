@@ -13,7 +13,14 @@ from hypothesis import strategies as st
 from dynamic_tinybert import QuestionAnswerer
 from dynamic_tinybert.inference import SpanRanker, TextTokenizer, Tokens, cut_windows
 from dynamic_tinybert.inference.characters import whole_characters
-from dynamic_tinybert.inference.tidy import is_sensible, line_ends, stretched, whole_pairs, words_of_unspaced
+from dynamic_tinybert.inference.tidy import (
+    is_sensible,
+    line_ends,
+    sensible,
+    stretched,
+    whole_pairs,
+    words_of_unspaced,
+)
 
 
 @pytest.fixture(scope="module")
@@ -364,3 +371,12 @@ def test_a_span_over_a_break_that_two_windows_hold_is_no_answer_in_either(tokeni
     for top_k in (1, 2):
         found = in_windows(tokenizer, text, over, "left", room=16, overlap=12, top_k=top_k)
         assert "\n" not in "".join(found)
+
+
+def test_a_word_that_a_window_cuts_is_no_stop_word(tokenizer: TextTokenizer) -> None:
+    """Of "unaffableof", the window may begin with the token "of", which by itself would say nothing."""
+    text = "unaffableof"
+    tokens = next(tokenizer.text(text))
+    cut = Tokens(*(getattr(tokens, name)[-1:] for name in ("ids", "start", "end", "word_start", "word_end")))
+    assert text[cut.start[0] : cut.end[0]] == "of"
+    assert sensible(text, cut, 1).all()

@@ -92,13 +92,14 @@ def test_what_the_card_shows_runs(
     [
         ("SQuAD 1.1, the 4,790 questions of heldout-confirm", "rajpurkar/squad"),
         ("SQuAD 2.0, the 11,873 questions of dev-v2.0", "rajpurkar/squad_v2"),
+        ("SQuAD 1.1, the 5,000 questions of the other half of the articles of dev-v1.1", "rajpurkar/squad"),
         ("SQuAD 2.0, the 18 questions of our-mail", "other"),
         ("our mail", "other"),
     ],
 )
 def test_figures_are_of_the_data_they_were_measured_on(measured: Measured, data: str, kind: str) -> None:
     _, values, _ = finished(None, measured(data), license="mit")
-    split = {"split": "validation"} if "dev-v" in data else {}
+    split = {"split": "validation"} if data.endswith("questions of dev-v2.0") else {}
     assert values["model-index"][0]["results"][0]["dataset"] == {"type": kind, "name": data, **split}
 
 

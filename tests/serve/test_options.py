@@ -54,9 +54,12 @@ def test_the_face_imports_nothing_that_serves() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-@pytest.mark.parametrize("origin", ["https://a.example/", "a.example", "https://a.example/x", "https://A.example", ""])
+@pytest.mark.parametrize(
+    "origin",
+    ["https://a.example/", "a.example", "https://a.example/x", "https://A.example", "https://*.a", "https://a:", ""],
+)
 def test_an_origin_that_no_browser_sends_is_refused(origin: str) -> None:
     with pytest.raises(ValueError, match="allow-origin must be SCHEME://HOST"):
         ServeOptions.from_settings({"allow_origin": [origin]}, indexes={}, api_keys=())
-    for good in ("https://a.example", "http://localhost:3000", "*", "http://[::1]:80"):
+    for good in ("https://a.example", "http://localhost:3000", "*", "null", "http://[::1]:80"):
         assert ServeOptions.from_settings({"allow_origin": [good]}, indexes={}, api_keys=()).allow_origins == (good,)

@@ -93,9 +93,11 @@ def pass_over_answered(
         digests = head.pop("digest", None), expected.pop("digest", None)
         if not good and head == {"id": record.id} and digests[0] is None and digests[1] is not None:
             raise BatchError(
-                f"{output.path} has an error in its line {count}, because line {record.line} of {questions} was no "
-                "valid question; it is one now: name another --out"
+                f"{output.path} has in its line {count} the error of a line that was no question; line {record.line} "
+                f"of {questions} is one now: name another --out"
             )
+        if isinstance(record, BadLine) and digests[0] is not None:
+            raise _no_answer(output.path, count, record, questions)
         if json.dumps(head) != json.dumps(expected):
             raise _no_answer(output.path, count, record, questions)
         if None not in digests and digests[0] != digests[1]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -227,17 +228,13 @@ def _read(paths: Sequence[str], html: console.Html) -> list[Document]:
         console.complain("skipped", console.plain(line))
 
     found: list[Document] = []
-    seen: set[str] = set()
+    seen: Counter[str] = Counter()
     try:
         for path in paths:
             if path == "-":
                 found.append(Document("", console.read_text("-")))
             else:
-                for document in read_documents([path], reading=Reading(html=html.value), skipped=skipped):
-                    name = os.path.abspath(document.name)
-                    if name not in seen:  # a file may be given, and lie in a folder that is given, too
-                        found.append(document)
-                    seen.add(name)
+                found += read_documents([path], reading=Reading(html=html.value), skipped=skipped, seen=seen)
     except OSError as error:
         console.fail(f"{error.filename or ', '.join(paths)} cannot be read: {error.strerror or error}")
     except CorpusError as error:

@@ -287,7 +287,7 @@ def named_indexes(given: list[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for one in given:
         name, equals, directory = one.partition("=")
-        if not equals or os.path.dirname(name):  # = in a path
+        if not equals or os.path.isabs(name) or name.startswith(".") or os.path.exists(one):  # = in a path
             name, directory = Path(one).resolve().name, one
         if not name or not directory:
             fail(f"--index must be [NAME=]DIR, not {one!r}", misuse=True)

@@ -182,19 +182,27 @@ def read_documents(
     *,
     reading: Reading | None = None,
     skipped: Callable[[str], None] = warn,
+    seen: Counter[str] | None = None,
 ) -> list[Document]:
-    """Read files, and folders with everything in them: see `ask_files`.
+    """Read files, and folders with everything in them: see `ask_files`. Each file is read once, however often it comes.
+
+    Args:
+        paths: The files and folders.
+        reading: How to read files.
+        skipped: Called with one line for what cannot be read.
+        seen: How often each file came in earlier calls; such files are not read again.
 
     Raises:
         CorpusError, OSError, ImportError: See `ask_files`. A file of a folder that cannot be read is skipped instead.
     """
     found: list[Document] = []
-    seen: set[str] = set()  # a file may be given twice, and lie in a folder that is given, too
+    seen = Counter() if seen is None else seen
+    before = seen.total() - len(seen)  # how often a file came again
     names = [os.fspath(path) for path in paths]
     for path in names:
         of_path = _of_folder if os.path.isdir(path) else _of_file
         found.extend(of_path(path, reading or Reading(), skipped, seen))
-    if not found:
+    if not found and seen.total() - len(seen) == before:
         raise CorpusError(f"there is no document in {', '.join(names) or 'an empty list of paths'}")
     return found
 
@@ -232,12 +240,12 @@ def _of_document(answer: Answer, document: Document) -> FileAnswer:
     return FileAnswer(**given, document=document.name, page=document.page(answer.start) if answer.text else None)
 
 
-def _of_folder(folder: str, reading: Reading, skipped: Callable[[str], None], seen: set[str]) -> Iterator[Document]:
+def _of_folder(folder: str, reading: Reading, skipped: Callable[[str], None], seen: Counter[str]) -> Iterator[Document]:
     top = os.path.abspath(folder)
     for path, _ in find_files([folder], Counter(), lambda path, why: skipped(f"{path}: {why}")):
-        if path in seen:
+        seen[path] += 1
+        if seen[path] > 1:
             continue
-        seen.add(path)
         name = os.path.join(folder, os.path.relpath(path, top))
         try:
             yield from _extracted(path, name, reading, skipped)
@@ -245,10 +253,11 @@ def _of_folder(folder: str, reading: Reading, skipped: Callable[[str], None], se
             skipped(f"{name}: {(isinstance(error, OSError) and error.strerror) or error}")
 
 
-def _of_file(path: str, reading: Reading, skipped: Callable[[str], None], seen: set[str]) -> Iterator[Document]:
-    if (there := os.path.abspath(path)) in seen:
+def _of_file(path: str, reading: Reading, skipped: Callable[[str], None], seen: Counter[str]) -> Iterator[Document]:
+    there = os.path.abspath(path)
+    seen[there] += 1
+    if seen[there] > 1:
         return
-    seen.add(there)
     suffix = Path(path).suffix.lower()
     try:
         if suffix in KINDS and suffix not in PLAIN:

@@ -34,7 +34,7 @@ class Report:
         added: The number of new files.
         replaced: The number of files that had changed.
         unchanged: The number of files that had not changed since they were added.
-        removed: The number of files that are no longer files and were removed from the index.
+        removed: The number of files that `prune` removed from the index.
         skipped: Files, records and folders that could not be read: path and reason.
         left_out: The number of records or other parts of an unchanged file that could not be read when it was added.
         ignored: The number of files of other types, by suffix.
@@ -77,7 +77,8 @@ def add_files(
         passage_size: The most characters of a passage.
         paths: Files of known types, and folders: all their files of known types are added.
         reading: How to read files.
-        prune: Remove documents from the index if their files in these folders no longer exist.
+        prune: Remove documents from the index if their files in these folders no longer exist, or were found by
+            another path than that of a link, which the index has.
         force: Read all files again, also unchanged ones.
         progress: Called with the bytes read so far, the bytes in total, and the name of the file.
         skipped: Called with a path and the reason, as soon as something is skipped.
@@ -99,7 +100,10 @@ def add_files(
         adding = _Adding(writer, passage_size, reading or Reading(), report, skip, force=force)
         aliases: list[str] = []
         files = list(find_files(paths, report.ignored, skip, aliases))
-        files += _known_below(writer, aliases, {path for path, _ in files})
+        known = _known_below(writer, aliases, {path for path, _ in files})
+        if prune:
+            known = _without_doubles(writer, known, files, report)
+        files += known
         total, done = sum(size for _, size in files), 0
         for path, size in files:
             move = partial(_move, progress, os.path.basename(path), done, size, total)
@@ -326,6 +330,21 @@ def _known_below(writer: Writer, folders: Sequence[str], found: set[str]) -> lis
     return [(name, os.stat(name).st_size) for name in sorted(names) if name not in found and os.path.isfile(name)]
 
 
+def _without_doubles(
+    writer: Writer, known: Sequence[tuple[str, int]], files: Sequence[tuple[str, int]], report: Report
+) -> list[tuple[str, int]]:
+    """Remove the sources that are a file of `files` under another path, and return the others."""
+    there = {os.path.realpath(path) for path, _ in files} if known else set()
+    left = []
+    for path, size in known:
+        if os.path.realpath(path) in there and (source := writer.source(path)) is not None:
+            writer.remove_source(source)
+            report.removed += 1
+        else:
+            left.append((path, size))
+    return left
+
+
 def _prune(writer: Writer, tops: Sequence[str], there: set[str], report: Report) -> None:
     """Remove the sources in these folders whose files no longer exist."""
     below = tuple(os.path.join(top, "") for top in tops)
@@ -362,17 +381,19 @@ def remove(index: Index, names: Sequence[str]) -> Mapping[str, int]:
 
 
 def _remove(index: Index, writer: Writer, name: str, gone: set[str]) -> int:
-    """Remove what has this name, unless it is in `gone`; add a document to it. Return how many were removed."""
+    """Remove what has this name, and add it to `gone`. Return how many documents were removed, 0 if it was gone."""
     path = os.path.abspath(name)
     one = writer.source(name) or writer.source(path)
     sources = [one] if one else [s for s in writer.sources() if s.name.startswith(os.path.join(path, ""))]
+    # An earlier name may have removed some of them.
+    known = [found for source in sources if (found := writer.source(source.name))]
+    for source in known:
+        writer.remove_source(source)
+        gone.add(source.name)
     if sources:
-        known = [writer.source(source.name) for source in sources]  # an earlier name may have changed them
-        for source in sources:
-            writer.remove_source(source)
-        return sum(source.documents for source in known if source)
+        return sum(source.documents for source in known)
     for document in dict.fromkeys((name, path)):
-        if document in gone:
+        if document in gone or document.rpartition("#")[0] in gone:
             return 0
         if next(index.document(document), None) is not None:
             writer.remove_document(document)

@@ -133,7 +133,7 @@ def sensible(text: str, tokens: Tokens, longest: int) -> npt.NDArray[np.bool_]:
     n = len(tokens)
     if not n:
         return np.ones((n, longest), np.bool_)
-    low, high = int(tokens.start[0]), int(tokens.end[-1])
+    low, high = int(tokens.word_start[0]), int(tokens.word_end[-1])  # whole words, also where a window cuts one
     words = [(m.start(), m.end(), bool(_STOP_WORD.fullmatch(m[0]))) for m in _WORD.finditer(text, low, high)]
     begin, end = (np.array([word[side] for word in words] + [high + 1], np.int64) for side in (0, 1))
     stops = np.array([word[2] for word in words] + [False])

@@ -169,7 +169,7 @@ class TextTokenizer:
         return str(self._tokenizer.decode(list(ids)))
 
     def to_json(self) -> str:
-        """Return the content of a `tokenizer.json` that tokenizes as this does."""
+        """Return the content of a `tokenizer.json` that tokenizes as this does, but for the rare `_LINE_ENDS`."""
         return str(self._tokenizer.to_str())
 
     def text(self, text: str) -> Iterator[Tokens]:

@@ -34,6 +34,7 @@ SPANS_ONLY: Final = """\
 _BLOCK: Final = re.compile(
     r"\A(\ufeff?\s*---\r?\n)(.*?)^(---[ \t]*(?:\r?\n|\Z))", re.DOTALL | re.MULTILINE
 )  # the same rule as on the Hub
+_ALL_OF_DEV: Final = re.compile(r"SQuAD ([12])\.\d, the [\d,]+ questions of dev-v\1\.\d")  # not a part of it
 _OF_SQUAD: Final = r"dev-v[12]|train-v[12]|heldout-(?:select|confirm)"
 _FENCED: Final = re.compile(r"^(```|~~~).*?^\1", re.DOTALL | re.MULTILINE)
 _MARK: Final = re.compile(r"\n<!-- Written by dynamic-tinybert push[^\n]* sha256:([0-9a-f]{64}) -->\n\Z")
@@ -231,9 +232,9 @@ def _metadata_of(folder: ModelFolder, table: ConfigTable, name: str) -> dict[str
     full = next((c for c in table.choices if c.share == 1), None)
     if measured and full and full.exact_match is not None and full.f1 is not None:
         # Other data may be in the format of SQuAD too, so only these names count as SQuAD itself.
-        own = re.search(rf"squad\D{{0,3}}([12]).*\b({_OF_SQUAD})", measured, re.IGNORECASE)
+        own = re.search(rf"squad\D{{0,3}}([12]).*\b(?:{_OF_SQUAD})", measured, re.IGNORECASE)
         kind = {"1": "rajpurkar/squad", "2": "rajpurkar/squad_v2"}[own[1]] if own else "other"
-        split = {"split": "validation"} if own and own[2].lower().startswith("dev") else {}
+        split = {"split": "validation"} if own and _ALL_OF_DEV.fullmatch(measured) else {}
         results = [card_evaluation({"type": kind, "name": measured, **split}, full.exact_match, full.f1)]
     family = str(folder.config.get("model_type", "bert"))
     return card_metadata(name, results, family=family, squad=any(x["dataset"]["type"] != "other" for x in results))

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from dynamic_tinybert.model import Budget
 
 
-_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/?#@A-Z]+")  # as browsers send it
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(?:\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::[0-9]+)?|null|\*")  # as browsers send it
 
 
 @dataclass(frozen=True)
@@ -146,8 +146,10 @@ class ServeOptions:
         from dynamic_tinybert.model import parse_budget
 
         for origin in settings.get("allow_origin") or ():
-            if origin != "*" and not _ORIGIN.fullmatch(origin):
-                raise ValueError(f"allow-origin must be SCHEME://HOST[:PORT] without a path, or *, not {origin!r:.100}")
+            if not _ORIGIN.fullmatch(origin):
+                raise ValueError(
+                    f"allow-origin must be SCHEME://HOST[:PORT] in ASCII without a path, null or *, not {origin!r:.90}"
+                )
         given = {name: setting.default for name, setting in SETTINGS.items()} | dict(settings)
         options = {option.name: given[option.name] for option in fields(cls) if option.name in given}
         options |= {

@@ -163,7 +163,7 @@ def _metadata(
 ) -> dict[str, Any]:
     results = [
         card_evaluation(
-            {"type": _DATASETS[version], "name": f"SQuAD, {data}", "split": _split(recipe, data)},
+            {"type": _DATASETS[version], "name": f"SQuAD, {data}", "split": _split(recipe, data, version)},
             found["exact_match"],
             found["f1"],
         )
@@ -180,10 +180,10 @@ def _metadata(
     return head
 
 
-def _split(recipe: Recipe, data: str) -> str:
-    """Return the Hub's name of the split that data are; the run's own if they are no split of the Hub."""
-    own = data == "dev" and recipe.data.dev is not None and recipe.data.dev.name.startswith("dev-v")
-    return "validation" if own else data
+def _split(recipe: Recipe, data: str, version: Version) -> str:
+    """Return the Hub's name of the split that data are; the run's own if they are not a whole split of the Hub."""
+    file = recipe.data.dev.name.removesuffix(".gz") if data == "dev" and recipe.data.dev is not None else ""
+    return "validation" if file == f"dev-v{version}.json" and recipe.data.report_limit is None else data
 
 
 def _stored(stages: Sequence[StageResult]) -> list[str]:

@@ -16,7 +16,7 @@ from typing import BinaryIO, Literal, TypeAlias
 from dynamic_tinybert.corpus.errors import UnreadableError
 from dynamic_tinybert.files import NoTextError, UndecodableError, encodable, text_blocks
 
-_VERSION = 5  # raise it when the readers produce another text from the same file
+_VERSION = 4  # raise it when the readers produce another text from the same file
 _LONGEST_TITLE = 300
 _GROWN = 1 << 26  # bytes that a file may grow while it is read
 CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufffe\uffff]")
@@ -87,6 +87,7 @@ class Reading:
         """Return a short text that changes if an option changes that affects how the file is read."""
         suffix = path.suffix.lower()
         encoding = codecs.lookup(self.encoding or "utf-8").name
+        encoding += "" if encoding == "utf-8" else " if not utf-8"
         if suffix in (".pdf", ".docx"):
             return json.dumps([_VERSION])
         if suffix in (".jsonl", ".ndjson"):
@@ -157,8 +158,8 @@ def encoding_of(file: BinaryIO, reading: Reading) -> str | None:
     Raises:
         OSError: The file cannot be read.
     """
-    if reading.encoding is None:
-        return None
+    if reading.encoding is None or not file.seekable():
+        return reading.encoding
     decoder, ascii_only, most, done = codecs.getincrementaldecoder("utf-8")(), True, most_bytes(file), 0
     try:
         while block := file.read(1 << 20):
