@@ -1,4 +1,4 @@
-// Ranked spans equal those of the Python package, for logits that are not a model's. tests/javascript/test_node.py
+// Ranked spans equal those of the Python package, for logits that are not a model's. tests/inference/test_javascript.py
 // writes the cases.
 
 import assert from "node:assert/strict";
@@ -11,7 +11,7 @@ import { TextTokenizer } from "../src/tokenizer.js";
 import { cutWindows } from "../src/windows.js";
 import { CASES, TOKENIZER, read } from "./files.js";
 
-test("spans of random logits equal Python's", { skip: !CASES && "run by tests/javascript" }, () => {
+test("spans of random logits equal Python's", { skip: !CASES && "run by tests/inference/test_javascript.py" }, () => {
   const tokenizer = new TextTokenizer(read(TOKENIZER));
   const model = read(`${CASES}/answering.json`);
   const cases = read(`${CASES}/spans.json`);

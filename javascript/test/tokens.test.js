@@ -1,4 +1,4 @@
-// Tokens, and where they are, equal those of the Python package. tests/javascript/test_node.py writes the cases.
+// Tokens, and where they are, equal those of the Python package. tests/inference/test_javascript.py writes the cases.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -7,7 +7,7 @@ import { Text } from "../src/text.js";
 import { TextTokenizer } from "../src/tokenizer.js";
 import { CASES, TOKENIZER, read } from "./files.js";
 
-test("tokens of generated strings equal Python's", { skip: !CASES && "run by tests/javascript" }, () => {
+test("tokens of generated strings equal Python's", { skip: !CASES && "run by tests/inference/test_javascript.py" }, () => {
   const tokenizer = new TextTokenizer(read(TOKENIZER));
   const cases = read(`${CASES}/tokens.json`);
   assert.ok(cases.length > 100);

@@ -1,10 +1,14 @@
-"""The JavaScript package in Node.js: its tokens and its ranking are those of the Python package."""
+"""The JavaScript package in Node.js: its tokens and its ranking are those of the Python package.
+
+This needs Node.js, but nothing from npm: tests/javascript has what does.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import random
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -13,7 +17,9 @@ import numpy as np
 import pytest
 
 from dynamic_tinybert import QuestionAnswerer
+from dynamic_tinybert.folder import open_folder
 from dynamic_tinybert.inference import TextTokenizer
+from dynamic_tinybert.publish import save_onnx_folder
 from support.javascript import NAMES, PACKAGE
 from support.scripts import assigned, documents, strings_of_scripts
 
@@ -84,7 +90,15 @@ def span_case(qa: QuestionAnswerer, text: str, chance: random.Random) -> dict[st
 
 
 @pytest.fixture(scope="module")
-def cases(qa: QuestionAnswerer, exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def node() -> str:
+    found = shutil.which("node")
+    if found is None:
+        pytest.skip("no Node.js in PATH: apt-get install nodejs")
+    return found
+
+
+@pytest.fixture(scope="module")
+def cases(qa: QuestionAnswerer, node: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What Python computes, for the tests in javascript/test."""
     folder, chance = tmp_path_factory.mktemp("cases"), random.Random(0)
     (folder / "tokens.json").write_text(json.dumps(token_cases(qa.reader.tokenizer)), "utf-8")
@@ -92,7 +106,8 @@ def cases(qa: QuestionAnswerer, exported: Path, tmp_path_factory: pytest.TempPat
     spans = [span_case(qa, text, chance) for text in texts]
     spans.append(span_case(qa, "".join(documents(60, seed=3, longest=1200)), chance))
     (folder / "spans.json").write_text(json.dumps(spans), "utf-8")
-    (folder / "answering.json").write_bytes((exported / "fp32" / "answering.json").read_bytes())
+    save_onnx_folder(open_folder(), folder / "exported", precision="fp32")
+    (folder / "answering.json").write_bytes((folder / "exported" / "answering.json").read_bytes())
     return folder
 
 
