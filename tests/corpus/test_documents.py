@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dynamic_tinybert import CorpusError, FileAnswer, QuestionAnswerer, ask_files
-from dynamic_tinybert.corpus import UnreadableError, read_documents
+from dynamic_tinybert.corpus import Reading, UnreadableError, read_documents
 from support.formats import pdf
 
 QUESTION = "Where is the tower?"
@@ -119,3 +119,14 @@ def test_options_and_the_question_are_checked_before_anything_is_read(tmp_path: 
     (tmp_path / "some.txt").write_text("It is in Paris.")
     with pytest.raises(ValueError, match=r"the question is empty$"):
         ask_files("\u200b", tmp_path / "some.txt", qa=qa)
+
+
+def test_a_named_file_is_read_in_the_encoding_that_its_folder_is(qa: QuestionAnswerer, tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_bytes("The café was opened by Renée Dupré in 1931.".encode("latin-1"))
+    for given in (path, tmp_path):
+        found = ask_files("Who opened the café?", given, qa=qa, reading=Reading(encoding="latin-1"))
+        assert found.text == "Renée Dupré"
+    path.write_bytes("Le café".encode("utf-16-le"))
+    with pytest.raises(UnreadableError, match=r"a\.txt is not text: it contains NUL bytes"):
+        ask_files("Who opened the café?", path, qa=qa, reading=Reading(encoding="latin-1"))

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from dynamic_tinybert import Corpus, QuestionAnswerer, ask_passages
-from dynamic_tinybert.corpus import PassageAnswer
+from dynamic_tinybert.corpus import PassageAnswer, answering
 from dynamic_tinybert.corpus.given import text_of
 
 PASSAGES = [
@@ -132,3 +132,29 @@ def test_what_makes_no_sense_is_refused(
 def test_a_question_without_words_is_refused(qa: QuestionAnswerer) -> None:
     with pytest.raises(ValueError, match="empty"):
         ask_passages("  ", PASSAGES, qa=qa)
+
+
+LIGHTHOUSES = [
+    "The lighthouse of Graz was built by Odo Lind. The lighthouse of Lyon was built by Ida Falk.",
+    "The harbour is named after Erik Holm.",
+]
+
+
+def test_a_second_answer_of_a_passage_gets_nothing_from_its_best_one(qa: QuestionAnswerer) -> None:
+    """Ida Falk is no answer, but stands beside the right one; Erik Holm is, a little."""
+    question = "Who built the lighthouse of Graz?"
+    for top_k in (2, 3):
+        found = ask_passages(question, LIGHTHOUSES, qa=qa, ranked=False, top_k=top_k)
+        assert [answer.text for answer in found][:2] == ["Odo Lind", "Erik Holm"]
+        assert found[0].score > 10 * found[1].score
+    alone = ask_passages(question, LIGHTHOUSES, qa=qa, ranked=False)
+    assert (alone.text, alone.confidence) == (found[0].text, found[0].confidence)
+
+
+def test_answers_that_there_is_no_time_to_improve_stay(qa: QuestionAnswerer, monkeypatch: pytest.MonkeyPatch) -> None:
+    builders = {"Lyon": "Odo Lind", "Graz": "Clara Voss", "Oslo": "Agnes Moreau", "Bern": "Ida Falk"}
+    mills = [f"The mill of {city} was built by {name}." for city, name in builders.items()]
+    monkeypatch.setattr(answering.Asking, "_affordable", lambda self, best: best[:1])
+    found = ask_passages("Who built the mill?", mills, qa=qa, ranked=False, top_k=4, max_latency_ms=1e6)
+    assert {answer.text for answer in found} == set(builders.values())
+    assert (found[0].spent.read, found[0].spent.read_again) == (4, 1)

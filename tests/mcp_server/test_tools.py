@@ -15,6 +15,7 @@ from mcp import Client
 
 from dynamic_tinybert.corpus import Corpus
 from dynamic_tinybert.mcp import Library, RequestError, Shelf, create_server
+from dynamic_tinybert.mcp.library import _page
 from dynamic_tinybert.qa import QuestionAnswerer
 
 TOOLS = ["ask", "find", "list", "read"]
@@ -101,6 +102,14 @@ def test_ask_quotes_the_document(library: Library, documents: Path) -> None:
     assert best["sentence"] == "The tower stands in Paris, on the Champ de Mars."
     assert 0.05 <= best["confidence"] <= 1
     assert best["page"] is None
+
+
+def test_a_record_that_is_named_as_a_pdf_has_no_page(tmp_path: Path) -> None:
+    """Records of what somebody extracted are often named after their files."""
+    (tmp_path / "rows.jsonl").write_text(json.dumps({"id": "manual.pdf", "text": "A ferry.\fIt costs 12 crowns."}))
+    corpus = Corpus(tmp_path / "index")
+    corpus.add(tmp_path / "rows.jsonl")
+    assert _page(corpus, str(tmp_path / "rows.jsonl#manual.pdf"), 15) is None
 
 
 def test_ask_gives_the_page_of_a_pdf(library: Library) -> None:

@@ -136,9 +136,11 @@ def export(
     onnx = format_ == Format.onnx_file
     if target.is_file() and not onnx:
         console.fail(f"{target} is a file: give a new folder, or a file that ends in .onnx")
+    if target.is_dir() and onnx:
+        console.fail(f"{target} is a folder: give a file that ends in .onnx")
     there = target.is_symlink() or target.is_file() or (target.is_dir() and any(target.iterdir()))
     if there and not force:
-        console.fail(f"{target} already exists; --force overwrites it if it is a model")
+        console.fail(f"{target} already exists; --force overwrites it{'' if onnx else ' if it is a model'}")
     if onnx:
         target.parent.mkdir(parents=True, exist_ok=True)
         export_onnx(folder.shape, folder.weights, target)

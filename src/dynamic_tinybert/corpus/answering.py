@@ -220,10 +220,15 @@ class Asking:
             if plan.stops and self._settled(coarse, hits[read:]):
                 break
         chosen: Sequence[_Candidate] = []
+        left: list[_Candidate] = []
         if plan.coarse != plan.fine:
             best = sorted(_best_of_passages(coarse), key=lambda c: -c.value)
-            chosen = self._affordable(best[: max(_AGAIN, plan.answers)])
-        final = self._again(question, chosen) if chosen else coarse
+            wanted = best[: max(_AGAIN, plan.answers)]
+            chosen = self._affordable(wanted)
+            if len(chosen) < len(wanted):  # the answers that there is no time to improve stay
+                again = {_key(c.hit) for c in chosen}
+                left = [c for c in coarse if _key(c.hit) not in again]
+        final = [*self._again(question, chosen), *left] if chosen else coarse
         return self._answers(final, retrieved=len(hits), read=read, again=len(chosen))
 
     def _chunks(self, hits: Sequence[Hit]) -> Iterator[Sequence[Hit]]:
@@ -286,10 +291,15 @@ class Asking:
         return candidates
 
     def _again(self, question: str, chosen: Sequence[_Candidate]) -> list[_Candidate]:
-        """Predict again on passages; the new value of a candidate is the mean of both rounds."""
+        """Predict again on passages.
+
+        The new value of a passage's best candidate is the mean of both rounds. Its other candidates move as far, so
+        they get nothing from the best one.
+        """
         first = {_key(c.hit): c.value for c in chosen}
         read = self._read(question, [c.hit for c in chosen], self._plan.fine)
-        return [replace(c, value=(c.value + first[_key(c.hit)]) / 2) for c in read]
+        best = {_key(c.hit): c.value for c in _best_of_passages(read)}
+        return [replace(c, value=c.value + (first[_key(c.hit)] - best[_key(c.hit)]) / 2) for c in read]
 
     def _settled(self, candidates: Sequence[_Candidate], unread: Sequence[Hit]) -> bool:
         """Return whether the remaining passages are unlikely to change the wanted answers."""

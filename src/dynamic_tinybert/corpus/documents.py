@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +20,8 @@ from dynamic_tinybert.corpus.formats import (
     Reading,
     Span,
     check_beginning,
+    decoded,
+    encoding_of,
     endless,
     most_bytes,
     read,
@@ -266,6 +269,13 @@ def _of_file(path: str, reading: Reading, skipped: Callable[[str], None], seen: 
         content = _content(path)
     except UnreadableError as error:
         raise UnreadableError(f"{path} {error}") from None
+    if reading.encoding is not None:
+        file = io.BytesIO(content)
+        try:
+            yield Document(path, "".join(decoded(file, encoding_of(file, reading))))
+        except UnreadableError as error:
+            raise UnreadableError(f"{path} {error}") from None
+        return
     try:
         yield Document(path, decode_text(content, path))
     except NoTextError as error:

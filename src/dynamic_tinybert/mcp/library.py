@@ -6,7 +6,6 @@ import contextlib
 import itertools
 import logging
 import math
-import os
 import re
 import threading
 from collections import Counter
@@ -14,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dynamic_tinybert.corpus import Corpus, CorpusError, Passage, ask_passages
+from dynamic_tinybert.corpus import Corpus, CorpusError, Passage, ask_passages, is_paged
 from dynamic_tinybert.errors import DynamicTinyBertError
 from dynamic_tinybert.mcp.results import (
     Answers,
@@ -294,7 +293,7 @@ def _quoted(shelf: Shelf, answer: Any, document: str, title: str, start: int, en
 
 def _page(corpus: Corpus, document: str, at: int) -> int | None:
     """Return the page of a character in a PDF, from 1; None for other documents."""
-    if os.path.splitext(document)[1].lower() != ".pdf":
+    if not is_paged(document):
         return None
     before = itertools.takewhile(lambda each: each.start < at, corpus.index.document(document))
     return 1 + sum(each.text.count("\f", 0, at - each.start) for each in before)
