@@ -120,6 +120,8 @@ def test_average_is_kept_unless_the_best_checkpoint_is_better_by_a_standard_erro
     train(make(average=True, select_questions=questions), tmp_path / "run")
     assert len(seen) == 7
     assert same({k: v for k, v in seen[6 if kept else 5].items() if "position_ids" not in k}, weights(tmp_path / "run"))
+    other = load_file(tmp_path / "run/01-prediction/other/model.safetensors")
+    assert same({k: v for k, v in seen[5 if kept else 6].items() if "position_ids" not in k}, other)
     assert not same(seen[5], seen[6])
     figures = json.loads((tmp_path / "run/01-prediction/result.json").read_text("utf-8"))["figures"]
     assert figures["f1"] == (figure if kept else 50.06)

@@ -343,6 +343,10 @@ class _Run:
             try:
                 write_curve(folder, trainer.state.log_history)
                 result.write(folder)
+                if trainer.mean.count:  # what was not kept may be the better part of another mean
+                    trainer.mean.swap()
+                    write_model(trainer.model, tokenizer, folder / "other")
+                    trainer.mean.swap()
                 write_model(trainer.model, tokenizer, folder / "model")
             except (OSError, SafetensorError, RuntimeError) as error:
                 raise explain_write_error(error, folder) from error

@@ -196,6 +196,8 @@ class StageTrainer(Trainer):  # type: ignore[misc]
     def _choose_average(self) -> None:
         """Use the mean of the weights, unless the best checkpoint, which the model holds now, is clearly better.
 
+        Afterwards, `mean` holds the weights that are not used.
+
         The best of many evaluations is overestimated, since it is chosen for its figure; the mean is evaluated once. So
         it may be worse by one standard error of a difference, after a rule of Breiman et al. (1984) for trees.
         """
