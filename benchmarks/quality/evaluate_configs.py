@@ -11,6 +11,7 @@ OUTPUT.json already is not measured again, so that a run can be stopped and goes
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 from benchmarks.common import Progress, argument_parser, heading, table, write_gzip, write_page
@@ -38,6 +39,8 @@ def main() -> None:
     figures = args.output.with_suffix(".json")
     say = Progress()
     rows = json.loads(figures.read_text("utf-8")) if figures.is_file() else {}
+    if unknown := sorted(set(args.only or ()) - {choice.name for choice in qa.table.choices}):
+        sys.exit(f"the table of {args.model} has no configuration {unknown[0]}")
     for choice in qa.table.choices:
         if choice.name in rows or (args.only and choice.name not in args.only):
             continue
