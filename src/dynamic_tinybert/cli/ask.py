@@ -166,13 +166,15 @@ def ask(
         if as_json:
             places: dict[str, Any] = {}
             if boxes:
+                why = None
                 try:
                     places["boxes"] = [asdict(box) for box in answer.source.boxes()]
                 except UnreadableError as error:
-                    console.complain("error", str(error))
-                    places["boxes"], unplaced = None, True
+                    why = str(error)
                 except OSError as error:
-                    console.complain("error", f"{error.filename} cannot be read: {error.strerror or error}")
+                    why = f"{error.filename} cannot be read: {error.strerror or error}"
+                if why is not None:
+                    console.complain("error", why)
                     places["boxes"], unplaced = None, True
             console.print_json(answer.row | places)
         else:

@@ -67,15 +67,13 @@ def _walk(top: str, skip: Callable[[str, str], None], aliases: list[str]) -> Ite
             seen.add((status.st_dev, status.st_ino))
             with os.scandir(folder) as entries:
                 there = [e for e in sorted(entries, key=lambda e: e.name) if not e.name.startswith(".")]
-                folders = [entry.name for entry in there if _is_folder(entry)]
-                linked = {entry.name for entry in there if entry.is_symlink()}
+                folders = {entry.name: entry.is_symlink() for entry in there if _is_folder(entry)}
         except OSError as error:
             skip(folder, error.strerror or str(error))
             continue
-        inside = set(folders)
-        yield folder, [entry.name for entry in there if entry.name not in inside]
-        links += [os.path.join(folder, name) for name in folders if name in linked]
-        waiting += [os.path.join(folder, name) for name in reversed(folders) if name not in linked]
+        yield folder, [entry.name for entry in there if entry.name not in folders]
+        links += [os.path.join(folder, name) for name, linked in folders.items() if linked]
+        waiting += [os.path.join(folder, name) for name, linked in reversed(folders.items()) if not linked]
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -266,18 +266,12 @@ def _of_file(path: str, reading: Reading, skipped: Callable[[str], None], seen: 
         if suffix in KINDS and suffix not in PLAIN:
             yield from _extracted(path, path, reading, skipped)
             return
-        content = _content(path)
+        file = io.BytesIO(_content(path))
+        text = None if reading.encoding is None else "".join(decoded(file, encoding_of(file, reading)))
     except UnreadableError as error:
         raise UnreadableError(f"{path} {error}") from None
-    if reading.encoding is not None:
-        file = io.BytesIO(content)
-        try:
-            yield Document(path, "".join(decoded(file, encoding_of(file, reading))))
-        except UnreadableError as error:
-            raise UnreadableError(f"{path} {error}") from None
-        return
     try:
-        yield Document(path, decode_text(content, path))
+        yield Document(path, decode_text(file.getvalue(), path) if text is None else text)
     except NoTextError as error:
         raise UnreadableError(str(error)) from None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import numbers
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -195,10 +196,9 @@ class SpanRanker:
         self._threshold = no_answer_threshold
         self._calibration = calibration
         self._looks = top_k > 1  # whether to look at all spans of a window, not only at its best one
-        self._pool, rest = (
-            SpanPool(top_k=top_k, max_answer_len=max_answer_len, align_to_words=align_to_words) for _ in range(2)
-        )
-        self._rest: SpanPool | None = rest if self._tidy else None  # all spans, until a window has a sensible one
+        pool = partial(SpanPool, top_k=top_k, max_answer_len=max_answer_len, align_to_words=align_to_words)
+        self._pool = pool()
+        self._rest = pool() if self._tidy else None  # all spans, until a window has a sensible one
 
     def add(self, window: Window, start: npt.NDArray[np.float32], end: npt.NDArray[np.float32]) -> None:
         """Add the next window of the text: see `Ranking.add`."""

@@ -234,7 +234,7 @@ def _metadata_of(folder: ModelFolder, table: ConfigTable, name: str) -> dict[str
         # Other data may be in the format of SQuAD too, so only these names count as SQuAD itself.
         own = re.search(rf"squad\D{{0,3}}([12]).*\b(?:{_OF_SQUAD})", measured, re.IGNORECASE)
         kind = {"1": "rajpurkar/squad", "2": "rajpurkar/squad_v2"}[own[1]] if own else "other"
-        split = {"split": "validation"} if own and _ALL_OF_DEV.fullmatch(measured) else {}
+        split = {"split": "validation"} if _ALL_OF_DEV.fullmatch(measured) else {}
         results = [card_evaluation({"type": kind, "name": measured, **split}, full.exact_match, full.f1)]
     family = str(folder.config.get("model_type", "bert"))
     return card_metadata(name, results, family=family, squad=any(x["dataset"]["type"] != "other" for x in results))

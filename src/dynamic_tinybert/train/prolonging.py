@@ -40,14 +40,13 @@ def prolongs(was: Recipe, now: Recipe, output: Path) -> bool:
     for number, before, after, name in changed:
         done, spent = _done(output / f"{number + 1:02d}-{name}", before)
         then = spent / _length(after)
+        what = "epochs" if before.epochs is not None else "minutes"
         if spent and min(done, then) < before.warmup:
-            what = "epochs" if before.epochs is not None else "minutes"
             raise TrainingError(
                 f"{name}: {what} cannot change from {_length(before):g} to {_length(after):g} yet: its learning rate "
                 f"rises over the first {before.warmup:.0%} of either; resume with {what}: {_length(before):g}"
             )
         if max(done, then) > 1 - COOLDOWN:
-            what = "epochs" if before.epochs is not None else "minutes"
             raise TrainingError(
                 f"{name}: {what} cannot change from {_length(before):g} to {_length(after):g}: its learning rate "
                 f"{'has begun to fall' if done > 1 - COOLDOWN else 'would have begun to fall before'}; resume with "

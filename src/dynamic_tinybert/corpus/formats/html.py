@@ -17,6 +17,7 @@ from dynamic_tinybert.corpus.formats.reading import (
     decoded,
     encoding_of,
     is_encoding,
+    is_utf8,
 )
 
 _LARGEST_HTML = 64 << 20  # bytes; the tree takes about 25 times as much memory
@@ -106,22 +107,13 @@ def _row(cells: list[str]) -> str:
 
 def _markup(data: bytes, reading: Reading, complain: Complain) -> str:
     declared = _declared_encoding(data)
-    if declared is None or _is_utf8(data):
-        encoding = "utf-8" if declared else encoding_of(io.BytesIO(data), reading)
-        return "".join(decoded(io.BytesIO(data), encoding))
-    markup = "".join(decoded(io.BytesIO(data), declared, "replace"))
+    file = io.BytesIO(data)
+    if declared is None or is_utf8(file):
+        return "".join(decoded(file, "utf-8" if declared else encoding_of(file, reading)))
+    markup = "".join(decoded(file, declared, "replace"))
     if "\ufffd" in markup:
         complain(f"has bytes that are not text in {declared.upper()}")
     return markup
-
-
-def _is_utf8(data: bytes) -> bool:
-    """Return whether bytes are UTF-8 with non-ASCII characters: ASCII bytes may be text in another encoding."""
-    try:
-        data.decode()
-    except UnicodeDecodeError:
-        return False
-    return not data.isascii()
 
 
 def _declared_encoding(data: bytes) -> str | None:

@@ -160,6 +160,15 @@ def encoding_of(file: BinaryIO, reading: Reading) -> str | None:
     """
     if reading.encoding is None or not file.seekable():
         return reading.encoding
+    return "utf-8" if is_utf8(file) else reading.encoding
+
+
+def is_utf8(file: BinaryIO) -> bool:
+    """Return whether a file is UTF-8 with characters beyond ASCII; it is open at its beginning, and again afterwards.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
     decoder, ascii_only, most, done = codecs.getincrementaldecoder("utf-8")(), True, most_bytes(file), 0
     try:
         while block := file.read(1 << 20):
@@ -170,10 +179,10 @@ def encoding_of(file: BinaryIO, reading: Reading) -> str | None:
                 break
         decoder.decode(b"", True)
     except UnicodeDecodeError:
-        return reading.encoding
+        return False
     finally:
         file.seek(0)
-    return reading.encoding if ascii_only else "utf-8"
+    return not ascii_only
 
 
 def most_bytes(file: BinaryIO) -> int | None:
