@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import pytest
+from safetensors.numpy import load_file, save_file
 from typer.testing import CliRunner, Result
 
 from dynamic_tinybert import LengthConfig, QuestionAnswerer
@@ -86,6 +87,22 @@ def test_info_says_whose_attention_counts(tiny_folder: Path, tmp_path: Path, vot
     assert described("--model", folder)["architecture"]["voters"] == voters
     lines = run("info", "--model", folder).stdout.splitlines()
     assert f"drops          the tokens with the least attention from {whose}" in lines
+
+
+def test_info_says_that_a_head_weighs_the_votes(tiny_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_folder, folder)
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    ours = {"dynamic_tinybert": {"voters": "all", "significance_head": True}}
+    (folder / "config.json").write_text(json.dumps({**config, **ours}), "utf-8")
+    heads = {
+        f"bert.encoder.layer.{i}.significance_head": np.zeros(config["hidden_size"], np.float32)
+        for i in range(config["num_hidden_layers"])
+    }
+    save_file({**load_file(folder / "model.safetensors"), **heads}, folder / "model.safetensors")
+    assert described("--model", folder)["architecture"]["significance_head"] is True
+    weighed = "the tokens with the least attention from all tokens, weighed by a linear head on each token"
+    assert f"drops          {weighed}" in run("info", "--model", folder).stdout.splitlines()
 
 
 def test_info_says_where_nothing_was_measured(tiny_folder: Path) -> None:

@@ -151,6 +151,23 @@ def test_a_rule_of_significance_that_nobody_knows_is_refused(checkpoint: Path, o
     assert "'all' or 'question'" in line
 
 
+@pytest.mark.parametrize("head", ["yes", 1, None, [True]])
+def test_a_significance_head_is_there_or_not(checkpoint: Path, head: object) -> None:
+    file = checkpoint / "config.json"
+    ours = {"voters": "question", "significance_head": head}
+    file.write_text(json.dumps({**json.loads(file.read_text()), "dynamic_tinybert": ours}))
+    assert "significance_head of dynamic_tinybert is" in refusal(open_folder, checkpoint)
+
+
+def test_a_folder_without_the_significance_heads_that_it_promises(checkpoint: Path) -> None:
+    file = checkpoint / "config.json"
+    ours = {"significance_head": True}
+    file.write_text(json.dumps({**json.loads(file.read_text()), "dynamic_tinybert": ours}))
+    line = refusal(open_folder, checkpoint)
+    assert "lacks 2 of the model's" in line
+    assert "bert.encoder.layer.0.significance_head" in line
+
+
 @pytest.mark.parametrize(
     ("name", "ours"), [("gelu_new", "gelu_tanh"), ("gelu_pytorch_tanh", "gelu_tanh"), ("relu", "relu")]
 )

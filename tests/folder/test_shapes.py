@@ -233,6 +233,15 @@ def test_settings_of_mobilebert_that_are_refused(changes: dict[str, Any], said: 
     assert said in str(error.value)
 
 
+def test_significance_heads_are_read_where_an_encoder_can_have_them() -> None:
+    ours = {"dynamic_tinybert": {"voters": "all", "significance_head": True}}
+    for config in (MODERN, MOBILE, {**USUAL, "model_type": "bert"}):
+        assert shape_of({**config, **ours}).significance_head
+        assert not shape_of(config).significance_head
+    with pytest.raises(ModelFolderError, match="a deberta-v2 model with a significance_head is not supported"):
+        shape_of({**V3, **ours})
+
+
 def test_the_question_may_vote_where_all_attention_is_everywhere() -> None:
     shape = shape_of({**MODERN, "global_attn_every_n_layers": 1, "dynamic_tinybert": {"voters": "question"}})
     assert shape.significance == "question"

@@ -160,6 +160,21 @@ def test_macs_by_hand() -> None:
     assert macs(TINY, [3], LengthConfig((0.5, 0.3))) == 108 + 72
 
 
+def test_macs_of_a_significance_head_by_hand() -> None:
+    head = replace(TINY, significance_head=True)
+    assert macs(head, [10]) == macs(TINY, [10])  # no layer drops
+    assert macs(head, [10], LengthConfig((0.5, 0.3))) == 836 + 2 * 10 + 2 * 5
+    assert (
+        macs(head, [10, 3], LengthConfig((1.0, 0.3))) == macs(TINY, [10, 3], LengthConfig((1.0, 0.3))) + 2 * 10 + 2 * 3
+    )
+    narrow = Bottleneck(width=1, feed_forwards=3)
+    config = LengthConfig((0.5, 0.3))
+    assert (
+        macs(replace(head, bottleneck=narrow), [10], config)
+        == macs(replace(TINY, bottleneck=narrow), [10], config) + 15
+    )
+
+
 def test_macs_of_bert_base_by_hand() -> None:
     layer = 4 * 768**2 * 384 + 2 * 768 * 384**2 + 2 * 768 * 3072 * 384
     assert layer == 2_944_401_408

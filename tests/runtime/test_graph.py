@@ -97,6 +97,10 @@ SHAPES = {
     "no longer than the batch": random_shape(positions=33),
     "the question votes": random_shape(layers=4, significance="question"),
     "the question votes, 12 heads": random_shape(layers=6, hidden=24, heads=12, significance="question"),
+    "a significance head": random_shape(layers=4, significance_head=True),
+    "a significance head, the question votes": random_shape(
+        layers=6, hidden=24, heads=12, significance="question", significance_head=True
+    ),
     "as RoBERTa": random_shape(token_types=1, typed=False, first_position=2),
     "types that are not read": random_shape(token_types=2, typed=False, significance="question"),
     "as DistilBERT": random_shape(layers=3, token_types=0, typed=False),
@@ -104,6 +108,9 @@ SHAPES = {
     "as MPNet": random_shape(layers=4, token_types=0, typed=False, first_position=2, distances=32),
     "as MPNet, the question votes": random_shape(
         layers=4, hidden=24, heads=3, token_types=0, typed=False, distances=40, significance="question"
+    ),
+    "as MPNet, a significance head": random_shape(
+        layers=4, token_types=0, typed=False, first_position=2, distances=32, significance_head=True
     ),
     "as ALBERT": random_shape(layers=3, embedding=8, projected=True, sharing=(0, 0, 0), activation="gelu_tanh"),
     "as ALBERT, two groups": random_shape(layers=5, projected=True, sharing=(0, 0, 0, 1, 1)),
@@ -147,6 +154,7 @@ SHAPES = {
         projected=True,
         activation="relu",
         significance="question",
+        significance_head=True,
         bottleneck=Bottleneck(width=8, feed_forwards=3),
     ),
     "as MobileBERT, one feed-forward": random_shape(
@@ -166,6 +174,7 @@ SHAPES = {
         token_types=0,
         typed=False,
         activation="gelu_tanh",
+        significance_head=True,
         modern=Modern(
             bases=(1e4,) * 3,
             local=(True, False, True),
@@ -181,6 +190,7 @@ SHAPES = {
         token_types=0,
         typed=False,
         significance="question",
+        significance_head=True,
         modern=Modern(bases=(1e5,) * 4, local=(False,) * 4, reach=64, norm_bias=True),
     ),
 }
@@ -277,7 +287,7 @@ def variants(draw: st.DrawFn, shape: ModelShape) -> ModelShape:
             positioned=draw(flag),
             packed=packed,
         )
-        return replace(shape, disentangled=relative)
+        return replace(shape, disentangled=relative, significance_head=False)
     if kind == "modern":
         local = tuple(draw(flag) if shape.significance == "all" else False for _ in layers)
         bases = tuple(draw(st.sampled_from([10.0, 1e4])) for _ in layers)
@@ -299,6 +309,7 @@ def cases(draw: st.DrawFn, of_bert: bool = True) -> tuple[ModelShape, Batch, int
         feed_forward=draw(st.integers(1, 12)),
         activation=draw(st.sampled_from(["gelu", "gelu_tanh", "relu"])),
         significance=draw(st.sampled_from(["all", "question"])),
+        significance_head=draw(st.booleans()),
     )
     if not of_bert:
         shape = draw(variants(shape))
@@ -374,6 +385,35 @@ def test_near_ties_are_ordered_alike_alone_and_in_a_batch() -> None:
     for row in range(3):
         (alone,) = session.run(None, {name: value[row : row + 1] for name, value in given.items()})
         np.testing.assert_array_equal(alone[0], together[row] - row * tokens)
+
+
+def test_a_significance_head_reads_alike_alone_and_in_a_batch() -> None:
+    shape = random_shape(hidden=384, heads=12, significance_head=True)
+    builder = Builder(shape, random_weights(shape), "fp32", fused_attention=True)
+    g = builder.g
+    context = g.input("context", np.float32, ["b", "n", 384])
+    g.output(builder.read_significance(g, "layers.1", context), "factor", np.float32, ["b", "n"])
+    session = onnxruntime.InferenceSession(encode_model(g, opset=20), providers=["CPUExecutionProvider"])
+    given = np.random.default_rng(0).normal(size=(5, 37, 384)).astype(np.float32)
+    (together,) = session.run(None, {"context": given})
+    for row in range(5):
+        (alone,) = session.run(None, {"context": given[row : row + 1]})
+        np.testing.assert_array_equal(alone[0], together[row])
+        (fewer,) = session.run(None, {"context": given[row : row + 1, :11]})
+        np.testing.assert_array_equal(fewer[0], together[row, :11])
+
+
+@pytest.mark.parametrize("loud", [1e3, 1e30])
+def test_a_significance_head_that_shouts_drops_all_but_the_first_token(loud: float) -> None:
+    """Its factor is bounded, so the first token always stays, and nothing becomes infinite."""
+    shape = SHAPES["a significance head"]
+    weights = random_weights(shape)
+    for i in range(shape.layers):
+        weights[f"layers.{i}.significance_head"] = weights[f"layers.{i}.significance_head"] * np.float32(loud)
+    graph = build_graph(shape, weights, fused_attention=True)
+    session = onnxruntime.InferenceSession(encode_model(graph), _quiet(), providers=["CPUExecutionProvider"])
+    batch = of(shape, [4, 30], CONFIGS["first"](shape.layers), extra=2)
+    assert_equals_reference(shape, weights, batch, session.run(list(OUTPUTS), feeds(batch)))
 
 
 def test_in_any_order_the_same() -> None:

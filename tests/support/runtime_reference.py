@@ -78,6 +78,8 @@ def answer(
             probabilities = exponents / exponents.sum(axis=1, keepdims=True)
             mixed[:, columns] = probabilities @ value[:, columns]
             significance += probabilities[voting].sum(axis=0)  # over the query positions
+        if shape.significance_head:
+            significance *= np.exp(np.clip(4 * mixed @ w[f"{name}.significance_head"], -12, 12))
         wide, x = x, _scaled(_linear(x, w, f"{name}.inner"), w, f"{name}.inner_norm") if shape.bottleneck else x
         attended = _linear(mixed, w, f"{name}.attention_output") + x
         if shape.bottleneck:
@@ -296,6 +298,9 @@ def random_weights(shape: ModelShape, seed: int = 0) -> Weights:
         weights["embeddings.projection.bias"] = normal(h, scale=0.2)
     if shape.distances:
         weights["distances"] = normal(shape.distances, shape.heads)
+    if shape.significance_head:
+        for i in sorted(set(shape.weights_of_layers)):
+            weights[f"layers.{i}.significance_head"] = normal(h, scale=0.5 * h**-0.5)
     return weights
 
 
@@ -309,6 +314,8 @@ def _random_tensor(name: str, sizes: tuple[int, ...], normal: Any, quiet: float)
         return normal(*sizes, scale=0.1, mean=float(part == "weight"))
     if part == "bias":
         return normal(*sizes, scale=0.2)
+    if part == "significance_head":
+        return normal(*sizes, scale=0.5 * sizes[0] ** -0.5)
     loudness = {"query": 2.0, "key": 2.0, "query_key_value": 2.0, "relative_key": 2.0, "relative_query": 2.0}
     loudness["attention_output"] = 0.3
     return normal(*sizes, scale=quiet * loudness.get(module, 1.0) * sizes[1] ** -0.5)

@@ -38,8 +38,14 @@ def _usual(shape: ModelShape) -> dict[str, Any]:
         intermediate_size=shape.feed_forward,
         hidden_act=ACTIVATIONS[shape.activation],
         layer_norm_eps=shape.norm_epsilon,
-        **({} if shape.significance == "all" else {"dynamic_tinybert": {"voters": shape.significance}}),
+        **_significance(shape),
     )
+
+
+def _significance(shape: ModelShape) -> dict[str, Any]:
+    if shape.significance == "all" and not shape.significance_head:
+        return {}
+    return {"dynamic_tinybert": {"voters": shape.significance, "significance_head": shape.significance_head}}
 
 
 def model_of(shape: ModelShape, weights: Weights, kind: Any = None, **others: Any) -> Any:

@@ -22,7 +22,7 @@ from dynamic_tinybert.folder import open_folder, save_folder
 from dynamic_tinybert.model import BudgetError, LengthConfig, ModelShape
 from dynamic_tinybert.runtime import Logits, Runtime
 from dynamic_tinybert.train import DynamicBertForQuestionAnswering, dropping
-from dynamic_tinybert.train.models import load_student
+from dynamic_tinybert.train.models import load_model, load_student
 from support.runtime_reference import (
     TIE,
     Batch,
@@ -49,10 +49,12 @@ SHAPES = {
     "large epsilon": random_shape(norm_epsilon=1e-3),
     "3 token types": random_shape(token_types=3),
     "the question votes": random_shape(layers=4, significance="question"),
+    "a significance head": random_shape(layers=4, significance="question", significance_head=True),
     "MPNet": random_shape(**MPNET, layers=4),
     "MPNet, the question votes": random_shape(**MPNET, layers=6, hidden=24, heads=4, significance="question"),
+    "MPNet, a significance head": random_shape(**MPNET, layers=4, significance_head=True),
 }
-MPNETS = ["MPNet", "MPNet, the question votes"]
+MPNETS = ["MPNet", "MPNet, the question votes", "MPNet, a significance head"]
 TOKENS = [40, 1, 2, 17, 33]
 
 
@@ -288,6 +290,10 @@ def test_eager_attention_equals_transformers_in_training_and_teaches_the_same(na
         assert (found[1][side] - found[0][side])[mask == 1].abs().max() < 1e-5
     named = dict(models[0].named_parameters())
     for part, value in models[1].named_parameters():
+        if "significance_head" in part:
+            assert value.grad is None
+            assert named[part].grad is None
+            continue
         scale = 1 + named[part].grad.abs().max()
         assert (value.grad - named[part].grad).abs().max() / scale < 1e-4, part
 
@@ -337,7 +343,7 @@ def test_what_stands_in_the_padding_does_not_matter(name: str) -> None:
 # Votes.
 
 
-@pytest.mark.parametrize("name", ["6 layers", "the question votes", *MPNETS])
+@pytest.mark.parametrize("name", ["6 layers", "the question votes", "a significance head", *MPNETS])
 def test_votes_say_who_stays(name: str) -> None:
     shape, model, _ = pair(name)
     config = LengthConfig.uniform(shape.layers, 0.7)
@@ -356,7 +362,55 @@ def test_votes_say_who_stays(name: str) -> None:
                 assert votes[stayed].min() > votes[went].max()
             voters = (torch.from_numpy(batch.token_type_ids[row]) == 0) | (shape.significance == "all")
             voters &= (passed >= layer) & torch.from_numpy(batch.attention_mask[row] == 1)
-            assert votes.sum().item() == pytest.approx(shape.heads * int(voters.sum()), rel=1e-4)
+            if not shape.significance_head:
+                assert votes.sum().item() == pytest.approx(shape.heads * int(voters.sum()), rel=1e-4)
+
+
+def test_a_significance_head_is_what_decides(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a loud head, the tokens that stay are those from whose mixed values it reads most."""
+    shape, model, _ = pair("the question votes")
+    model = model_of(shape, random_weights(shape))
+    batch = random_batch(shape, [[10] * 4], [30])
+    before = call(model, batch, lengths=torch.from_numpy(batch.lengths))
+    model.set_significance(head=True)
+    assert model.config.dynamic_tinybert == {"voters": "question", "significance_head": True}
+    assert torch.equal(call(model, batch, lengths=torch.from_numpy(batch.lengths)).start_logits, before.start_logits)
+
+    mixed: list[torch.Tensor] = []
+    plain = type(model)._attend
+
+    def attend(self: Any, layer: Any, state: Any, **options: Any) -> Any:
+        found = plain(self, layer, state, **options)
+        mixed.append(found[0])
+        return found
+
+    monkeypatch.setattr(type(model), "_attend", attend)
+    head = torch.randn(shape.hidden, generator=torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        model.bert.encoder.layer[0].significance_head.copy_(head)
+    output = call(model, batch, lengths=torch.from_numpy(batch.lengths), output_votes=True)
+    read = mixed[0][0] @ head
+    assert (4 * read).max() - (4 * read).min() > 10
+    wanted = sorted(range(1, 30), key=lambda at: -float(output.votes[0, 0, at]))[:9]
+    assert sorted(wanted) == [at for at in range(1, 30) if output.layers_passed[0, at] > 0]
+    bare = call(model_of(shape, random_weights(shape)), batch, output_votes=True).votes[0, 0]
+    factor = (4 * read).clamp(-12, 12).exp()
+    torch.testing.assert_close(output.votes[0, 0], bare * factor, rtol=1e-4, atol=1e-6)
+    model.set_significance(head=False)
+    assert not [name for name, _ in model.named_parameters() if "significance" in name]
+    assert model.config.dynamic_tinybert == {"voters": "question"}
+
+
+def test_only_the_votes_teach_a_significance_head() -> None:
+    shape = SHAPES["a significance head"]
+    model = model_of(shape, random_weights(shape)).train()
+    batch = random_batch(shape, [[10] * 4], [30])
+    ids, types, mask = (torch.from_numpy(x) for x in batch[:3])
+    output = model(ids, mask, types, length_config=torch.from_numpy(batch.lengths), output_votes=True)
+    heads = [layer.significance_head for layer in model.encoder_layers()]
+    none = torch.autograd.grad(output.start_logits.sum(), heads, retain_graph=True, allow_unused=True)
+    assert none == (None,) * 4
+    assert all(grad.abs().sum() > 0 for grad in torch.autograd.grad(output.votes[:, 0, 0].sum(), heads))
 
 
 def test_votes_teach_attention_and_only_where_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -586,6 +640,30 @@ def test_a_folder_says_whose_attention_counts(tmp_path: Path) -> None:
         saved = save_folder(open_folder(tmp_path), tmp_path / dtype, dtype=dtype)  # type: ignore[arg-type]
         assert open_folder(saved).shape.significance == "question"
         assert load_student(saved).config.dynamic_tinybert == {"voters": "question"}
+
+
+@pytest.mark.parametrize("name", ["a significance head", "MPNet, a significance head"])
+def test_significance_heads_go_along_into_folders_and_back(name: str, tmp_path: Path) -> None:
+    shape = SHAPES[name]
+    model = model_of(shape, random_weights(shape))
+    model.save_pretrained(tmp_path)
+    plain = transformers.AutoModelForQuestionAnswering.from_pretrained(tmp_path)
+    assert isinstance(plain, (transformers.BertForQuestionAnswering, transformers.MPNetForQuestionAnswering))
+    (tmp_path / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]"]), "utf-8")
+    assert open_folder(tmp_path).shape == shape
+    config = LengthConfig.uniform(shape.layers, 0.6)
+    batch = random_batch(shape, config.lengths(TOKENS), TOKENS)
+    for dtype in ("float32", "int8"):
+        saved = save_folder(open_folder(tmp_path), tmp_path / dtype, dtype=dtype)  # type: ignore[arg-type]
+        folder = open_folder(saved)
+        assert folder.shape == shape
+        again = load_student(saved)
+        for theirs, ours in zip(again.encoder_layers(), model.encoder_layers(), strict=True):
+            assert torch.equal(theirs.significance_head, ours.significance_head)
+        wanted = as_logits(call(again.eval(), batch, lengths=config))
+        found = Runtime(folder.shape, folder.weights, threads=1).run(*batch)
+        assert_same(found, wanted, TOKENS, tolerance=1e-4)
+    assert not [key for key in load_model(tmp_path / "int8").state_dict() if "significance" in key]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])

@@ -105,6 +105,14 @@ def test_whose_attention_counts_goes_along(voters: str) -> None:
     assert shape_of(student_from_teacher(teacher, [1, 3], None).config).significance == voters
 
 
+@pytest.mark.parametrize("form", ["bert", "mpnet"])
+def test_significance_heads_do_not_go_along_to_fewer_layers(form: str) -> None:
+    teacher = (tiny_bert if form == "bert" else tiny_mpnet)(dynamic_tinybert={"significance_head": True})
+    student = student_from_teacher(teacher, [1, 3], None, form)
+    assert not shape_of(student.config).significance_head
+    assert not [name for name in student.state_dict() if "significance" in name]
+
+
 def test_it_is_no_view_of_its_teacher() -> None:
     teacher = tiny_bert()
     before = {name: value.clone() for name, value in teacher.state_dict().items()}

@@ -294,6 +294,16 @@ def test_a_student_of_layers_needs_a_teacher(tmp_path: Path) -> None:
     read_recipe(write(tmp_path, edited(**layers, stages=[own | {"teacher": "x"}])))
 
 
+def test_significance_heads_need_a_stage_that_teaches_them(tmp_path: Path) -> None:
+    student = {"checkpoint": "embedded", "significance_head": True}
+    stages = [{"stage": "lengthdrop", "epochs": 1}]
+    says = "significance_head: true needs a stage lengthdrop with significance above 0"
+    assert says in refused(write(tmp_path, edited(student=student, stages=stages)))
+    stages[0]["significance"] = 0.5
+    assert read_recipe(write(tmp_path, edited(student=student, stages=stages))).student.significance_head
+    read_recipe(write(tmp_path, edited(student={**student, "significance_head": False}, stages=stages[:1])))
+
+
 def test_a_teacher_alone_is_a_recipe(tmp_path: Path) -> None:
     recipe = read_recipe(write(tmp_path, edited(student=..., stages=WHOLE["stages"][:1])))
     assert recipe.student is None

@@ -347,6 +347,31 @@ def test_the_question_votes_and_nothing_is_dropped_out(data: dict[str, Any], stu
 
 
 @pytest.mark.usefixtures("without_plots")
+def test_significance_heads_learn_and_the_next_run_may_keep_them(
+    data: dict[str, Any], student: str, tmp_path: Path
+) -> None:
+    stages = [
+        {"stage": "lengthdrop", "rule": "single", "full": 0.2, "significance": 0.5, "layer_drop": 0, "epochs": 3},
+        {"stage": "lengthdrop", "significance": 0.5, "samples": 1, "name": "sandwich"},
+    ]
+    new = {"checkpoint": student, "voters": "question", "significance_head": True, "dropout": 0}
+    ran = go(tmp_path / "new", data, stages, student=new)
+    config = json.loads((ran.model / "config.json").read_text("utf-8"))
+    assert config["dynamic_tinybert"] == {"voters": "question", "significance_head": True}
+    torch_model = load_student(ran.model)
+    assert all(layer.significance_head.abs().max() > 1e-5 for layer in torch_model.encoder_layers())
+    torch_qa = answerer(torch_model, Inputs(torch_model), TextTokenizer(ran.output / "tokenizer"))
+    agree(QuestionAnswerer(ran.model), torch_qa, LengthConfig.uniform(2, 0.6))
+    # A run from there keeps them, unless its recipe says otherwise.
+    kept = go(tmp_path / "kept", data, stages[:1], student={"checkpoint": str(ran.model)})
+    assert open_folder(kept.model).shape.significance_head
+    gone = go(tmp_path / "gone", data, stages[:1], student={"checkpoint": str(ran.model), "significance_head": False})
+    assert not open_folder(gone.model).shape.significance_head
+    with safe_open(gone.model / "model.safetensors", "np") as tensors:
+        assert not [name for name in tensors.keys() if "significance" in name]  # noqa: SIM118
+
+
+@pytest.mark.usefixtures("without_plots")
 @pytest.mark.parametrize("able", [True, False])
 def test_a_cpu_that_multiplies_in_bfloat16_trains_in_it(
     able: bool, data: dict[str, Any], student: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

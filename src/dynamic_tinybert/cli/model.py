@@ -81,7 +81,8 @@ def info(
     print(f"size           {parameters / 1e6:.1f} million parameters, {folder.source_bytes / 1e6:.1f} MB on disk")
     print(f"reads          up to {s.positions} tokens at a time, from a vocabulary of {s.vocabulary:,}")
     whose = "the question's tokens" if s.significance == "question" else "all tokens"
-    print(f"drops          the tokens with the least attention from {whose}")
+    weighed = ", weighed by a linear head on each token" if s.significance_head else ""
+    print(f"drops          the tokens with the least attention from {whose}{weighed}")
     print(f"licence        {folder.license or 'not stated'}")
     print(f"cost           {full / 1e9:.2f} billion multiply-accumulates for {SHARE_TOKENS} tokens: "
           f"{described['speedup_over_bert_base']}x less than BERT-base")  # fmt: skip

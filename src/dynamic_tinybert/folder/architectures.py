@@ -33,6 +33,7 @@ _SINGLE: Final[Mapping[str, str]] = {
 _BARE: Final[Mapping[str, str]] = {  # single tensors, in transformers without `.weight`
     "layers.{i}.query.bias": "H",
     "layers.{i}.value.bias": "H",
+    "layers.{i}.significance_head": "K",
 }
 # The same for pairs: `.weight` has these sizes, and `.bias` has the first of them.
 _PAIRS: Final[Mapping[str, str]] = {
@@ -79,9 +80,11 @@ _HALVES: Final[Names] = (  # the halves of a layer in BERT
     ("layers.{i}.output", "encoder.layer.{i}.output.dense"),
     ("layers.{i}.output_norm", "encoder.layer.{i}.output.LayerNorm"),
 )
+_SIGNIFICANCE: Final[Names] = (("layers.{i}.significance_head", "encoder.layer.{i}.significance_head"),)
 _BERT: Final[Names] = (
     *_EMBEDDINGS,
     *_TYPES,
+    *_SIGNIFICANCE,
     ("layers.{i}.query", "encoder.layer.{i}.attention.self.query"),
     ("layers.{i}.key", "encoder.layer.{i}.attention.self.key"),
     ("layers.{i}.value", "encoder.layer.{i}.attention.self.value"),
@@ -89,6 +92,7 @@ _BERT: Final[Names] = (
 )
 _MPNET: Final[Names] = (
     *_EMBEDDINGS,
+    *_SIGNIFICANCE,
     ("distances", "encoder.relative_attention_bias"),
     ("layers.{i}.query", "encoder.layer.{i}.attention.attn.q"),
     ("layers.{i}.key", "encoder.layer.{i}.attention.attn.k"),
@@ -171,6 +175,7 @@ _MODERNBERT: Final[Names] = (
     ("layers.{i}.feed_forward_norm", "layers.{i}.mlp_norm"),
     ("layers.{i}.intermediate", "layers.{i}.mlp.Wi"),
     ("layers.{i}.output", "layers.{i}.mlp.Wo"),
+    ("layers.{i}.significance_head", "layers.{i}.significance_head"),
     ("final_norm", "final_norm"),
 )
 
@@ -341,6 +346,7 @@ def _missing(shape: ModelShape) -> set[str]:
         "embeddings.projection": shape.projected,
         "embeddings.position": shape.positioned,
         "embeddings.token_type": shape.token_types > 0,
+        "layers.{i}.significance_head": shape.significance_head,
     }
     if relative := shape.disentangled:
         there |= {

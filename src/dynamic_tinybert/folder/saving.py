@@ -86,9 +86,9 @@ def _check_target(target: Path, overwrite: bool) -> None:
 def _write_files(folder: ModelFolder, draft: Path, dtype: Literal["float32", "int8"]) -> None:
     config = {key: value for key, value in folder.config.items() if key not in _NOT_KEPT}
     config |= {"architectures": [folder.architecture], "dtype": "float32"}
-    own = {"weights": "int8"} if dtype == "int8" else {}
-    if folder.shape.significance != "all":
-        own |= stored_significance(folder.shape.significance)
+    own: dict[str, Any] = {"weights": "int8"} if dtype == "int8" else {}
+    if folder.shape.significance != "all" or folder.shape.significance_head:
+        own |= stored_significance(folder.shape.significance, folder.shape.significance_head)
     if own:
         config[_OURS] = own
     (draft / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")

@@ -92,9 +92,13 @@ def read_shape(file: Path, config: Mapping[str, Any]) -> tuple[str, ModelShape]:
             refuse(key, repr(only))
     activation = settings.activation(theirs.settings["activation"], theirs.activation)
     try:
-        significance = read_significance(config.get("dynamic_tinybert", {}))
+        significance, significance_head = read_significance(config.get("dynamic_tinybert", {}))
     except ValueError as error:
         raise ModelFolderError(f"{file}: {error}: choose another model") from None
+    if significance_head and "layers.{i}.significance_head" not in ours:
+        raise ModelFolderError(
+            f"{file}: a {kind} model with a significance_head is not supported: choose another model"
+        )
     key, usual = theirs.epsilon_setting
     epsilon = config.get(key, usual) if theirs.epsilon is None else theirs.epsilon
     if type(epsilon) is not float or not 0 < epsilon < 1:
@@ -137,6 +141,7 @@ def read_shape(file: Path, config: Mapping[str, Any]) -> tuple[str, ModelShape]:
         activation=activation,
         norm_epsilon=epsilon,
         significance=significance,
+        significance_head=significance_head,
         typed=types > 0,  # if the tokenizer makes types
         embedding=None if embedding == hidden else embedding,
         projected=shared or bottleneck is not None or embedding != hidden,

@@ -17,6 +17,8 @@ from dynamic_tinybert.model.budget import (
 from dynamic_tinybert.model.calibration import Calibration, CalibrationError, logistic
 from dynamic_tinybert.model.quantized import Precision, QuantizedTensor
 from dynamic_tinybert.model.shape import (
+    MOST_SHARP,
+    SHARPNESS,
     Activation,
     Bottleneck,
     Disentangled,
@@ -32,8 +34,10 @@ __all__ = [
     "BERT_BASE",
     "LEAST_LENGTH",
     "LENGTH_ROUNDING",
+    "MOST_SHARP",
     "SHARE_ROUNDING",
     "SHARE_TOKENS",
+    "SHARPNESS",
     "Activation",
     "Bottleneck",
     "Budget",

@@ -95,7 +95,8 @@ Budget: TypeAlias = float | Literal["full", "balanced", "fast"] | LengthConfig
 def macs(shape: ModelShape, tokens: npt.ArrayLike, config: LengthConfig | None = None) -> int:
     """Count the multiply-accumulates of windows: `4 H^2 k(i-1) + 2 H k(i-1)^2 + 2 H F k(i)`, summed over layers i.
 
-    Layer i keeps k(i) tokens of a window; k(0) is the window's length. DeBERTa adds `2 S H k(i-1)` for each kind of
+    Layer i keeps k(i) tokens of a window; k(0) is the window's length. A significance head adds `H k(i-1)` in a layer
+    that drops tokens (with a bottleneck `K k(i-1)`). DeBERTa adds `2 S H k(i-1)` for each kind of
     scores by relative position, with S buckets to each side. ModernBERT's gate makes `2 H F k(i)` into `3 H F k(i)`,
     and its head adds `H^2 k(0)`, once. MobileBERT's sum, with a
     bottleneck of width K and n feed-forwards, is `(2 H K + 3 K^2) k(i-1) + 2 K k(i-1)^2 + (2 H K + 2 n K F) k(i)`, and
@@ -115,17 +116,18 @@ def macs_of_each(shape: ModelShape, tokens: npt.ArrayLike, config: LengthConfig 
     kept = (config or LengthConfig.full(shape.layers)).lengths(real)
     before = np.concatenate([real[:, None], kept[:, :-1]], axis=1)
     h, f = shape.hidden, shape.feed_forward
+    once = shape.inner_width * (before * (kept < before)).sum(axis=1) if shape.significance_head else 0
     each: npt.NDArray[np.int64]
     if shape.bottleneck:
         k, count = shape.bottleneck.width, shape.bottleneck.feed_forwards
         layers = (2 * h * k + 3 * k * k) * before + 2 * k * before**2 + (2 * h * k + 2 * count * k * f) * kept
-        each = layers.sum(axis=1) + 3 * shape.embedding_width * h * real
+        each = layers.sum(axis=1) + 3 * shape.embedding_width * h * real + once
         return each
     relative = shape.disentangled
     by_position = 2 * relative.span * (relative.products - 1) if relative else 0
     projections = 3 if shape.modern else 2
     layers = (4 * h + by_position) * h * before + 2 * h * before**2 + projections * h * f * kept
-    each = layers.sum(axis=1) + (h * h * real if shape.modern else 0)
+    each = layers.sum(axis=1) + (h * h * real if shape.modern else 0) + once
     return each
 
 

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Final, Literal, TypeAlias, get_args
 
 Activation: TypeAlias = Literal["gelu", "gelu_tanh", "relu"]
 Significance: TypeAlias = Literal["all", "question"]
 
 _KEY = "voters"  # the name of the rule of significance in folders and in printed shapes
+_HEAD = "significance_head"
+
+SHARPNESS: Final = 4.0
+"""The factor of what a significance head reads, so that its weights, which begin at 0, learn fast."""
+MOST_SHARP: Final = 12.0
+"""The greatest logarithm of the factor by which a significance head changes a token's votes, up or down."""
 _VARIANTS = ("disentangled", "modern", "bottleneck")
 
 
@@ -111,6 +117,9 @@ class ModelShape:
         norm_epsilon: The number that layer normalization adds to the variance.
         significance: Which tokens' attention makes a token significant: `all` tokens (Kim and Cho, 2020), or only the
             tokens of the `question` with its [CLS] and [SEP], which have type 0. Folders call it `voters`.
+        significance_head: Whether each layer has a significance head, a vector w of the width of its mixed values. It
+            multiplies the attention that a token receives by exp(4 m w), where m are the values that the token's own
+            attention mixed, before their projection; the exponent is at most 12, and at least -12.
         typed: Whether a token's type is part of its embedding (BERT, ELECTRA, ALBERT). Otherwise every token is
             embedded with type 0, if the model has types, and only significance tells question and text apart.
         embedding: The width of the embeddings, E; None if it is H.
@@ -133,6 +142,7 @@ class ModelShape:
     activation: Activation = "gelu"
     norm_epsilon: float = 1e-12
     significance: Significance = "all"
+    significance_head: bool = False
     typed: bool = True
     embedding: int | None = None
     projected: bool = False
@@ -169,21 +179,28 @@ class ModelShape:
         return {name: value for name, value in sizes.items() if name not in _VARIANTS or value is not None}
 
 
-def read_significance(stored: object) -> Significance:
-    """Read the rule of significance, `voters`, from `dynamic_tinybert` of a `config.json`; `all` if it is missing.
+def read_significance(stored: object) -> tuple[Significance, bool]:
+    """Read the rule of significance from `dynamic_tinybert` of a `config.json`.
+
+    Returns:
+        `voters`, or `all` if it is missing; and `significance_head`, or False.
 
     Raises:
         ValueError: The rule is unknown.
     """
-    found: Significance | None = stored.get(_KEY, "all") if isinstance(stored, dict) else None
-    if found is None or found not in get_args(Significance):
+    voters: Significance | None = stored.get(_KEY, "all") if isinstance(stored, dict) else None
+    if voters is None or voters not in get_args(Significance):
         known = " or ".join(map(repr, get_args(Significance)))
         raise ValueError(
             f"dynamic_tinybert is {stored!r:.60}, but only an object whose {_KEY} are {known} is supported"
         )
-    return found
+    assert isinstance(stored, dict)
+    head = stored.get(_HEAD, False)
+    if type(head) is not bool:
+        raise ValueError(f"{_HEAD} of dynamic_tinybert is {head!r:.60}, but only true or false is supported")
+    return voters, head
 
 
-def stored_significance(rule: Significance) -> dict[str, str]:
+def stored_significance(voters: Significance, head: bool) -> dict[str, Any]:
     """Return the `dynamic_tinybert` object of a `config.json` for a rule of significance."""
-    return {_KEY: rule}
+    return {_KEY: voters, **({_HEAD: True} if head else {})}

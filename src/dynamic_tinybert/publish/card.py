@@ -245,6 +245,7 @@ def _architecture(folder: ModelFolder, table: ConfigTable) -> str:
     full = macs(s, SHARE_TOKENS)
     family = _cell(str(folder.config.get("model_type", "bert")))
     dropped = "the question attends to least" if s.significance == "question" else "receive the least attention"
+    dropped += ", weighed by a linear head on each token" if s.significance_head else ""
     rows = {
         "type": f"{family}: {s.layers} layers, hidden {s.hidden}, {s.heads} heads, feed-forward {s.feed_forward} "
         f"({s.activation})",

@@ -2,7 +2,8 @@
 
 The method is Dynamic-TinyBERT (Guskin et al., 2021, arXiv 2111.09645), based on the Length-Adaptive Transformer (Kim
 and Cho, 2020, arXiv 2010.07003). In each layer, after self-attention and before the feed-forward, only the most
-significant tokens remain. Significance is the attention that a token receives. At the end every token has logits, those
+significant tokens remain. Significance is the attention that a token receives, with a significance head times what the
+head reads from the values that the token's own attention mixed. At the end every token has logits, those
 of the last layer that it passed completely. The number of remaining tokens is an *input* of the graph, so one graph and
 one session serve every budget.
 
@@ -22,7 +23,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from dynamic_tinybert.model import Activation, ModelShape, Precision, QuantizedTensor
+from dynamic_tinybert.model import MOST_SHARP, SHARPNESS, Activation, ModelShape, Precision, QuantizedTensor
 from dynamic_tinybert.runtime.onnx_writer import Graph
 from dynamic_tinybert.runtime.positions import distance_bias
 
@@ -34,6 +35,7 @@ OUTPUTS = ("start_logits", "end_logits", "layers_passed")
 _FLOAT, _INT64 = 1, 7  # ONNX's numbers of element types
 _MIDDLE = 128  # the zero point of unsigned activations
 MASKED = -1e30  # what adds to the score of a key that a query must not see
+_ALWAYS = 1e30  # what adds to the significance of the first token
 _TINY = 1e-30  # the scale of a token whose state is 0
 _FOUND = 3  # the findings of a token: its start logit, its end logit, the layers that it passed
 
@@ -144,6 +146,10 @@ class Builder:
             self.weight(f"{name}.{part}.weight")
             self.weight(f"{name}.{part}.bias")
         return name
+
+    def value_bias(self, name: str) -> npt.NDArray[np.float32] | None:
+        """Return the bias of a layer's values, which `attention` leaves out; None if there is none."""
+        return self.float32(f"{name}.value.bias")
 
     # The graph.
 
@@ -265,7 +271,8 @@ class Builder:
 
         drop, stay = g.subgraph("drop"), g.subgraph("stay")
         context, votes = self.attention(drop, inputs, bias, state, kept, padded, voting=True)
-        chosen = self.choose(drop, state, votes, kept, longest)
+        factor = self.read_significance(drop, name, context) if self.shape.significance_head else ""
+        chosen = self.choose(drop, state, votes, kept, longest, factor)
         places = drop.node("Gather", drop.node("Reshape", state.place, g.constant([-1])), chosen)
         mixed = self.take(drop, context, chosen, self.shape.inner_width)
         drop.output(self.attended(drop, name, mixed, self.take(drop, state.x, chosen, self.shape.hidden)))
@@ -346,12 +353,21 @@ class Builder:
         context = g.node("Transpose", g.node("MatMul", votes, value), perm=(0, 2, 1, 3))
         return [g.node("Reshape", context, together), *([votes] if voting else [])]
 
-    def choose(self, g: Graph, state: State, votes: str, kept: str, count: str) -> str:
+    def read_significance(self, g: Graph, name: str, context: str) -> str:
+        """Compute the factor of each token's votes from its context, without the value's bias: [batch, slots]."""
+        head = self.float32(f"{name}.significance_head") * np.float32(SHARPNESS)
+        read = g.node("MatMul", context, self.weight(f"{name}.significance_head", head[:, None]))
+        if (bias := self.value_bias(name)) is not None:
+            read = g.node("Add", read, g.constant([head @ bias], np.float32))
+        ends = (g.constant(end, np.float32) for end in (-MOST_SHARP, MOST_SHARP))
+        return g.node("Exp", g.node("Clip", g.node("Squeeze", read, g.constant([2])), *ends))
+
+    def choose(self, g: Graph, state: State, votes: str, kept: str, count: str, factor: str = "") -> str:
         """Choose the `count` most significant tokens of each row: their indices in states as [batch * slots, hidden].
 
-        A token's significance is the attention that it receives, summed over heads and over queries. Queries count only
-        if they are real and kept, and if the shape says so, only those of the question. The first token is always in
-        slot 0 and always stays. Empty slots come last.
+        A token's significance is the attention that it receives, summed over heads and over queries, times `factor`
+        [batch, slots], or "" for 1. Queries count only if they are real and kept, and if the shape says so, only those
+        of the question. The first token is always in slot 0 and always stays. Empty slots come last.
         """
         valid, width = self.valid(g, state.x, kept), self.width(g, state.x)
         counted = g.node("Cast", valid, to=_FLOAT)
@@ -363,9 +379,11 @@ class Builder:
         heads = g.constant(np.ones((1, 1, self.shape.heads)), np.float32)
         received = g.node("MatMul", heads, g.node("Squeeze", g.node("MatMul", counted, votes), g.constant([2])))
         received = g.node("Squeeze", received, self.one)
+        if factor:
+            received = g.node("Mul", received, factor)
         received = g.node("Where", valid, received, g.constant(-1, np.float32))
         others = g.node("Concat", g.constant([0, 0, 0]), g.node("Sub", width, self.one), axis=0)
-        first = g.node("Pad", g.constant([[1e9]], np.float32), others)
+        first = g.node("Pad", g.constant([[_ALWAYS]], np.float32), others)
         _, chosen = g.nodes("TopK", g.node("Add", received, first), count, outputs=2, axis=1)
         return g.node("Add", chosen, g.node("Mul", self.rows, width))
 

@@ -11,6 +11,7 @@ token are its state; all tokens' states go through the head at the end.
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from dynamic_tinybert.model import ModelShape, Modern, Precision
 from dynamic_tinybert.runtime.graph import MASKED, Builder, State, Weights
@@ -61,6 +62,12 @@ class ModernBuilder(Builder):
             self.norm_weights(f"{name}.attention_norm")
         self.norm_weights(f"{name}.feed_forward_norm")
         return name
+
+    def value_bias(self, name: str) -> npt.NDArray[np.float32] | None:
+        """Return the bias of a layer's values; None if there is none."""
+        if not self.modern.attention_bias:
+            return None
+        return self.float32(f"{name}.query_key_value.bias")[2 * self.shape.hidden :]
 
     def head_weights(self) -> None:
         """Add the weights of the last norm and the prediction head."""

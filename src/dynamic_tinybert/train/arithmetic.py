@@ -15,7 +15,7 @@ from torch.func import functional_call
 
 from dynamic_tinybert.train.settings import LogitsStage, Stage
 
-_FLOAT32 = ("embeddings.", "LayerNorm.")  # parts of the names of weights that stay in float32
+_FLOAT32 = ("embeddings.", "LayerNorm.", "significance_head")  # parts of the names of weights that stay in float32
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # of glibc's malloc.h
 _NEVER = 2**31 - 1
 _PAD = 64 << 20  # bytes by which the heap grows

@@ -19,6 +19,8 @@ from transformers.modeling_outputs import QuestionAnsweringModelOutput
 from dynamic_tinybert.model import (
     LEAST_LENGTH,
     LENGTH_ROUNDING,
+    MOST_SHARP,
+    SHARPNESS,
     BudgetError,
     LengthConfig,
     Significance,
@@ -29,6 +31,7 @@ from dynamic_tinybert.model import (
 Lengths: TypeAlias = "LengthConfig | Sequence[float] | Tensor"
 """What stays after each layer: a length configuration, its fractions, or numbers of tokens `[batch, layers]`."""
 
+HEAD = "significance_head"  # the name of the parameter of a layer
 _ALWAYS = float("inf")  # significance of the first token, which always stays
 _HIDDEN = -1e30  # added to the attention scores of padding
 
@@ -39,9 +42,9 @@ class DynamicOutput(QuestionAnsweringModelOutput):  # type: ignore[misc]
 
     Attributes:
         layers_passed: How many of the model's layers each token passed completely, int64 `[batch, tokens]`.
-        votes: The attention that each token received in each layer that ran, float32 `[layers, batch, tokens]`; 0 for
-            padding and for tokens that were dropped before. It carries a gradient, but the choice of tokens does not.
-            None if it was not asked for.
+        votes: The attention that each token received in each layer that ran, with a significance head times the factor
+            that the head reads, float32 `[layers, batch, tokens]`; 0 for padding and for tokens that were dropped
+            before. It carries a gradient, but the choice of tokens does not. None if it was not asked for.
     """
 
     layers_passed: Tensor | None = None
@@ -98,6 +101,10 @@ class DropAndRestore:
     training: bool
     eager: bool = False
     saved_as: str
+
+    def __init__(self, config: Any, *args: Any, **options: Any) -> None:
+        super().__init__(config, *args, **options)  # type: ignore[call-arg]
+        self._make_heads(significance_of(config)[1])
 
     def embed(self, input_ids: Tensor, token_type_ids: Tensor | None) -> Tensor:
         """Return the states before the first layer, `[batch, tokens, hidden]`."""
@@ -219,6 +226,24 @@ class DropAndRestore:
             votes=torch.stack(seen) if output_votes else None,
         )
 
+    def set_significance(self, voters: Significance | None = None, head: bool | None = None) -> None:
+        """Set the rule of significance, here and in the configuration; None leaves a part of it as it is.
+
+        New heads begin at 0, where they change nothing.
+        """
+        old_voters, old_head = significance_of(self.config)
+        head = old_head if head is None else head
+        set_significance(self.config, old_voters if voters is None else voters, head)
+        self._make_heads(head)
+
+    def _make_heads(self, there: bool) -> None:
+        for layer in self.encoder_layers():
+            if not there and hasattr(layer, HEAD):
+                delattr(layer, HEAD)
+            elif there and not hasattr(layer, HEAD):
+                weight = self.last_projection().weight
+                setattr(layer, HEAD, torch.nn.Parameter(weight.new_zeros(self.config.hidden_size)))
+
     def save_pretrained(self, save_directory: str | os.PathLike[str], **options: Any) -> None:
         """Write the folder as `saved_as` of transformers would, so that any program can read it."""
         super().save_pretrained(save_directory, **options)  # type: ignore[misc]
@@ -230,7 +255,7 @@ class DropAndRestore:
         hidden = self.embed(input_ids, types).to(self.last_projection().weight.dtype)
         at = torch.arange(input_ids.shape[1], device=input_ids.device).expand_as(input_ids)
         real = mask.bool()
-        asking = real if significance_of(self.config) == "all" or types is None else types == 0
+        asking = real if significance_of(self.config)[0] == "all" or types is None else types == 0
         return _State(hidden, at, real, asking, self._bias(hidden, real, buckets))
 
     def _attend(self, layer: Any, state: _State, *, voting: bool, learning: bool) -> tuple[Tensor, Any]:
@@ -243,8 +268,9 @@ class DropAndRestore:
             learning: Whether that sum carries a gradient.
 
         Returns:
-            The mixed values of each token, `[batch, slots, hidden]`; and the attention that it receives, summed over
-            heads and the queries that count, float32 `[batch, slots]`, None without `voting`.
+            The mixed values of each token, `[batch, slots, hidden]`; and its significance, the attention that it
+            receives, summed over heads and the queries that count, times what the layer's significance head reads,
+            float32 `[batch, slots]`, None without `voting`.
         """
         parts, heads = self.attention_parts(layer, state.hidden, state.at), self.config.num_attention_heads
         query, key, value = (x.unflatten(-1, (heads, -1)).transpose(1, 2).flatten(0, 1) for x in parts[:3])
@@ -257,7 +283,10 @@ class DropAndRestore:
         probabilities = scores.softmax(-1)
         votes = _count(probabilities, state.asking & state.real, heads, learning=learning) if voting else None
         mixed = torch.bmm(parts.dropout(probabilities).to(value.dtype), value)
-        return mixed.unflatten(0, (-1, heads)).transpose(1, 2).flatten(2), votes
+        mixed = mixed.unflatten(0, (-1, heads)).transpose(1, 2).flatten(2)
+        if votes is not None and hasattr(layer, HEAD):
+            votes = votes * _read(mixed, getattr(layer, HEAD))
+        return mixed, votes
 
     def _drop(
         self, state: _State, context: Tensor, votes: Tensor, keep: Tensor, most: int, buckets: Tensor | None
@@ -302,8 +331,8 @@ class DropAndRestore:
         return _Found(found.logits.scatter(1, place, new), found.passed.scatter(1, state.at, count))
 
 
-def significance_of(config: Any) -> Significance:
-    """Return the rule of significance in a model's configuration: see `ModelShape`.
+def significance_of(config: Any) -> tuple[Significance, bool]:
+    """Return the rule of significance in a model's configuration, `significance` and `significance_head` of its shape.
 
     Raises:
         ValueError: The configuration names an unknown rule.
@@ -311,10 +340,16 @@ def significance_of(config: Any) -> Significance:
     return read_significance(getattr(config, "dynamic_tinybert", {}))
 
 
-def set_significance(config: Any, rule: Significance) -> None:
+def set_significance(config: Any, voters: Significance, head: bool) -> None:
     """Write the rule of significance into a model's configuration."""
-    if rule != significance_of(config):
-        config.dynamic_tinybert = stored_significance(rule)
+    if (voters, head) != significance_of(config):
+        config.dynamic_tinybert = stored_significance(voters, head)
+
+
+def _read(mixed: Tensor, head: Tensor) -> Tensor:
+    """Return the factor of votes that a significance head reads from mixed values, float32 `[batch, slots]`."""
+    with torch.autocast(mixed.device.type, enabled=False):
+        return (SHARPNESS * (mixed.float() * head.float()).sum(-1)).clamp(-MOST_SHARP, MOST_SHARP).exp()
 
 
 def _count(probabilities: Tensor, queries: Tensor, heads: int, *, learning: bool) -> Tensor:

@@ -15,7 +15,7 @@ from transformers.utils import logging
 from dynamic_tinybert.errors import one_line
 from dynamic_tinybert.folder import EMBEDDED, ModelFolderError, open_folder, tensor_table
 from dynamic_tinybert.model import ModelShape, Modern, Significance
-from dynamic_tinybert.train.dropping import set_significance, significance_of
+from dynamic_tinybert.train.dropping import HEAD, set_significance, significance_of
 from dynamic_tinybert.train.errors import TrainingError
 from dynamic_tinybert.train.features import Batch
 from dynamic_tinybert.train.model import (
@@ -98,6 +98,7 @@ class Teacher:
 
 def shape_of(config: Any) -> ModelShape:
     """Return the shape of an encoder from a configuration of transformers."""
+    voters, head = significance_of(config)
     return ModelShape(
         layers=config.num_hidden_layers,
         hidden=config.hidden_size,
@@ -105,7 +106,8 @@ def shape_of(config: Any) -> ModelShape:
         feed_forward=getattr(config, "intermediate_size", None) or config.hidden_dim,
         vocabulary=config.vocab_size,
         positions=config.max_position_embeddings - (2 if config.model_type in ("mpnet", "roberta") else 0),
-        significance=significance_of(config),
+        significance=voters,
+        significance_head=head,
         modern=_modern_of(config) if config.model_type == "modernbert" else None,
     )
 
@@ -184,14 +186,14 @@ def check_student(model: str | Path, config: Any) -> None:
         )
 
 
-def check_voters(config: Any, rule: Significance | None) -> None:
+def check_voters(config: Any, voters: Significance | None) -> None:
     """Check that a rule of significance suits a student's architecture; None is the rule of its configuration.
 
     Raises:
         TrainingError: It does not: with local attention, most tokens are not within reach of the question.
     """
     local = config.model_type == "modernbert" and "sliding_attention" in config.layer_types
-    if local and (rule or significance_of(config)) == "question":
+    if local and (voters or significance_of(config)[0]) == "question":
         raise TrainingError("voters: question does not suit a ModernBERT, whose attention is local: set voters: all")
 
 
@@ -216,6 +218,8 @@ def form_of(form: str | None, teacher: Any) -> str:
 
 def student_from_teacher(teacher: Any, layers: list[int], ids: Tensor | None, form: str = "bert") -> Any:
     """Make a student from a teacher's embeddings, head and some of its layers, as TinyBERT6L from every second layer.
+
+    It votes as the teacher does, but has no significance heads.
 
     Args:
         teacher: A fine-tuned BERT, MPNet or ModernBERT for question answering.
@@ -263,6 +267,7 @@ def check_layers(teacher: Any, layers: list[int], form: str) -> None:
 def _same_of(teacher: Any, layers: list[int]) -> Any:
     """Make a student of the teacher's own architecture."""
     config, kind = copy.deepcopy(teacher.config), teacher.config.model_type
+    set_significance(config, significance_of(config)[0], head=False)
     config.num_hidden_layers = len(layers)
     if kind == "modernbert":
         config.layer_types = [config.layer_types[layer] for layer in layers]
@@ -307,7 +312,7 @@ def _bert_of(teacher: Any, layers: list[int], ids: Tensor | None) -> DynamicBert
             max_position_embeddings=config.max_position_embeddings - offset,
         )
     )
-    set_significance(student.config, significance_of(config))
+    set_significance(student.config, significance_of(config)[0], head=False)
     made = student.state_dict()
     table = "bert.embeddings.token_type_embeddings.weight"
     made["bert.embeddings.word_embeddings.weight"] = words
@@ -358,13 +363,14 @@ def _from_folder(model: str | Path, make: Any) -> Any:
         folder = open_folder(str(model))
         known = {key: value for key, value in folder.config.items() if key not in ours}
         config = AutoConfig.for_model(folder.kind, **known)
-        set_significance(config, folder.shape.significance)
+        set_significance(config, folder.shape.significance, folder.shape.significance_head)
         loaded = make(config).float()
         table = tensor_table(folder.shape, folder.kind)
         weights = {theirs: torch.from_numpy(folder.weights[ours]) for ours, theirs, _ in table}
     except ModelFolderError as error:
         raise TrainingError(str(error)) from None
-    loaded.load_state_dict(weights)
+    known = loaded.state_dict()  # a model of transformers has no significance heads
+    loaded.load_state_dict({name: weight for name, weight in weights.items() if HEAD not in name or name in known})
     return loaded
 
 

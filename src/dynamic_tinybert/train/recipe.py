@@ -86,6 +86,11 @@ class Recipe(Strict):
         trained = {type(stage) for stage in self.stages} - {LogitsStage}
         if self.student is not None and trained == {TeacherStage}:
             raise ValueError("no stage trains the student: add one, for example lengthdrop, or leave student out")
+        taught_heads = any(isinstance(stage, LengthDropStage) and stage.significance > 0 for stage in self.stages)
+        if self.student is not None and self.student.significance_head and not taught_heads:
+            raise ValueError(
+                "significance_head: true needs a stage lengthdrop with significance above 0, which teaches the heads"
+            )
         names = self.stage_names()
         if len(set(names)) != len(names):
             raise ValueError("two stages have one name: give them names")

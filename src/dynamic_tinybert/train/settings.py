@@ -94,6 +94,8 @@ class Student(Strict):
             of an MPNet teacher; or `modernbert`. It is `modernbert` by default for a ModernBERT teacher, otherwise
             `bert`. With `checkpoint`, leave it out.
         voters: The rule of significance, see `ModelShape.significance`; by default that of the checkpoint or teacher.
+        significance_head: Whether each layer has a significance head, see `ModelShape.significance_head`; by default as
+            the checkpoint. A new head changes nothing until the loss `significance` of `lengthdrop` teaches it.
         dropout: The dropout of states and of attention. By default it is 0 if the first stage learns from stored
             logits, otherwise that of the checkpoint or teacher.
     """
@@ -102,6 +104,7 @@ class Student(Strict):
     teacher_layers: Literal["every_second"] | tuple[Annotated[int, Field(ge=0)], ...] | None = None
     form: Literal["bert", "mpnet", "modernbert"] | None = None
     voters: Significance | None = None
+    significance_head: bool | None = None
     dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
 
     @model_validator(mode="after")

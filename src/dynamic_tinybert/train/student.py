@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from dynamic_tinybert.train.dropping import set_significance
 from dynamic_tinybert.train.models import form_of, load_model, load_student, set_dropout, student_from_teacher
 from dynamic_tinybert.train.settings import Student
 from dynamic_tinybert.train.vocabulary import Vocabulary
@@ -27,8 +26,7 @@ def make_student(student: Student, teacher: str | Path | None, vocabulary: Vocab
         whole = load_model(teacher)
         layers, ids = student_layers(student, whole.config), Vocabulary(teacher).map_from(vocabulary)
         model = student_from_teacher(whole, layers, ids, form_of(student.form, whole.config))
-    if student.voters is not None:
-        set_significance(model.config, student.voters)
+    model.set_significance(student.voters, student.significance_head)
     if student.dropout is not None or stored:
         set_dropout(model, student.dropout or 0.0)
     return model

@@ -24,6 +24,7 @@ from dynamic_tinybert.answer import LogitsError
 from dynamic_tinybert.train.arithmetic import InBfloat16, return_freed_memory, uses_bf16
 from dynamic_tinybert.train.averaging import WeightMean
 from dynamic_tinybert.train.batches import LengthGrouped, TokenBatches
+from dynamic_tinybert.train.dropping import HEAD
 from dynamic_tinybert.train.errors import TrainingError
 from dynamic_tinybert.train.features import Batch, Feature, collate
 from dynamic_tinybert.train.models import Inputs
@@ -133,7 +134,7 @@ class StageTrainer(Trainer):  # type: ignore[misc]
             elapsed=context.elapsed,
         )
         items = list(enumerate(context.features))
-        arguments = _arguments(stage, context)
+        arguments = _arguments(stage, context, _leaves_weights_out(stage, model))
         self._sampler = _sampler(stage, context, arguments.process_index, max(1, arguments.world_size))
         arguments.logging_steps = _logging_steps(stage, len(self._sampler))
         self._bfloat16 = arguments.bf16 and arguments.device.type == "cpu" and arguments.world_size == 1
@@ -240,6 +241,11 @@ class StageTrainer(Trainer):  # type: ignore[misc]
             )
         return (loss, None) if return_outputs else loss
 
+    def get_decay_parameter_names(self, model: Any) -> list[str]:
+        """Return the names of the weights that decay: matrices, without those of norms."""
+        names: list[str] = super().get_decay_parameter_names(model)
+        return [name for name in names if model.get_parameter(name).ndim > 1]
+
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         """Make the learning rate follow the share of the stage that is done, in steps or in time."""
         if self.lr_scheduler is None:
@@ -304,7 +310,7 @@ def _sampler(stage: Stage, context: StageContext, process: int, processes: int) 
     return LengthGrouped(lengths, stage.batch_size * stage.accumulate * processes, context.seed)
 
 
-def _arguments(stage: Stage, context: StageContext) -> TrainingArguments:
+def _arguments(stage: Stage, context: StageContext, leaves_out: bool) -> TrainingArguments:
     every = stage.checkpoint_steps or _NEVER
     arguments = TrainingArguments(
         output_dir=str(context.folder),
@@ -334,7 +340,7 @@ def _arguments(stage: Stage, context: StageContext) -> TrainingArguments:
         label_names=[],
         report_to=[],
         disable_tqdm=True,
-        ddp_find_unused_parameters=_leaves_layers_out(stage),
+        ddp_find_unused_parameters=leaves_out,
         ddp_broadcast_buffers=False,
     )
     # One process uses one device: with several, each would get only a part of a batch, and hooks would get nothing.
@@ -342,9 +348,10 @@ def _arguments(stage: Stage, context: StageContext) -> TrainingArguments:
     return arguments
 
 
-def _leaves_layers_out(stage: Stage) -> bool:
-    """Return whether some layers get no gradient at some steps; distributed training must know this."""
-    return isinstance(stage, LengthDropStage) and stage.rule == "single" and stage.layer_drop > 0
+def _leaves_weights_out(stage: Stage, model: Any) -> bool:
+    """Return whether some weights get no gradient at some steps; distributed training must know this."""
+    leaves_layers = isinstance(stage, LengthDropStage) and stage.rule == "single" and stage.layer_drop > 0
+    return leaves_layers or any(HEAD in name for name, _ in model.named_parameters())
 
 
 def _logging_steps(stage: Stage, samples: int) -> int:
