@@ -396,10 +396,11 @@ def test_two_processes_train_one_model(
     value["stages"] = [
         {"stage": "intermediate", **shared},
         {"stage": "prediction", **shared, "checkpoint_steps": 2},
-        {"stage": "lengthdrop", **shared, "samples": 1},
+        {"stage": "lengthdrop", **shared, "samples": 1, "significance": 0.5},
         {"stage": "lengthdrop", "name": "single", **shared, "rule": "single", "layer_drop": 0.5, "significance": 0.5},
         {"stage": "prediction", "name": "tokens", **shared, "batch_tokens": 160},
     ]
+    value["student"]["significance_head"] = True
     script = tmp_path / "both.py"
     script.write_text(
         """

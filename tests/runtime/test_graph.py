@@ -113,7 +113,9 @@ SHAPES = {
         layers=4, token_types=0, typed=False, first_position=2, distances=32, significance_head=True
     ),
     "as ALBERT": random_shape(layers=3, embedding=8, projected=True, sharing=(0, 0, 0), activation="gelu_tanh"),
-    "as ALBERT, two groups": random_shape(layers=5, projected=True, sharing=(0, 0, 0, 1, 1)),
+    "as ALBERT, two groups": random_shape(
+        layers=5, projected=True, sharing=(0, 0, 0, 1, 1), significance="question", significance_head=True
+    ),
     "as DeBERTa v3": random_shape(
         layers=4,
         token_types=0,

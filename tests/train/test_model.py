@@ -7,7 +7,7 @@ import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -399,6 +399,32 @@ def test_a_significance_head_is_what_decides(monkeypatch: pytest.MonkeyPatch) ->
     model.set_significance(head=False)
     assert not [name for name, _ in model.named_parameters() if "significance" in name]
     assert model.config.dynamic_tinybert == {"voters": "question"}
+
+
+def test_heads_that_a_folder_lacks_begin_at_0(tmp_path: Path) -> None:
+    shape = SHAPES["a significance head"]
+    model = model_of(shape, random_weights(shape))
+    model.save_pretrained(tmp_path / "whole")
+    again = DynamicBertForQuestionAnswering.from_pretrained(tmp_path / "whole")
+    for mine, theirs in zip(model.encoder_layers(), again.encoder_layers(), strict=True):
+        assert torch.equal(mine.significance_head, theirs.significance_head)
+    plain = transformers.BertForQuestionAnswering.from_pretrained(tmp_path / "whole")
+    plain.save_pretrained(tmp_path / "lost")
+    again = DynamicBertForQuestionAnswering.from_pretrained(tmp_path / "lost")
+    assert all((layer.significance_head == 0).all() for layer in again.encoder_layers())
+    assert torch.equal(again.bert.encoder.layer[0].output.dense.weight, model.bert.encoder.layer[0].output.dense.weight)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
+def test_a_teacher_has_no_heads_nor_says_so(dtype: Literal["float32", "int8"], tmp_path: Path) -> None:
+    shape = SHAPES["a significance head"]
+    model_of(shape, random_weights(shape)).save_pretrained(tmp_path)
+    (tmp_path / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]"]), "utf-8")
+    teacher = load_model(save_folder(open_folder(tmp_path), tmp_path / "model", dtype=dtype))
+    assert teacher.config.dynamic_tinybert == {"voters": "question"}
+    teacher.save_pretrained(tmp_path / "saved")
+    shutil.copyfile(tmp_path / "vocab.txt", tmp_path / "saved" / "vocab.txt")
+    assert not open_folder(tmp_path / "saved").shape.significance_head
 
 
 def test_only_the_votes_teach_a_significance_head() -> None:

@@ -188,6 +188,11 @@ def find_tensors(path: Path, shape: ModelShape, kind: str, files: Iterable[Path]
             f"{path} has no question-answering head ({heads[-1][:-1]}): fine-tune it for question answering, or choose"
             " a ...ForQuestionAnswering checkpoint"
         )
+    if missing and all(name.endswith("significance_head") for name in missing):
+        raise ModelFolderError(
+            f"{path} lacks its {len(missing)} significance heads, which transformers does not keep: use the original"
+            f" folder, or remove significance_head from {CONFIG}"
+        )
     if missing:
         raise ModelFolderError(
             f"{path} lacks {len(missing)} of the model's {len(missing) + len(found)} tensors:"

@@ -356,7 +356,10 @@ class Builder:
     def read_significance(self, g: Graph, name: str, context: str) -> str:
         """Compute the factor of each token's votes from its context, without the value's bias: [batch, slots]."""
         head = self.float32(f"{name}.significance_head") * np.float32(SHARPNESS)
-        read = g.node("MatMul", context, self.weight(f"{name}.significance_head", head[:, None]))
+        if f"{name}.significance_head" not in self.added:  # layers may share weights
+            self.added.add(f"{name}.significance_head")
+            self.weight(f"{name}.significance_head", head[:, None])
+        read = g.node("MatMul", context, f"{name}.significance_head")
         if (bias := self.value_bias(name)) is not None:
             read = g.node("Add", read, g.constant([head @ bias], np.float32))
         ends = (g.constant(end, np.float32) for end in (-MOST_SHARP, MOST_SHARP))

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
+from transformers import initialization
 from transformers.modeling_outputs import QuestionAnsweringModelOutput
 
 from dynamic_tinybert.model import (
@@ -243,6 +244,13 @@ class DropAndRestore:
             elif there and not hasattr(layer, HEAD):
                 weight = self.last_projection().weight
                 setattr(layer, HEAD, torch.nn.Parameter(weight.new_zeros(self.config.hidden_size)))
+
+    def initialize_weights(self) -> None:
+        """Initialize the weights that a folder lacks, as transformers does, and significance heads with 0."""
+        super().initialize_weights()  # type: ignore[misc]
+        for layer in self.encoder_layers():
+            if hasattr(layer, HEAD):
+                initialization.zeros_(getattr(layer, HEAD))  # unless it was loaded
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], **options: Any) -> None:
         """Write the folder as `saved_as` of transformers would, so that any program can read it."""

@@ -149,8 +149,11 @@ def load_model(model: str | Path) -> Any:
     """
     config = read_config(model)
     if _is_int8(config):
-        return _from_folder(model, AutoModelForQuestionAnswering.from_config)
-    return _load(AutoModelForQuestionAnswering, model, config)
+        loaded = _from_folder(model, AutoModelForQuestionAnswering.from_config)
+    else:
+        loaded = _load(AutoModelForQuestionAnswering, model, config)
+    set_significance(loaded.config, significance_of(loaded.config)[0], head=False)  # which transformers does not load
+    return loaded
 
 
 def load_student(model: str | Path) -> Any:

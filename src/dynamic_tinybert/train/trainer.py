@@ -134,7 +134,11 @@ class StageTrainer(Trainer):  # type: ignore[misc]
             elapsed=context.elapsed,
         )
         items = list(enumerate(context.features))
-        arguments = _arguments(stage, context, _leaves_weights_out(stage, model))
+        heads = [weight for name, weight in model.named_parameters() if HEAD in name]
+        taught = isinstance(stage, LengthDropStage) and stage.significance > 0
+        for head in heads:
+            head.requires_grad_(taught)
+        arguments = _arguments(stage, context, _leaves_weights_out(stage, heads=taught and bool(heads)))
         self._sampler = _sampler(stage, context, arguments.process_index, max(1, arguments.world_size))
         arguments.logging_steps = _logging_steps(stage, len(self._sampler))
         self._bfloat16 = arguments.bf16 and arguments.device.type == "cpu" and arguments.world_size == 1
@@ -348,10 +352,12 @@ def _arguments(stage: Stage, context: StageContext, leaves_out: bool) -> Trainin
     return arguments
 
 
-def _leaves_weights_out(stage: Stage, model: Any) -> bool:
-    """Return whether some weights get no gradient at some steps; distributed training must know this."""
-    leaves_layers = isinstance(stage, LengthDropStage) and stage.rule == "single" and stage.layer_drop > 0
-    return leaves_layers or any(HEAD in name for name, _ in model.named_parameters())
+def _leaves_weights_out(stage: Stage, *, heads: bool) -> bool:
+    """Return whether some weights get no gradient at some steps; distributed training must know this.
+
+    In a step of the sandwich rule, all layers run and vote in the smallest sub-model.
+    """
+    return isinstance(stage, LengthDropStage) and stage.rule == "single" and (stage.layer_drop > 0 or heads)
 
 
 def _logging_steps(stage: Stage, samples: int) -> int:
