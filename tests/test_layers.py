@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import html
+import io
 import pickle
 import re
 
@@ -108,6 +110,16 @@ def test_show_prints_what_each_layer_left(qa: QuestionAnswerer, capsys: pytest.C
     assert capsys.readouterr().out.splitlines()[1].strip().startswith("It was built in [1889] by")
     qa(QUESTION, "", explain=True).show()
     assert capsys.readouterr().out.startswith("(no answer)")
+
+
+def test_half_pairs_of_utf16_are_shown_as_unknown(qa: QuestionAnswerer) -> None:
+    answer = qa(QUESTION, f"\ud83d {TEXT} \ude00", explain=True)
+    (answer._repr_html_() or "").encode()
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    with contextlib.redirect_stdout(stream):
+        answer.show()
+    stream.seek(0)
+    assert "in [1889] by" in stream.read()
 
 
 def test_a_text_is_printed_in_part_and_controls_nothing() -> None:

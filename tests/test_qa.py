@@ -27,7 +27,15 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from conftest import quiet
-from dynamic_tinybert import Answer, BudgetError, LengthConfig, ModelFolderError, QuestionAnswerer, WindowError
+from dynamic_tinybert import (
+    Answer,
+    BudgetError,
+    LengthConfig,
+    ModelFolderError,
+    QuestionAnswerer,
+    WindowError,
+    ask_passages,
+)
 from dynamic_tinybert.folder import open_folder
 from dynamic_tinybert.inference import SpanRanker, TextTokenizer, cut_windows
 from dynamic_tinybert.model import BERT_BASE, macs
@@ -479,6 +487,28 @@ def test_the_embedded_model_is_pickled_by_name_and_without_a_token(qa: QuestionA
     assert one is same
     assert one(QUESTION, TEXT) == qa(QUESTION, TEXT)
     assert b"hf_secret" not in pickle.dumps(QuestionAnswerer(token="hf_secret", threads=1))
+
+
+class Mine(QuestionAnswerer):
+    """As a user would add a method."""
+
+    def best(self) -> str:
+        return self(QUESTION, TEXT).text
+
+
+def test_a_subclass_comes_back_as_itself(tiny_folder: Path) -> None:
+    mine = quiet(Mine(tiny_folder, threads=1))
+    again = quiet(pickle.loads(pickle.dumps(mine)))
+    assert type(again) is Mine
+    assert again.best() == mine.best()
+
+
+def test_whole_numbers_of_numpy_are_whole_numbers(tiny_folder: Path) -> None:
+    qa = quiet(QuestionAnswerer(tiny_folder, threads=np.int64(1)))  # type: ignore[arg-type]
+    assert len(ask_passages(QUESTION, [TEXT], qa=qa, top_k=np.int64(2))) <= 2  # type: ignore[call-overload]
+    for wrong in (np.float64(2.0), np.int64(0), np.bool_(True)):
+        with pytest.raises(ValueError, match="top_k"):
+            ask_passages(QUESTION, [TEXT], qa=qa, top_k=wrong)
 
 
 def test_many_processes_answer(qa: QuestionAnswerer) -> None:

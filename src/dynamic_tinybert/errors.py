@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 import operator
 import sys
 import warnings
@@ -48,8 +49,8 @@ def whole_number(value: object, name: str, *, least: int | None = None) -> int:
     return number
 
 
-def check_from_one(**numbers: object) -> None:
+def check_from_one(**values: object) -> None:
     """Raise ValueError if a value is not a whole number of at least 1."""
-    for name, value in numbers.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
             raise ValueError(f"{name} must be a whole number from 1, not {value!r:.50}")

@@ -54,7 +54,8 @@ def show(markup: str, text: str) -> None:
         display = import_module("IPython.display")
         display.display(display.HTML(markup))
     else:
-        print(text)
+        encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+        print(text.encode(encoding, "replace").decode(encoding))
 
 
 def as_html(head: str, text: str, start: int, end: int, tokens: TokenLayers | None = None) -> str:
@@ -77,7 +78,7 @@ def as_html(head: str, text: str, start: int, end: int, tokens: TokenLayers | No
             body += _span(text[first:last], layer, tokens, marked=start <= first < end)
     body += " …" * (high < len(text))
     legend = "" if tokens is None else _legend(tokens)
-    return (
+    return _without_surrogates(
         '<div style="max-width:60em;line-height:1.9">'
         f'<div style="margin-bottom:.3em;white-space:pre-wrap">{html.escape(head)}</div>{legend}'
         f'<div style="white-space:pre-wrap;overflow-wrap:anywhere">{body}</div></div>'
@@ -121,8 +122,12 @@ def _steps(tokens: TokenLayers) -> list[tuple[int, int, int]]:
 
 
 def _clean(text: str) -> str:
-    """Replace control characters, which a terminal would obey."""
-    return re.sub(r"[\x00-\x1f\x7f-\x9f]", " ", text)
+    """Replace control characters, which a terminal would obey, and half pairs of UTF-16, which cannot be written."""
+    return _without_surrogates(re.sub(r"[\x00-\x1f\x7f-\x9f]", " ", text))
+
+
+def _without_surrogates(text: str) -> str:
+    return re.sub("[\ud800-\udfff]", "\ufffd", text)
 
 
 def _wrapped(text: str) -> list[str]:

@@ -179,7 +179,7 @@ class QuestionAnswerer:
         """
         if self._opened is None:
             raise TypeError("a QuestionAnswerer made by from_reader cannot be pickled, because it has no model folder")
-        return _open, ({**self._opened, "precision": self.reader.runtime.precision}, self.name)
+        return _open, (type(self), {**self._opened, "precision": self.reader.runtime.precision}, self.name)
 
     def __copy__(self) -> QuestionAnswerer:
         return self  # it never changes, and many threads may use it
@@ -218,9 +218,26 @@ class QuestionAnswerer:
     ) -> Iterator[list[Answer]]: ...
 
     @overload
-    def __call__(self, question: str, *, context: str, top_k: None = ..., **options: Unpack[Options]) -> Answer: ...
+    def __call__(  # type: ignore[overload-overlap]
+        self, question: str, *, context: str, top_k: None = ..., **options: Unpack[Options]
+    ) -> Answer: ...
     @overload
-    def __call__(self, question: str, *, context: str, top_k: int, **options: Unpack[Options]) -> list[Answer]: ...
+    def __call__(  # type: ignore[overload-overlap]
+        self, question: str, *, context: str, top_k: int, **options: Unpack[Options]
+    ) -> list[Answer]: ...
+    @overload
+    def __call__(
+        self,
+        question: str | Sequence[str],
+        *,
+        context: str | Sequence[str],
+        top_k: None = ...,
+        **options: Unpack[Options],
+    ) -> list[Answer]: ...
+    @overload
+    def __call__(
+        self, question: str | Sequence[str], *, context: str | Sequence[str], top_k: int, **options: Unpack[Options]
+    ) -> list[list[Answer]]: ...
 
     def __call__(
         self,
@@ -340,8 +357,9 @@ def _pairs(questions: str | Iterable[str], texts: str | Iterable[str]) -> Iterat
             yield pair
 
 
-def _open(options: dict[str, Any], name: str) -> QuestionAnswerer:
-    """Open a model for `pickle`, under the name that it had."""
-    qa = QuestionAnswerer(**options)
+def _open(kind: type[QuestionAnswerer], options: dict[str, Any], name: str) -> QuestionAnswerer:
+    """Open a model for `pickle`, under the name that it had; a subclass may be made from other arguments."""
+    qa = kind.__new__(kind)
+    QuestionAnswerer.__init__(qa, **options)
     qa.name = name
     return qa

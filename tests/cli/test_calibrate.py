@@ -16,6 +16,7 @@ from typer.testing import CliRunner, Result
 
 from dynamic_tinybert import QuestionAnswerer
 from dynamic_tinybert.cli.app import app
+from dynamic_tinybert.evaluation import calibrate
 from dynamic_tinybert.model import Calibration
 from support.commands import complaint
 
@@ -164,6 +165,20 @@ def test_a_mistake_is_told_in_a_line(run: Run, options: list[str], status: int, 
 def test_what_cannot_be_installed_is_found_at_once(home: Path) -> None:
     arguments = ["calibrate", "embedded", "--data", "frågor-1.1.json", "--install"]
     assert "export embedded DIR" in complaint(CliRunner().invoke(app, arguments), 2)
+
+
+def test_what_another_command_installs_meanwhile_stays(run: Run, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = home / "mitt modell" / "length_configs.json"
+
+    def meanwhile(*arguments: Any, **options: Any) -> Any:
+        table.write_text(json.dumps({"windows": {"max_seq_len": 256}}), "utf-8")
+        return calibrate(*arguments, **options)
+
+    monkeypatch.setattr("dynamic_tinybert.evaluation.calibrate", meanwhile)
+    assert run("--install").exit_code == 0
+    stored = json.loads(table.read_text("utf-8"))
+    assert stored["windows"] == {"max_seq_len": 256}
+    assert "no_answer" in stored
 
 
 def test_articles_of_one_paragraph_have_no_other(run: Run, home: Path) -> None:

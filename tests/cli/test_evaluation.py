@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import json
 import os
+import stat
 import subprocess
 import sys
+import threading
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -223,8 +226,41 @@ def test_evaluate_finds_at_once_that_predictions_cannot_be_written(
 
 def test_predictions_never_replace_the_data(run: Run, data: Path) -> None:
     before = data.read_bytes()
-    assert "is the data file" in complaint(run("evaluate", data, "--predictions", data), 2)
+    assert "is an input" in complaint(run("evaluate", data, "--predictions", data), 2)
     assert data.read_bytes() == before
+
+
+def test_predictions_never_replace_the_list_of_titles(run: Run, data: Path, tmp_path: Path) -> None:
+    titles = tmp_path / "titles.txt"
+    titles.write_text("x\n", "utf-8")
+    assert "is an input" in complaint(run("evaluate", data, "--titles", titles, "--predictions", titles), 2)
+    assert titles.read_text("utf-8") == "x\n"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_predictions_go_into_a_pipe(run: Run, data: Path, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    read: list[bytes] = []
+    reader = threading.Thread(target=lambda: read.append(pipe.read_bytes()), daemon=True)
+    reader.start()
+    assert run("evaluate", data, "--predictions", pipe).exit_code == 0
+    reader.join(60)
+    assert isinstance(json.loads(read[0]), dict)
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+
+
+def test_figures_are_printed_even_if_predictions_cannot_be_written(
+    run: Run, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, content: bytes) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    monkeypatch.setattr("dynamic_tinybert.cli.console.write_result", full)
+    result = run("evaluate", data, "--predictions", tmp_path / "answers.json")
+    assert result.exit_code == 1
+    assert "macs_share" in result.stdout
+    assert "No space left" in result.stderr
 
 
 def test_predictions_are_packed_where_their_name_says_so(run: Run, data: Path, tmp_path: Path) -> None:

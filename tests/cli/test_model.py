@@ -272,6 +272,17 @@ def test_an_exported_graph_runs_in_onnxruntime(onnx_file: Path, qa: QuestionAnsw
         assert (passed[real].min() < qa.shape.layers) == (config.fractions[-1] < 1)
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_export_replaces_neither_pipe_nor_link(tiny_folder: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.onnx")
+    assert "already exists" in complaint(run("export", tiny_folder, tmp_path / "pipe.onnx"))
+    assert "not a regular file" in complaint(run("export", tiny_folder, tmp_path / "pipe.onnx", "--force"))
+    (tmp_path / "link.onnx").symlink_to(tmp_path / "real.onnx")
+    assert run("export", tiny_folder, tmp_path / "link.onnx", "--force").exit_code == 0
+    assert (tmp_path / "link.onnx").is_symlink()
+    onnxruntime.InferenceSession(tmp_path / "real.onnx")
+
+
 def test_export_writes_over_nothing_unless_forced(tiny_folder: Path, tmp_path: Path) -> None:
     for target in (tmp_path / "folder", tmp_path / "model.onnx"):
         assert run("export", tiny_folder, target).exit_code == 0

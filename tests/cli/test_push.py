@@ -93,6 +93,23 @@ def test_a_pushed_model_comes_back_as_it_was(hub: FakeHub, model: Path) -> None:
     assert any("/complete" in asked for asked in hub.asked)  # the weights went in parts
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("tokenizer.json", '{"version": "1.0", "trunc', "the tokenizer of"),
+        ("length_configs.json", '{"calibration": {"margin": NaN, "log_score": 1, "bias": 0}}', "calibration"),
+        ("length_configs.json", '{"calibration": 3}', "calibration"),
+    ],
+)
+def test_a_folder_that_cannot_answer_is_not_pushed(
+    hub: FakeHub, model: Path, name: str, content: str, said: str
+) -> None:
+    (model / name).write_text(content, "utf-8")
+    for options in ((), ("--dry-run",)):
+        assert said in complaint(run(model, NAME, *options))
+    assert not hub.models
+
+
 def test_a_loaded_model_is_pushed(hub: FakeHub, model: Path) -> None:
     qa = QuestionAnswerer.from_pretrained(model)
     assert qa.push_to_hub(NAME, private=True) == f"{hub.url}/{NAME}"

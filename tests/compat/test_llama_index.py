@@ -200,6 +200,7 @@ def test_nothing_to_find(qa: QuestionAnswerer, rerank: AnswerRerank, synthesizer
         assert (str(response), response.source_nodes, response.metadata) == ("Empty Response", [], {})
     strict = AnswerSynthesizer(model=qa, min_confidence=1, empty_response="I do not know")
     assert str(strict.synthesize(QUESTION, nodes())) == "I do not know"
+    assert str(AnswerSynthesizer(model=qa, empty_response="").synthesize(QUESTION, [])) == ""
 
 
 def test_nodes_without_text_and_nodes_of_other_kinds(rerank: AnswerRerank) -> None:

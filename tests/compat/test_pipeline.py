@@ -111,6 +111,21 @@ def test_a_score_is_the_softmax_of_start_times_that_of_end() -> None:
     assert score == pytest.approx(np.exp(3) / (np.e + 2 + np.exp(3)) * np.exp(2) / (np.e + 2 + np.exp(2)), abs=1e-6)
 
 
+def test_no_answer_ends_inside_a_character_without_words_either() -> None:
+    text = "বাংলা e\u0301t"  # tokens that end before a mark
+    begins, ends = np.array([0, 4, 6, 7]), np.array([4, 5, 7, 9])
+    tokens = Tokens(np.arange(4), begins, ends, begins, ends)
+    ids = np.arange(7)
+    part = Window(ids=ids, type_ids=np.zeros_like(ids), text=tokens, offset=2, settled=4)
+    for best, whole in ((0, "বাংলা"), (1, "লা"), (2, "e\u0301"), (3, "e\u0301t")):
+        ranker = WindowRanker(text, top_k=1, max_answer_len=15, align_to_words=False)
+        logits = np.zeros(7, np.float32)
+        logits[2 + best] = 9.0
+        ranker.add(part, logits, logits)
+        (span,) = ranker.ranked()
+        assert text[span.start : span.end] == whole
+
+
 def test_equal_answers_are_added_up_and_stand_where_the_first_was() -> None:
     start, end = [0.0, 5.0, 0.0, 4.0], [0.0, 5.0, 0.0, 4.0]
     one = rank("Yes or yes", start, end, align_to_words=False)

@@ -164,8 +164,7 @@ def test_a_folder_without_the_significance_heads_that_it_promises(checkpoint: Pa
     ours = {"significance_head": True}
     file.write_text(json.dumps({**json.loads(file.read_text()), "dynamic_tinybert": ours}))
     line = refusal(open_folder, checkpoint)
-    assert "lacks 2 of the model's" in line
-    assert "bert.encoder.layer.0.significance_head" in line
+    assert "lacks its 2 significance heads, which transformers does not keep" in line
 
 
 @pytest.mark.parametrize(
@@ -174,6 +173,22 @@ def test_a_folder_without_the_significance_heads_that_it_promises(checkpoint: Pa
 def test_activations(checkpoint: Path, name: str, ours: str) -> None:
     write_config(checkpoint, hidden_act=name)
     assert open_folder(checkpoint).shape.activation == ours
+
+
+def test_files_may_begin_with_a_byte_order_mark(checkpoint: Path) -> None:
+    for name in ("config.json", "length_configs.json"):
+        file = checkpoint / name
+        text = file.read_text("utf-8") if file.is_file() else '{"no_answer": {"threshold": 1}}'
+        file.write_text(text, "utf-8-sig")
+    folder = open_folder(checkpoint)
+    assert folder.shape == SHAPE
+    assert folder.length_configs == folder.read_length_configs() is not None
+
+
+def test_a_precision_that_nobody_knows_is_refused(checkpoint: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="dtype must be 'float32' or 'int8', not 'fp16'"):
+        save_folder(open_folder(checkpoint), tmp_path / "new", dtype="fp16")  # type: ignore[arg-type]
+    assert not (tmp_path / "new").exists()
 
 
 def test_settings_that_may_be_left_out(checkpoint: Path) -> None:

@@ -224,6 +224,11 @@ def test_an_answer_is_more_than_punctuation_or_a_stop_word(tokenizer: TextTokeni
         ("कि", "क", "कि"),
         ("שָׁ", "ש", "שָׁ"),
         ("a ❤️ b", "❤", "❤️"),
+        (
+            "a 🏴\U000e0067\U000e0062\U000e0077\U000e006c\U000e0073\U000e007f.",
+            "🏴",
+            "🏴\U000e0067\U000e0062\U000e0077\U000e006c\U000e0073\U000e007f",
+        ),
         ("plain", "lai", "lai"),
         ("क\u094d\u200d", "क", "क\u094d\u200d"),
     ],

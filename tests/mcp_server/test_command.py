@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -212,28 +213,52 @@ def test_http_answers(documents: Path, temporary: Path) -> None:
             assert eventually(lambda: not any(temporary.iterdir()))
 
 
+def status(url: str, **headers: str) -> int:
+    """The status of a first message to the server."""
+    accepts = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
+    request = urllib.request.Request(url, json.dumps(HELLO).encode(), {**accepts, **headers})
+    try:
+        with urllib.request.urlopen(request, timeout=WAIT_S) as reply:
+            code: int = reply.status
+            return code
+    except urllib.error.HTTPError as error:
+        error.close()
+        return error.code
+
+
 def test_http_refuses_foreign_hosts_and_pages(index: Path, temporary: Path) -> None:
     with http(temporary, "--index", str(index), "--allowed-host", "my-machine") as (_, url):
-
-        def status(**headers: str) -> int:
-            accepts = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
-            request = urllib.request.Request(url, json.dumps(HELLO).encode(), {**accepts, **headers})
-            try:
-                with urllib.request.urlopen(request, timeout=WAIT_S) as reply:
-                    code: int = reply.status
-                    return code
-            except urllib.error.HTTPError as error:
-                error.close()
-                return error.code
-
         port = url.rpartition(":")[2].partition("/")[0]
         for host in ("localhost", f"localhost:{port}", f"127.0.0.1:{port}", f"[::1]:{port}", f"my-machine:{port}"):
-            assert status(Host=host) == 200, host
+            assert status(url, Host=host) == 200, host
         for host in ("evil.example", f"evil.example:{port}", "localhost.evil.example", ""):
-            assert status(Host=host) == 421, host
-        assert status(Origin=f"http://localhost:{port}") == 200
-        assert status(Origin="http://evil.example") == 403
-        assert status(Origin="null") == 403
+            assert status(url, Host=host) == 421, host
+        assert status(url, Origin=f"http://localhost:{port}") == 200
+        assert status(url, Origin="http://evil.example") == 403
+        assert status(url, Origin="null") == 403
+
+
+def test_http_for_all_addresses_is_reached_by_any_address_and_no_name(index: Path, temporary: Path) -> None:
+    with http(temporary, "--index", str(index), "--host", "0.0.0.0") as (_, url):
+        port = url.rpartition(":")[2].partition("/")[0]
+        for host in (f"192.0.2.2:{port}", "192.0.2.2", f"[2001:db8::1]:{port}", f"127.0.0.1:{port}"):
+            assert status(f"http://127.0.0.1:{port}/mcp", Host=host) == 200, host
+        for host in (f"evil.example:{port}", "192.0.2.2.evil.example", "", "[::1"):
+            assert status(f"http://127.0.0.1:{port}/mcp", Host=host) == 421, host
+        own = {"Host": f"192.0.2.2:{port}"}
+        assert status(f"http://127.0.0.1:{port}/mcp", **own, Origin=f"http://192.0.2.2:{port}") == 200
+        assert status(f"http://127.0.0.1:{port}/mcp", **own, Origin="http://192.0.2.3") == 403
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+def test_a_second_signal_leaves_no_index_behind(documents: Path, temporary: Path) -> None:
+    with http(temporary, str(documents)) as (started, _):
+        assert any(temporary.iterdir())
+        for _again in range(2):
+            started.send_signal(signal.SIGTERM)
+            time.sleep(0.05)
+        started.wait(WAIT_S)
+        assert not any(temporary.iterdir())
 
 
 def test_http_beyond_this_machine_warns(index: Path, temporary: Path) -> None:

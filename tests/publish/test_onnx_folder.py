@@ -88,6 +88,8 @@ def test_save_onnx_folder_writes_over_its_own_files_only_if_asked(tiny_folder: P
     (target / "notes.txt").write_text("mine")
     with pytest.raises(ModelFolderError, match="is not empty"):
         save_onnx_folder(folder, target)
+    with pytest.raises(ValueError, match="precision must be 'auto', 'fp32' or 'int8', not 'fp16'"):
+        save_onnx_folder(folder, target, overwrite=True, precision="fp16")  # type: ignore[arg-type]
     save_onnx_folder(folder, target, overwrite=True, precision="int8")
     assert json.loads((target / "answering.json").read_text("utf-8"))["precision"] == "int8"
     assert (target / "notes.txt").read_text() == "mine"

@@ -55,8 +55,9 @@ def url(tmp_path: Path) -> str:
 
 @pytest.fixture
 def begin(url: str) -> Begin:
-    def begin(*, resume: bool = False, **others: object) -> Search:
-        return Search(url, "search", dataclasses.replace(SETTINGS, **others), resume=resume)  # type: ignore[arg-type]
+    def begin(*, resume: bool = False, anew: bool = False, **others: object) -> Search:
+        settings = dataclasses.replace(SETTINGS, **others)  # type: ignore[arg-type]
+        return Search(url, "search", settings, resume=resume, anew=anew)
 
     return begin
 
@@ -209,6 +210,14 @@ def test_a_search_that_was_killed_before_it_said_its_settings_can_be_resumed(beg
     with sqlite3.connect(file) as database:
         database.execute("DELETE FROM study_user_attributes")
     assert begin(resume=True).study.user_attrs["settings"] == dataclasses.asdict(SETTINGS)
+
+
+def test_a_search_that_was_killed_before_it_had_begun_begins_when_resumed(begin: Begin, url: str) -> None:
+    with pytest.raises(SearchError, match="no search to resume"):
+        begin(resume=True)  # leaves a file without a study
+    assert begin(resume=True, anew=True).complete == 0
+    with pytest.raises(SearchError, match="another seed"):
+        begin(resume=True, anew=True, seed=5)
 
 
 def test_what_was_begun_otherwise_is_not_resumed(begin: Begin) -> None:

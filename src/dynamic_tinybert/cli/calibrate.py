@@ -95,7 +95,7 @@ def calibrate(
         from dynamic_tinybert.files import write_whole
         from dynamic_tinybert.model import dump_table
 
-        table = found.store(folder.length_configs, confidence=found.better)
+        table = found.store(folder.read_length_configs(), confidence=found.better)
         write_whole(folder.path / LENGTH_CONFIGS, dump_table(table))
     if len(select.answerable) < _FEW:
         console.complain("warning", f"{len(select.answerable):,} questions are few to fit to: give {_FEW} or more")

@@ -80,7 +80,7 @@ NoAnswerThreshold = Annotated[
         parser=_threshold,
         help="The answer is empty if the no-answer logit is more than X above the best span's. A lower X gives more "
         "empty answers. squad2: the model's own for texts of which half have no answer.  "
-        "[default: the model's own, or 0]",
+        "[default: the model's own, or 0; `evaluate` on SQuAD 2.0: squad2]",
     ),
 ]
 Threads = Annotated[
@@ -338,15 +338,20 @@ def standard_output() -> BinaryIO:
     return sys.stdout.buffer
 
 
-def check_writable(path: Path, *, but_not: Path) -> None:
+def check_writable(path: Path, *inputs: Path) -> None:
     """Check before long work that its result can be written. No file is created.
 
     Raises:
         OSError: The file cannot be written.
-        ValueError: The file is the same as the input `but_not`.
+        ValueError: The file is the same as one of `inputs`.
     """
-    if path.exists() and but_not.exists() and path.samefile(but_not):
-        raise ValueError(f"{path} is the data file: name another file for the predictions")
+    for source in inputs:
+        if path.exists() and source.exists() and path.samefile(source):
+            raise ValueError(f"{path} is an input: name another file for the result")
+    if path.exists() and not path.is_file() and not path.is_dir():  # opening a pipe would end it for its reader
+        if not os.access(path, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return
     real = Path(os.path.realpath(path))
     try:
         os.close(os.open(real, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
@@ -361,11 +366,20 @@ def write_result(path: Path, content: bytes) -> None:
     Raises:
         OSError: The result cannot be written.
     """
-    real = Path(os.path.realpath(path))
-    if real.exists() and not real.is_file():  # a pipe or a terminal
-        real.write_bytes(content)
+    if path.exists() and not path.is_file():  # a pipe or a terminal; in /dev/fd, a pipe's real path is no path
+        path.write_bytes(content)
+    elif path.exists() and _is_standard_output(path):
+        standard_output().write(content)
     else:
-        write_whole(real, content)
+        write_whole(Path(os.path.realpath(path)), content)
+
+
+def _is_standard_output(path: Path) -> bool:
+    """Return whether a path is the regular file that standard output goes to: replacing it would lose both."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(sys.stdout.fileno()))
+    except (OSError, ValueError, AttributeError):  # standard output is closed, or not a file
+        return False
 
 
 def read_text(path: str) -> str:

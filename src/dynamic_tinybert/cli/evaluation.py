@@ -5,15 +5,19 @@ from __future__ import annotations
 import gzip
 import json
 import math
+import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dynamic_tinybert.cli import console
 from dynamic_tinybert.cli.questions import Titles, read_titled
 from dynamic_tinybert.progress import progress_bar
+
+if TYPE_CHECKING:
+    from dynamic_tinybert.evaluation import Evaluation
 
 Data = Annotated[str, typer.Argument(metavar="DATA", help="A SQuAD file, .json or .json.gz.")]
 
@@ -62,20 +66,26 @@ def evaluate(
     spend = parse_budget(budget)
     questions = read_titled(data, titles)
     questions = replace(questions, questions=questions.questions[:limit])
+    inputs = [Path(data), *([] if titles is None else [titles])]
     if predictions is not None:
-        console.check_writable(predictions, but_not=Path(data))
+        console.check_writable(predictions, *inputs)
     if na_probs is not None:
-        console.check_writable(na_probs, but_not=Path(data))
+        console.check_writable(na_probs, *inputs)
     given = {"--na-probs": na_probs, "--no-answer-threshold": no_answer_threshold}
     for name in (name for name, value in given.items() if value is not None and questions.version == "1.1"):
         raise ValueError(f"{name} needs SQuAD 2.0 data: in {data} every question has an answer")
     qa = console.load(model, precision, threads)
     with progress_bar("answering", "questions") as progress, console.failures():
         result = run(qa, questions, budget=spend, no_answer_threshold=no_answer_threshold, progress=progress)
+    _print_evaluation(result, as_json)
+    sys.stdout.flush()  # a file that cannot be written loses no figures
     for path, values in ((predictions, result.predictions), (na_probs, result.na_probs)):
         if path is not None:
             content = json.dumps(values).encode()
             console.write_result(path, gzip.compress(content) if path.suffix == ".gz" else content)
+
+
+def _print_evaluation(result: Evaluation, as_json: bool) -> None:
     if as_json:
         console.print_json(result.to_dict())
         return

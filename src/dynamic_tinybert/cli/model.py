@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
@@ -139,7 +140,7 @@ def export(
         console.fail(f"{target} is a file: give a new folder, or a file that ends in .onnx")
     if target.is_dir() and onnx:
         console.fail(f"{target} is a folder: give a file that ends in .onnx")
-    there = target.is_symlink() or target.is_file() or (target.is_dir() and any(target.iterdir()))
+    there = any(target.iterdir()) if target.is_dir() else os.path.lexists(target)
     if there and not force:
         console.fail(f"{target} already exists; --force overwrites it{'' if onnx else ' if it is a model'}")
     if onnx:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
 from enum import Enum
 from functools import partial
 from pathlib import Path
@@ -159,8 +158,9 @@ def search(
     with console.failures():
         output.mkdir(parents=True, exist_ok=True)
         name = output.resolve().name if storage else _NAME
-        search = Search(storage or sqlite_url(output / _STUDY), name, settings, resume=resume)
-        candidates, table = _run(qa, search, proposer, trials, select, confirming, output, folder.length_configs, front)
+        with console.resumable(f"the search is in {output}"):
+            search = Search(storage or sqlite_url(output / _STUDY), name, settings, resume=resume, anew=storage is None)
+        candidates, table = _run(qa, search, proposer, trials, select, confirming, output, folder, front)
         if install:
             _install(output, folder)
     _report(output, search, candidates, table, as_json, folder.path / LENGTH_CONFIGS if install else None)
@@ -174,7 +174,7 @@ def _run(
     select: Questions,
     confirm: Questions,
     output: Path,
-    before: Mapping[str, Any] | None,
+    folder: ModelFolder,
     front: int,
 ) -> tuple[list[ConfirmedConfig], dict[str, Any]]:
     """Start or continue a search, confirm the configurations that it found, and write the results."""
@@ -193,7 +193,7 @@ def _run(
         search.run(Objective(qa, select.data, cost), sampler, trials, first=first, progress=show)
     with hint(), progress_bar("confirming", "configurations") as progress:
         candidates = search.candidates(Objective(qa, confirm.data, cost), first, most=front, progress=progress)
-    table, names = make_table(candidates, confirm.description, before, search.settings.precision)
+    table, names = make_table(candidates, confirm.description, folder.read_length_configs(), search.settings.precision)
     write_results(output, table=table, names=names, candidates=candidates, trials=search.rows(), cost=cost)
     return candidates, table
 

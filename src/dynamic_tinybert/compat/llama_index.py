@@ -151,7 +151,7 @@ class AnswerSynthesizer(BaseSynthesizer):  # type: ignore[misc]
         )
         # Without an LLM, the base class takes that of the settings, by default OpenAI's. This one is never called.
         super().__init__(llm=MockLLM(), callback_manager=callback_manager)
-        self._empty_response = empty_response or "Empty Response"
+        self._empty_response = "Empty Response" if empty_response is None else empty_response
         for option, value in options.items():
             setattr(self, option, value)
 

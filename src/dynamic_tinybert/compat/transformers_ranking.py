@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from dynamic_tinybert.inference import Span, SpanPool, Window, span_logits, text_logits
+from dynamic_tinybert.inference import Span, SpanPool, Window, span_logits, text_logits, whole_characters
 
 _SPARE = 10  # candidates of a window in addition to twice `top_k`: some become equal when aligned to words
 
@@ -103,6 +103,7 @@ class WindowRanker:
         best: dict[str, float] = {}
         for found in self._found:
             for score, begin, end in zip(found.score.tolist(), found.start.tolist(), found.end.tolist(), strict=True):
+                begin, end = self._whole(begin, end)
                 key = self._text[begin:end].lower()
                 total = score + (answers[key].score if key in answers else 0.0)
                 if score > best.get(key, -math.inf):
@@ -116,7 +117,11 @@ class WindowRanker:
         """Yield all spans, best first."""
         spans = self._pool.best()
         for i in np.argsort(-spans.value, kind="stable"):
-            yield _span(int(spans.start[i]), int(spans.end[i]), math.exp(spans.value[i]))
+            yield _span(*self._whole(int(spans.start[i]), int(spans.end[i])), math.exp(spans.value[i]))
+
+    def _whole(self, start: int, end: int) -> tuple[int, int]:
+        """Stretch a span of tokens to whole characters; words are whole already."""
+        return (start, end) if self._align else whole_characters(self._text, start, end)
 
     def _apart_from(self, chosen: list[Span], others: Iterable[Span]) -> list[Span]:
         """Add spans to `chosen` up to `top_k`. Skip spans that overlap or equal one chosen before."""

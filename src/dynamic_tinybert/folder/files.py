@@ -44,7 +44,7 @@ def read_object(file: Path) -> dict[str, Any]:
         OSError: It cannot be read.
     """
     try:
-        value = json.loads(file.read_text(encoding="utf-8"))
+        value = json.loads(file.read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise ModelFolderError(f"{file} is not JSON ({error}): repair it or download it again") from error
     if not isinstance(value, dict):

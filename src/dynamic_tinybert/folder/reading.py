@@ -74,6 +74,16 @@ class ModelFolder:
         """Transformers' class for the model, for example `BertForQuestionAnswering`."""
         return ARCHITECTURES[self.kind].model
 
+    def read_length_configs(self) -> Mapping[str, Any] | None:
+        """Read `length_configs.json` as it is now, which another command may have changed.
+
+        Raises:
+            ModelFolderError: It is damaged.
+            OSError: It cannot be read.
+        """
+        file = self.path / LENGTH_CONFIGS
+        return read_object(file) if file.is_file() else None
+
     @property
     def calibration(self) -> Mapping[str, Any] | None:
         """The `calibration` of `length_configs.json`, which turns logits into confidences, or None."""

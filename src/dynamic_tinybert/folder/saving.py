@@ -47,7 +47,10 @@ def save_folder(
 
     Raises:
         ModelFolderError: The folder exists already or cannot be written, or the weights cannot be read.
+        ValueError: The dtype is unknown.
     """
+    if dtype not in ("float32", "int8"):
+        raise ValueError(f"dtype must be 'float32' or 'int8', not {dtype!r}")
     target = Path(os.path.realpath(os.path.expanduser(path)))
     draft = target.parent / f".{target.name}.{secrets.token_hex(4)}"
     try:

@@ -50,6 +50,8 @@ def _is_punctuation(character: str) -> bool:
 
 def _continues(character: str) -> bool:
     """Whether a code point is part of the character before it."""
+    if "\U000e0020" <= character <= "\U000e007f":  # a tag, as in the flag of Wales
+        return True
     return character in _JOINERS or unicodedata.category(character) in ("Mn", "Mc", "Me")
 
 

@@ -104,7 +104,7 @@ def make_settings(
         ValueError: An option is out of range (including `WindowError` and `BudgetError`).
     """
     if unknown := sorted(options.keys() - DEFAULTS.keys()):
-        raise TypeError(f"there is no option {unknown[0]!r}; there are {', '.join(DEFAULTS)}")
+        raise TypeError(f"there is no option {unknown[0]!r}; there are {', '.join((*DEFAULTS, 'top_k'))}")
     given: Options = {**DEFAULTS, **options}
     positions, longest, overlap = shape.positions, given["max_seq_len"], given["doc_stride"]
     if longest is None:

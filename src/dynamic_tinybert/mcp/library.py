@@ -8,6 +8,7 @@ import logging
 import math
 import re
 import threading
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -213,7 +214,8 @@ class Library:
         """Return the index that contains a document, and the document's passages."""
         for shelf in self._chosen(index):
             with shelf.open() as corpus:
-                for known in dict.fromkeys((shelf.root + name, name)):
+                forms = (name, *(unicodedata.normalize(form, name) for form in ("NFC", "NFD")))
+                for known in dict.fromkeys(root + form for form in forms for root in (shelf.root, "")):
                     passages = list(corpus.index.document(known))
                     if passages:
                         return shelf, passages

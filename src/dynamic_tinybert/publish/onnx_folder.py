@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 from dynamic_tinybert.files import write_whole
 from dynamic_tinybert.folder import CARD, CONFIG, TOKENIZER, ModelFolder, ModelFolderError, called
@@ -45,7 +45,10 @@ def save_onnx_folder(
     Raises:
         ModelFolderError: The folder exists already and is not such a folder, or it cannot be written.
         BudgetError, CalibrationError, WindowError: A part of the model is invalid.
+        ValueError: The precision is unknown.
     """
+    if precision not in ("auto", *get_args(Precision)):
+        raise ValueError(f"precision must be 'auto', 'fp32' or 'int8', not {precision!r}")
     target = Path(os.path.realpath(os.path.expanduser(path)))
     table = ConfigTable.read(folder.shape, folder.length_configs)
     chosen = table.precision if precision == "auto" else precision

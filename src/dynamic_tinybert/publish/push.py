@@ -24,7 +24,8 @@ from dynamic_tinybert.folder import (
     read_object,
     save_folder,
 )
-from dynamic_tinybert.model import BudgetError
+from dynamic_tinybert.inference import TextTokenizer, WindowError
+from dynamic_tinybert.model import BudgetError, Calibration, CalibrationError
 from dynamic_tinybert.publish.card import Card, complete_card, evaluation_results
 from dynamic_tinybert.publish.upload import RESULTS, Hub, HubModel, check_hub_name
 
@@ -96,6 +97,8 @@ def push_model(
             folder = open_folder(model)
             called = folder.name
             folder.weights  # noqa: B018 - reads them, so that NaN and damage are found here
+            TextTokenizer(folder.path)
+            Calibration.read(folder.calibration)
             own = read_card(folder)
             if folder.is_int8:
                 say(f"{folder.name}: INT8, which transformers cannot read, becomes float32")
@@ -111,7 +114,7 @@ def push_model(
                 there = hub.make(name, revision=revision, private=private)
         except (OSError, SafetensorError) as error:
             raise ModelFolderError(f"{os.fspath(model)} cannot be read: {error}") from error
-        except BudgetError as error:
+        except (BudgetError, CalibrationError, WindowError) as error:
             raise ModelFolderError(str(error)) from error
         files[CARD] = card.text.encode()
         results = evaluation_results(card.text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import functools
+import numbers
 import os
 import threading
 import weakref
@@ -110,7 +111,7 @@ def check_threads(threads: int | None) -> None:
     Raises:
         ValueError: It is out of range.
     """
-    if threads is not None and (not isinstance(threads, int) or not 1 <= threads <= _MOST_THREADS):
+    if threads is not None and (not isinstance(threads, numbers.Integral) or not 1 <= threads <= _MOST_THREADS):
         raise ValueError(f"threads must be a number from 1 to {_MOST_THREADS}, not {threads!r}")
 
 
@@ -259,7 +260,7 @@ def _open_session(
     # ONNX Runtime 1.31 infers a wrong (empty) shape for Attention's probabilities and would warn in each run.
     options.log_severity_level = _ERRORS_ONLY
     if threads is not None:
-        options.intra_op_num_threads = threads
+        options.intra_op_num_threads = int(threads)
     options.add_session_config_entry(*(_SPIN if _version(onnxruntime.__version__) >= _SPIN_SINCE else _STOP_SPINNING))
     if not exact:
         options.add_session_config_entry("session.x64quantprecision", "1")  # exact, though slower
@@ -302,7 +303,7 @@ def export_onnx(
     Raises:
         OSError: The file cannot be written.
     """
-    path = Path(path)
+    path = Path(os.path.realpath(path)) if Path(path).name else Path(path)
     if not path.name:
         raise IsADirectoryError(errno.EISDIR, "is a folder, not a file to write", str(path))
     graph = build_graph(shape, weights, precision=precision, fused_attention=False, packed=packed)

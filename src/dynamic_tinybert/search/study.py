@@ -89,6 +89,7 @@ class Study:
         name: The name of the study in the database.
         settings: The settings of the study; a resumed study must have the same ones.
         resume: Resume a study that exists; otherwise begin one, and it must not exist yet.
+        anew: Begin one, too, if there is none to resume in the storage: the command was killed before it had begun one.
 
     Attributes:
         study: Optuna's study; its first objective is F1, its second the cost.
@@ -101,12 +102,12 @@ class Study:
             false; or the study has other settings.
     """
 
-    def __init__(self, storage: str, name: str, settings: StudySettings, *, resume: bool) -> None:
+    def __init__(self, storage: str, name: str, settings: StudySettings, *, resume: bool, anew: bool = False) -> None:
         self.space = SearchSpace(settings.layers, settings.low)
         self._storage = storage
         optuna.logging.set_verbosity(optuna.logging.ERROR)  # the exception of a failed trial says enough
         with self.errors(ImportError, RuntimeError):  # no driver for the database; a study of another Optuna version
-            self.study = self._open(name, resume)
+            self.study = self._open(name, resume, anew)
             stored = self.study.user_attrs.get(_SETTINGS)
             known = None if stored is None else {**_BEFORE, **stored}
             begun_with = _WITHIN if known is None else known["within"]
@@ -121,13 +122,13 @@ class Study:
                     "give the same settings, or name another --output"
                 )
 
-    def _open(self, name: str, resume: bool) -> Any:
+    def _open(self, name: str, resume: bool, anew: bool) -> Any:
         sqlite = self._storage.startswith("sqlite")
         storage = optuna.storages.RDBStorage(
             self._storage, engine_kwargs={"connect_args": {"timeout": _WAIT}} if sqlite else None
         )
         try:
-            if resume:
+            if resume and not (anew and not optuna.get_all_study_names(storage)):
                 return optuna.load_study(storage=storage, study_name=name)
             return optuna.create_study(storage=storage, study_name=name, directions=["maximize", "minimize"])
         except KeyError:

@@ -402,6 +402,7 @@ def test_every_wrong_field_is_told(service: Service) -> None:
         ("/answer", {"body": b"null"}, 422, "invalid_request"),
         ("/answer", {"body": b"x=1", "headers": {"content-type": "text/plain"}}, 415, "unsupported_media_type"),
         ("/answer", {"asked": ASKED, "headers": {"content-type": "text/plain"}}, 415, "unsupported_media_type"),
+        ("/answer", {"asked": ASKED, "headers": {"content-encoding": "gzip"}}, 415, "unsupported_media_type"),
         ("/answer", {"asked": ASKED, "headers": {"host": "elsewhere.example"}}, 421, "forbidden_host"),
     ],
 )

@@ -380,6 +380,10 @@ class _Bodies(_Middleware):
     async def http(self, scope: Scope, receive: Receive, send: Send) -> None:
         if _content_length(scope) > self.limit:
             raise self._too_large()
+        coding = Headers(scope=scope).get("content-encoding", "identity").strip().lower()
+        if coding not in ("identity", ""):
+            detail = f"send the body without Content-Encoding, not {coding!r:.30}"
+            raise Problem(415, "unsupported_media_type", detail)
         chunks: list[bytes] = []
         size = 0
         try:
