@@ -498,9 +498,11 @@ class Mine(QuestionAnswerer):
 
 def test_a_subclass_comes_back_as_itself(tiny_folder: Path) -> None:
     mine = quiet(Mine(tiny_folder, threads=1))
+    mine.label = "first"  # type: ignore[attr-defined]
     again = quiet(pickle.loads(pickle.dumps(mine)))
     assert type(again) is Mine
     assert again.best() == mine.best()
+    assert again.label == "first"
 
 
 def test_whole_numbers_of_numpy_are_whole_numbers(tiny_folder: Path) -> None:

@@ -179,7 +179,12 @@ class QuestionAnswerer:
         """
         if self._opened is None:
             raise TypeError("a QuestionAnswerer made by from_reader cannot be pickled, because it has no model folder")
-        return _open, (type(self), {**self._opened, "precision": self.reader.runtime.precision}, self.name)
+        added = {key: value for key, value in vars(self).items() if key not in _OWN}  # by a subclass or a user
+        return (
+            _open,
+            (type(self), {**self._opened, "precision": self.reader.runtime.precision}, self.name),
+            added or None,
+        )
 
     def __copy__(self) -> QuestionAnswerer:
         return self  # it never changes, and many threads may use it
@@ -355,6 +360,9 @@ def _pairs(questions: str | Iterable[str], texts: str | Iterable[str]) -> Iterat
                 more, fewer = ("questions", "texts") if pair[1] is nothing else ("texts", "questions")
                 raise ValueError(f"there are more {more} than {fewer}: give the same number of each")
             yield pair
+
+
+_OWN = frozenset(("_opened", "name", "shape", "table", "calibration", "reader"))
 
 
 def _open(kind: type[QuestionAnswerer], options: dict[str, Any], name: str) -> QuestionAnswerer:

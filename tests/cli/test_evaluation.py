@@ -263,6 +263,17 @@ def test_figures_are_printed_even_if_predictions_cannot_be_written(
     assert "No space left" in result.stderr
 
 
+def test_predictions_are_written_even_if_figures_cannot_be_printed(
+    run: Run, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("dynamic_tinybert.cli.evaluation._print_evaluation", full)
+    assert run("evaluate", data, "--predictions", tmp_path / "answers.json").exit_code != 0
+    assert isinstance(json.loads((tmp_path / "answers.json").read_text("utf-8")), dict)
+
+
 def test_predictions_are_packed_where_their_name_says_so(run: Run, data: Path, tmp_path: Path) -> None:
     assert run("evaluate", data, "--predictions", tmp_path / "answers.json.gz").exit_code == 0
     assert (tmp_path / "answers.json.gz").read_bytes()[:2] == b"\x1f\x8b"

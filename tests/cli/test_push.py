@@ -93,6 +93,13 @@ def test_a_pushed_model_comes_back_as_it_was(hub: FakeHub, model: Path) -> None:
     assert any("/complete" in asked for asked in hub.asked)  # the weights went in parts
 
 
+def test_a_byte_order_mark_does_not_go_up(hub: FakeHub, model: Path) -> None:
+    config = (model / "config.json").read_text("utf-8")
+    (model / "config.json").write_text(config, "utf-8-sig")
+    assert run(model, NAME).exit_code == 0
+    assert json.loads(hub.files(NAME)["config.json"]) == json.loads(config)
+
+
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [

@@ -245,6 +245,7 @@ def test_http_for_all_addresses_is_reached_by_any_address_and_no_name(index: Pat
             assert status(f"http://127.0.0.1:{port}/mcp", Host=host) == 200, host
         for host in (f"evil.example:{port}", "192.0.2.2.evil.example", "", "[::1"):
             assert status(f"http://127.0.0.1:{port}/mcp", Host=host) == 421, host
+        assert status(f"http://127.0.0.1:{port}/mcp/", Host=f"192.0.2.2:{port}") == 200
         own = {"Host": f"192.0.2.2:{port}"}
         assert status(f"http://127.0.0.1:{port}/mcp", **own, Origin=f"http://192.0.2.2:{port}") == 200
         assert status(f"http://127.0.0.1:{port}/mcp", **own, Origin="http://192.0.2.3") == 403

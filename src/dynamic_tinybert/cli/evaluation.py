@@ -77,12 +77,14 @@ def evaluate(
     qa = console.load(model, precision, threads)
     with progress_bar("answering", "questions") as progress, console.failures():
         result = run(qa, questions, budget=spend, no_answer_threshold=no_answer_threshold, progress=progress)
-    _print_evaluation(result, as_json)
-    sys.stdout.flush()  # a file that cannot be written loses no figures
-    for path, values in ((predictions, result.predictions), (na_probs, result.na_probs)):
-        if path is not None:
-            content = json.dumps(values).encode()
-            console.write_result(path, gzip.compress(content) if path.suffix == ".gz" else content)
+    try:  # neither is lost if the other cannot be written
+        _print_evaluation(result, as_json)
+        sys.stdout.flush()
+    finally:
+        for path, values in ((predictions, result.predictions), (na_probs, result.na_probs)):
+            if path is not None:
+                content = json.dumps(values).encode()
+                console.write_result(path, gzip.compress(content) if path.suffix == ".gz" else content)
 
 
 def _print_evaluation(result: Evaluation, as_json: bool) -> None:

@@ -145,7 +145,7 @@ def export(
         console.fail(f"{target} already exists; --force overwrites it{'' if onnx else ' if it is a model'}")
     if onnx:
         target.parent.mkdir(parents=True, exist_ok=True)
-        export_onnx(folder.shape, folder.weights, target)
+        export_onnx(folder.shape, folder.weights, Path(os.path.realpath(target)))  # a link stays a link
     elif format_ == Format.onnx:
         save_onnx_folder(folder, target, precision=precision.value, overwrite=force)
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import secrets
 from pathlib import Path
@@ -31,4 +32,5 @@ def write_whole(path: Path, content: bytes) -> None:
         else:
             raise type(error)(error.errno, error.strerror, str(path)) from None
     finally:
-        draft.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # of a folder that is read-only, even if there is no draft
+            draft.unlink(missing_ok=True)

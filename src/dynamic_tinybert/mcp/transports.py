@@ -119,6 +119,8 @@ class _AnyAddress:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Call the app, with 127.0.0.1 in place of the address that the client used."""
         if scope["type"] == "http":
+            if scope["path"] == f"{_PATH}/":  # a redirect would name 127.0.0.1
+                scope = {**scope, "path": _PATH, "raw_path": _PATH.encode()}
             headers = dict(scope["headers"])
             host = headers.get(b"host", b"")
             if _is_address(host.decode("latin-1")):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 import tempfile
@@ -16,6 +17,7 @@ from dynamic_tinybert.folder import (
     CONFIG,
     COPIED,
     INDEX,
+    LENGTH_CONFIGS,
     WEIGHTS,
     ModelFolder,
     ModelFolderError,
@@ -136,9 +138,10 @@ def model_files(folder: ModelFolder) -> dict[str, bytes | Path]:
     if weights[0].name != WEIGHTS:
         files[INDEX] = folder.path / INDEX
     files |= {file: folder.path / file for file in COPIED if file != CARD and (folder.path / file).is_file()}
-    for name in {CONFIG, "tokenizer_config.json"} & files.keys():  # local paths are private
+    for name in {CONFIG, "tokenizer_config.json", LENGTH_CONFIGS} & files.keys():
         settings = read_object(folder.path / name)
-        if _PATHS & settings.keys():
+        marked = (folder.path / name).read_bytes().startswith(codecs.BOM_UTF8)  # which other programs refuse
+        if _PATHS & settings.keys() or marked:  # local paths are private
             kept = {key: value for key, value in settings.items() if key not in _PATHS}
             files[name] = (json.dumps(kept, indent=2, ensure_ascii=False) + "\n").encode()
     return files

@@ -303,7 +303,7 @@ def export_onnx(
     Raises:
         OSError: The file cannot be written.
     """
-    path = Path(os.path.realpath(path)) if Path(path).name else Path(path)
+    path = Path(path)
     if not path.name:
         raise IsADirectoryError(errno.EISDIR, "is a folder, not a file to write", str(path))
     graph = build_graph(shape, weights, precision=precision, fused_attention=False, packed=packed)
