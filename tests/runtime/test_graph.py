@@ -393,6 +393,7 @@ def test_a_significance_head_reads_alike_alone_and_in_a_batch() -> None:
     shape = random_shape(hidden=384, heads=12, significance_head=True)
     builder = Builder(shape, random_weights(shape), "fp32", fused_attention=True)
     g = builder.g
+    builder.layer_weights(1)
     context = g.input("context", np.float32, ["b", "n", 384])
     g.output(builder.read_significance(g, "layers.1", context), "factor", np.float32, ["b", "n"])
     session = onnxruntime.InferenceSession(encode_model(g, opset=20), providers=["CPUExecutionProvider"])

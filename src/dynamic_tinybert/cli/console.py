@@ -368,7 +368,7 @@ def write_result(path: Path, content: bytes) -> None:
     """
     if path.exists() and not path.is_file():  # a pipe or a terminal; in /dev/fd, a pipe's real path is no path
         path.write_bytes(content)
-    elif path.exists() and _is_standard_output(path):
+    elif _is_standard_output(path):
         standard_output().write(content)
     else:
         write_whole(Path(os.path.realpath(path)), content)
@@ -378,7 +378,7 @@ def _is_standard_output(path: Path) -> bool:
     """Return whether a path is the regular file that standard output goes to: replacing it would lose both."""
     try:
         return os.path.samestat(path.stat(), os.fstat(sys.stdout.fileno()))
-    except (OSError, ValueError, AttributeError):  # standard output is closed, or not a file
+    except (OSError, ValueError, AttributeError):  # there is no such path; standard output is closed, or not a file
         return False
 
 

@@ -67,10 +67,8 @@ def evaluate(
     questions = read_titled(data, titles)
     questions = replace(questions, questions=questions.questions[:limit])
     inputs = [Path(data), *([] if titles is None else [titles])]
-    if predictions is not None:
-        console.check_writable(predictions, *inputs)
-    if na_probs is not None:
-        console.check_writable(na_probs, *inputs)
+    for result_file in filter(None, (predictions, na_probs)):
+        console.check_writable(result_file, *inputs)
     given = {"--na-probs": na_probs, "--no-answer-threshold": no_answer_threshold}
     for name in (name for name, value in given.items() if value is not None and questions.version == "1.1"):
         raise ValueError(f"{name} needs SQuAD 2.0 data: in {data} every question has an answer")

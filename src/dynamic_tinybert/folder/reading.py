@@ -81,8 +81,7 @@ class ModelFolder:
             ModelFolderError: It is damaged.
             OSError: It cannot be read.
         """
-        file = self.path / LENGTH_CONFIGS
-        return read_object(file) if file.is_file() else None
+        return _read_length_configs(self.path)
 
     @property
     def calibration(self) -> Mapping[str, Any] | None:
@@ -223,18 +222,22 @@ def _read_folder(name: str, path: Path) -> ModelFolder:
     tensors = find_tensors(path, shape, kind, files)
     # A tokenizer may give every token type 0, whatever the architecture could embed.
     shape = replace(shape, typed=check_tokenizer(path, shape) and shape.typed and shape.token_types > 1)
-    lengths = path / LENGTH_CONFIGS
     return ModelFolder(
         name=name,
         path=path,
         kind=kind,
         shape=shape,
         config=config,
-        length_configs=read_object(lengths) if lengths.is_file() else None,
+        length_configs=_read_length_configs(path),
         license=_read_license(path / CARD),
         source_bytes=sum(file.stat().st_size for file in files),
         _tensors=tensors,
     )
+
+
+def _read_length_configs(path: Path) -> dict[str, Any] | None:
+    file = path / LENGTH_CONFIGS
+    return read_object(file) if file.is_file() else None
 
 
 def _read_license(card: Path) -> str | None:

@@ -96,11 +96,10 @@ def macs(shape: ModelShape, tokens: npt.ArrayLike, config: LengthConfig | None =
     """Count the multiply-accumulates of windows: `4 H^2 k(i-1) + 2 H k(i-1)^2 + 2 H F k(i)`, summed over layers i.
 
     Layer i keeps k(i) tokens of a window; k(0) is the window's length. A significance head adds `H k(i-1)` in a layer
-    that drops tokens (with a bottleneck `K k(i-1)`). DeBERTa adds `2 S H k(i-1)` for each kind of
-    scores by relative position, with S buckets to each side. ModernBERT's gate makes `2 H F k(i)` into `3 H F k(i)`,
-    and its head adds `H^2 k(0)`, once. MobileBERT's sum, with a
-    bottleneck of width K and n feed-forwards, is `(2 H K + 3 K^2) k(i-1) + 2 K k(i-1)^2 + (2 H K + 2 n K F) k(i)`, and
-    once `3 E H k(0)` for the embeddings of width E.
+    that drops tokens (with a bottleneck `K k(i-1)`). DeBERTa adds `2 S H k(i-1)` for each kind of scores by relative
+    position, with S buckets to each side. ModernBERT's gate makes `2 H F k(i)` into `3 H F k(i)`, and its head adds
+    `H^2 k(0)`, once. MobileBERT's sum, with a bottleneck of width K and n feed-forwards, is `(2 H K + 3 K^2) k(i-1) +
+    2 K k(i-1)^2 + (2 H K + 2 n K F) k(i)`, and once `3 E H k(0)` for the embeddings of width E.
 
     Args:
         shape: The sizes of the model.

@@ -188,14 +188,14 @@ def read_significance(stored: object) -> tuple[Significance, bool]:
     Raises:
         ValueError: The rule is unknown.
     """
-    voters: Significance | None = stored.get(_KEY, "all") if isinstance(stored, dict) else None
+    ours = stored if isinstance(stored, dict) else {_KEY: None}
+    voters: Significance | None = ours.get(_KEY, "all")
     if voters is None or voters not in get_args(Significance):
         known = " or ".join(map(repr, get_args(Significance)))
         raise ValueError(
             f"dynamic_tinybert is {stored!r:.60}, but only an object whose {_KEY} are {known} is supported"
         )
-    assert isinstance(stored, dict)
-    head = stored.get(_HEAD, False)
+    head = ours.get(_HEAD, False)
     if type(head) is not bool:
         raise ValueError(f"{_HEAD} of dynamic_tinybert is {head!r:.60}, but only true or false is supported")
     return voters, head

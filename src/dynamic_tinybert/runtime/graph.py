@@ -145,11 +145,15 @@ class Builder:
         for part in ("attention_norm", "output_norm"):
             self.weight(f"{name}.{part}.weight")
             self.weight(f"{name}.{part}.bias")
+        self.significance_weights(name, given("value.bias"))
         return name
 
-    def value_bias(self, name: str) -> npt.NDArray[np.float32] | None:
-        """Return the bias of a layer's values, which `attention` leaves out; None if there is none."""
-        return self.float32(f"{name}.value.bias")
+    def significance_weights(self, name: str, value_bias: npt.NDArray[np.float32]) -> None:
+        """Add a layer's significance head, if there is one; the bias is for the bias of the values, left out before."""
+        if self.shape.significance_head:
+            head = self.float32(f"{name}.significance_head") * np.float32(SHARPNESS)
+            self.weight(f"{name}.significance_head", head[:, None])
+            self.weight(f"{name}.significance_head.bias", (head @ value_bias).astype(np.float32)[None])
 
     # The graph.
 
@@ -355,13 +359,8 @@ class Builder:
 
     def read_significance(self, g: Graph, name: str, context: str) -> str:
         """Compute the factor of each token's votes from its context, without the value's bias: [batch, slots]."""
-        head = self.float32(f"{name}.significance_head") * np.float32(SHARPNESS)
-        if f"{name}.significance_head" not in self.added:  # layers may share weights
-            self.added.add(f"{name}.significance_head")
-            self.weight(f"{name}.significance_head", head[:, None])
         read = g.node("MatMul", context, f"{name}.significance_head")
-        if (bias := self.value_bias(name)) is not None:
-            read = g.node("Add", read, g.constant([head @ bias], np.float32))
+        read = g.node("Add", read, f"{name}.significance_head.bias")
         ends = (g.constant(end, np.float32) for end in (-MOST_SHARP, MOST_SHARP))
         return g.node("Exp", g.node("Clip", g.node("Squeeze", read, g.constant([2])), *ends))
 

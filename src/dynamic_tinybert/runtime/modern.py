@@ -11,7 +11,6 @@ token are its state; all tokens' states go through the head at the end.
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
 from dynamic_tinybert.model import ModelShape, Modern, Precision
 from dynamic_tinybert.runtime.graph import MASKED, Builder, State, Weights
@@ -50,11 +49,13 @@ class ModernBuilder(Builder):
         self.projection_weights(f"{name}.query_key_value", factor)
         for part in ("attention_output", "intermediate", "output"):
             self.projection_weights(f"{name}.{part}")
+        value = np.zeros(hidden, np.float32)
         if self.modern.attention_bias:  # the value's bias is part of the output's: probabilities add up to 1
             query, key, value = np.split(self.float32(f"{name}.query_key_value.bias") * factor, 3)
             self.weight(f"{name}.query_key_value.bias", np.concatenate([query, key, np.zeros_like(value)]))
-            value = self.float32(f"{name}.attention_output.weight") @ value
-            self.weight(f"{name}.attention_output.bias", self.float32(f"{name}.attention_output.bias") + value)
+            mixed = self.float32(f"{name}.attention_output.weight") @ value
+            self.weight(f"{name}.attention_output.bias", self.float32(f"{name}.attention_output.bias") + mixed)
+        self.significance_weights(name, value)
         if self.modern.feed_forward_bias:
             self.weight(f"{name}.intermediate.bias")
             self.weight(f"{name}.output.bias")
@@ -62,12 +63,6 @@ class ModernBuilder(Builder):
             self.norm_weights(f"{name}.attention_norm")
         self.norm_weights(f"{name}.feed_forward_norm")
         return name
-
-    def value_bias(self, name: str) -> npt.NDArray[np.float32] | None:
-        """Return the bias of a layer's values; None if there is none."""
-        if not self.modern.attention_bias:
-            return None
-        return self.float32(f"{name}.query_key_value.bias")[2 * self.shape.hidden :]
 
     def head_weights(self) -> None:
         """Add the weights of the last norm and the prediction head."""

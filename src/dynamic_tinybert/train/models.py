@@ -239,7 +239,9 @@ def student_from_teacher(teacher: Any, layers: list[int], ids: Tensor | None, fo
         TrainingError: The teacher has another architecture, or has no such layer.
     """
     check_layers(teacher.config, layers, form)
-    return _bert_of(teacher, layers, ids) if form == "bert" else _same_of(teacher, layers)
+    student = _bert_of(teacher, layers, ids) if form == "bert" else _same_of(teacher, layers)
+    student.set_significance(significance_of(teacher.config)[0], head=False)
+    return student
 
 
 def check_layers(teacher: Any, layers: list[int], form: str) -> None:
@@ -270,7 +272,6 @@ def check_layers(teacher: Any, layers: list[int], form: str) -> None:
 def _same_of(teacher: Any, layers: list[int]) -> Any:
     """Make a student of the teacher's own architecture."""
     config, kind = copy.deepcopy(teacher.config), teacher.config.model_type
-    set_significance(config, significance_of(config)[0], head=False)
     config.num_hidden_layers = len(layers)
     if kind == "modernbert":
         config.layer_types = [config.layer_types[layer] for layer in layers]
@@ -315,7 +316,6 @@ def _bert_of(teacher: Any, layers: list[int], ids: Tensor | None) -> DynamicBert
             max_position_embeddings=config.max_position_embeddings - offset,
         )
     )
-    set_significance(student.config, significance_of(config)[0], head=False)
     made = student.state_dict()
     table = "bert.embeddings.token_type_embeddings.weight"
     made["bert.embeddings.word_embeddings.weight"] = words
@@ -372,8 +372,8 @@ def _from_folder(model: str | Path, make: Any) -> Any:
         weights = {theirs: torch.from_numpy(folder.weights[ours]) for ours, theirs, _ in table}
     except ModelFolderError as error:
         raise TrainingError(str(error)) from None
-    known = loaded.state_dict()  # a model of transformers has no significance heads
-    loaded.load_state_dict({name: weight for name, weight in weights.items() if HEAD not in name or name in known})
+    there = loaded.state_dict()  # a model of transformers has no significance heads
+    loaded.load_state_dict({name: weight for name, weight in weights.items() if HEAD not in name or name in there})
     return loaded
 
 
