@@ -6,7 +6,8 @@ PYTHON is an interpreter of an environment that has the other version, with its 
 32 windows of 160 tokens, a tenth of them padded, random weights, AdamW, gradients clipped; at full, and at a
 configuration that keeps 0.85 of the tokens layer by layer (of MPNet, at full alone). A pair is two processes, one after
 the other, so that other work on the machine slows both. The arithmetic limit is what the matrix products of a step at
-full take alone, at the speed of a product of the size of the first of the feed-forward network.
+full take alone, at the speed of a product of the size of the first of the feed-forward network. Without `--dropout`
+there is none, as for students of stored logits.
 
 Memory: `plain` is the C library's own way, `kept` our `keep_freed_memory`, `hugetlb` GLIBC_TUNABLES for large pages,
 `jemalloc` that library with large pages, where it is installed.
@@ -15,7 +16,9 @@ Memory: `plain` is the C library's own way, `kept` our `keep_freed_memory`, `hug
 from __future__ import annotations
 
 import argparse
+import contextlib
 import glob
+import importlib
 import json
 import os
 import statistics
@@ -42,6 +45,7 @@ def main() -> None:
     parser.add_argument("--before", help="interpreter that has the version to compare with")
     parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=list(SHAPES))
     parser.add_argument("--precisions", nargs="+", choices=("auto", "fp32"), default=["auto"])
+    parser.add_argument("--dropout", type=float, default=0.0, help="of states and of attention; students have none")
     parser.add_argument("--memory", nargs="+", choices=MEMORY, default=list(MEMORY))
     parser.add_argument("--rounds", type=int, default=2, help="pairs of processes")
     parser.add_argument("--steps", type=int, default=4, help="steps of a process that are timed, after one that is not")
@@ -56,12 +60,13 @@ def main() -> None:
     rows, say = [], Progress()
     for shape in args.shapes:
         for precision in args.precisions:
-            limit = run(sys.executable, "plain", shape=shape, step="limit", precision=precision, steps=args.steps)
+            told = {"shape": shape, "precision": precision, "steps": args.steps, "dropout": args.dropout}
+            limit = run(sys.executable, "plain", step="limit", **told)
             for step in ("full",) if shape == "MPNet" else ("full", "dropping"):
                 for memory in args.memory:
                     if environment(memory) is not None:
-                        told = {"shape": shape, "step": step, "precision": precision, "steps": args.steps}
-                        rows.append([shape, step, precision, memory, *pair(args.before, memory, told, args.rounds)])
+                        speeds = pair(args.before, memory, told | {"step": step}, args.rounds)
+                        rows.append([shape, step, precision, memory, *speeds])
                         rows[-1].append(limit if step == "full" else None)
                         say("  ".join(map(str, rows[-1])))
     write_page(report(rows), args.output)
@@ -96,27 +101,26 @@ def run(python: str, memory: str, **told: Any) -> float:
     return float(json.loads(done.stdout.splitlines()[-1]))
 
 
-def work(shape: str, step: str, precision: str, steps: int, keep: bool) -> float:
+def work(shape: str, step: str, precision: str, steps: int, dropout: float, keep: bool) -> float:
     """Windows a second of one kind of step, the median; in the process that measures."""
     import torch
 
+    arithmetic: Any = None
+    with contextlib.suppress(ImportError):  # older versions lack it, or parts of it
+        arithmetic = importlib.import_module("dynamic_tinybert.train.arithmetic")
     if keep:
-        from dynamic_tinybert.train.arithmetic import keep_freed_memory
-
-        keep_freed_memory()
+        arithmetic.keep_freed_memory()
     bf16 = precision == "auto" and torch.cpu._is_avx512_bf16_supported()
     if step == "limit":
         return limit(shape, bf16, steps)
     torch.manual_seed(0)
-    model, fed, options = make(shape, step)
+    model, fed, options = make(shape, step, dropout)
     called = model
-    try:
-        from dynamic_tinybert.train.arithmetic import InBfloat16
-
+    if hasattr(arithmetic, "speed_up_dropout"):
+        arithmetic.speed_up_dropout(model)
+    if hasattr(arithmetic, "InBfloat16"):
         model.eager = bf16
-        called = InBfloat16(model) if bf16 else model
-    except ImportError:
-        pass
+        called = arithmetic.InBfloat16(model) if bf16 else model
     optimizer = torch.optim.AdamW(model.parameters(), 1e-5, fused=True)
     speeds = []
     for _ in range(steps + 1):
@@ -130,12 +134,13 @@ def work(shape: str, step: str, precision: str, steps: int, keep: bool) -> float
     return statistics.median(speeds[1:])
 
 
-def make(shape: str, step: str) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+def make(shape: str, step: str, dropout: float) -> tuple[Any, dict[str, Any], dict[str, Any]]:
     """A model in training mode, what it is called with, and how."""
     import torch
     import transformers
 
-    sizes = {**SHAPES[shape], "num_attention_heads": 12, "hidden_dropout_prob": 0.0}
+    sizes = {**SHAPES[shape], "num_attention_heads": 12, "hidden_dropout_prob": dropout}
+    sizes["attention_probs_dropout_prob"] = dropout
     ids = torch.randint(1000, 30000, (BATCH, TOKENS))
     mask = torch.ones_like(ids)
     mask[::10, TOKENS - PADDED :] = 0
@@ -144,10 +149,10 @@ def make(shape: str, step: str) -> tuple[Any, dict[str, Any], dict[str, Any]]:
         import dynamic_tinybert.train.model as ours
 
         kind = getattr(ours, "DynamicMPNetForQuestionAnswering", transformers.MPNetForQuestionAnswering)
-        return kind(transformers.MPNetConfig(attention_probs_dropout_prob=0.0, **sizes)).train(), fed, {}
+        return kind(transformers.MPNetConfig(**sizes)).train(), fed, {}
     from dynamic_tinybert.train.model import DynamicBertForQuestionAnswering
 
-    config = transformers.BertConfig(attention_probs_dropout_prob=0.0, **sizes)
+    config = transformers.BertConfig(**sizes)
     config.dynamic_tinybert = {"voters": "question"}
     fed["token_type_ids"] = (torch.arange(TOKENS) > 15).long().expand_as(ids)
     lengths = [0.85 ** (layer + 1) for layer in range(6)]

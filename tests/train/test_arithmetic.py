@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-from dynamic_tinybert.train.arithmetic import InBfloat16
+from dynamic_tinybert.train.arithmetic import FastDropout, InBfloat16, speed_up_dropout
 
 
 def test_a_model_computes_in_bfloat16_and_learns_in_float32() -> None:
@@ -29,6 +29,42 @@ def test_a_model_computes_in_bfloat16_and_learns_in_float32() -> None:
         assert weight.grad is not None
         assert (mine - weight.grad).norm() < 0.05 * weight.grad.norm()
     assert {weight.dtype for weight in model.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_dropout_drops_at_its_rate_and_keeps_the_mean(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    states = torch.ones(201, 999, dtype=dtype).T.requires_grad_()
+    found = FastDropout(0.3)(states)
+    assert found.shape == states.shape
+    assert found.dtype == dtype
+    assert found.unique().tolist() == pytest.approx([0.0, 1 / 0.7], rel=0.004 if dtype == torch.bfloat16 else 1e-4)
+    assert (found == 0).float().mean().item() == pytest.approx(0.3, abs=0.005)
+    for one in (found.T, found):  # no row and no column is dropped more often than another
+        assert (one == 0).float().mean(1).std().item() < 0.05
+    found.sum().backward()
+    assert states.grad is not None
+    assert torch.equal(states.grad, found)
+    assert not torch.equal(FastDropout(0.3)(states), found)
+    torch.manual_seed(0)
+    assert torch.equal(FastDropout(0.3)(states), found)
+
+
+def test_dropout_of_nothing_and_of_everything() -> None:
+    states = torch.ones(3, 5)
+    assert torch.equal(FastDropout(0.5).eval()(states), states)
+    assert torch.equal(FastDropout(0.0)(states), states)
+    assert torch.equal(FastDropout(1.0)(states), torch.zeros(3, 5))
+    assert FastDropout(0.5)(torch.ones(0, 5)).shape == (0, 5)
+
+
+def test_all_dropout_of_a_model_is_replaced_as_it_was() -> None:
+    inner = torch.nn.Sequential(torch.nn.Dropout(0.2), torch.nn.ReLU()).eval()
+    model = torch.nn.Sequential(inner, torch.nn.Dropout(0.4))
+    speed_up_dropout(model)
+    assert isinstance(inner[0], FastDropout)
+    assert isinstance(model[1], FastDropout)
+    assert (inner[0].p, inner[0].training, model[1].p, model[1].training) == (0.2, False, 0.4, True)
 
 
 _KEEPS = """

@@ -18,6 +18,7 @@ from dynamic_tinybert.train.settings import LogitsStage, Stage
 _FLOAT32 = ("embeddings.", "LayerNorm.", "significance_head")  # parts of the names of weights that stay in float32
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # of glibc's malloc.h
 _NEVER = 2**31 - 1
+_VALUES = 2**16  # of which a random number of `FastDropout` takes one
 _PAD = 64 << 20  # bytes by which the heap grows
 _JEMALLOC_PURGE = b"arena.4096.purge"  # of all arenas: MALLCTL_ARENAS_ALL
 
@@ -46,6 +47,32 @@ class InBfloat16:
             for name, weight in self._model.named_parameters()
         }
         return functional_call(self._model, weights, args, options)
+
+
+class FastDropout(torch.nn.Dropout):  # type: ignore[misc]
+    """`torch.nn.Dropout` whose random numbers take a seventh of the time on a CPU.
+
+    PyTorch draws 64 random bits for each value, in one thread unless the processor is Intel's. Here four values share
+    them: the rate is rounded to a multiple of 2^-16.
+    """
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        """Set values to 0 at the rate `p`, and divide the others by 1 - `p`."""
+        dropped = round(self.p * _VALUES)
+        if not self.training or states.device.type != "cpu" or not 0 < dropped < _VALUES:
+            return super().forward(states)
+        drawn = torch.empty(-(-states.numel() // 4), dtype=torch.int64).random_(torch.iinfo(torch.int64).min, None)
+        values = drawn.view(torch.int16)[: states.numel()].view(states.shape)
+        kept = torch.ge(values, dropped - _VALUES // 2, out=torch.empty(states.shape, dtype=states.dtype))
+        return states * kept.mul_(_VALUES / (_VALUES - dropped))
+
+
+def speed_up_dropout(model: torch.nn.Module) -> None:
+    """Replace each `torch.nn.Dropout` in a model by `FastDropout`."""
+    for module in model.modules():
+        for name, part in module.named_children():
+            if type(part) is torch.nn.Dropout:
+                setattr(module, name, FastDropout(part.p).train(part.training))
 
 
 def uses_bf16(stage: Stage | LogitsStage) -> bool:

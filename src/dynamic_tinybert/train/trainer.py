@@ -21,7 +21,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from dynamic_tinybert.answer import LogitsError
-from dynamic_tinybert.train.arithmetic import InBfloat16, return_freed_memory, uses_bf16
+from dynamic_tinybert.train.arithmetic import InBfloat16, return_freed_memory, speed_up_dropout, uses_bf16
 from dynamic_tinybert.train.averaging import WeightMean
 from dynamic_tinybert.train.batches import LengthGrouped, TokenBatches
 from dynamic_tinybert.train.dropping import HEAD
@@ -142,6 +142,7 @@ class StageTrainer(Trainer):  # type: ignore[misc]
         self._sampler = _sampler(stage, context, arguments.process_index, max(1, arguments.world_size))
         arguments.logging_steps = _logging_steps(stage, len(self._sampler))
         self._bfloat16 = arguments.bf16 and arguments.device.type == "cpu" and arguments.world_size == 1
+        speed_up_dropout(model)
         model.eager = self._bfloat16  # only `DropAndRestore` models use it
         super().__init__(
             model=model,
