@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import http.server
 import json
 import os
@@ -665,6 +666,35 @@ def test_overwrites_only_when_asked_and_only_models(checkpoint: Path, tmp_path: 
     assert "not overwritten" in refusal(save_folder, folder, target, overwrite=True)
     assert (target / "config.json").exists()
     assert sorted(x.name for x in tmp_path.iterdir()) == ["model", "target"]
+
+
+@pytest.mark.parametrize("fault", [errno.EBUSY, errno.EACCES])
+def test_a_folder_that_cannot_be_renamed_is_filled(
+    fault: int, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mounted folder answers EBUSY; a folder whose parent only others may write cannot hold a draft beside it."""
+    folder = open_folder(checkpoint)
+    target = tmp_path / "mounted"
+    target.mkdir()
+    place = target.stat().st_ino
+    rename, access = Path.rename, os.access
+
+    def refuse(path: Path, other: Path) -> Path:
+        if path == target:
+            raise OSError(fault, os.strerror(fault))
+        return rename(path, other)
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    if fault == errno.EACCES:
+        monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path and access(path, mode))
+    save_folder(folder, target)
+    assert "is not empty" in refusal(save_folder, folder, target)
+    (target / "model-00001-of-00002.safetensors").touch()
+    save_folder(folder, target, dtype="int8", overwrite=True)
+    assert open_folder(target).config["dynamic_tinybert"]
+    assert sorted(x.name for x in target.iterdir()) == sorted(x.name for x in checkpoint.iterdir())
+    assert sorted(x.name for x in tmp_path.iterdir()) == ["model", "mounted"]
+    assert target.stat().st_ino == place
 
 
 def test_places_that_cannot_be_written(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -93,6 +96,19 @@ def test_save_onnx_folder_writes_over_its_own_files_only_if_asked(tiny_folder: P
     save_onnx_folder(folder, target, overwrite=True, precision="int8")
     assert json.loads((target / "answering.json").read_text("utf-8"))["precision"] == "int8"
     assert (target / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs a signal that cannot be caught")
+def test_save_onnx_folder_after_an_export_that_was_killed(tiny_folder: Path, tmp_path: Path) -> None:
+    killed = (
+        "import os, signal, sys; from pathlib import Path; Path.replace = lambda *_: os.kill(os.getpid(), 9);"
+        "from dynamic_tinybert.folder import open_folder; from dynamic_tinybert.publish import save_onnx_folder;"
+        "save_onnx_folder(open_folder(sys.argv[1]), sys.argv[2])"
+    )
+    subprocess.run([sys.executable, "-c", killed, tiny_folder, tmp_path / "web"], check=False)
+    assert [file.name.rpartition(".")[0] for file in (tmp_path / "web").iterdir()] == [".model.onnx"]
+    save_onnx_folder(open_folder(tiny_folder), tmp_path / "web")
+    assert sorted(file.name for file in (tmp_path / "web").iterdir()) == FILES[1:]
 
 
 def test_save_onnx_folder_never_writes_into_another_folder(tiny_folder: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import secrets
@@ -20,6 +21,7 @@ from dynamic_tinybert.folder.reading import ModelFolder
 from dynamic_tinybert.model import QuantizedTensor, stored_significance
 
 _OURS: Final = "dynamic_tinybert"
+_NOT_RENAMED: Final = (errno.EBUSY, errno.EACCES, errno.EPERM)  # a mount point, or a folder in another's folder
 _NOT_KEPT: Final = (_OURS, "torch_dtype", "quantization_config", "_name_or_path")
 
 
@@ -32,7 +34,8 @@ def save_folder(
 ) -> Path:
     """Write a model folder that `open_folder` can read, and in float32 transformers too.
 
-    The folder is first written under a hidden name and then renamed. So a folder with its final name is complete.
+    The folder is first written under a hidden name and then renamed. So a folder with its final name is complete. A
+    folder that cannot be renamed, such as a mounted one, is filled instead: `config.json` comes last.
 
     Args:
         folder: The model. Its tokenizer, table of length configurations and model card are copied unchanged.
@@ -55,6 +58,8 @@ def save_folder(
     draft = target.parent / f".{target.name}.{secrets.token_hex(4)}"
     try:
         _check_target(target, overwrite)
+        if target.exists() and not os.access(target.parent, os.W_OK):
+            draft = target / draft.name
         draft.mkdir(parents=True)
         _write_files(folder, draft, dtype)
         _move(draft, target)
@@ -116,10 +121,32 @@ def _move(draft: Path, target: Path) -> None:
         draft.rename(target)
         return
     old = draft.with_name(f"{draft.name}.old")
-    target.rename(old)
+    try:
+        target.rename(old)
+    except OSError as error:
+        if draft.parent != target and error.errno not in _NOT_RENAMED:
+            raise
+        _fill(target, draft)
+        return
     try:
         draft.rename(target)
     except BaseException:
         old.rename(target)
         raise
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _fill(target: Path, draft: Path) -> None:
+    """Replace the files of `target`, a folder that cannot be renamed, by those of `draft`; `CONFIG` last."""
+    inside = target / draft.name
+    try:
+        if draft != inside:
+            shutil.copytree(draft, inside)  # often to another file system, which may be full
+        (target / CONFIG).unlink(missing_ok=True)
+        for entry in target.iterdir():
+            if entry != inside:
+                entry.unlink()
+        for entry in sorted(inside.iterdir(), key=lambda entry: entry.name == CONFIG):
+            entry.rename(target / entry.name)
+    finally:
+        shutil.rmtree(inside, ignore_errors=True)

@@ -109,6 +109,9 @@ def describe(folder: ModelFolder, table: ConfigTable, tokenizer: TextTokenizer, 
 def _check_target(target: Path, overwrite: bool) -> None:
     if target.is_file():
         raise ModelFolderError(f"{target} is a file: name a new folder")
+    for name in (GRAPH, TOKENIZER, DESCRIPTION):
+        for draft in target.glob(f".{name}.{'[0-9a-f]' * 8}"):  # left by an export that was killed
+            draft.unlink()
     inside = {entry.name for entry in target.iterdir()} if target.exists() else set()
     if inside and not overwrite:
         raise ModelFolderError(f"{target} is not empty: name a new folder, or ask to overwrite it")
